@@ -1,0 +1,106 @@
+"""The one way to a connection: every timeout set, every output format fixed, row level security never silent."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import psycopg2
+import psycopg2.extensions
+
+from .errors import OperatorError
+
+Connection = psycopg2.extensions.connection
+
+# Text output must not depend on the server's or the role's settings: hashes and archived rows are made of it. With an
+# empty search_path every name has to be qualified. row_security=off turns a role's false zero into an error (42501).
+_SESSION = {
+    "search_path": "",
+    "datestyle": "ISO, YMD",
+    "intervalstyle": "postgres",
+    "timezone": "UTC",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    "standard_conforming_strings": "on",
+    "row_security": "off",
+    "client_min_messages": "warning",
+}
+
+
+@dataclass(frozen=True)
+class Login:
+    """Where the database is. The password is never part of the representation."""
+
+    host: str
+    port: int
+    dbname: str
+    user: str
+    password: str = field(repr=False)
+    sslmode: str = "prefer"
+
+    def url(self, **parameters: str) -> str:
+        """The connection URL with the password in it, for Prisma's environment only: never log it."""
+        query = urlencode({"sslmode": self.sslmode, **parameters}, quote_via=quote)
+        secret = f"{quote(self.user, safe='')}:{quote(self.password, safe='')}"
+        return f"postgresql://{secret}@{self.host}:{self.port}/{quote(self.dbname, safe='')}?{query}"
+
+    def where(self) -> str:
+        """The place, for a person: no password."""
+        return f"{self.user}@{self.host}:{self.port}/{self.dbname}"
+
+
+@contextlib.contextmanager
+def connect(
+    login: Login,
+    *,
+    lock_timeout_ms: int = 3_000,
+    statement_timeout_ms: int = 60_000,
+    connect_timeout_s: int = 10,
+    autocommit: bool = False,
+) -> Iterator[Connection]:
+    """A connection that commits when the block ends well, rolls back when it does not, and is always closed.
+
+    Zero disables a timeout (CREATE INDEX CONCURRENTLY must not have a lock_timeout). Raises OperatorError when there is
+    no connection: an unreachable database is never an empty one.
+    """
+    settings: Mapping[str, Any] = {
+        **_SESSION,
+        "lock_timeout": lock_timeout_ms,
+        "statement_timeout": statement_timeout_ms,
+        "idle_in_transaction_session_timeout": 60_000,
+    }
+    try:
+        connection = psycopg2.connect(
+            host=login.host,
+            port=login.port,
+            dbname=login.dbname,
+            user=login.user,
+            password=login.password,
+            sslmode=login.sslmode,
+            connect_timeout=connect_timeout_s,
+            application_name="at-most-one",
+        )
+    except psycopg2.OperationalError as failure:
+        first_line = (str(failure).strip().splitlines() or ["no reason given"])[0]
+        raise OperatorError(
+            f"No connection to {login.where()}: {first_line}.",
+            expected="a PostgreSQL server that accepts this login; whether there are duplicates is unknown, not zero.",
+            next_step="check database_host, database_port, database_user and vault_database_password of this inventory, "
+            "and that the server is up and reachable from the gateway host.",
+            database=login.where(),
+        ) from failure
+    try:
+        # set_config takes parameters, SET does not; it runs outside the caller's transaction, so it survives a rollback.
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            for name, value in settings.items():
+                cursor.execute("SELECT pg_catalog.set_config(%s, %s, false)", (name, str(value)))
+        connection.autocommit = autocommit
+        yield connection
+        if not autocommit:
+            connection.commit()
+    finally:
+        connection.close()  # rolls back what was not committed

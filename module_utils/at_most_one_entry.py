@@ -1,0 +1,76 @@
+"""What every module of library/ shares: the login, the plan, and how an OperatorError becomes a failed task.
+
+This is the only place where the core and Ansible meet.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+
+try:
+    import psycopg2  # noqa: F401  (the core needs it; this is where its absence gets a name)
+except ImportError:
+    PSYCOPG2_ERROR: str | None = traceback.format_exc()
+else:
+    PSYCOPG2_ERROR = None
+
+LOGIN_SPEC: dict[str, Any] = {
+    "login": {
+        "type": "dict",
+        "required": True,
+        "options": {
+            "host": {"type": "str", "required": True},
+            "port": {"type": "int", "default": 5432},
+            "dbname": {"type": "str", "required": True},
+            "user": {"type": "str", "required": True},
+            "password": {"type": "str", "required": True, "no_log": True},
+            "sslmode": {
+                "type": "str",
+                "default": "prefer",
+                "choices": ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"],
+            },
+        },
+    },
+    "lock_timeout_ms": {"type": "int", "default": 3000},
+    "statement_timeout_ms": {"type": "int", "default": 60000},
+}
+
+PLAN_SPEC: dict[str, Any] = {"plan": {"type": "dict", "required": True}}
+
+
+def run(
+    argument_spec: dict[str, Any],
+    act: Callable[[AnsibleModule], dict[str, Any]],
+    *,
+    needs_psycopg2: bool = True,
+    **module_arguments: Any,
+) -> None:
+    """Run ``act`` as an Ansible module; its mapping is the result. Every error says seen, expected, next."""
+    module = AnsibleModule(argument_spec=argument_spec, supports_check_mode=True, **module_arguments)
+    if needs_psycopg2 and PSYCOPG2_ERROR:
+        module.fail_json(msg=missing_required_lib("psycopg2"), exception=PSYCOPG2_ERROR)
+    # Imported late: AnsiballZ ships the core beside this file, psycopg2 may be missing on the host until here.
+    from ansible.module_utils.at_most_one.errors import OperatorError
+
+    try:
+        module.exit_json(**act(module))
+    except OperatorError as stop:
+        module.fail_json(
+            msg=str(stop), seen=stop.seen, expected=stop.expected, next_step=stop.next_step, details=stop.details
+        )
+
+
+def login_of(module: AnsibleModule) -> Any:
+    """The Login that the module's ``login`` option describes."""
+    from ansible.module_utils.at_most_one.database import Login
+
+    return Login(**module.params["login"])
+
+
+def timeouts_of(module: AnsibleModule) -> dict[str, int]:
+    """The two timeouts, in milliseconds, as :func:`database.connect` takes them."""
+    return {name: module.params[name] for name in ("lock_timeout_ms", "statement_timeout_ms")}
