@@ -87,13 +87,13 @@ def connect(
         first_line = (str(failure).strip().splitlines() or ["no reason given"])[0]
         raise OperatorError(
             f"No connection to {login.where()}: {first_line}.",
-            expected="a PostgreSQL server that accepts this login; whether there are duplicates is unknown, not zero.",
-            next_step="check database_host, database_port, database_user and vault_database_password of this inventory, "
-            "and that the server is up and reachable from the gateway host.",
+            expected="a PostgreSQL server that accepts this login; whether there are duplicates is unknown, not 0.",
+            next_step="check database_host, database_port, database_user and vault_database_password of this "
+            "inventory, and that the server is up and reachable from the gateway host.",
             database=login.where(),
         ) from failure
     try:
-        # set_config takes parameters, SET does not; it runs outside the caller's transaction, so it survives a rollback.
+        # set_config takes parameters, SET does not; outside the caller's transaction, so that it survives a rollback.
         connection.autocommit = True
         with connection.cursor() as cursor:
             for name, value in settings.items():
