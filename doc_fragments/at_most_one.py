@@ -1,0 +1,65 @@
+"""Options that the database modules of this repository share."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    LOGIN = r"""
+options:
+  login:
+    description:
+      - Where the service's database is and who connects to it.
+      - The connection must reach the primary directly, not through a transaction pooler.
+    type: dict
+    required: true
+    suboptions:
+      host:
+        description: Host name or address of the server.
+        type: str
+        required: true
+      port:
+        description: TCP port of the server.
+        type: int
+        default: 5432
+      dbname:
+        description: Name of the database.
+        type: str
+        required: true
+      user:
+        description: Role to connect as. It must own the planned tables, or be a member of the role that does.
+        type: str
+        required: true
+      password:
+        description: Password of the role.
+        type: str
+        required: true
+      sslmode:
+        description:
+          - How much the connection insists on TLS, as libpq understands it.
+          - Only V(verify-full) proves that the server is the one that was meant.
+        type: str
+        default: prefer
+        choices: [disable, allow, prefer, require, verify-ca, verify-full]
+  lock_timeout_ms:
+    description:
+      - Longest wait for one lock, in milliseconds. V(0) waits for ever.
+      - While a statement of this module waits for a lock, the service's statements queue behind it.
+    type: int
+    default: 3000
+  statement_timeout_ms:
+    description: Longest run of one statement, in milliseconds. V(0) means no limit.
+    type: int
+    default: 60000
+requirements:
+  - psycopg2 >= 2.9
+"""
+
+    PLAN = r"""
+options:
+  plan:
+    description:
+      - The plan, as read from its file in C(plans/).
+      - It is validated first; a fault is reported with the name of its key, and nothing is done.
+    type: dict
+    required: true
+"""
