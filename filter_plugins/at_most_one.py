@@ -1,0 +1,47 @@
+"""Filters for what a template would say less clearly."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+def role_options(project_path: str) -> dict[str, list[str]]:
+    """Every option of every role, by role: the union over the role's entry points."""
+    options: dict[str, list[str]] = {}
+    for spec in sorted(Path(project_path).glob("roles/*/meta/argument_specs.yml")):
+        entry_points = yaml.safe_load(spec.read_text(encoding="utf-8"))["argument_specs"].values()
+        options[spec.parent.parent.name] = sorted({name for entry in entry_points for name in entry.get("options", {})})
+    return options
+
+
+def similar(names: Iterable[str], known: Mapping[str, Iterable[str]]) -> list[str]:
+    """For each name the known names that look most like it, at most three each."""
+    every = [option for options in known.values() for option in options]
+    return sorted({match for name in names for match in difflib.get_close_matches(name, every, n=3, cutoff=0.4)})
+
+
+def pick(items: Iterable[Mapping[str, Any]], *keys: str) -> list[dict[str, Any]]:
+    """Each mapping reduced to these keys; a missing one is None."""
+    return [{key: item.get(key) for key in keys} for item in items]
+
+
+def any_true(hosts: Iterable[Mapping[str, Any]], *facts: str) -> bool:
+    """Whether any of the facts is set and true on any host."""
+    return any(host.get(fact, False) for host in hosts for fact in facts)
+
+
+class FilterModule:
+    """What Ansible loads."""
+
+    def filters(self) -> dict[str, Any]:
+        return {
+            "at_most_one_any_true": any_true,
+            "at_most_one_pick": pick,
+            "at_most_one_role_options": role_options,
+            "at_most_one_similar": similar,
+        }

@@ -1,0 +1,77 @@
+"""The application's path is a symbolic link to one release; switching it is one atomic rename.
+
+The first time, the path is the directory that was deployed in place: it is adopted, that is moved among the releases
+while it serves. Running workers keep their directory, and at no instant does the path lead nowhere.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from pathlib import Path
+
+from .errors import OperatorError
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2  # renameat2(2), Linux 3.15 and later
+
+
+def current(path: Path) -> Path | None:
+    """The release that the path leads to: the link's target, the directory itself, or None when there is nothing."""
+    if path.is_symlink():
+        return path.resolve()
+    return path if path.is_dir() else None
+
+
+def switch(path: Path, release: Path, adopt_as: Path, *, check_mode: bool = False) -> tuple[Path | None, bool]:
+    """Make ``path`` a link to ``release``. Returns the release before (adopted: its new place) and whether it changed.
+
+    Raises OperatorError, before anything is touched, when the release does not exist or when the place that the adopted
+    directory would move to is taken.
+    """
+    before = current(path)
+    in_place = before is not None and not path.is_symlink()
+    if not check_mode and not release.is_dir():
+        raise OperatorError(
+            f"{release} is not a directory.",
+            expected="a built release to point the application's path at.",
+            next_step="run the phase prepare first: it builds the release.",
+        )
+    if in_place and os.path.lexists(adopt_as):
+        raise OperatorError(
+            f"{path} is a directory, and {adopt_as}, where it would be moved to, exists already.",
+            expected="one of the two: a checkout to adopt, or a release that the path links to.",
+            next_step=f"look at both; keep the one that is served (readlink /proc/PID/cwd) at {adopt_as}.",
+        )
+    previous = adopt_as if in_place else before
+    changed = in_place or before != release.resolve()
+    if changed and not check_mode:
+        if in_place:
+            _adopt(path, adopt_as)
+        _point(path, release)
+    return previous, changed
+
+
+def _adopt(path: Path, adopt_as: Path) -> None:
+    """Put a link to ``adopt_as`` where the directory is and the directory where the link was, in one exchange."""
+    adopt_as.parent.mkdir(parents=True, exist_ok=True)
+    os.symlink(adopt_as, adopt_as)  # leads nowhere until the exchange, which makes it true
+    libc = ctypes.CDLL(None, use_errno=True)
+    failed = libc.renameat2(_AT_FDCWD, os.fsencode(path), _AT_FDCWD, os.fsencode(adopt_as), _RENAME_EXCHANGE)
+    if failed:
+        code = ctypes.get_errno()
+        adopt_as.unlink()
+        if code not in (errno.EINVAL, errno.ENOSYS):
+            raise OSError(code, os.strerror(code), str(path))
+        # A file system that cannot exchange (some overlays): two renames, with the path absent for microseconds.
+        link = adopt_as.with_name(f".{adopt_as.name}.link")
+        link.symlink_to(adopt_as)
+        path.rename(adopt_as)
+        link.rename(path)
+
+
+def _point(path: Path, release: Path) -> None:
+    fresh = path.with_name(f".{path.name}.{os.getpid()}.link")
+    fresh.symlink_to(release)
+    fresh.replace(path)
