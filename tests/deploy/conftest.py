@@ -1,0 +1,189 @@
+"""The whole procedure on the lab of this checkout, driven by ansible-runner as an operator would drive it.
+
+The lab is the guide's service for real: PostgreSQL, Prisma, Next.js, PM2, a git origin. These tests reset it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import ansible_runner
+import psycopg2
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SESSIONS, SCHEDULES = "aedpics.inspection_sessions", "aedpics.inspection_schedules"
+PLANNED = {
+    "idx_inspection_sessions_active_session_per_equipment",
+    "idx_inspection_schedules_equipment_date",
+    "idx_inspection_schedules_active",
+}
+
+
+@dataclass
+class Run:
+    """One finished ansible-playbook: its exit code, what it printed, what each task returned, its report."""
+
+    code: int
+    output: str
+    stats: dict[str, dict[str, int]]
+    failures: list[str]
+    report: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def changed(self) -> int:
+        return sum(self.stats.get("changed", {}).values())
+
+
+@dataclass(frozen=True)
+class Lab:
+    """The running lab, and the truths that tests compare: catalog, content, processes, link."""
+
+    values: dict[str, Any]
+
+    @contextmanager
+    def cursor(self) -> Iterator[Any]:
+        v = self.values
+        connection = psycopg2.connect(
+            host=v["database_host"],
+            port=v["database_port"],
+            dbname=v["database_name"],
+            user=v["database_user"],
+            password=v["database_password"],
+        )
+        connection.autocommit = True
+        try:
+            with connection.cursor() as cursor:
+                yield cursor
+        finally:
+            connection.close()
+
+    def rows(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        with self.cursor() as cursor:
+            cursor.execute(sql, parameters or None)
+            return list(cursor.fetchall()) if cursor.description else []
+
+    def value(self, sql: str, *parameters: Any) -> Any:
+        return self.rows(sql, *parameters)[0][0]
+
+    def sessions(self) -> dict[str, str]:
+        """Every session, by id, as its whole text."""
+        return dict(self.rows(f"SELECT id::text, s::text FROM {SESSIONS} s"))
+
+    def content(self) -> str:
+        """One digest over every row of every table of the service."""
+        digest = hashlib.sha256()
+        tables = self.rows("SELECT tablename FROM pg_tables WHERE schemaname = 'aedpics' ORDER BY 1")
+        for (table,) in tables:
+            for (row,) in self.rows(f'SELECT t::text FROM aedpics."{table}" t ORDER BY 1'):
+                digest.update(f"{table} {row}\n".encode())
+        return digest.hexdigest()
+
+    def catalog(self) -> list[tuple[Any, ...]]:
+        """Every relation, index definition and trigger outside the system's schemas."""
+        return self.rows(
+            """
+            SELECT n.nspname, c.relname, c.relkind, coalesce(pg_get_indexdef(i.indexrelid), ''), i.indisvalid
+              FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+              LEFT JOIN pg_index i ON i.indexrelid = c.oid
+             WHERE n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg_t%'
+            UNION ALL
+            SELECT 'trigger', t.tgname, 't', pg_get_triggerdef(t.oid), true FROM pg_trigger t WHERE NOT tgisinternal
+             ORDER BY 1, 2
+            """
+        )
+
+    def indexes(self) -> dict[str, tuple[bool, bool]]:
+        """Of the planned indexes, those in the catalog of the right schema: (valid, ready)."""
+        found = self.rows(
+            """
+            SELECT c.relname, i.indisvalid, i.indisready FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+              JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'aedpics' AND c.relname = ANY (%s)
+            """,
+            sorted(PLANNED),
+        )
+        return {name: (valid, ready) for name, valid, ready in found}
+
+    def duplicate_groups(self) -> int:
+        return self.value(
+            f"""SELECT count(*) FROM (SELECT 1 FROM {SESSIONS} WHERE status IN ('active', 'paused')
+                GROUP BY equipment_serial HAVING count(*) > 1) t"""
+        )
+
+    def pids(self) -> list[int]:
+        """The application's processes, from PM2's own table."""
+        environment = {**os.environ, "PATH": self.values["path"], "PM2_HOME": self.values["pm2_home"]}
+        listed = subprocess.run(
+            [self.values["pm2_bin"], "jlist"], env=environment, capture_output=True, text=True, check=True
+        ).stdout
+        return sorted(process["pid"] for process in json.loads(listed[listed.index("[{") :]))
+
+    def served(self, answers: int = 8) -> set[str]:
+        """The commits that answer just now."""
+        commits = set()
+        for _ in range(answers):
+            with urlopen(self.values["app_url"] + "/api/health", timeout=10) as answer:
+                commits.add(answer.headers["x-app-commit"])
+        return commits
+
+    @property
+    def link(self) -> str:
+        path = Path(self.values["app_path"])
+        return os.readlink(path) if path.is_symlink() else "in place"
+
+
+def run_playbook(playbook: str, *arguments: str, limit: str | None = "local", inventory: str = "local") -> Run:
+    """Run a front door as from the shell, at the root of the project."""
+    latest = ROOT / "artifacts/local/latest"
+    before = os.readlink(latest) if latest.is_symlink() else None
+    command = [playbook, "-i", f"inventories/{inventory}", *(["-l", limit] if limit else []), *arguments]
+    failures: list[str] = []
+
+    def handle(event: dict[str, Any]) -> bool:
+        if event["event"] == "runner_on_failed":
+            failures.append(str(event["event_data"]["res"].get("msg", "")))
+        return True
+
+    with tempfile.TemporaryDirectory(prefix="at-most-one-") as directory:
+        runner = ansible_runner.run(
+            private_data_dir=directory,
+            project_dir=str(ROOT),
+            cmdline=" ".join(command[1:]),
+            playbook=playbook,
+            event_handler=handle,
+            quiet=True,
+            envvars={"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
+        )
+        output = runner.stdout.read()
+    after = os.readlink(latest) if latest.is_symlink() else None
+    report = json.loads((latest / "report.json").read_text()) if after and after != before else {}
+    return Run(runner.rc, output, runner.stats or {}, failures, report)
+
+
+def make(*targets: str) -> None:
+    subprocess.run(["make", "--no-print-directory", *targets], cwd=ROOT, check=True, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="session")
+def lab() -> Lab:
+    """The lab, up. Built releases are kept between resets: a commit's build does not depend on the database."""
+    os.environ["LAB_KEEP_BUILDS"] = "true"
+    make("lab-up")
+    return Lab(json.loads((ROOT / ".lab/lab.json").read_text()))
+
+
+@pytest.fixture
+def fresh(lab: Lab) -> Lab:
+    """The lab, reset to the guide's example, nothing deployed."""
+    make("lab-reset")
+    return Lab(json.loads((ROOT / ".lab/lab.json").read_text()))

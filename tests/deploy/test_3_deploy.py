@@ -1,0 +1,149 @@
+"""The guide's example from end to end: what must have gone, what must have stayed, and who says so."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.deploy.conftest import PLANNED, ROOT, Lab, Run, make, run_playbook
+
+Before = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def deployed(lab: Lab) -> tuple[Lab, Before, Run]:
+    make("lab-reset")
+    before = {"sessions": lab.sessions(), "pids": lab.pids(), "commits": lab.served()}
+    before["open"] = dict(lab.rows("SELECT id::text, status::text FROM aedpics.inspection_sessions"))
+    return lab, before, run_playbook("deploy.yml")
+
+
+def test_reports_what_it_did(deployed: tuple[Lab, Before, Run]) -> None:
+    lab, _, run = deployed
+    report = run.report
+
+    assert run.code == 0, run.output
+    assert report["outcome"] == "deployed"
+    assert report["failed_phase"] is None
+    assert report["error"] is None
+    assert report["environment"] == "local"
+    assert report["plan"]["id"] == "one-active-inspection-session"
+    assert len(report["plan"]["sha256"]) == 64
+    assert report["commit"] == {"before": lab.values["commit_before"], "after": lab.values["commit_after"]}
+    assert [phase["name"] for phase in report["phases"]] == [
+        *("prepare", "cleanup", "migrate", "verify", "pm2_reload", "healthcheck"),
+    ]
+    assert all(phase["seconds"] >= 0 and phase["status"] in ("ok", "unchanged") for phase in report["phases"])
+    assert report["cleanup"] == {"groups": 10, "planned": 25, "removed": 25, "archived": 25}
+    assert {index["name"]: index["verdict"] for index in report["indexes"]} == dict.fromkeys(PLANNED, "present")
+    assert report["duplicates_left"] == 0
+    assert report["traffic"]["requests"] > 100
+    assert (ROOT / "artifacts/local/latest/report.html").is_file()
+    assert len(json.loads((ROOT / "artifacts/local/latest/cleanup_plan.json").read_text())["rows"]) == 25
+
+
+def test_no_duplicate_is_left_and_exactly_the_planned_indexes_hold(deployed: tuple[Lab, Before, Run]) -> None:
+    lab, _, _ = deployed
+    assert lab.duplicate_groups() == 0
+    assert lab.indexes() == dict.fromkeys(PLANNED, (True, True))
+    assert lab.value("SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal") == 0, "the fence is lowered"
+
+
+def test_surplus_rows_went_and_are_archived_byte_for_byte(deployed: tuple[Lab, Before, Run]) -> None:
+    lab, before, run = deployed
+    gone = {id_: row for id_, row in before["sessions"].items() if id_ not in lab.sessions()}
+    archived = dict(
+        lab.rows(
+            """
+            SELECT primary_key->>'id',
+                   (jsonb_populate_record(NULL::aedpics.inspection_sessions, a."row"))::text
+              FROM at_most_one.archived_row a WHERE run_id = %s
+            """,
+            run.report["run_id"],
+        )
+    )
+
+    assert len(gone) == 25
+    assert archived == gone
+    assert {before["open"][id_] for id_ in gone} <= {"active", "paused"}
+
+
+def test_every_other_row_is_untouched(deployed: tuple[Lab, Before, Run]) -> None:
+    lab, before, _ = deployed
+    after = lab.sessions()
+    completed = {id_ for id_, status in before["open"].items() if status == "completed"}
+
+    assert len(completed) >= 32
+    assert completed <= set(after)
+    assert {id_: before["sessions"][id_] for id_ in after if id_ in before["sessions"]} == {
+        id_: row for id_, row in after.items() if id_ in before["sessions"]
+    }
+    # What the health check itself opened on the canary, it has cancelled.
+    new = set(after) - set(before["sessions"])
+    statuses = lab.rows(
+        "SELECT DISTINCT status::text FROM aedpics.inspection_sessions WHERE id::text = ANY (%s)", list(new)
+    )
+    assert statuses == [("cancelled",)]
+
+
+def test_the_row_that_was_never_started_is_not_the_one_that_stayed(deployed: tuple[Lab, Before, Run]) -> None:
+    lab, _, _ = deployed
+    assert lab.value("SELECT count(*) FROM at_most_one.archived_row WHERE \"row\"->>'started_at' IS NULL") == 1
+
+
+def test_every_instance_is_new_and_serves_the_wanted_commit(deployed: tuple[Lab, Before, Run]) -> None:
+    lab, before, run = deployed
+    pids = lab.pids()
+
+    assert len(pids) == 2
+    assert not set(pids) & set(before["pids"])
+    assert sorted(instance["new_pid"] for instance in run.report["instances"]) == pids
+    assert sorted(instance["old_pid"] for instance in run.report["instances"]) == before["pids"]
+    assert before["commits"] == {lab.values["commit_before"]}
+    assert lab.served(20) == {lab.values["commit_after"]}
+    releases = lab.values["app_path"] + ".releases"
+    for pid in pids:
+        assert str(Path(f"/proc/{pid}/cwd").resolve()) == f"{releases}/{lab.values['commit_after']}"
+
+
+def test_the_in_place_checkout_was_adopted_behind_the_link(deployed: tuple[Lab, Before, Run]) -> None:
+    lab, _, _ = deployed
+    releases = Path(lab.values["app_path"] + ".releases")
+    assert lab.link == str(releases / lab.values["commit_after"])
+    assert (releases / lab.values["commit_before"] / ".next/BUILD_ID").is_file()
+
+
+def test_a_second_run_changes_nothing_and_says_so(deployed: tuple[Lab, Before, Run]) -> None:
+    lab, _, _ = deployed
+    pids, catalog = lab.pids(), lab.catalog()
+
+    run = run_playbook("deploy.yml")
+
+    assert run.code == 0, run.output
+    assert run.report["outcome"] == "unchanged"
+    assert run.changed == 0
+    assert run.report["cleanup"] == {"groups": 0, "planned": 0, "removed": 0, "archived": 0}
+    assert lab.pids() == pids
+    assert lab.catalog() == catalog
+
+
+def test_the_journal_has_both_runs(deployed: tuple[Lab, Before, Run]) -> None:
+    lab, _, run = deployed
+    outcomes = lab.rows("SELECT run_id, outcome FROM at_most_one.run ORDER BY started_at")
+    assert (run.report["run_id"], "deployed") in outcomes
+    assert outcomes[-1][1] == "unchanged"
+
+
+def test_no_secret_is_in_any_artifact_or_in_the_output(deployed: tuple[Lab, Before, Run]) -> None:
+    lab, _, run = deployed
+    secrets = [value for name, value in lab.values.items() if name.endswith(("password", "token"))]
+    directory = ROOT / "artifacts/local" / run.report["run_id"]
+    texts = [run.output, *(path.read_text(errors="replace") for path in directory.rglob("*") if path.is_file())]
+    assert secrets
+    for secret in secrets:
+        digest = hashlib.sha256(secret.encode()).hexdigest()[:8]
+        assert not any(secret in text for text in texts), f"the secret with SHA-256 {digest}... was printed or kept"

@@ -1,0 +1,195 @@
+"""Each fault stops its own phase, with what was seen, what was expected and what to do; nothing beyond is touched."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import pytest
+
+from tests.deploy.conftest import PLANNED, SCHEDULES, SESSIONS, Lab, Run, make, run_playbook
+
+RULE_INDEX = "idx_inspection_sessions_active_session_per_equipment"
+
+
+def assert_stopped(run: Run, phase: str | None, *words: str) -> None:
+    assert run.code != 0
+    message = " ".join(run.failures)
+    assert "Expected:" in message
+    assert "Next:" in message
+    for word in words:
+        assert word in message, message
+    if phase:
+        assert run.report["outcome"] == "stopped"
+        assert run.report["failed_phase"] == phase
+        assert run.report["error"]
+
+
+def test_unreachable_database_is_never_no_duplicates(lab: Lab) -> None:
+    run = run_playbook("deploy.yml", "-e", "database_port=1")
+
+    assert_stopped(run, None, "No connection to")
+    assert "No duplicates" not in run.output
+    assert "중복이 없습니다" not in run.output
+
+
+def test_surplus_above_the_ceiling(fresh: Lab) -> None:
+    before = (fresh.content(), fresh.pids(), fresh.link)
+
+    run = run_playbook("deploy.yml", "-e", "cleanup_ceiling=24")
+
+    assert_stopped(run, "cleanup", "25", "24")
+    assert (fresh.content(), fresh.pids(), fresh.link) == before
+    assert fresh.value("SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal") == 0, "no fence is left behind"
+    assert fresh.indexes() == {}
+
+
+def test_more_surplus_than_was_counted(fresh: Lab) -> None:
+    run = run_playbook("deploy.yml", "-e", "cleanup_expected_rows=20")
+
+    assert_stopped(run, "cleanup", "25", "20")
+    assert fresh.duplicate_groups() == 10
+
+
+@pytest.fixture(scope="module")
+def deployed(lab: Lab) -> Lab:
+    """The lab after a good deployment: what is broken here is put right again by each test."""
+    make("lab-reset")
+    run = run_playbook("deploy.yml")
+    assert run.code == 0, run.output
+    return lab
+
+
+WRONG_CATALOGS = {
+    "a fourth index of the family": (
+        f"CREATE INDEX idx_inspection_schedules_active_too ON {SCHEDULES} (aed_data_id)",
+        "DROP INDEX aedpics.idx_inspection_schedules_active_too",
+        ("idx_inspection_schedules_active_too", "unexpected"),
+    ),
+    "a missing one": (
+        "DROP INDEX aedpics.idx_inspection_schedules_active",
+        f"CREATE INDEX idx_inspection_schedules_active ON {SCHEDULES} (aed_data_id, scheduled_for)"
+        " WHERE status NOT IN ('cancelled')",
+        ("idx_inspection_schedules_active", "missing"),
+    ),
+    "one on (equipment_serial, status)": (
+        f"DROP INDEX aedpics.{RULE_INDEX}; CREATE UNIQUE INDEX {RULE_INDEX} ON {SESSIONS} (equipment_serial, status)"
+        " WHERE status IN ('active', 'paused')",
+        f"DROP INDEX aedpics.{RULE_INDEX}; CREATE UNIQUE INDEX {RULE_INDEX} ON {SESSIONS} (equipment_serial)"
+        " WHERE status IN ('active', 'paused')",
+        (RULE_INDEX, "different"),
+    ),
+    "one with another predicate": (
+        f"DROP INDEX aedpics.{RULE_INDEX}; CREATE UNIQUE INDEX {RULE_INDEX} ON {SESSIONS} (equipment_serial)"
+        " WHERE status = 'active'",
+        f"DROP INDEX aedpics.{RULE_INDEX}; CREATE UNIQUE INDEX {RULE_INDEX} ON {SESSIONS} (equipment_serial)"
+        " WHERE status IN ('active', 'paused')",
+        (RULE_INDEX, "different"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_CATALOGS)
+def test_verify_stops_at(deployed: Lab, case: str) -> None:
+    wrong, right, words = WRONG_CATALOGS[case]
+    deployed.rows(wrong)
+    try:
+        run = run_playbook("deploy.yml", "--tags", "verify")
+    finally:
+        deployed.rows(right)
+
+    assert_stopped(run, "verify", *words)
+
+
+def test_verify_stops_at_an_invalid_index(deployed: Lab) -> None:
+    """Made as it happens in life: a concurrent build over a duplicate, which leaves its half-built index behind."""
+    deployed.rows(f"DROP INDEX aedpics.{RULE_INDEX}")
+    twin = deployed.value(
+        f"""INSERT INTO {SESSIONS} SELECT (jsonb_populate_record(s, jsonb_build_object('id', gen_random_uuid()))).*
+              FROM {SESSIONS} s WHERE status = 'active' LIMIT 1 RETURNING id::text"""
+    )
+    build = f"INDEX CONCURRENTLY {RULE_INDEX} ON {SESSIONS} (equipment_serial) WHERE status IN ('active', 'paused')"
+    try:
+        with pytest.raises(Exception, match="could not create unique index"):
+            deployed.rows(f"CREATE UNIQUE {build}")
+        deployed.rows(f"DELETE FROM {SESSIONS} WHERE id::text = %s", twin)
+        assert deployed.indexes()[RULE_INDEX][0] is False
+        run = run_playbook("deploy.yml", "--tags", "verify")
+    finally:
+        deployed.rows(f"DELETE FROM {SESSIONS} WHERE id::text = %s", twin)
+        deployed.rows(f"DROP INDEX IF EXISTS aedpics.{RULE_INDEX}")
+        deployed.rows(f"CREATE UNIQUE {build.replace('CONCURRENTLY ', '')}")
+
+    assert_stopped(run, "verify", RULE_INDEX, "invalid")
+
+
+class Users:
+    """Users who never stop: four at once ask for the page and the health, and count what fails."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.urls = [lab.values["app_url"] + "/", lab.values["app_url"] + "/api/health"]
+        self.requests, self.failures = 0, []  # type: int, list[str]
+        self._stop, self._lock = threading.Event(), threading.Lock()
+        self._threads = [threading.Thread(target=self._ask, args=(n,)) for n in range(4)]
+
+    def __enter__(self) -> Users:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask(self, number: int) -> None:
+        while not self._stop.is_set():
+            failure = ""
+            try:
+                with urlopen(self.urls[number % 2], timeout=10) as answer:
+                    answer.read()
+            except (URLError, OSError) as error:
+                failure = f"{time.strftime('%T')} {error}"
+            with self._lock:
+                self.requests += 1
+                if failure:
+                    self.failures.append(failure)
+
+
+@pytest.fixture
+def faulty(fresh: Lab) -> Iterator[Lab]:
+    yield fresh
+    make("lab-reset")
+
+
+def test_failed_build_leaves_the_live_site_as_it_was(faulty: Lab) -> None:
+    make("lab-fault", "FAULT=failed-build")
+    before = (faulty.content(), faulty.catalog(), faulty.pids(), faulty.link)
+
+    run = run_playbook("deploy.yml", "-e", "app_branch=fault/failed-build")
+
+    assert run.code != 0
+    assert run.report["failed_phase"] == "prepare"
+    assert faulty.served() == {faulty.values["commit_before"]}
+    after = (faulty.content(), [row for row in faulty.catalog() if row[0] != "at_most_one"], faulty.pids(), faulty.link)
+    assert after == before
+
+
+def test_crash_at_boot_costs_no_request_and_the_link_goes_back(faulty: Lab) -> None:
+    make("lab-fault", "FAULT=crash-at-boot")
+    pids = faulty.pids()
+
+    with Users(faulty) as users:
+        run = run_playbook("deploy.yml", "-e", "app_branch=fault/crash-at-boot")
+
+    assert_stopped(run, "pm2_reload")
+    assert users.requests >= 2000
+    assert users.failures == []
+    assert faulty.served(20) == {faulty.values["commit_before"]}
+    assert len(faulty.pids()) == 2
+    assert len(set(faulty.pids()) & set(pids)) == 1, "the second instance was never touched"
+    assert faulty.link.endswith(faulty.values["commit_before"])
+    assert faulty.indexes() == dict.fromkeys(PLANNED, (True, True)), "the rule holds, whichever code serves"

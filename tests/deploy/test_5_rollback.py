@@ -1,0 +1,36 @@
+"""rollback.yml brings back what was, the next deploy.yml really builds again, and there is no rollback of nothing."""
+
+from __future__ import annotations
+
+from tests.deploy.conftest import PLANNED, Lab, run_playbook
+
+
+def test_forward_back_forward(fresh: Lab) -> None:
+    sessions = fresh.sessions()
+    catalog = fresh.catalog()
+    forward = run_playbook("deploy.yml")
+    assert forward.code == 0, forward.output
+
+    back = run_playbook("rollback.yml", "-e", "rollback_restore_rows=true")
+
+    assert back.code == 0, back.output
+    assert back.report["outcome"] == "rolled_back"
+    assert fresh.indexes() == {}
+    assert [row for row in fresh.catalog() if row[0] != "at_most_one"] == catalog, "catalog, fence included, as before"
+    assert {id_: row for id_, row in fresh.sessions().items() if id_ in sessions} == sessions, "every row is back"
+    assert fresh.served(20) == {fresh.values["commit_before"]}
+    assert fresh.link.endswith(fresh.values["commit_before"])
+    assert fresh.value(
+        "SELECT rolled_back_at IS NOT NULL FROM aedpics._prisma_migrations ORDER BY started_at DESC LIMIT 1"
+    )
+
+    again = run_playbook("rollback.yml")
+    assert again.code != 0
+    assert "nothing to roll back" in " ".join(again.failures)
+
+    forward = run_playbook("deploy.yml")
+    assert forward.code == 0, forward.output
+    assert forward.report["outcome"] == "deployed"
+    assert forward.report["cleanup"]["removed"] == 25
+    assert fresh.indexes() == dict.fromkeys(PLANNED, (True, True))
+    assert fresh.duplicate_groups() == 0

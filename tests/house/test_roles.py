@@ -1,0 +1,57 @@
+"""The roles keep the rules of the house: one source for every variable, one table of contents per role."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+ROLES = sorted(path.parent.parent.name for path in ROOT.glob("roles/*/tasks/main.yml"))
+EVERYWHERE = yaml.safe_load((ROOT / "group_vars/all.yml").read_text())
+
+
+def options_of(role: str) -> dict[str, Any]:
+    spec = yaml.safe_load((ROOT / f"roles/{role}/meta/argument_specs.yml").read_text())
+    options: dict[str, Any] = spec["argument_specs"]["main"]["options"]
+    return options
+
+
+def defaults_of(role: str) -> dict[str, Any]:
+    path = ROOT / f"roles/{role}/defaults/main.yml"
+    return yaml.safe_load(path.read_text()) if path.exists() else {}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_default_is_described_with_the_same_value(role: str) -> None:
+    options = options_of(role)
+    for name, value in defaults_of(role).items():
+        assert name in options, f"{name} of roles/{role}/defaults is missing in its argument_specs"
+        if "{{" in str(value):
+            assert "default" not in options[name], f"{name} is computed; its description has to say of what"
+        else:
+            assert options[name]["default"] == value
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_described_option_has_its_default_somewhere(role: str) -> None:
+    known = {**EVERYWHERE, **defaults_of(role)}
+    for name, option in options_of(role).items():
+        if "default" in option:
+            assert name in known, f"{name} has a default in argument_specs only, where Ansible does not take it from"
+            assert known[name] == option["default"]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_variables_carry_their_roles_prefix(role: str) -> None:
+    prefixes = (f"{role}_", *(("app_", "database_") if role == "run" else ()))
+    assert all(name.startswith(prefixes) for name in options_of(role))
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_task_files_stay_tables_of_contents(role: str) -> None:
+    for path in sorted((ROOT / f"roles/{role}/tasks").glob("*.yml")):
+        lines = len(path.read_text().splitlines())
+        assert lines <= 48, f"{path} has {lines} lines: the design is asking for something"
