@@ -1,0 +1,180 @@
+"""The planned table as the catalog describes it, a transaction on it, and its errors in the operator's words.
+
+Part of the ground, beside ``database``: any room may use it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import psycopg2
+import psycopg2.errors
+import psycopg2.extensions
+from psycopg2 import sql
+
+from . import locks
+from .database import Connection
+from .errors import OperatorError
+from .plan import Plan
+
+Cursor = psycopg2.extensions.cursor
+Row = list[str]  # one row's primary key: the text of its parts, in the plan's order
+
+READING = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+WRITING = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A live column. A cast to ``type`` resolves with an empty search_path; ``type`` carries no length."""
+
+    name: str
+    type: str
+    generated: bool
+
+
+def table_name(plan: Plan) -> str:
+    """The planned table, for a person."""
+    return f"{plan.schema}.{plan.table}"
+
+
+def predicate_sql(plan: Plan) -> sql.SQL:
+    """The plan's predicate, the only plan text that becomes SQL as it stands: a plan is reviewed like code.
+
+    For statements that are executed with parameters: psycopg2 then turns the doubled percent signs back. The line break
+    ends a comment in the predicate.
+    """
+    return sql.SQL("(" + plan.predicate.replace("%", "%%") + "\n)")
+
+
+def without_null_keys(plan: Plan) -> sql.Composed:
+    """``AND ... IS NOT NULL`` for each key column: to a unique index NULLs are distinct, unless it says otherwise."""
+    if plan.rule_index.nulls_not_distinct:
+        return sql.Composed([])
+    return sql.Composed([sql.SQL(" AND {} IS NOT NULL").format(sql.Identifier(plan.table, key)) for key in plan.key])
+
+
+@contextlib.contextmanager
+def transaction(connection: Connection, mode: str, plan: Plan) -> Iterator[Cursor]:
+    """One transaction of its own: needs an idle connection and leaves an idle one. ``mode`` is READING or WRITING.
+
+    The block's errors of psycopg2 come out as OperatorError.
+    """
+    if connection.autocommit or connection.info.transaction_status != psycopg2.extensions.TRANSACTION_STATUS_IDLE:
+        raise ValueError("needs an idle connection without autocommit")
+    committing = False
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(mode)
+            yield cursor
+        committing = True
+        connection.commit()
+    except psycopg2.errors.LockNotAvailable as failure:
+        connection.rollback()
+        blockers = locks.holders(connection, plan.schema, [plan.table])
+        connection.rollback()
+        raise OperatorError(
+            f"{table_name(plan)}: a lock was not obtained in time; {locks.describe(blockers)}. Nothing was written.",
+            expected="a lock within lock_timeout_ms.",
+            next_step="wait for those sessions or end them, then run this again.",
+            sqlstate=failure.pgcode,
+            blockers=blockers,
+        ) from failure
+    except psycopg2.Error as failure:
+        raise explain(failure, plan, committing=committing) from failure
+    finally:
+        with contextlib.suppress(psycopg2.Error):  # the connection may be gone: then the server rolls back
+            connection.rollback()
+
+
+# By SQLSTATE or its class: what was expected, what to do. https://www.postgresql.org/docs/current/errcodes-appendix.html
+_EXPLANATIONS = {
+    "57014": (
+        "an answer within statement_timeout_ms",
+        "raise statement_timeout_ms, or see what the server is busy with",
+    ),
+    "42501": ("a role that may do this and that sees every row", "connect as the owner of the table"),
+    "40": ("no deadlock", "run this again"),
+    "42": ("a plan that fits this database", "compare the plan's names and its predicate with the table"),
+    "22": ("primary keys that the columns accept", "compare the given rows with the table"),
+    "23": ("rows that break no constraint", "look at the named constraint, then run this again"),
+    "57": ("a connection that lasts", "check the server, then run this again"),
+    "08": ("a connection that lasts", "check the server, then run this again"),
+}
+
+
+def explain(failure: psycopg2.Error, plan: Plan, *, committing: bool = False) -> OperatorError:
+    """The operator's form of a database error: without its DETAIL, which may hold row values."""
+    code = failure.pgcode or "08000"  # no SQLSTATE: the connection broke
+    expected, next_step = _EXPLANATIONS.get(code) or _EXPLANATIONS.get(code[:2]) or ("no error", "see the server's log")
+    message = (failure.diag.message_primary or str(failure)).strip().partition("\n")[0]
+    unknown = committing and code[:2] in ("08", "57")
+    outcome = "whether it was committed is unknown" if unknown else "nothing was written"
+    constraint = failure.diag.constraint_name
+    return OperatorError(
+        f"{table_name(plan)}: {message} (SQLSTATE {code}); {outcome}.",
+        expected=f"{expected}.",
+        next_step=f"{next_step}.",
+        sqlstate=code,
+        **({"constraint": constraint} if constraint else {}),
+    )
+
+
+_RELATION = """
+SELECT c.oid, c.relkind, EXISTS (SELECT FROM pg_catalog.pg_inherits AS i WHERE i.inhparent = c.oid)
+FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+WHERE n.nspname = %s AND c.relname = %s
+"""
+_ATTRIBUTES = """
+SELECT attname, pg_catalog.format_type(atttypid, -1), attgenerated <> '', attnotnull
+FROM pg_catalog.pg_attribute WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped ORDER BY attnum
+"""
+_UNIQUE_KEYS = """
+SELECT pg_catalog.array_agg(a.attname::text)
+FROM pg_catalog.pg_index AS x
+JOIN pg_catalog.pg_attribute AS a ON a.attrelid = x.indrelid AND a.attnum = ANY (x.indkey)
+WHERE x.indrelid = %s AND x.indisunique AND x.indisvalid AND x.indimmediate AND x.indpred IS NULL
+  AND x.indexprs IS NULL AND x.indnatts = x.indnkeyatts
+GROUP BY x.indexrelid
+"""
+_KINDS = {"p": "it is partitioned", "v": "it is a view", "m": "it is a materialized view", "f": "it is a foreign table"}
+
+
+def columns_of(cursor: Cursor, plan: Plan) -> Mapping[str, Column]:
+    """The planned table's columns by name, in order. Raises OperatorError unless the plan fits the table.
+
+    It fits when it is an ordinary table without children, has every column that the plan names, and its primary key is
+    NOT NULL, unique and immediate: otherwise "this row" would not mean one row.
+    """
+    cursor.execute(_RELATION, (plan.schema, plan.table))
+    found = cursor.fetchone()
+    if found is None:
+        raise _unfit(plan, "there is no such table", "the table that the plan names")
+    oid, kind, has_children = found
+    if kind != "r" or has_children:
+        raise _unfit(plan, _KINDS.get(kind, "other tables inherit from it"), "an ordinary table of its own")
+    cursor.execute(_ATTRIBUTES, (oid,))
+    attributes = cursor.fetchall()
+    columns = {name: Column(name, type_, generated) for name, type_, generated, _ in attributes}
+    named = [*plan.primary_key, *plan.key, *(sort.column for sort in plan.keep), *plan.show]
+    missing = sorted(set(named) - set(columns))
+    if missing:
+        raise _unfit(plan, f"it has no column {', '.join(missing)}", "every column that the plan names")
+    cursor.execute(_UNIQUE_KEYS, (oid,))
+    unique = any(set(names) == set(plan.primary_key) for (names,) in cursor.fetchall())
+    nullable = {name for name, _, _, not_null in attributes if not not_null} & set(plan.primary_key)
+    if not unique or nullable:
+        raise _unfit(plan, f"({', '.join(plan.primary_key)}) does not identify a row", "the table's own primary key")
+    return columns
+
+
+def _unfit(plan: Plan, seen: str, expected: str) -> OperatorError:
+    return OperatorError(
+        f"{table_name(plan)} of plan {plan.id}: {seen}.",
+        expected=f"{expected}.",
+        next_step=f"correct plans/{plan.id}.yml, or the database that this inventory points to.",
+        plan=plan.id,
+        table=table_name(plan),
+    )
