@@ -1,0 +1,115 @@
+"""Who holds a lock on a table, who waits for one and for how long: what a person needs when a lock is not obtained.
+
+Part of the ground, beside ``database``: any room may use it. Nothing here takes a lock of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from psycopg2 import sql
+from psycopg2.extras import RealDictCursor
+
+from .database import Connection
+
+_QUERY_LENGTH = 80
+
+# A prepared transaction holds its locks without a process: pg_locks.pid is NULL, pg_blocking_pids() says 0.
+_SESSION = """
+    coalesce(l.pid, 0) AS pid,
+    coalesce(a.usename, '') AS "user",
+    coalesce(a.application_name, '') AS application,
+    CASE WHEN l.pid IS NULL THEN 'prepared transaction' ELSE coalesce(a.state, 'unknown') END AS state,
+    coalesce(round(extract(epoch FROM clock_timestamp() - min(a.xact_start))), 0)::integer AS age_s,
+    coalesce(a.query, '') AS query
+"""
+_TABLES = """
+    l.locktype = 'relation'
+    AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+    AND l.relation IN (
+        SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = %(schema)s AND c.relname = ANY (%(tables)s))
+"""
+_HOLDERS = f"""
+SELECT {_SESSION}, array_agg(DISTINCT l.mode ORDER BY l.mode) AS modes
+FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+WHERE l.granted AND l.pid IS DISTINCT FROM pg_backend_pid() AND {_TABLES}
+GROUP BY l.pid, a.usename, a.application_name, a.state, a.query
+ORDER BY min(a.xact_start) NULLS FIRST, l.pid
+"""  # noqa: S608  (both parts are constants of this file)
+
+# waitstart came with PostgreSQL 14; before, the start of the waiting statement is the best there is.
+_WAITS = f"""
+SELECT l.pid, l.mode, pg_blocking_pids(l.pid) AS blockers,
+       (extract(epoch FROM clock_timestamp() - coalesce({{waitstart}}, a.query_start)) * 1000)::integer AS waited_ms
+FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+WHERE NOT l.granted AND {_TABLES}
+"""  # noqa: S608  (both parts are constants of this file)
+
+
+def holders(connection: Connection, schema: str, tables: Sequence[str]) -> list[dict[str, Any]]:
+    """The other sessions that hold a lock on the tables now, the oldest transaction first.
+
+    Each has pid, user, application, state, age_s (of its transaction), modes, and query: at most 80 characters, without
+    its literals. Seeing other roles' queries takes the privileges of pg_read_all_stats.
+    """
+    with connection.cursor(cursor_factory=RealDictCursor) as cursor:
+        cursor.execute(_HOLDERS, {"schema": schema, "tables": list(tables)})
+        return [{**row, "query": without_literals(row["query"])} for row in cursor.fetchall()]
+
+
+def describe(sessions: Sequence[Mapping[str, Any]]) -> str:
+    """The sessions as a phrase for a person, the first five of them."""
+    if not sessions:
+        return "no session holds a lock on it any more"
+    phrases = [f"pid {s['pid']} ({s['user']}, {s['state']} for {s['age_s']} s: {s['query']})" for s in sessions[:5]]
+    more = f" and {len(sessions) - 5} more" if len(sessions) > 5 else ""
+    return f"locks on it are held by {'; '.join(phrases)}{more}"
+
+
+def without_literals(query: str) -> str:
+    """The query's first 80 characters, every literal replaced by ``?``: other people's values are not ours to show."""
+    bare = re.sub(
+        r"\$(\w*)\$.*?(?:\$\1\$|\Z)"  # dollar quotes
+        r"|\b[eE]'(?:[^'\\]|\\.|'')*(?:'|\Z)"  # escape strings; \Z: the server cuts long queries anywhere
+        r"|'(?:[^']|'')*(?:'|\Z)"
+        r"|(?<![\w$])\d+(?:\.\d+)?(?!\w)",
+        "?",
+        query,
+        flags=re.DOTALL,
+    )
+    line = " ".join(bare.split())
+    return line if len(line) <= _QUERY_LENGTH else f"{line[: _QUERY_LENGTH - 3]}..."
+
+
+class Watch:
+    """Samples the waits on some tables while something else builds on them.
+
+    ``write_pause_ms`` is the longest wait of a writer that a sample has seen: a lower bound, short of the truth by at
+    most the time between two samples. ``blockers`` are the sessions that stood in the way of a lock that conflicts
+    with writers, as last seen: they may be gone by the time the waiting statement gives up.
+    """
+
+    def __init__(self, connection: Connection, schema: str, tables: Sequence[str]) -> None:
+        """``connection`` must be in autocommit: a sample must not hold a snapshot that a build would wait for."""
+        self.connection, self.schema, self.tables = connection, schema, list(tables)
+        self.write_pause_ms = 0
+        self.blockers: list[dict[str, Any]] = []
+
+    def sample(self) -> None:
+        """Look once; costs one catalog query, two when somebody is blocked."""
+        waitstart = sql.SQL("l.waitstart" if self.connection.server_version >= 140_000 else "NULL::timestamptz")
+        with self.connection.cursor() as cursor:
+            cursor.execute(sql.SQL(_WAITS).format(waitstart=waitstart), {"schema": self.schema, "tables": self.tables})
+            waits = cursor.fetchall()
+        blocking = set()
+        for _pid, mode, blockers, waited_ms in waits:
+            if mode in ("RowExclusiveLock", "RowShareLock"):
+                self.write_pause_ms = max(self.write_pause_ms, waited_ms)
+            else:
+                blocking.update(blockers)
+        if blocking:
+            seen = [h for h in holders(self.connection, self.schema, self.tables) if h["pid"] in blocking]
+            self.blockers = seen or self.blockers

@@ -1,0 +1,33 @@
+"""What is shown of other people's queries."""
+
+from __future__ import annotations
+
+import pytest
+from at_most_one.locks import describe, without_literals
+
+
+@pytest.mark.parametrize(
+    ("query", "shown"),
+    [
+        ("SELECT 1", "SELECT ?"),
+        ("UPDATE t1 SET a = 'x', b = $1 WHERE c2 = 3.5", "UPDATE t1 SET a = ?, b = $1 WHERE c2 = ?"),
+        ("SELECT 'it''s'   ||\n  'two'", "SELECT ? || ?"),
+        (r"SELECT E'a\'b' , 'c'", "SELECT ? , ?"),
+        ("SELECT $$secret 'one'$$, $body$two$body$", "SELECT ?, ?"),
+        ("SELECT 'cut off by track_activity_query_si", "SELECT ?"),
+        ("DO $$ cut off", "DO ?"),
+        ("<insufficient privilege>", "<insufficient privilege>"),
+        ("", ""),
+        ("SELECT " + "abcdefghij, " * 20, ("SELECT " + "abcdefghij, " * 20)[:77] + "..."),
+    ],
+)
+def test_literals_are_gone(query: str, shown: str) -> None:
+    assert without_literals(query) == shown
+    assert len(without_literals(query)) <= 80
+
+
+def test_sessions_as_a_phrase() -> None:
+    session = {"pid": 7, "user": "app", "state": "idle in transaction", "age_s": 3, "query": "SELECT ?"}
+    assert describe([]) == "no session holds a lock on it any more"
+    assert describe([session]) == "locks on it are held by pid 7 (app, idle in transaction for 3 s: SELECT ?)"
+    assert describe([session] * 7).endswith(" and 2 more")
