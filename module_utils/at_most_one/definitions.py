@@ -1,0 +1,185 @@
+"""How a planned index is written, and how the catalog renders it and the indexes that are there.
+
+PostgreSQL prints the same index in different words (``'active'::status`` or ``'active'::app.status``, ``IN`` or
+``= ANY``), so definitions are never compared as text from two sessions. The expected index is built, with the very
+statement of :func:`create_statement`, on an empty temporary ``LIKE`` table; one query then renders both in one session.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import psycopg2
+import psycopg2.errors
+from psycopg2 import sql
+from psycopg2.extras import RealDictCursor
+
+from .database import Connection
+from .errors import OperatorError
+from .plan import Index, IndexKey, Plan
+
+# One row per relation of the namespace that has a wanted name, or is an index whose name matches the family's pattern.
+_FACTS = """
+SELECT c.relname AS name, t.relname AS "table", m.amname AS method,
+       CASE WHEN i.indexrelid IS NULL THEN 'something else' ELSE 'index' END AS kind,
+       i.indisunique AS "unique", NOT i.indimmediate AS deferrable, {nulls_not_distinct} AS nulls_not_distinct,
+       ARRAY(SELECT pg_get_indexdef(c.oid, k, false) FROM generate_series(1, i.indnkeyatts) AS k ORDER BY k) AS columns,
+       ARRAY(SELECT pg_get_indexdef(c.oid, k, false)
+             FROM generate_series(i.indnkeyatts + 1, i.indnatts) AS k ORDER BY 1) AS include,
+       ARRAY(SELECT n.nspname || '.' || o.opcname
+             FROM unnest(i.indclass::oid[]) WITH ORDINALITY AS u (oid, k)
+             JOIN pg_catalog.pg_opclass o ON o.oid = u.oid
+             JOIN pg_catalog.pg_namespace n ON n.oid = o.opcnamespace ORDER BY k) AS opclass,
+       ARRAY(SELECT coalesce(n.nspname || '.' || o.collname, 'none')
+             FROM unnest(i.indcollation::oid[]) WITH ORDINALITY AS u (oid, k)
+             LEFT JOIN pg_catalog.pg_collation o ON o.oid = u.oid
+             LEFT JOIN pg_catalog.pg_namespace n ON n.oid = o.collnamespace ORDER BY k) AS collation,
+       ARRAY(SELECT CASE bits & 1 WHEN 1 THEN 'desc' ELSE 'asc' END
+                 || CASE bits & 2 WHEN 2 THEN ' nulls first' ELSE ' nulls last' END
+             FROM unnest(i.indoption::int2[]) WITH ORDINALITY AS u (bits, k) ORDER BY k) AS "order",
+       pg_get_expr(i.indpred, i.indrelid) AS predicate,
+       i.indisvalid AS valid, i.indisready AS ready, i.indislive AS live,
+       pg_get_indexdef(c.oid) AS definition,
+       p.pid AS building_pid, p.phase AS building_phase,
+       CASE WHEN p.blocks_total > 0 THEN 100 * p.blocks_done / p.blocks_total
+            WHEN p.tuples_total > 0 THEN 100 * p.tuples_done / p.tuples_total END AS building_percent
+FROM pg_catalog.pg_class c
+LEFT JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid
+LEFT JOIN pg_catalog.pg_class t ON t.oid = i.indrelid
+LEFT JOIN pg_catalog.pg_am m ON m.oid = c.relam
+LEFT JOIN pg_catalog.pg_stat_progress_create_index p ON p.index_relid = c.oid
+WHERE c.relnamespace = {namespace}
+  AND (c.relname = ANY (%(names)s) OR i.indexrelid IS NOT NULL AND c.relname ~ %(pattern)s)
+ORDER BY c.relname
+"""
+_TEMPORARY = "pg_my_temp_schema()"
+
+
+def create_statement(index: Index, schema: str) -> sql.Composed:
+    """``CREATE INDEX`` for a planned index on its table in ``schema``; to be executed without parameters."""
+    parts: list[sql.Composable] = [
+        sql.SQL("CREATE UNIQUE INDEX" if index.unique else "CREATE INDEX"),
+        sql.Identifier(index.name),
+        sql.SQL("ON {} USING {} ({})").format(
+            sql.Identifier(schema, index.table),
+            sql.Identifier(index.method),
+            sql.SQL(", ").join(_key(key) for key in index.keys),
+        ),
+    ]
+    if index.include:
+        parts.append(sql.SQL("INCLUDE ({})").format(sql.SQL(", ").join(map(sql.Identifier, index.include))))
+    if index.nulls_not_distinct:
+        parts.append(sql.SQL("NULLS NOT DISTINCT"))
+    if index.predicate:
+        parts.append(sql.SQL("WHERE ({})").format(sql.SQL(index.predicate)))
+    return sql.SQL(" ").join(parts)
+
+
+def drop_statement(name: str, schema: str) -> sql.Composed:
+    """``DROP INDEX CONCURRENTLY``, qualified: without the schema ``IF EXISTS`` would succeed and drop nothing."""
+    return sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(sql.Identifier(schema, name))
+
+
+def expected(connection: Connection, plan: Plan) -> dict[str, dict[str, Any]]:
+    """The planned indexes as the catalog renders them, from empty twins that are gone when this returns."""
+    twins = {table: f"at_most_one_twin_{n}" for n, table in enumerate(sorted({i.table for i in plan.indexes}))}
+    names = {f"at_most_one_expected_{n}": index for n, index in enumerate(plan.indexes)}
+    at_work: list[str] = []
+    with connection.cursor() as cursor:
+        cursor.execute("SAVEPOINT at_most_one_twins")
+        try:
+            with _explained(at_work):
+                for table, twin in twins.items():
+                    at_work.append(f"{plan.schema}.{table}")
+                    like = sql.SQL("CREATE TEMPORARY TABLE {} (LIKE {})")
+                    cursor.execute(like.format(sql.Identifier("pg_temp", twin), sql.Identifier(plan.schema, table)))
+                for name, index in names.items():
+                    at_work.append(index.name)
+                    cursor.execute(create_statement(replace(index, name=name, table=twins[index.table]), "pg_temp"))
+                rendered = _read(connection, None, sorted(names), None)
+        finally:
+            if not connection.closed:
+                cursor.execute("ROLLBACK TO SAVEPOINT at_most_one_twins; RELEASE SAVEPOINT at_most_one_twins")
+    return {index.name: {**rendered[name], "table": index.table} for name, index in names.items()}
+
+
+def seen(connection: Connection, plan: Plan) -> dict[str, dict[str, Any]]:
+    """What the plan's schema holds under the planned names, and every index of the plan's family."""
+    return _read(connection, plan.schema, [index.name for index in plan.indexes], plan.family.pattern)
+
+
+def violations(connection: Connection, schema: str, index: Index) -> int:
+    """How many groups of rows a unique index would refuse. NULL keys count only under NULLS NOT DISTINCT."""
+    keys = [_expression(key) for key in index.keys]
+    conditions = [sql.SQL("({})").format(sql.SQL(index.predicate))] if index.predicate else []
+    if not index.nulls_not_distinct:
+        conditions += [sql.SQL("{} IS NOT NULL").format(key) for key in keys]
+    statement = sql.SQL("SELECT count(*) FROM (SELECT 1 FROM {} WHERE {} GROUP BY {} HAVING count(*) > 1) AS d").format(
+        sql.Identifier(schema, index.table),
+        sql.SQL(" AND ").join([*conditions, sql.SQL("true")]),
+        sql.SQL(", ").join(keys),
+    )
+    with connection.cursor() as cursor, _explained([f"{schema}.{index.table}"]):
+        cursor.execute(statement)
+        return int((cursor.fetchone() or (0,))[0])
+
+
+def _key(key: IndexKey) -> sql.Composable:
+    parts = [_expression(key)]
+    if key.opclass:
+        parts.append(sql.Identifier(*key.opclass.split(".")))
+    if key.order:
+        parts.append(sql.SQL(key.order.upper()))
+    if key.nulls:
+        parts.append(sql.SQL(f"NULLS {key.nulls.upper()}"))
+    return sql.SQL(" ").join(parts)
+
+
+def _expression(key: IndexKey) -> sql.Composable:
+    what = sql.Identifier(key.column) if key.column else sql.SQL("({})").format(sql.SQL(key.expression or ""))
+    if not key.collation:
+        return what
+    return sql.SQL("{} COLLATE {}").format(what, sql.Identifier(*key.collation.split(".")))
+
+
+def _read(
+    connection: Connection, schema: str | None, names: Iterable[str], pattern: str | None
+) -> dict[str, dict[str, Any]]:
+    """Facts by name, from ``schema`` or from this session's temporary schema."""
+    namespace = "(SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = %(schema)s)" if schema else _TEMPORARY
+    nulls = "i.indnullsnotdistinct" if connection.server_version >= 150_000 else "false"
+    statement = sql.SQL(_FACTS).format(namespace=sql.SQL(namespace), nulls_not_distinct=sql.SQL(nulls))
+    with connection.cursor(cursor_factory=RealDictCursor) as cursor:
+        cursor.execute(statement, {"schema": schema, "names": list(names), "pattern": pattern})
+        return {row["name"]: dict(row) for row in cursor.fetchall()}
+
+
+@contextlib.contextmanager
+def _explained(at_work: Sequence[str]) -> Iterator[None]:
+    """Turn a server's error into an OperatorError about the last entry of ``at_work``."""
+    try:
+        yield
+    except psycopg2.errors.InsufficientPrivilege as refused:
+        raise OperatorError(
+            f"The role may not inspect {at_work[-1]}: {refused.diag.message_primary}.",
+            expected="SELECT on the planned tables, free of row level security, and TEMPORARY on the database.",
+            next_step="grant it, or connect as the tables' owner.",
+            sqlstate=refused.pgcode,
+        ) from refused
+    except (psycopg2.errors.LockNotAvailable, psycopg2.errors.QueryCanceled) as slow:
+        raise OperatorError(
+            f"Inspecting {at_work[-1]} did not end in time: {slow.diag.message_primary}.",
+            expected="the planned tables to be readable within lock_timeout_ms and statement_timeout_ms.",
+            next_step="look for a session with an ACCESS EXCLUSIVE lock, or allow more time; nothing was changed.",
+            sqlstate=slow.pgcode,
+        ) from slow
+    except psycopg2.Error as failure:
+        raise OperatorError(
+            f"The plan does not fit the database: {at_work[-1]}: {failure.diag.message_primary or failure}.",
+            expected="tables and columns on which the planned indexes can be built.",
+            next_step="correct the plan, or apply the schema's migrations that come before it.",
+            sqlstate=failure.pgcode,
+        ) from failure

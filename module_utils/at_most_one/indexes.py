@@ -1,0 +1,256 @@
+"""Indexes by definition: one verdict for each planned index and for each stranger of its family; and taking them away.
+
+How a definition is written and rendered is :mod:`.definitions`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import psycopg2
+import psycopg2.errors
+
+from . import definitions, locks
+from .database import Connection
+from .definitions import create_statement as create_statement
+from .errors import OperatorError
+from .plan import Plan
+
+# What makes two indexes the same; `name` and `schema` are how they were found. The last three are the index's health:
+# an index that differs in nothing else is the right one, but unfinished.
+_DEFINITION = (
+    *("table", "method", "columns", "opclass", "collation", "order"),
+    *("include", "predicate", "unique", "nulls_not_distinct", "deferrable"),
+)
+_HEALTH = ("valid", "ready", "live")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One part of a definition in which the catalog departs from the plan."""
+
+    part: str
+    expected: str
+    seen: str
+
+
+@dataclass(frozen=True)
+class Building:
+    """A build of this index that is running now (pg_stat_progress_create_index); ``percent`` is of the phase."""
+
+    pid: int
+    phase: str
+    percent: int | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the catalog says of one index: present, missing, different, invalid or unexpected.
+
+    ``invalid`` has the planned definition but is not valid, ready and live: abandoned, or being built now when
+    ``building`` is set. ``different`` may be invalid as well; its parts say so.
+    """
+
+    name: str
+    verdict: str
+    parts: tuple[Difference, ...] = ()
+    valid: bool | None = None
+    ready: bool | None = None
+    live: bool | None = None
+    building: Building | None = None
+    definition: str | None = None
+
+    def fault(self) -> str | None:
+        """The fault as a phrase for a person; ``None`` when there is none."""
+        if self.verdict == "present":
+            return None
+        if self.verdict == "invalid" and self.building:
+            return f"{self.name} is still being built (pid {self.building.pid}, {self.building.phase})"
+        parts = "; ".join(f"{p.part}: expected {p.expected}, seen {p.seen}" for p in self.parts)
+        return f"{self.name} is {self.verdict}" + (f" ({parts})" if parts else "")
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """All verdicts, and how many groups of rows break the plan's rule right now."""
+
+    verdicts: tuple[Verdict, ...]
+    duplicates_left: int
+
+    @property
+    def exact(self) -> bool:
+        """Exactly the planned indexes, each one valid, ready and live, and no other of the family."""
+        return all(verdict.verdict == "present" for verdict in self.verdicts)
+
+    @property
+    def existing(self) -> tuple[str, ...]:
+        """The planned names that are taken in the plan's schema, whatever their state."""
+        return tuple(v.name for v in self.verdicts if v.verdict not in ("missing", "unexpected"))
+
+    def faults(self) -> list[str]:
+        """Every reason why the rule cannot be called deployed."""
+        faults = [fault for verdict in self.verdicts if (fault := verdict.fault())]
+        if self.duplicates_left:
+            faults.append(f"{self.duplicates_left} duplicate group(s) are left inside the rule")
+        return faults
+
+    def summary(self) -> str:
+        """One line for a person."""
+        planned = [v for v in self.verdicts if v.verdict != "unexpected"]
+        present = sum(v.verdict == "present" for v in planned)
+        return (
+            f"{present} of {len(planned)} planned indexes present and valid, "
+            f"{len(self.verdicts) - len(planned)} unexpected, {self.duplicates_left} duplicate groups"
+        )
+
+
+def inspect(connection: Connection, plan: Plan) -> Inspection:
+    """Compare the catalog with the plan. Writes nothing: the twin tables live inside a savepoint that is rolled back.
+
+    The connection must be inside a transaction (not autocommit). Raises OperatorError when the plan's indexes cannot be
+    built on the plan's tables at all, or when the role may not read them.
+    """
+    expected, seen = definitions.expected(connection, plan), definitions.seen(connection, plan)
+    verdicts = [_judge(index.name, expected[index.name], seen.get(index.name)) for index in plan.indexes]
+    known = {*expected, *plan.family.neighbours}
+    verdicts += [_found(name, "unexpected", (), facts) for name, facts in seen.items() if name not in known]
+    return Inspection(tuple(verdicts), definitions.violations(connection, plan.schema, plan.rule_index))
+
+
+def require_exact(inspection: Inspection, plan: Plan) -> None:
+    """Raise an OperatorError that names each fault, unless the plan's indexes are exactly there and no duplicate is."""
+    faults = inspection.faults()
+    if faults:
+        raise OperatorError(
+            f"Schema {plan.schema} does not hold what plan {plan.id} asks for: {'; '.join(faults)}.",
+            expected=f"exactly the {len(plan.indexes)} planned indexes, all valid and ready, no other of their family, "
+            "and no duplicate.",
+            next_step=_repair(inspection, plan),
+            indexes=[asdict(verdict) for verdict in inspection.verdicts],
+            duplicates_left=inspection.duplicates_left,
+        )
+
+
+def require_buildable(inspection: Inspection, plan: Plan, *, duplicates_may_go: bool = False) -> None:
+    """Raise an OperatorError when the build is bound to fail: a planned name is taken, or duplicates are left.
+
+    ``duplicates_may_go`` is for check mode, where the clean-up before has removed nothing either.
+    """
+    obstacles = [v for v in inspection.verdicts if v.verdict != "missing"]
+    if obstacles:
+        phrases = [verdict.fault() or f"{verdict.name} is there already" for verdict in obstacles]
+        raise OperatorError(
+            f"The indexes of plan {plan.id} cannot be built: {'; '.join(phrases)}.",
+            expected="none of the planned indexes and no other of their family before the migration is applied.",
+            next_step="remove the planned ones with index_set state=absent; whoever made the others knows about those.",
+            cause="obstacle",
+            indexes=[asdict(verdict) for verdict in inspection.verdicts],
+        )
+    if inspection.duplicates_left and not duplicates_may_go:
+        raise OperatorError(
+            f"{inspection.duplicates_left} duplicate group(s) are left inside the rule of plan {plan.id}.",
+            expected="no duplicate before the unique index is built: it would be refused.",
+            next_step="run the cleanup phase again; no migration was started.",
+            cause="duplicates",
+            duplicates_left=inspection.duplicates_left,
+        )
+
+
+def require_absent(inspection: Inspection, plan: Plan) -> None:
+    """Raise an OperatorError when a planned index is still there, in whatever state."""
+    if inspection.existing:
+        raise OperatorError(
+            f"Still in schema {plan.schema}: {', '.join(inspection.existing)}.",
+            expected="none of the planned indexes after they were dropped.",
+            next_step="look for somebody who builds them again at this moment, then run again.",
+            existing=list(inspection.existing),
+        )
+
+
+def drop(connection: Connection, plan: Plan, inspection: Inspection, *, check: bool = False) -> list[str]:
+    """Drop every planned index that exists, one by one, CONCURRENTLY; return the statements run (or to be run: check).
+
+    The connection must be in autocommit with lock_timeout 0: a lock_timeout would leave an INVALID index whenever a
+    transaction on the table outlives it. Its statement_timeout is the deadline of each drop. Raises OperatorError
+    before the first drop when a planned name belongs to something else than an index of the planned table.
+    """
+    refuse_foreign(inspection, plan)
+    statements = []
+    for name in inspection.existing:
+        statement = definitions.drop_statement(name, plan.schema)
+        statements.append(statement.as_string(connection))
+        if check:
+            continue
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(statement)
+        except psycopg2.errors.QueryCanceled as slow:
+            table = next(index.table for index in plan.indexes if index.name == name)
+            holders = locks.holders(connection, plan.schema, [table])
+            raise OperatorError(
+                f"Dropping {plan.schema}.{name} on {table} did not end within its deadline; {locks.describe(holders)}.",
+                expected="every transaction that uses the table to end within the deadline.",
+                next_step="end or wait for those sessions, then run again: an index left INVALID here is dropped then.",
+                index=name,
+                holders=holders,
+            ) from slow
+    return statements
+
+
+def refuse_foreign(inspection: Inspection, plan: Plan) -> None:
+    """Raise OperatorError when a planned name is taken by another table's index or by no index at all."""
+    foreign = [v for v in inspection.verdicts if any(part.part in ("table", "kind") for part in v.parts)]
+    if foreign:
+        raise OperatorError(
+            f"Not the plan's to drop: {'; '.join(str(v.fault()) for v in foreign)}.",
+            expected="each planned name to be free or to belong to an index of the planned table.",
+            next_step="rename or drop it by hand once you know whose it is; nothing was dropped.",
+            indexes=[v.name for v in foreign],
+        )
+
+
+def _judge(name: str, expected: dict[str, Any], seen: dict[str, Any] | None) -> Verdict:
+    if seen is None:
+        return Verdict(name, "missing")
+    if seen["kind"] != "index":
+        return Verdict(name, "different", (Difference("kind", "index", seen["kind"]),))
+    parts = [part for part in (*_DEFINITION, *_HEALTH) if expected[part] != seen[part]]
+    if "columns" in parts:  # other columns bring other operator classes, collations and orders: say it once
+        parts = [part for part in parts if part not in ("opclass", "collation", "order")]
+    differences = tuple(Difference(part, _text(expected[part]), _text(seen[part])) for part in parts)
+    if not parts:
+        return _found(name, "present", (), seen)
+    return _found(name, "invalid" if set(parts) <= set(_HEALTH) else "different", differences, seen)
+
+
+def _found(name: str, verdict: str, parts: tuple[Difference, ...], facts: dict[str, Any]) -> Verdict:
+    building = (
+        Building(facts["building_pid"], facts["building_phase"], facts["building_percent"])
+        if facts["building_pid"]
+        else None
+    )
+    return Verdict(name, verdict, parts, facts["valid"], facts["ready"], facts["live"], building, facts["definition"])
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(value) or "none" if isinstance(value, list) else str(value or "none")
+
+
+def _repair(inspection: Inspection, plan: Plan) -> str:
+    """The next step that fits the worst fault."""
+    verdicts = {verdict.verdict for verdict in inspection.verdicts}
+    if any(verdict.building for verdict in inspection.verdicts):
+        return "wait until the build has ended, then verify again; drop nothing meanwhile."
+    if "different" in verdicts or "unexpected" in verdicts:
+        return (
+            "find out who made the other index; drop it with DROP INDEX CONCURRENTLY, or correct the plan's indexes or "
+            "its family.neighbours."
+        )
+    if "invalid" in verdicts:
+        return f"remove it (index_set with state=absent, or REINDEX INDEX CONCURRENTLY in schema {plan.schema})."
+    if "missing" in verdicts:
+        return "run the migrate phase; prisma_history tells whether Prisma would apply the migration again."
+    return "run the cleanup phase again."
