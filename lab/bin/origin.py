@@ -1,0 +1,142 @@
+#!/usr/bin/env python3
+"""The bare origin of the lab's application, built from lab/app, lab/app-after and lab/faults.
+
+Every commit has a fixed identity, date and parent, so its hash follows from its files alone: all checkouts of the same
+sources agree on it, and a second run changes nothing.
+
+    origin.py [--origin DIR] build          before and after on branch main; prints JSON
+    origin.py [--origin DIR] checkout COMMIT TO  a clone whose branch main is at COMMIT, as production has it
+    origin.py [--origin DIR] fault NAME     one more commit on branch fault/NAME, on top of main; prints its hash
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+LAB = Path(__file__).resolve().parents[1]
+IDENTITY = "aedpics lab"
+EMAIL = "lab@localhost"
+
+
+class Origin:
+    """A bare repository, spoken to in plumbing: no hook, no configuration of the person, no clock takes part."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def git(self, *arguments: str, work_tree: Path | None = None, index: Path | None = None, date: str = "") -> str:
+        """Run git on this repository and return its output, stripped."""
+        environment = {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "LC_ALL": "C",
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_DIR": str(self.path),
+            "GIT_AUTHOR_NAME": IDENTITY,
+            "GIT_AUTHOR_EMAIL": EMAIL,
+            "GIT_AUTHOR_DATE": date,
+            "GIT_COMMITTER_NAME": IDENTITY,
+            "GIT_COMMITTER_EMAIL": EMAIL,
+            "GIT_COMMITTER_DATE": date,
+        }
+        if work_tree and index:
+            environment |= {"GIT_WORK_TREE": str(work_tree), "GIT_INDEX_FILE": str(index)}
+        command = ["git", *arguments]
+        done = subprocess.run(  # noqa: S603 (a fixed program and our own arguments, no shell)
+            command, env=environment, cwd=work_tree or "/", capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise SystemExit(f"git {arguments[0]} failed on {self.path}: {done.stderr.strip()}")
+        return done.stdout.strip()
+
+    def create(self) -> None:
+        """Make the repository if it is not there; a file of another object format would change every hash."""
+        if not (self.path / "HEAD").exists():
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.git("init", "--quiet", "--bare", "--object-format=sha1", "--initial-branch=main", str(self.path))
+            self.git("config", "core.autocrlf", "false")
+
+    def commit(self, sources: Path, message: str, date: str, parent: str = "") -> str:
+        """A commit of the parent's files with those of ``sources`` laid over them. Returns its hash."""
+        with tempfile.TemporaryDirectory() as scratch:
+            index = Path(scratch) / "index"
+            if parent:
+                self.git("read-tree", parent, work_tree=sources, index=index)
+            self.git("add", "--no-all", ".", work_tree=sources, index=index)
+            tree = self.git("write-tree", work_tree=sources, index=index)
+        parents = ["-p", parent] if parent else []
+        return self.git("commit-tree", tree, *parents, "-m", message, date=date)
+
+    def point(self, branch: str, commit: str) -> bool:
+        """Let a branch name a commit. True when it did not before."""
+        reference = f"refs/heads/{branch}"
+        if self.git("for-each-ref", "--format=%(objectname)", reference) == commit:
+            return False
+        self.git("update-ref", reference, commit)
+        return True
+
+
+def build(origin: Origin) -> dict[str, str | bool]:
+    """The two commits: the service as it is, and the service with the rule."""
+    origin.create()
+    before = origin.commit(LAB / "app", "The service before the rule", "2025-11-01T00:00:00+0000")
+    after = origin.commit(
+        LAB / "app-after", "Add the partial unique index and answer 409", "2025-11-10T00:00:00+0000", before
+    )
+    return {"before": before, "after": after, "changed": origin.point("main", after)}
+
+
+def checkout(origin: Origin, commit: str, to: Path) -> None:
+    """A checkout on branch main at ``commit``, which has not heard of anything newer."""
+    if to.exists():
+        shutil.rmtree(to)
+    origin.git("clone", "--quiet", "--no-hardlinks", "--no-checkout", "--branch", "main", str(origin.path), str(to))
+    clone = Origin(to / ".git")
+    clone.git("update-ref", "refs/remotes/origin/main", commit)
+    clone.git("update-ref", "refs/heads/main", commit)
+    clone.git("read-tree", commit, work_tree=to, index=to / ".git" / "index")
+    clone.git("checkout-index", "--all", work_tree=to, index=to / ".git" / "index")
+
+
+def fault(origin: Origin, name: str) -> str:
+    """A third commit that carries a real fault, on its own branch. Returns its hash."""
+    sources = LAB / "faults" / name
+    if not sources.is_dir():
+        known = ", ".join(sorted(entry.name for entry in (LAB / "faults").iterdir()))
+        raise SystemExit(f"There is no fault called {name}. Known: {known}.")
+    after = origin.git("rev-parse", "--verify", "refs/heads/main")
+    commit = origin.commit(sources, f"Fault: {name}", "2025-11-11T00:00:00+0000", after)
+    origin.point(f"fault/{name}", commit)
+    return commit
+
+
+def main(arguments: list[str]) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Build the origin of the lab's application.")
+    parser.add_argument("--origin", type=Path, default=LAB.parent / ".lab" / "origin" / "aedpics.git")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("build")
+    place = commands.add_parser("checkout")
+    place.add_argument("commit")
+    place.add_argument("to", type=Path)
+    commands.add_parser("fault").add_argument("name")
+    given = parser.parse_args(arguments)
+    origin = Origin(given.origin.resolve())
+    if given.command == "build":
+        print(json.dumps(build(origin)))
+    elif given.command == "checkout":
+        checkout(origin, given.commit, given.to.resolve())
+    else:
+        print(fault(origin, given.name))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
