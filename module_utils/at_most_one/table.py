@@ -35,6 +35,10 @@ class Column:
     generated: bool
 
 
+class LockNotObtained(OperatorError):
+    """A lock was not obtained within lock_timeout; ``details.blockers`` are the sessions that hold one on the table."""
+
+
 def table_name(plan: Plan) -> str:
     """The planned table, for a person."""
     return f"{plan.schema}.{plan.table}"
@@ -75,7 +79,7 @@ def transaction(connection: Connection, mode: str, plan: Plan) -> Iterator[Curso
         connection.rollback()
         blockers = locks.holders(connection, plan.schema, [plan.table])
         connection.rollback()
-        raise OperatorError(
+        raise LockNotObtained(
             f"{table_name(plan)}: a lock was not obtained in time; {locks.describe(blockers)}. Nothing was written.",
             expected="a lock within lock_timeout_ms.",
             next_step="wait for those sessions or end them, then run this again.",
