@@ -1,0 +1,36 @@
+"""What Linux itself says about a process: proc(5)."""
+
+from __future__ import annotations
+
+import os
+
+
+def start_ticks(pid: int) -> int | None:
+    """When the process started, in clock ticks since boot: together with the pid it names one process for ever.
+
+    ``None`` when there is no such process, or only its zombie.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stat:
+            content = stat.read()
+    except OSError:
+        return None
+    fields = content[content.rindex(")") + 2 :].split()  # the command in the brackets may contain anything
+    return None if fields[0] in "ZX" else int(fields[19])
+
+
+def working_directory(pid: int) -> str | None:
+    """The real directory the process works in, ``... (deleted)`` when it is gone; ``None`` when that cannot be seen."""
+    try:
+        return os.readlink(f"/proc/{pid}/cwd")
+    except OSError:
+        return None
+
+
+def command_line(pid: int) -> str:
+    """The title or the arguments of the process, separated by spaces; empty when there is no such process."""
+    try:
+        with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as arguments:
+            return arguments.read().replace("\0", " ").strip()
+    except OSError:
+        return ""

@@ -1,0 +1,155 @@
+"""One HTTP request, with nothing behind the caller's back: no redirect followed, no proxy, no retry, no cookie jar."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from .errors import OperatorError
+from .redaction import first_line
+
+
+class NoAnswer(Exception):
+    """There was no complete answer. ``kind`` is one of dns, refused, reset, timeout, tls, cut, malformed, network."""
+
+    def __init__(self, kind: str, reason: str) -> None:
+        self.kind = kind
+        super().__init__(f"{kind}: {reason}")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A complete answer; header names in lower case, in the order they came."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+    def header(self, name: str) -> str | None:
+        """The first header of that name."""
+        return next((value for key, value in self.headers if key == name.lower()), None)
+
+    def json(self) -> Any:
+        """The body as JSON, or None when it is none."""
+        try:
+            return json.loads(self.body)
+        except ValueError:
+            return None
+
+    def line(self, secrets: tuple[str, ...] = ()) -> str:
+        """Status and first line of the body for a person: cut, without secrets."""
+        return f"{self.status} {first_line(self.body.decode('utf-8', 'replace'), secrets)}".strip()
+
+
+@dataclass(frozen=True)
+class Place:
+    """A URL taken apart: where to connect and what to ask for."""
+
+    scheme: str
+    host: str
+    port: int | None
+    target: str
+
+
+def place(url: str) -> Place:
+    """Take ``url`` apart. Raises OperatorError when it is not an http or https address."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
+        raise OperatorError(
+            f"{first_line(url) or 'An empty text'} is not an address that can be asked.",
+            expected="http:// or https://, a host, without user name and password.",
+            next_step="correct the address in the inventory.",
+        )
+    return Place(parts.scheme, parts.hostname, port, (parts.path or "/") + (f"?{parts.query}" if parts.query else ""))
+
+
+class Client:
+    """A connection to one origin. Without keep-alive every request opens its own."""
+
+    # A server closes an idle connection without asking (Node after 5 s), and the next request on it would fail for a
+    # reason that says nothing about the server. A pool of connections that is any good lets go of them first.
+    IDLE_S = 2.0
+
+    def __init__(self, url: str, *, timeout_s: float, keepalive: bool = False, validate_certs: bool = True) -> None:
+        origin = place(url)
+        if origin.scheme == "https":
+            context = ssl.create_default_context()
+            if not validate_certs:
+                context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            self._connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+                origin.host, origin.port, timeout=timeout_s, context=context
+            )
+        else:
+            self._connection = http.client.HTTPConnection(origin.host, origin.port, timeout=timeout_s)
+        self._keepalive = keepalive
+        self._last_used = 0.0
+
+    def connect(self) -> None:
+        """Open the connection now rather than with the first request. Raises NoAnswer."""
+        try:
+            self._connection.connect()
+        except OSError as failure:
+            raise _no_answer(failure) from failure
+        self._last_used = time.monotonic()
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def request(
+        self, method: str, target: str, headers: Mapping[str, str] | None = None, body: bytes | None = None
+    ) -> Answer:
+        """Send one request, read the whole answer. Raises NoAnswer."""
+        if self._keepalive and time.monotonic() - self._last_used > self.IDLE_S:
+            self._connection.close()
+        wanted = {"Connection": "keep-alive" if self._keepalive else "close", "User-Agent": "at-most-one"}
+        try:
+            self._connection.request(method, target, body=body, headers={**wanted, **(headers or {})})
+            response = self._connection.getresponse()
+            answer = Answer(response.status, tuple((k.lower(), v) for k, v in response.getheaders()), response.read())
+        except (OSError, http.client.HTTPException) as failure:
+            self._connection.close()
+            raise _no_answer(failure) from failure
+        self._last_used = time.monotonic()
+        if not self._keepalive:
+            self._connection.close()
+        return answer
+
+
+def fetch(
+    method: str,
+    url: str,
+    *,
+    timeout_s: float,
+    headers: Mapping[str, str] | None = None,
+    body: bytes | None = None,
+    validate_certs: bool = True,
+) -> Answer:
+    """One request on a connection of its own. ``timeout_s`` bounds each step. Raises NoAnswer."""
+    client = Client(url, timeout_s=timeout_s, validate_certs=validate_certs)
+    return client.request(method, place(url).target, headers, body)
+
+
+def _no_answer(failure: BaseException) -> NoAnswer:
+    kinds: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...] = (
+        (socket.gaierror, "dns"),
+        (ConnectionRefusedError, "refused"),
+        ((ConnectionError, http.client.RemoteDisconnected), "reset"),
+        (TimeoutError, "timeout"),
+        (ssl.SSLError, "tls"),
+        (http.client.IncompleteRead, "cut"),
+        (http.client.HTTPException, "malformed"),
+        (OSError, "network"),
+    )
+    kind = next(name for types, name in kinds if isinstance(failure, types))
+    return NoAnswer(kind, first_line(str(failure)) or type(failure).__name__)
