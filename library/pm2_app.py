@@ -1,0 +1,318 @@
+#!/usr/bin/python
+# ruff: noqa: E402 (Ansible wants the documentation before the imports)
+"""An application under PM2: read, start, reload instance by instance with proof, save."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pm2_app
+short_description: Reload an application under PM2 one instance at a time, and prove each
+description:
+  - C(pm2 reload) returns 0 and prints a tick whatever happens. This module reloads one instance, requires of it a new
+    process that stays up, works in the new release and answers with the new build, and only then goes to the next.
+    The first one that does not stops the rest, and the others keep serving the old code.
+  - What PM2 says is checked against C(/proc). PM2 is never asked when no daemon runs, because asking would start one.
+options:
+  name:
+    description: Name of the application in PM2.
+    type: str
+    required: true
+  state:
+    description:
+      - V(queried) reads, and refuses what a reload would refuse unless O(fail=false).
+      - V(started) starts the application unless an instance of it runs.
+      - V(reloaded) brings every instance to O(release_path). The link must already lead there.
+      - V(saved) makes what runs now come back after a reboot. It covers every application of this PM2_HOME; save only
+        after the gates have passed.
+    type: str
+    choices: [queried, started, reloaded, saved]
+    default: queried
+  fail:
+    description: With V(queried), whether an application that could not be reloaded one by one fails the task.
+    type: bool
+    default: true
+  path:
+    description: The application's path, the link or the directory in place. Required by V(started) and V(reloaded).
+    type: path
+  release_path:
+    description:
+      - The directory of the release; its real path must be the working directory of every reloaded process.
+      - Without it O(path), resolved, is taken.
+    type: path
+  ecosystem:
+    description: The ecosystem file, relative to O(path) or absolute.
+    type: str
+    default: ecosystem.config.cjs
+  pm2:
+    description: The pm2 executable.
+    type: str
+    default: pm2
+  pm2_home:
+    description: PM2_HOME of the daemon. Without it the environment's, or C(~/.pm2).
+    type: path
+  environment_path:
+    description: Directories to search before PATH, separated by colons, so that node is found.
+    type: str
+  min_instances:
+    description: Fewer instances than this are refused, because nobody would serve during the reload.
+    type: int
+    default: 2
+  min_version:
+    description: An older PM2, on disk or in memory, is refused, because its reload can leave a worker in no list.
+    type: str
+    default: 7.0.4
+  restore:
+    description: The link has gone back. Reload O(only) the named instances and prove them on O(release_path).
+    type: bool
+    default: false
+  only:
+    description: The pm_ids to reload; required with, and only used by, O(restore=true).
+    type: list
+    elements: int
+  probe:
+    description: How to ask the application itself. Required by V(reloaded).
+    type: dict
+    suboptions:
+      url:
+        description: An address that every instance answers; best on the host itself, without a cache in between.
+        type: str
+        required: true
+      build:
+        description:
+          - The build that a new instance must name, for example the commit.
+          - Not used when neither O(probe.build_header) nor O(probe.build_json_key) says where answers name it. Process,
+            directory and stability are proven all the same, and a warning says what is not.
+        type: str
+      build_header:
+        description: The response header that names the build.
+        type: str
+      build_json_key:
+        description: The key that names the build in a JSON answer, for answers without that header.
+        type: str
+      pid_header:
+        description:
+          - The response header that names the answering process. Without it an answer cannot be told apart from a
+            sibling's, and only the last check over all instances is sure of the build.
+        type: str
+      expect:
+        description: Status codes of a good answer.
+        type: list
+        elements: int
+        default: [200]
+      timeout_s:
+        description: Seconds for one answer.
+        type: float
+        default: 5
+      validate_certs:
+        description: Whether an https certificate must be valid.
+        type: bool
+        default: true
+  instance_timeout_s:
+    description: Seconds in which one instance must be proven.
+    type: float
+    default: 60
+  stable_s:
+    description: Seconds that a new process must stay up. A process that dies later than this is not noticed here.
+    type: float
+    default: 3
+  log_lines:
+    description: How many lines of a failed instance's log are returned.
+    type: int
+    default: 20
+attributes:
+  check_mode:
+    support: full
+    description: Says which instances would be reloaded. The link's target and the ecosystem file are not looked at.
+  diff_mode:
+    support: full
+    description: One line for each instance, before and after.
+author: at-most-one
+"""
+
+EXAMPLES = r"""
+- name: Reload the application, one instance at a time
+  pm2_app:
+    name: aedpics
+    state: reloaded
+    path: /var/www/aedpics
+    release_path: /var/www/aedpics.releases/4b825dc642cb6eb9a060e54bf8d69288fbee4904
+    probe:
+      url: http://127.0.0.1:3000/api/health
+      build: 4b825dc642cb6eb9a060e54bf8d69288fbee4904
+      build_header: x-app-commit
+      pid_header: x-app-pid
+  register: reloaded
+
+- name: Bring back the instances that were switched, after the link went back
+  pm2_app:
+    name: aedpics
+    state: reloaded
+    restore: true
+    only: [0]
+    path: /var/www/aedpics
+    probe:
+      url: http://127.0.0.1:3000/api/health
+"""
+
+RETURN = r"""
+instances:
+  description:
+    - With V(queried) and V(started) every instance, as PM2 and C(/proc) show it.
+    - With V(reloaded) those that were reloaded (in check mode, that would be), with old and new pid.
+  returned: success
+  type: list
+  elements: dict
+  sample: [{"pm_id": 0, "old_pid": 4711, "new_pid": 4811}]
+unchanged:
+  description: The pm_ids that already ran the release and were left alone.
+  returned: when state is reloaded
+  type: list
+  elements: int
+  sample: []
+log_offsets:
+  description: The length in bytes of every log of the application before the reload.
+  returned: when state is reloaded
+  type: dict
+  sample: {"/home/deploy/.pm2/logs/aedpics-error-0.log": 1024}
+version:
+  description: The version of the daemon in memory, null when there is none.
+  returned: when state is queried or started
+  type: str
+  sample: 7.0.4
+executable_version:
+  description: The version of PM2 on disk.
+  returned: when state is queried or started
+  type: str
+  sample: 7.0.4
+daemon:
+  description: The daemon, null when there is none.
+  returned: when state is queried or started
+  type: dict
+  sample: {"pid": 4700, "user": "deploy", "version": "7.0.4"}
+details:
+  description:
+    - The machine-readable part of a failure. RV(details.failed) has pm_id, cause (pm2_refused, no_new_process, crashed,
+      wrong_directory, no_answer, wrong_build), seen, error_lines, and isolated, which says that the instance was
+      stopped so that the others serve every request. RV(details.reloaded) has the pm_ids that were switched before it,
+      RV(details.serving) those that are online.
+  returned: failure
+  type: dict
+  sample: {"failed": {"pm_id": 0, "cause": "crashed"}, "reloaded": [], "serving": [1]}
+"""
+
+import os
+from dataclasses import asdict
+from typing import Any
+
+from ansible.module_utils.at_most_one import pm2, pm2_proof, pm2_reload, pm2_start
+from ansible.module_utils.at_most_one_entry import run
+from ansible.module_utils.basic import AnsibleModule
+
+PROBE = {
+    "url": {"type": "str", "required": True},
+    "build": {"type": "str"},
+    "build_header": {"type": "str"},
+    "build_json_key": {"type": "str", "no_log": False},
+    "pid_header": {"type": "str"},
+    "expect": {"type": "list", "elements": "int", "default": [200]},
+    "timeout_s": {"type": "float", "default": 5.0},
+    "validate_certs": {"type": "bool", "default": True},
+}
+OPTIONS = {
+    "name": {"type": "str", "required": True},
+    "state": {"type": "str", "choices": ["queried", "started", "reloaded", "saved"], "default": "queried"},
+    "fail": {"type": "bool", "default": True},
+    "path": {"type": "path"},
+    "release_path": {"type": "path"},
+    "ecosystem": {"type": "str", "default": "ecosystem.config.cjs"},
+    "pm2": {"type": "str", "default": "pm2"},
+    "pm2_home": {"type": "path"},
+    "environment_path": {"type": "str"},
+    "min_instances": {"type": "int", "default": 2},
+    "min_version": {"type": "str", "default": "7.0.4"},
+    "restore": {"type": "bool", "default": False},
+    "only": {"type": "list", "elements": "int"},
+    "probe": {"type": "dict", "options": PROBE},
+    "instance_timeout_s": {"type": "float", "default": 60.0},
+    "stable_s": {"type": "float", "default": 3.0},
+    "log_lines": {"type": "int", "default": 20},
+}
+
+
+def _aim(module: AnsibleModule) -> pm2_reload.Aim:
+    given = module.params
+    probe = given["probe"]
+    if probe:
+        # An inventory says "none" with an empty text.
+        probe = {name: value if value != "" else None for name, value in probe.items()}
+        if probe["build"] and not (probe["build_header"] or probe["build_json_key"]):
+            probe["build"] = None
+            module.warn(
+                f"The answers of {given['name']} name no build (app_build_header, app_build_key): only process, "
+                "directory and stability of each instance are proven."
+            )
+    demand = pm2_proof.Demand(
+        name=given["name"],
+        release_path=os.path.realpath(given["release_path"] or given["path"]) if given["path"] else None,
+        probe=pm2_proof.Probe(**{**probe, "expect": tuple(probe["expect"])}) if probe else None,
+        instance_timeout_s=given["instance_timeout_s"],
+        stable_s=given["stable_s"],
+    )
+    return pm2_reload.Aim(
+        demand,
+        path=given["path"] or "",
+        ecosystem=os.path.join(given["path"] or "", given["ecosystem"]),
+        min_instances=given["min_instances"],
+        min_version=given["min_version"],
+        log_lines=given["log_lines"],
+    )
+
+
+def _query(target: pm2.Pm2, name: str) -> dict[str, Any]:
+    found = pm2.listing(target, name)
+    return {
+        "version": found.daemon.version if found.daemon else None,
+        "executable_version": pm2.executable_version(target),
+        "daemon": asdict(found.daemon) if found.daemon else None,
+        "instances": [pm2.described(one) for one in found.instances],
+    }
+
+
+def act(module: AnsibleModule) -> dict[str, Any]:
+    given = module.params
+    home = given["pm2_home"] or os.environ.get("PM2_HOME") or os.path.expanduser("~/.pm2")
+    target = pm2.Pm2(given["pm2"], home, given["environment_path"])
+    if given["state"] == "queried":
+        if given["fail"]:
+            pm2_reload.preflight(target, _aim(module), linked=False)
+        return {"changed": False, **_query(target, given["name"])}
+    if given["state"] == "saved":
+        return {"changed": pm2_start.save(target, given["name"], check=module.check_mode)}
+    if given["state"] == "started":
+        changed = pm2_start.start(target, _aim(module), check=module.check_mode)
+        line = f"{given['name']} runs\n"
+        return {
+            "changed": changed,
+            "diff": {"before": "" if changed else line, "after": line},
+            **_query(target, given["name"]),
+        }
+    only = given["only"] if given["restore"] else None
+    return pm2_reload.reload(target, _aim(module), only=only, check=module.check_mode)
+
+
+def main() -> None:
+    run(
+        OPTIONS,
+        act,
+        needs_psycopg2=False,
+        required_if=[
+            ("state", "started", ("path",)),
+            ("state", "reloaded", ("path", "probe")),
+            ("restore", True, ("only",)),
+        ],
+        required_by={"only": "restore"},
+    )
+
+
+if __name__ == "__main__":
+    main()

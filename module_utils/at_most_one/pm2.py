@@ -1,0 +1,304 @@
+"""PM2 as it is: its daemon, its list of instances, its ecosystem file. What PM2 says is checked against /proc.
+
+``pm2 jlist`` prints the whole environment of every application, secrets included: only the fields of :class:`Instance`
+ever leave this room, and its output is never part of a message.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import re
+import shutil
+import socket
+import struct
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from .applog import log_sizes, without_colour
+from .errors import OperatorError
+from .processes import command_line, working_directory
+from .redaction import redact
+
+# What belongs to this login, not to the application that a first `pm2 start` hands its whole environment to.
+_NOT_FOR_THE_APP = re.compile(r"^(ANSIBLE_|SSH_|SUDO_|_$|OLDPWD$|PWD$|SHLVL$|PM2_PROGRAMMATIC$)")
+
+
+@dataclass(frozen=True)
+class Pm2:
+    """Which PM2 to talk to: the executable, the home of its daemon, and what goes before PATH so that node is found."""
+
+    executable: str
+    home: str
+    path: str | None = None
+
+    def environment(self) -> dict[str, str]:
+        """The caller's environment without what belongs to its session."""
+        kept = {name: value for name, value in os.environ.items() if not _NOT_FOR_THE_APP.match(name)}
+        search = os.pathsep.join(filter(None, [self.path, os.environ.get("PATH", os.defpath)]))
+        return {**kept, "PM2_HOME": self.home, "PATH": search}
+
+
+@dataclass(frozen=True)
+class Daemon:
+    """The PM2 daemon behind a PM2_HOME; ``version`` is that of the running code, not of the executable on disk."""
+
+    pid: int
+    user: str
+    version: str | None
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One instance; everything that is ever taken from ``pm2 jlist``."""
+
+    pm_id: int
+    pid: int  # 0 when it does not run
+    status: str
+    restarts: int
+    exec_mode: str  # cluster_mode | fork_mode
+    pm_cwd: str  # where PM2 will start it, symlinks kept
+    script: str
+    out_log: str
+    err_log: str
+    started_ms: int  # Unix time of the last start
+    node_version: str | None
+    pm2_version: str | None
+
+    @property
+    def online(self) -> bool:
+        return self.status == "online" and self.pid > 0
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What the daemon manages. ``parked`` are old workers of a reload that has not ended."""
+
+    daemon: Daemon | None
+    instances: tuple[Instance, ...] = ()
+    parked: tuple[str, ...] = ()
+    others: tuple[str, ...] = field(default=())  # names of the other applications of this PM2_HOME
+
+
+def daemon_of(pm2: Pm2) -> Daemon | None:
+    """The daemon behind ``pm2.home``, or None. Asking PM2 itself would start one. Raises OperatorError: not ours."""
+    path = os.path.join(pm2.home, "rpc.sock")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(5)
+        try:
+            connection.connect(path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return None
+        except PermissionError as failure:
+            raise _foreign(pm2, _owner(path)) from failure
+        except OSError as failure:
+            raise OperatorError(
+                f"No connection to PM2's socket {path}: {failure}.",
+                expected="a PM2 daemon that answers on it.",
+                next_step="check pm2_home (the path of a socket may have about 100 characters at most).",
+            ) from failure
+        pid, uid, _gid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    if uid != os.geteuid():
+        raise _foreign(pm2, _user(uid))
+    title = re.search(r"PM2 v(\d\S*):", command_line(pid))  # PM2 sets its daemon's title (lib/Daemon.js)
+    return Daemon(pid, _user(uid), title.group(1) if title else None)
+
+
+def _foreign(pm2: Pm2, owner: str) -> OperatorError:
+    return OperatorError(
+        f"The PM2 daemon in {pm2.home} belongs to {owner}; this task runs as {_user(os.geteuid())}.",
+        expected="the same user: for another one PM2 shows an empty list and leaves files that its owner cannot write.",
+        next_step=f"set become_user: {owner} for these tasks, or correct pm2_home.",
+        owner=owner,
+    )
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _owner(path: str) -> str:
+    while True:
+        try:
+            return _user(os.stat(path).st_uid)
+        except OSError:
+            path = os.path.dirname(path)  # what cannot be looked into belongs to whoever owns the directory
+
+
+def executable_version(pm2: Pm2) -> str:
+    """The version of the PM2 on disk, from its package.json. Raises OperatorError when there is no such PM2."""
+    found = shutil.which(pm2.executable, path=pm2.environment()["PATH"])
+    if not found:
+        raise OperatorError(
+            f"There is no executable {pm2.executable}.",
+            expected="PM2 where pm2_bin says, or on PATH with node_path before it.",
+            next_step="correct pm2_bin and node_path in the inventory of this host.",
+        )
+    package = os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(found))), "package.json")
+    try:
+        with open(package, encoding="utf-8") as file:
+            described = json.load(file)
+        if described.get("name") == "pm2":
+            return str(described["version"])
+    except (OSError, ValueError, KeyError):
+        pass  # a wrapper around PM2: ask it
+    output = run(pm2, "--version").stdout
+    version = re.findall(r"^\d+\.\d+\.\d+\S*$", output, re.MULTILINE)
+    return str(version[-1]) if version else "unknown"
+
+
+def version_tuple(version: str | None) -> tuple[int, ...]:
+    """For comparison: ``7.0.4-beta`` is (7, 0, 4); what is no version is lower than every version."""
+    matched = re.match(r"(\d+)\.(\d+)\.(\d+)", version or "")
+    return tuple(map(int, matched.groups())) if matched else ()
+
+
+def run(pm2: Pm2, *arguments: str, cwd: str = "/", timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+    """Run the pm2 command, colours removed. Its return code proves nothing. Raises OperatorError when it hangs."""
+    environment = pm2.environment()
+    executable = shutil.which(pm2.executable, path=environment["PATH"]) or pm2.executable
+    try:
+        done = subprocess.run(  # noqa: S603 (an argument list, no shell; the executable is the inventory's)
+            [executable, *arguments],
+            env=environment,
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as expired:
+        raise OperatorError(
+            f"pm2 {arguments[0]} did not end within {timeout_s:g} s.",
+            expected="an answer of the PM2 daemon.",
+            next_step=f"look at {pm2.home}/pm2.log; `pm2 ping` as the same user tells whether the daemon answers.",
+        ) from expired
+    except OSError as failure:
+        raise OperatorError(
+            f"{executable} cannot be run: {failure.strerror}.",
+            expected="an executable pm2.",
+            next_step="correct pm2_bin and node_path in the inventory of this host.",
+        ) from failure
+    done.stdout, done.stderr = map(without_colour, (done.stdout, done.stderr))
+    return done
+
+
+def parse_jlist(output: str) -> list[dict[str, Any]] | None:
+    """The list in what ``pm2 jlist`` printed: its last line that is one. A banner may come before it."""
+    for line in reversed(output.splitlines()):
+        if line.startswith("["):
+            try:
+                listed = json.loads(line)
+            except ValueError:
+                continue  # "[PM2] Spawning PM2 daemon"
+            if isinstance(listed, list) and all(isinstance(entry, dict) for entry in listed):
+                return listed
+    return None
+
+
+def instance_of(entry: Mapping[str, Any]) -> Instance:
+    """The whitelisted fields of one entry of ``pm2 jlist``."""
+    environment = entry.get("pm2_env") or {}
+
+    def text(name: str) -> str:
+        return str(environment.get(name) or "")
+
+    return Instance(
+        pm_id=int(entry["pm_id"]),
+        pid=int(entry.get("pid") or 0),
+        status=text("status"),
+        restarts=int(environment.get("restart_time") or 0),
+        exec_mode=text("exec_mode"),
+        pm_cwd=text("pm_cwd"),
+        script=text("pm_exec_path"),
+        out_log=text("pm_out_log_path"),
+        err_log=text("pm_err_log_path"),
+        started_ms=int(environment.get("pm_uptime") or 0),
+        node_version=environment.get("node_version"),
+        pm2_version=environment.get("_pm2_version"),
+    )
+
+
+def listing(pm2: Pm2, name: str) -> Listing:
+    """The instances of the application ``name``, ordered by pm_id; nothing is started to find that out."""
+    daemon = daemon_of(pm2)
+    if daemon is None:
+        return Listing(None)
+    entries = parse_jlist(run(pm2, "jlist").stdout)
+    if entries is None:
+        raise OperatorError(
+            "pm2 jlist printed no list.",
+            expected="a JSON array on one line.",
+            next_step=f"run `PM2_HOME={pm2.home} pm2 jlist` as the same user and read what it says instead.",
+        )
+    ours = [entry for entry in entries if entry.get("name") == name]
+    # During a reload the old worker is listed under the id `_old_<pm_id>` (PM2's lib/God/Reload.js).
+    instances = sorted(
+        (instance_of(entry) for entry in ours if isinstance(entry.get("pm_id"), int)), key=lambda one: one.pm_id
+    )
+    if daemon.version is None and instances:
+        daemon = Daemon(daemon.pid, daemon.user, instances[0].pm2_version)
+    return Listing(
+        daemon,
+        tuple(instances),
+        tuple(str(entry.get("pm_id")) for entry in ours if not isinstance(entry.get("pm_id"), int)),
+        tuple(sorted({str(entry.get("name")) for entry in entries} - {name})),
+    )
+
+
+def described(instance: Instance) -> dict[str, Any]:
+    """The instance as a module returns it: where it really works, and how long its logs are now."""
+    fields = asdict(instance)
+    logs = (instance.out_log, instance.err_log)
+    return {
+        **{key: fields[key] for key in fields if key not in ("started_ms", "pm2_version")},
+        "cwd": working_directory(instance.pid) if instance.pid else None,
+        "log_sizes": log_sizes(logs),
+    }
+
+
+_READ_ECOSYSTEM = """
+const [file, name] = process.argv.slice(1);
+const loaded = require(file);
+const apps = Array.isArray(loaded) ? loaded : loaded.apps || [loaded];
+const app = apps.find((candidate) => candidate.name === name);
+const { script, cwd, instances, exec_mode } = app || {};
+process.stdout.write('\\n' + JSON.stringify(app ? { script, cwd, instances, exec_mode } : null) + '\\n');
+"""
+
+
+def declared(pm2: Pm2, ecosystem: str, name: str) -> dict[str, Any] | None:
+    """script, cwd, instances and exec_mode that the ecosystem file declares for ``name``; None when it has no such app.
+
+    Raises OperatorError when Node cannot load the file: the next cold start would fail the same way.
+    """
+    environment = pm2.environment()
+    node = shutil.which("node", path=environment["PATH"]) or "node"
+    try:
+        done = subprocess.run(  # noqa: S603 (as above)
+            [node, "-e", _READ_ECOSYSTEM, ecosystem, name],
+            env=environment,
+            cwd=os.path.dirname(ecosystem),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        )
+        found = json.loads(done.stdout.splitlines()[-1])
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError) as failure:
+        said = [line for line in (getattr(failure, "stderr", None) or str(failure)).splitlines() if "Error" in line]
+        raise OperatorError(
+            f"Node cannot load {ecosystem}: {redact(said[0]) if said else type(failure).__name__}.",
+            expected="an ecosystem file in JavaScript or JSON.",
+            next_step="correct the file, or ecosystem_file and node_path in the inventory.",
+        ) from failure
+    return found if isinstance(found, dict) else None

@@ -1,0 +1,208 @@
+"""Whether an instance really runs the new code: pid, directory, stability and its own answers, never PM2's tick."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from .applog import log_tail
+from .pm2 import Instance, Pm2, listing
+from .pm2_bus import Overheard
+from .processes import start_ticks, working_directory
+from .web import NoAnswer, fetch
+
+_POLL_S = 0.2
+_WRONG_DIRECTORY_FOR_S = 2.0  # a worker starts in its daemon's directory and changes to its own before the app loads
+_EXTRA_RESTARTS = 3  # granted to an instance that was already restarting by itself
+
+
+@dataclass(frozen=True)
+class Probe:
+    """How to ask the application which build answers, and from which process. Header names or a JSON key."""
+
+    url: str
+    build: str | None = None
+    build_header: str | None = None
+    build_json_key: str | None = None
+    pid_header: str | None = None
+    timeout_s: float = 5.0
+    expect: tuple[int, ...] = (200,)
+    validate_certs: bool = True
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What is proven: the application's name, the real directory, the build, for how long it must stay up."""
+
+    name: str
+    release_path: str | None  # None: wherever it was started
+    probe: Probe | None
+    instance_timeout_s: float = 60.0
+    stable_s: float = 3.0
+
+
+class Unproven(Exception):
+    """``cause``: pm2_refused, no_new_process, crashed, wrong_directory, no_answer or wrong_build."""
+
+    def __init__(self, cause: str, seen: str) -> None:
+        self.cause, self.seen = cause, seen
+        super().__init__(seen)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What one question to the application brought; ``problem`` when it was no answer at all or a wrong status."""
+
+    build: str | None
+    pid: str | None
+    problem: str | None
+
+
+def ask(probe: Probe) -> Reply:
+    """One question on a new connection, so that PM2's round robin can choose any instance."""
+    try:
+        answer = fetch("GET", probe.url, timeout_s=probe.timeout_s, validate_certs=probe.validate_certs)
+    except NoAnswer as failure:
+        return Reply(None, None, str(failure))
+    build = answer.header(probe.build_header) if probe.build_header else None
+    if build is None and probe.build_json_key:
+        body = answer.json()
+        value = body.get(probe.build_json_key) if isinstance(body, dict) else None
+        build = None if value is None else str(value)
+    pid = answer.header(probe.pid_header) if probe.pid_header else None
+    return Reply(build, pid, None if answer.status in probe.expect else answer.line())
+
+
+def hear(probe: Probe, pid: int, instances: int) -> None:
+    """Require an answer of the process ``pid`` with the right build, or of anyone where answers carry no pid.
+
+    Raises Unproven: no_answer may pass with time, wrong_build will not.
+    """
+    problem = f"no answer carried pid {pid}"
+    for _ in range(8 * instances):  # round robin: pid's turn comes within `instances` questions, others may ask too
+        reply = ask(probe)
+        if reply.problem:
+            problem = reply.problem
+        elif probe.pid_header and reply.pid != str(pid):
+            continue
+        elif probe.build is None or reply.build == probe.build:
+            return
+        elif probe.pid_header:
+            raise Unproven("wrong_build", f"its own answer names build {reply.build}, not {probe.build}")
+        else:
+            problem = f"answers name build {reply.build}, not {probe.build}"
+    raise Unproven("no_answer", problem)
+
+
+def hear_only_new(demand: Demand, instances: int) -> None:
+    """Require four answers in a row for each instance, all with the right build. Raises Unproven."""
+    probe, wanted = demand.probe, 4 * instances
+    if probe is None:
+        return
+    deadline, streak, last = time.monotonic() + demand.instance_timeout_s, 0, ""
+    while streak < wanted:
+        reply = ask(probe)
+        right = not reply.problem and (probe.build is None or reply.build == probe.build)
+        streak = streak + 1 if right else 0
+        if not right:
+            last = reply.problem or f"build {reply.build}" + (f" from pid {reply.pid}" if reply.pid else "")
+            if time.monotonic() > deadline:
+                raise Unproven(
+                    "wrong_build", f"never {wanted} answers in a row of build {probe.build}; the last other one: {last}"
+                )
+            time.sleep(0.05)
+
+
+def prove(pm2: Pm2, demand: Demand, before: Instance, instances: int) -> Instance:
+    """Wait until the instance that was ``before`` is provably new; return it as it is now. Raises Unproven."""
+    # A steady instance restarts once, by this reload. One that was restarting by itself may do so a few times more.
+    steady = before.online and time.time() - before.started_ms / 1000 >= demand.stable_s
+    most_restarts = before.restarts + 1 + (0 if steady else _EXTRA_RESTARTS)
+    deadline = time.monotonic() + demand.instance_timeout_s
+    known: tuple[int, int | None] = (0, None)
+    since = time.monotonic()
+    reason = Unproven("no_new_process", "PM2 never showed a new process")
+    while time.monotonic() < deadline:
+        now = _one(pm2, demand.name, before.pm_id)
+        if now.restarts > most_restarts or now.status in ("errored", "stopped"):
+            raise Unproven("crashed", f"{now.restarts - before.restarts} restarts since, status {now.status}")
+        ticks = start_ticks(now.pid) if now.pid else None
+        if (now.pid, ticks) != known:
+            known, since = (now.pid, ticks), time.monotonic()
+        if not now.online or ticks is None or now.pid == before.pid:
+            reason = Unproven("no_new_process", f"pid {now.pid}, before {before.pid}; status {now.status}")
+        elif demand.release_path and (cwd := working_directory(now.pid)) != demand.release_path:
+            reason = Unproven("wrong_directory", f"pid {now.pid} works in {cwd}, not in {demand.release_path}")
+            if time.monotonic() - since > _WRONG_DIRECTORY_FOR_S:
+                raise reason
+        else:
+            try:
+                if demand.probe:
+                    hear(demand.probe, now.pid, instances)
+            except Unproven as unproven:
+                if unproven.cause == "wrong_build":
+                    raise
+                reason = unproven
+            else:
+                if _stays(now.pid, ticks, since + demand.stable_s):
+                    again = _one(pm2, demand.name, before.pm_id)
+                    if (again.pid, again.restarts, again.online) == (now.pid, now.restarts, True):
+                        return again
+                reason = Unproven("crashed", f"pid {now.pid} did not stay up for {demand.stable_s:g} s")
+                continue
+        time.sleep(_POLL_S)
+    raise reason
+
+
+def _one(pm2: Pm2, name: str, pm_id: int) -> Instance:
+    for instance in listing(pm2, name).instances:
+        if instance.pm_id == pm_id:
+            return instance
+    raise Unproven("no_new_process", f"PM2 no longer lists instance {pm_id} of {name}")
+
+
+def _stays(pid: int, ticks: int, until: float) -> bool:
+    while start_ticks(pid) == ticks:
+        if time.monotonic() >= until:
+            return True
+        time.sleep(min(_POLL_S, max(0.0, until - time.monotonic())))
+    return False
+
+
+def already_proven(demand: Demand, instance: Instance, instances: int) -> bool:
+    """Whether this instance needs no reload: up for long enough, in the right directory, with the right answers."""
+    steady = instance.online and time.time() - instance.started_ms / 1000 >= demand.stable_s
+    if not steady or (demand.release_path and working_directory(instance.pid) != demand.release_path):
+        return False
+    try:
+        if demand.probe:
+            hear(demand.probe, instance.pid, instances)
+    except Unproven:
+        return False
+    return True
+
+
+def error_lines(
+    pm2: Pm2, name: str, instance: Instance, heard: Overheard, offsets: dict[str, int], lines: int
+) -> list[str]:
+    """What the instance said of its failure: overheard, or in its logs since, or what PM2's own log says of it."""
+    daemon_log = os.path.join(pm2.home, "pm2.log")
+    sources: Iterable[Callable[[], list[str]]] = (
+        lambda: heard.lines(instance.pm_id, lines),
+        lambda: log_tail(instance.err_log, offsets.get(instance.err_log, 0), lines),
+        lambda: log_tail(instance.out_log, offsets.get(instance.out_log, 0), lines),
+        lambda: [
+            line
+            for line in log_tail(daemon_log, offsets.get(daemon_log, 0), 1000)
+            if f"[{name}:{instance.pm_id}]" in line
+        ][-lines:],
+    )
+    return next((found for source in sources if (found := source())), [])
+
+
+def as_result(before: Instance, after: Instance | None) -> dict[str, Any]:
+    """One line of the reload's report."""
+    return {"pm_id": before.pm_id, "old_pid": before.pid, "new_pid": after.pid if after else None}

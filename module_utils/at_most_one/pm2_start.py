@@ -1,0 +1,107 @@
+"""The two ends of an application's life under PM2: its first start, and what a reboot brings back."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from .errors import OperatorError
+from .pm2 import Pm2, daemon_of, declared, listing, parse_jlist, run
+from .pm2_bus import Overheard
+from .pm2_proof import Unproven, error_lines, prove
+from .pm2_reload import Aim, require_running
+from .redaction import redact
+
+
+def start(pm2: Pm2, aim: Aim, *, check: bool = False) -> bool:
+    """Start the application from its ecosystem file unless an instance of it runs. Returns whether it was started.
+
+    Raises OperatorError when it does not come up.
+    """
+    name = aim.demand.name
+    if any(one.online or one.status == "launching" for one in listing(pm2, name).instances):
+        return False
+    want = declared(pm2, aim.ecosystem, name)
+    if want is None:
+        raise OperatorError(
+            f"{aim.ecosystem} declares no application {name}.",
+            expected=f"an entry of module.exports.apps with name: '{name}'.",
+            next_step="correct app_name or the ecosystem file.",
+        )
+    if check:
+        return True
+    # PM2 takes its own working directory when the file names none, and that one has its symlinks resolved: the
+    # application would stay in today's release for ever.
+    where = () if want.get("cwd") else ("--cwd", aim.path)
+    if daemon_of(pm2) is None:
+        run(pm2, "ping")  # starts the daemon, so that its bus can be listened to from the first moment
+    command = ("start", aim.ecosystem, "--only", name, *where)
+    with Overheard(pm2) as heard:
+        done = run(pm2, *command, cwd=aim.path, timeout_s=aim.demand.instance_timeout_s + 60)
+        found = listing(pm2, name)
+        if not found.instances:
+            said = [line for line in redact(done.stdout + done.stderr).splitlines() if "ERROR" in line]
+            raise OperatorError(
+                f"PM2 did not start {name}{': ' + said[0] if said else ''}.",
+                expected="its instances in PM2's list.",
+                next_step=f"read {pm2.home}/pm2.log, and run `pm2 start {aim.ecosystem} --only {name}` by hand.",
+            )
+        for instance in found.instances:
+            try:
+                # There was no process before this one.
+                prove(pm2, aim.demand, replace(instance, pid=0, status="stopped"), len(found.instances))
+            except Unproven as unproven:
+                lines = error_lines(pm2, name, instance, heard, {}, aim.log_lines)
+                raise OperatorError(
+                    f"Instance {instance.pm_id} of {name} did not come up ({unproven.cause}): {unproven.seen}.",
+                    expected=f"a process that stays up for {aim.demand.stable_s:g} s.",
+                    next_step=f"read the error lines here or {instance.err_log}.",
+                    failed={"pm_id": instance.pm_id, "cause": unproven.cause, "error_lines": lines},
+                ) from unproven
+    return True
+
+
+def save(pm2: Pm2, name: str, *, check: bool = False) -> bool:
+    """Make what runs now come back after a reboot. Returns whether PM2's dump said something else before.
+
+    The dump covers every application of this PM2_HOME. What is compared is which instances start where and how.
+    """
+    found = listing(pm2, name)
+    require_running(pm2, found, name)
+    down = [one.pm_id for one in found.instances if not one.online]
+    if down:
+        raise OperatorError(
+            f"Instances {', '.join(map(str, down))} of {name} are not online.",
+            expected="all of them: a reboot brings back what is saved.",
+            next_step="reload or start them first.",
+        )
+    entries = parse_jlist(run(pm2, "jlist").stdout) or []
+    now = _definition([entry.get("pm2_env") or {} for entry in entries])
+    if _dumped(pm2) == now:
+        return False
+    if not check:
+        run(pm2, "save")
+        if _dumped(pm2) != now:
+            raise OperatorError(
+                f"pm2 save did not write what runs into {pm2.home}/dump.pm2.",
+                expected="the same applications, directories and scripts.",
+                next_step="check that the disk is not full and that the file belongs to this user; `pm2 save` by hand.",
+            )
+    return True
+
+
+def _dumped(pm2: Pm2) -> list[list[str]] | None:
+    try:
+        with open(os.path.join(pm2.home, "dump.pm2"), encoding="utf-8") as file:
+            entries = json.load(file)
+    except (OSError, ValueError):
+        return None
+    return _definition(entries) if isinstance(entries, list) else None
+
+
+def _definition(entries: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    fields = ("name", "pm_cwd", "pm_exec_path", "exec_mode", "status")
+    return sorted([str(entry.get(field)) for field in fields] for entry in entries)

@@ -1,0 +1,152 @@
+"""A real PM2 with a real Node application of several releases, and a runner for the modules of library/."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from at_most_one import pm2
+from at_most_one.pm2_proof import Demand, Probe
+from at_most_one.pm2_reload import Aim
+
+ROOT = Path(__file__).resolve().parents[2]
+APPLICATION = Path(__file__).parent / "app"
+PM2_VERSION = "7.0.4"
+_numbers = itertools.count(1)
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on."""
+    with contextlib.closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def pm2_executable(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """PM2 of the tested version: PM2_BIN, the lab's, or installed for this session."""
+    lab = sorted(map(str, (ROOT / ".lab").glob("tools/**/node_modules/pm2/bin/pm2")))
+    for candidate in filter(None, [os.environ.get("PM2_BIN"), *lab]):
+        found = pm2.Pm2(candidate, "/nonexistent")
+        if shutil.which(candidate) and pm2.executable_version(found) == PM2_VERSION:
+            return candidate
+    directory = tmp_path_factory.mktemp("pm2")
+    install = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(directory), f"pm2@{PM2_VERSION}"]
+    subprocess.run(install, check=True, capture_output=True, timeout=300)
+    return str(directory / "node_modules" / "pm2" / "bin" / "pm2")
+
+
+@pytest.fixture(scope="session")
+def daemon(pm2_executable: str) -> Iterator[pm2.Pm2]:
+    """A PM2 home of our own. PM2 starts the daemon by itself; the path is short because its sockets live in it."""
+    home = tempfile.mkdtemp(prefix="amo-")
+    target = pm2.Pm2(pm2_executable, home)
+    try:
+        yield target
+    finally:
+        if pm2.daemon_of(target):
+            pm2.run(target, "kill")
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class App:
+    """An application behind a link, and its releases."""
+
+    pm2: pm2.Pm2
+    name: str
+    port: int
+    path: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/"
+
+    def release(self, commit: str, **behaviour: Any) -> Path:
+        """Make a release. ``fault``: crash at boot, crash after boot; or what the ecosystem file is to say."""
+        directory = self.path.with_name(f"{self.path.name}.releases") / commit
+        shutil.copytree(APPLICATION, directory)
+        content = {"name": self.name, "port": self.port, "commit": commit, "cwd": str(self.path), **behaviour}
+        (directory / "behaviour.json").write_text(json.dumps(content))
+        return directory
+
+    def link(self, release: Path) -> None:
+        """Switch the link in one step, as a deployment does."""
+        fresh = self.path.with_name(f"{self.path.name}.new")
+        fresh.symlink_to(release)
+        fresh.rename(self.path)
+
+    def aim(self, release: Path, **changes: Any) -> Aim:
+        """What a role demands of that release."""
+        probe = Probe(self.url, build=release.name, build_header="x-app-commit", pid_header="x-app-pid", timeout_s=2)
+        demand = Demand(self.name, str(release), changes.pop("probe", probe), instance_timeout_s=8, stable_s=0.8)
+        return Aim(demand, str(self.path), str(self.path / "ecosystem.config.cjs"), **changes)
+
+    def start(self, release: Path) -> None:
+        """Link the release and start it the way a person does."""
+        self.link(release)
+        pm2.run(self.pm2, "start", str(self.path / "ecosystem.config.cjs"), "--only", self.name)
+        assert self.instances(), "PM2 did not start the application"
+
+    def instances(self) -> tuple[pm2.Instance, ...]:
+        return pm2.listing(self.pm2, self.name).instances
+
+    def module_arguments(self) -> dict[str, Any]:
+        """The options that every call of pm2_app for this application has."""
+        return {"name": self.name, "path": str(self.path), "pm2": self.pm2.executable, "pm2_home": self.pm2.home}
+
+
+@pytest.fixture
+def app(daemon: pm2.Pm2, tmp_path: Path) -> Iterator[App]:
+    """An application of which nothing is released or started yet."""
+    number = next(_numbers)
+    made = App(daemon, f"app{number}", free_port(), tmp_path / "app")
+    yield made
+    if pm2.daemon_of(daemon):
+        pm2.run(daemon, "delete", made.name)
+
+
+# What AnsiballZ does, without the archive: our module_utils join Ansible's, the parameters are there before main().
+_HARNESS = """
+import runpy, sys
+import ansible.module_utils
+ansible.module_utils.__path__.append(sys.argv[2])
+from ansible.module_utils import basic
+basic._ANSIBLE_ARGS, basic._ANSIBLE_PROFILE = sys.stdin.buffer.read(), "legacy"
+runpy.run_path(sys.argv[1], run_name="__main__")
+"""
+
+
+@pytest.fixture(scope="session")
+def run_module() -> Callable[..., dict[str, Any]]:
+    """Runs a module of library/ in a process of its own and returns its result, failed or not."""
+
+    def run(name: str, args: dict[str, Any], *, check: bool = False) -> dict[str, Any]:
+        parameters = {**args, "_ansible_check_mode": check, "_ansible_diff": True, "_ansible_module_name": name}
+        done = subprocess.run(
+            [sys.executable, "-c", _HARNESS, str(ROOT / "library" / f"{name}.py"), str(ROOT / "module_utils")],
+            input=json.dumps({"ANSIBLE_MODULE_ARGS": parameters}),
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        try:
+            result: dict[str, Any] = json.loads(done.stdout)
+        except ValueError:
+            pytest.fail(f"{name} answered no JSON (exit {done.returncode}):\n{done.stdout}\n{done.stderr}")
+        assert done.returncode == (1 if result.get("failed") else 0)
+        return result
+
+    return run

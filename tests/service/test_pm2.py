@@ -1,0 +1,269 @@
+"""Real PM2, real instances, real crashes: what the reload proves, refuses and leaves behind."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from at_most_one import pm2, pm2_reload, pm2_start, traffic
+from at_most_one.errors import OperatorError
+from at_most_one.processes import working_directory
+
+from tests.service.conftest import App
+
+RunModule = Callable[..., dict[str, Any]]
+
+
+class Traffic:
+    """A prober in this process, for the length of a ``with`` block; then its receipt."""
+
+    def __init__(self, url: str, rate_per_s: float) -> None:
+        target = traffic.Target("app", url, "GET", (200,))
+        self.settings = traffic.Settings((target,), rate_per_s, timeout_s=3, build_header="x-app-commit")
+        self.samples: list[traffic.Sample] = []
+        self._stop = threading.Event()
+        self._started = time.monotonic()
+        self._thread = threading.Thread(
+            target=traffic.probe, args=(self.settings, self._stop, self.samples, self._started)
+        )
+
+    def __enter__(self) -> Traffic:
+        self._thread.start()
+        return self
+
+    def wait_for(self, requests: int) -> None:
+        while len(self.samples) < requests:
+            time.sleep(0.05)
+
+    def __exit__(self, *_: object) -> None:
+        ended = time.monotonic()
+        self._stop.set()
+        self._thread.join()
+        self.receipt = traffic.summarise(self.samples, self.settings, self._started, ended, time.time())
+
+
+def directories(app: App) -> list[str | None]:
+    return [working_directory(one.pid) for one in app.instances()]
+
+
+def test_healthy_release_reaches_every_instance_and_a_second_time_changes_nothing(app: App) -> None:
+    old, new = app.release("a" * 40), app.release("b" * 40)
+    app.start(old)
+    before = app.instances()
+    app.link(new)
+
+    # In check mode the same instances are named and none is touched.
+    predicted = pm2_reload.reload(app.pm2, app.aim(new), check=True)
+    assert predicted["changed"]
+    assert [one["pm_id"] for one in predicted["instances"]] == [one.pm_id for one in before]
+    assert app.instances() == before
+
+    with Traffic(app.url, 100) as users:
+        done = pm2_reload.reload(app.pm2, app.aim(new))
+    after = app.instances()
+    assert done["changed"]
+    assert done["instances"] == [
+        {"pm_id": was.pm_id, "old_pid": was.pid, "new_pid": now.pid} for was, now in zip(before, after, strict=True)
+    ]
+    assert not {one.pid for one in before} & {one.pid for one in after}
+    assert directories(app) == [str(new)] * 2
+    assert set(done["log_offsets"]) == {path for one in before for path in (one.out_log, one.err_log)}
+    assert users.receipt["failures_by_kind"] == {}
+    assert list(users.receipt["builds"]) == [old.name, new.name]
+    assert users.receipt["last_old_answer"] is not None
+
+    again = pm2_reload.reload(app.pm2, app.aim(new))
+    assert not again["changed"]
+    assert again["unchanged"] == [one.pm_id for one in after]
+    assert app.instances() == after
+
+
+def test_crash_at_boot_loses_no_request_and_the_way_back_loses_none(app: App) -> None:
+    old, broken = app.release("a" * 40), app.release("b" * 40, fault="crash at boot")
+    app.start(old)
+    first, second = app.instances()
+
+    with Traffic(app.url, 250) as users:
+        users.wait_for(200)
+        app.link(broken)
+        with pytest.raises(OperatorError) as stopped:
+            pm2_reload.reload(app.pm2, app.aim(broken))
+        # The sibling has not been touched and serves alone; the crashing one is kept from taking requests.
+        assert app.instances()[1] == second
+        assert app.instances()[0].status == "stopped"
+        app.link(old)
+        back = pm2_reload.reload(app.pm2, app.aim(old), only=[*stopped.value.details["reloaded"], first.pm_id])
+        users.wait_for(2_200)
+
+    failed = stopped.value.details["failed"]
+    assert (failed["pm_id"], failed["cause"], failed["isolated"]) == (first.pm_id, "crashed", True)
+    assert stopped.value.details["reloaded"] == []
+    assert stopped.value.details["serving"] == [second.pm_id]
+    assert any("has no such column" in line for line in failed["error_lines"]), failed
+    assert "postgresql://***@db.example/app" in "\n".join(failed["error_lines"])
+    assert "s3cret" not in f"{stopped.value} {stopped.value.details}"
+    assert "Error: boot:" in str(stopped.value)
+
+    assert [one["pm_id"] for one in back["instances"]] == [first.pm_id]
+    assert directories(app) == [str(old)] * 2
+    assert all(one.online for one in app.instances())
+    assert users.receipt["requests"] >= 2_000
+    assert users.receipt["failures_by_kind"] == {}
+    assert list(users.receipt["builds"]) == [old.name]
+
+
+def test_the_whole_reload_of_pm2_would_have_lost_requests(app: App) -> None:
+    """The control: the same crash through `pm2 reload NAME`, which says that all is well."""
+    old, broken = app.release("a" * 40), app.release("b" * 40, fault="crash at boot")
+    app.start(old)
+    with Traffic(app.url, 100) as users:
+        users.wait_for(20)
+        app.link(broken)
+        done = pm2.run(app.pm2, "reload", app.name)
+        users.wait_for(len(users.samples) + 50)
+    assert done.returncode == 0
+    assert users.receipt["failures"] > 0
+
+
+def test_crash_after_boot_is_found_out(app: App) -> None:
+    old, broken = app.release("a" * 40), app.release("b" * 40, fault="crash after boot")
+    app.start(old)
+    app.link(broken)
+    with pytest.raises(OperatorError) as stopped:
+        pm2_reload.reload(app.pm2, app.aim(broken))
+    assert stopped.value.details["failed"]["cause"] == "crashed"
+    assert any("the first timer fired" in line for line in stopped.value.details["failed"]["error_lines"])
+    assert working_directory(app.instances()[1].pid) == str(old)
+
+
+def test_an_instance_that_answers_with_another_build_stops_the_rest(app: App) -> None:
+    """A release directory that holds another commit than its name says."""
+    old, new = app.release("a" * 40), app.release("b" * 40, answers="c" * 40)
+    app.start(old)
+    app.link(new)
+    with pytest.raises(OperatorError, match="wrong_build") as stopped:
+        pm2_reload.reload(app.pm2, app.aim(new))
+    failed = stopped.value.details["failed"]
+    assert (failed["cause"], failed["isolated"]) == ("wrong_build", False)
+    assert directories(app) == [str(new), str(old)]
+
+
+def test_what_cannot_be_reloaded_one_by_one_is_refused_untouched(app: App) -> None:
+    old, new = app.release("a" * 40), app.release("b" * 40)
+    three = app.release("3" * 40, instances=3)
+    other_script = app.release("5" * 40, script="behaviour.json")
+    app.start(old)
+    before = app.instances()
+
+    def refusal(release: Path, **changes: Any) -> str:
+        with pytest.raises(OperatorError) as refused:
+            pm2_reload.reload(app.pm2, app.aim(release, **changes))
+        assert app.instances() == before
+        return refused.value.seen
+
+    assert "leads to" in refusal(new)  # the link still leads to the old release
+    assert "is 7.0.4" in refusal(old, min_version="7.1.0")
+    assert "has 2 instances" in refusal(old, min_instances=3)
+    app.link(three)
+    assert "the ecosystem file says 3" in refusal(three)
+    app.link(other_script)
+    assert "PM2 runs " in refusal(other_script)
+
+    stranger = replace(app.aim(old), demand=replace(app.aim(old).demand, name="nobody"))
+    with pytest.raises(OperatorError, match=rf"has no application nobody; it runs .*{app.name}"):
+        pm2_reload.reload(app.pm2, stranger)
+    with pytest.raises(OperatorError, match="has no instances 7"):
+        pm2_reload.reload(app.pm2, app.aim(three), only=[7], check=True)
+
+
+def test_fork_mode_is_refused(app: App) -> None:
+    release = app.release("a" * 40, exec_mode="fork", instances=1)
+    app.start(release)
+    with pytest.raises(OperatorError, match="run in fork mode"):
+        pm2_reload.reload(app.pm2, app.aim(release))
+
+
+def test_a_path_that_pm2_froze_to_its_first_release_is_refused(app: App) -> None:
+    old, new = app.release("a" * 40, cwd=None), app.release("b" * 40, cwd=None)
+    app.link(old)
+    pm2.run(app.pm2, "start", "ecosystem.config.cjs", cwd=str(app.path))  # from inside the link, as people do
+    app.link(new)
+    before = app.instances()
+    with pytest.raises(OperatorError, match=r"PM2 would start instances .* whatever .* leads to"):
+        pm2_reload.reload(app.pm2, app.aim(new))
+    assert app.instances() == before
+
+
+def test_start_keeps_the_link_and_is_done_once(app: App) -> None:
+    release = app.release("a" * 40, cwd=None)
+    app.link(release)
+    assert pm2_start.start(app.pm2, app.aim(release), check=True)
+    assert not app.instances()
+    assert pm2_start.start(app.pm2, app.aim(release))
+    assert [one.pm_cwd for one in app.instances()] == [str(app.path)] * 2
+    assert not pm2_start.start(app.pm2, app.aim(release))
+
+    assert pm2_start.save(app.pm2, app.name, check=True)
+    assert pm2_start.save(app.pm2, app.name)
+    assert not pm2_start.save(app.pm2, app.name)
+
+
+def test_start_tells_why_nothing_came_up(app: App) -> None:
+    release = app.release("a" * 40, fault="crash at boot")
+    app.link(release)
+    with pytest.raises(OperatorError, match="did not come up") as stopped:
+        pm2_start.start(app.pm2, app.aim(release))
+    assert any("has no such column" in line for line in stopped.value.details["failed"]["error_lines"])
+
+
+def test_asking_starts_no_daemon(pm2_executable: str, tmp_path: Path) -> None:
+    nobody = pm2.Pm2(pm2_executable, str(tmp_path))
+    assert pm2.listing(nobody, "app") == pm2.Listing(None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_daemon_of_another_user_is_refused_by_name(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    app.start(app.release("a" * 40))
+    owner = pwd.getpwuid(os.geteuid()).pw_name
+    monkeypatch.setattr(os, "geteuid", lambda: 65_000)
+    with pytest.raises(OperatorError, match=f"belongs to {owner}; this task runs as 65000"):
+        pm2.listing(app.pm2, app.name)
+
+
+def test_module_predicts_reloads_and_keeps_secrets(app: App, run_module: RunModule) -> None:
+    old, new = app.release("a" * 40), app.release("b" * 40)
+    app.start(old)
+    app.link(new)
+    arguments = {
+        **app.module_arguments(),
+        "state": "reloaded",
+        "release_path": str(new),
+        "stable_s": 0.5,
+        "probe": {"url": app.url, "build": new.name, "build_json_key": "commit", "build_header": ""},
+    }
+    predicted = run_module("pm2_app", arguments, check=True)
+    assert predicted["changed"]
+    assert str(old) in predicted["diff"]["before"]
+    assert str(new) in predicted["diff"]["after"]
+    assert directories(app) == [str(old)] * 2
+
+    assert run_module("pm2_app", arguments)["changed"]
+    assert directories(app) == [str(new)] * 2
+    time.sleep(0.6)  # an instance counts as proven once it has been up for stable_s
+    assert not run_module("pm2_app", arguments)["changed"]
+
+    queried = run_module("pm2_app", app.module_arguments())
+    assert queried["version"] == queried["executable_version"] == "7.0.4"
+    assert [one["cwd"] for one in queried["instances"]] == [str(new)] * 2
+    assert "never in a result" not in str(queried)
+
+    missing = run_module("pm2_app", {**app.module_arguments(), "name": "nobody"})
+    assert "has no application nobody" in missing["seen"]
+    assert not run_module("pm2_app", {**app.module_arguments(), "name": "nobody", "fail": False})["instances"]
