@@ -1,0 +1,244 @@
+#!/usr/bin/python
+# ruff: noqa: E402 (Ansible wants the documentation before the imports)
+"""A prober that asks the application from outside while it is being switched, and its receipt."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: traffic_probe
+short_description: Ask an application on a fixed schedule during a change, and say what its users saw
+description:
+  - V(started) leaves a detached process behind that asks the given addresses in turn, on a fixed schedule that does not
+    wait for answers. A request's latency counts from the moment it was due, so a stall is seen as what it is.
+  - V(stopped) ends it and returns the receipt. The receipt is also in O(output), as JSON.
+options:
+  state:
+    description: V(started) starts the prober unless it runs already; V(stopped) stops it and reads the receipt.
+    type: str
+    choices: [started, stopped]
+    required: true
+  output:
+    description:
+      - The file of the receipt, on the host where the prober runs. The same for V(started) and V(stopped).
+      - A file of that name is removed by V(started). Next to it stands C(<output>.pid) while the prober runs.
+    type: path
+    required: true
+  urls:
+    description: What to ask; the addresses take turns. Required by V(started).
+    type: list
+    elements: dict
+    suboptions:
+      name:
+        description: How the address is called in the receipt.
+        type: str
+        required: true
+      url:
+        description: The address. Redirects are not followed, proxies not used.
+        type: str
+        required: true
+      method:
+        description: The request method.
+        type: str
+        choices: [GET, HEAD]
+        default: GET
+      expect:
+        description: Status codes that count as a success.
+        type: list
+        elements: int
+        default: [200]
+  rate_per_s:
+    description: Requests a second, over all addresses together.
+    type: float
+    default: 20
+  keepalive:
+    description: Whether connections are kept, as browsers and proxies do, or opened for each request.
+    type: bool
+    default: false
+  timeout_s:
+    description: Seconds after which a request without an answer has failed.
+    type: float
+    default: 10
+  max_s:
+    description: Seconds after which the prober ends by itself, for the case that nobody stops it.
+    type: float
+    default: 1800
+  build_header:
+    description: The response header that names the build, to say when the old one answered last.
+    type: str
+  validate_certs:
+    description: Whether an https certificate must be valid.
+    type: bool
+    default: true
+attributes:
+  check_mode:
+    support: full
+    description: Starts and stops nothing; V(stopped) then returns zero requests.
+  diff_mode:
+    support: none
+    description: The prober is not managed state.
+author: at-most-one
+"""
+
+EXAMPLES = r"""
+- name: Watch the application from outside
+  traffic_probe:
+    state: started
+    output: /var/tmp/at-most-one/receipt.json
+    urls:
+      - {name: page, url: "http://127.0.0.1:3000/"}
+      - {name: api, url: "http://127.0.0.1:3000/api/health"}
+    rate_per_s: 50
+    build_header: x-app-commit
+
+- name: Read the receipt
+  traffic_probe:
+    state: stopped
+    output: /var/tmp/at-most-one/receipt.json
+  register: receipt
+"""
+
+RETURN = r"""
+pid:
+  description: The pid of the prober, null in check mode.
+  returned: when state is started
+  type: int
+  sample: 4711
+requests:
+  description: How many requests were due and have an outcome.
+  returned: when state is stopped
+  type: int
+  sample: 2412
+failures:
+  description: How many of them had no answer or one with an unexpected status.
+  returned: when state is stopped
+  type: int
+  sample: 0
+failures_by_kind:
+  description: The failures by kind (dns, refused, reset, timeout, tls, cut, malformed, stalled, status_503, ...).
+  returned: when state is stopped
+  type: dict
+  sample: {"reset": 2, "status_503": 1}
+longest_gap_ms:
+  description: The longest time without any successful answer, start and end of the probe included.
+  returned: when state is stopped
+  type: int
+  sample: 61
+p50_ms:
+  description: Half of the successes came within this time after they were due; p95_ms and p99_ms likewise.
+  returned: when state is stopped
+  type: float
+  sample: 3.1
+last_old_answer:
+  description: The last answer of a build other than the one that answered last, null when there was one build.
+  returned: when state is stopped
+  type: str
+  sample: "2025-11-10T05:31:02.512+00:00"
+builds:
+  description: Every build seen, with the number of answers and when the first and the last came.
+  returned: when state is stopped
+  type: dict
+  sample: {"4b825dc": {"answers": 1200, "first": "2025-11-10T05:30:02.1+00:00", "last": "2025-11-10T05:31:02.5+00:00"}}
+targets:
+  description: The same figures for each address by its name.
+  returned: when state is stopped
+  type: dict
+  sample: {"page": {"requests": 1206, "failures": 0, "longest_gap_ms": 102}}
+first_failures:
+  description: The first 50 failures, when, where and of what kind.
+  returned: when state is stopped
+  type: list
+  elements: dict
+  sample: [{"at": "2025-11-10T05:31:01.004+00:00", "name": "page", "kind": "reset"}]
+started_at:
+  description: When the prober began; ended_at is when it ended.
+  returned: when state is stopped
+  type: str
+  sample: "2025-11-10T05:30:02.101+00:00"
+ended_by:
+  description: V(signal) when it was stopped, V(max_s) when it ended by itself before that.
+  returned: when state is stopped
+  type: str
+  sample: signal
+"""
+
+from typing import Any
+
+from ansible.module_utils.at_most_one import traffic
+from ansible.module_utils.at_most_one.errors import OperatorError
+from ansible.module_utils.at_most_one.web import place
+from ansible.module_utils.at_most_one_entry import run
+from ansible.module_utils.basic import AnsibleModule
+
+URL = {
+    "name": {"type": "str", "required": True},
+    "url": {"type": "str", "required": True},
+    "method": {"type": "str", "choices": ["GET", "HEAD"], "default": "GET"},
+    "expect": {"type": "list", "elements": "int", "default": [200]},
+}
+OPTIONS = {
+    "state": {"type": "str", "choices": ["started", "stopped"], "required": True},
+    "output": {"type": "path", "required": True},
+    "urls": {"type": "list", "elements": "dict", "options": URL},
+    "rate_per_s": {"type": "float", "default": 20.0},
+    "keepalive": {"type": "bool", "default": False},
+    "timeout_s": {"type": "float", "default": 10.0},
+    "max_s": {"type": "float", "default": 1800.0},
+    "build_header": {"type": "str"},
+    "validate_certs": {"type": "bool", "default": True},
+}
+_NOTHING_SEEN = {
+    "requests": 0,
+    "failures": 0,
+    "failures_by_kind": {},
+    "longest_gap_ms": 0,
+    "last_old_answer": None,
+    "builds": {},
+    "targets": {},
+    "first_failures": [],
+    "p50_ms": None,
+    "p95_ms": None,
+    "p99_ms": None,
+    "started_at": None,
+    "ended_at": None,
+    "ended_by": None,
+}
+
+
+def _settings(given: dict[str, Any]) -> traffic.Settings:
+    urls = given["urls"]
+    for url in urls:
+        place(url["url"])
+    if not urls or len({url["name"] for url in urls}) != len(urls) or not 0 < given["rate_per_s"] <= 1000:
+        raise OperatorError(
+            f"{len(urls)} urls at {given['rate_per_s']:g} requests a second.",
+            expected="at least one, each with a name of its own, and a rate above 0 and up to 1000.",
+            next_step="correct urls and rate_per_s of the traffic probe.",
+        )
+    return traffic.Settings(
+        tuple(traffic.Target(url["name"], url["url"], url["method"], tuple(url["expect"])) for url in urls),
+        **{name: given[name] for name in ("rate_per_s", "keepalive", "timeout_s", "max_s", "validate_certs")},
+        build_header=given["build_header"] or None,
+    )
+
+
+def act(module: AnsibleModule) -> dict[str, Any]:
+    given = module.params
+    output = given["output"]
+    if given["state"] == "started":
+        settings = _settings(given)
+        if module.check_mode:
+            return {"changed": traffic.running(output) is None, "pid": None}
+        pid, changed = traffic.start(settings, output)
+        return {"changed": changed, "pid": pid}
+    if module.check_mode:
+        return {"changed": traffic.running(output) is not None, **_NOTHING_SEEN}
+    receipt, ran = traffic.stop(output)
+    return {"changed": ran, **receipt}
+
+
+def main() -> None:
+    run(OPTIONS, act, needs_psycopg2=False, required_if=[("state", "started", ("urls",))])
+
+
+if __name__ == "__main__":
+    main()

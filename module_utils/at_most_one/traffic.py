@@ -1,0 +1,280 @@
+"""A prober outside the application that keeps asking on a fixed schedule, and the receipt of what it saw.
+
+The schedule is open: a request is due at its time whether or not the one before has been answered, and its latency
+counts from that time. So a stalled application shows as a gap and as late answers, and is not hidden by a prober that
+waits with it ("coordinated omission").
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from . import detached
+from .errors import OperatorError
+from .web import Client, NoAnswer, place
+
+_WORKERS = 32  # requests that can be under way at once; more than that wait, and their waiting counts
+_NOTE_EVERY_S = 5.0
+_FAILURES_SHOWN = 50
+
+
+@dataclass(frozen=True)
+class Target:
+    """One address to ask, and the status codes that count as a success."""
+
+    name: str
+    url: str
+    method: str  # GET | HEAD
+    expect: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the prober does. ``rate_per_s`` is the total over all targets, which take turns."""
+
+    targets: tuple[Target, ...]
+    rate_per_s: float
+    keepalive: bool = False
+    timeout_s: float = 10.0
+    max_s: float = 1800.0
+    build_header: str | None = None
+    validate_certs: bool = True
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One request. Times are seconds on the monotonic clock; ``problem`` is None for a success."""
+
+    target: int
+    due: float
+    done: float
+    problem: str | None
+    build: str | None
+
+
+def percentile(ordered: Sequence[float], percent: float) -> float | None:
+    """The nearest-rank percentile of ascending values: always a value that was really seen."""
+    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)] if ordered else None
+
+
+def longest_gap(started: float, successes: Iterable[float], ended: float) -> float:
+    """The longest time without a success between ``started`` and ``ended``, both ends included, in the same unit."""
+    moments = [started, *sorted(min(max(moment, started), ended) for moment in successes), ended]
+    return max(later - earlier for earlier, later in itertools.pairwise(moments))
+
+
+def summarise(
+    samples: Sequence[Sample], settings: Settings, started: float, ended: float, epoch: float
+) -> dict[str, Any]:
+    """The receipt. ``epoch`` is the Unix time at which the monotonic clock read ``started``."""
+
+    def at(moment: float) -> str:
+        return datetime.fromtimestamp(epoch + moment - started, UTC).isoformat(timespec="milliseconds")
+
+    ordered = sorted(samples, key=lambda sample: sample.done)
+    builds: dict[str, dict[str, Any]] = {}
+    for sample in ordered:
+        if sample.build is not None:
+            seen = builds.setdefault(sample.build, {"answers": 0, "first": at(sample.done), "last": None})
+            seen["answers"] += 1
+            seen["last"] = at(sample.done)
+    newest = next((sample.build for sample in reversed(ordered) if sample.build is not None), None)
+    old = [sample.done for sample in ordered if sample.build is not None and sample.build != newest]
+    failures = [sample for sample in ordered if sample.problem is not None]
+    return {
+        "started_at": at(started),
+        "ended_at": at(ended),
+        "rate_per_s": settings.rate_per_s,
+        **_figures(samples, started, ended),
+        "builds": builds,
+        "last_old_answer": at(old[-1]) if old else None,
+        "targets": {
+            target.name: _figures([sample for sample in samples if sample.target == number], started, ended)
+            for number, target in enumerate(settings.targets)
+        },
+        "first_failures": [
+            {"at": at(sample.done), "name": settings.targets[sample.target].name, "kind": sample.problem}
+            for sample in failures[:_FAILURES_SHOWN]
+        ],
+    }
+
+
+def _figures(samples: Sequence[Sample], started: float, ended: float) -> dict[str, Any]:
+    problems = Counter(sample.problem for sample in samples if sample.problem is not None)
+    latencies = sorted((sample.done - sample.due) * 1000 for sample in samples if sample.problem is None)
+    gap = longest_gap(started, (sample.done for sample in samples if sample.problem is None), ended)
+    return {
+        "requests": len(samples),
+        "failures": sum(problems.values()),
+        "failures_by_kind": dict(sorted(problems.items())),
+        "longest_gap_ms": round(gap * 1000),
+        **{
+            f"p{percent}_ms": None if (value := percentile(latencies, percent)) is None else round(value, 1)
+            for percent in (50, 95, 99)
+        },
+    }
+
+
+def probe(settings: Settings, stop: threading.Event, samples: list[Sample], started: float) -> None:
+    """Ask on schedule from ``started`` (monotonic) until ``stop`` is set; append to ``samples``, then return."""
+    slots = itertools.count()
+    workers = [
+        threading.Thread(target=_work, args=(settings, stop, samples, started, slots), daemon=True)
+        for _ in range(min(_WORKERS, max(4, math.ceil(settings.rate_per_s * settings.timeout_s))))
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+
+
+def _work(
+    settings: Settings, stop: threading.Event, samples: list[Sample], started: float, slots: Iterator[int]
+) -> None:
+    clients = [
+        Client(
+            target.url,
+            timeout_s=settings.timeout_s,
+            keepalive=settings.keepalive,
+            validate_certs=settings.validate_certs,
+        )
+        for target in settings.targets
+    ]
+    paths = [place(target.url).target for target in settings.targets]
+    for slot in slots:  # next() on a count is atomic: each slot has one worker
+        due = started + slot / settings.rate_per_s
+        if stop.wait(max(0.0, due - time.monotonic())):
+            break
+        number = slot % len(settings.targets)
+        if time.monotonic() - due > settings.timeout_s:
+            # Every worker was waiting for an answer when this one was due. Its user would have given up by now.
+            samples.append(Sample(number, due, time.monotonic(), "stalled", None))
+            continue
+        target, problem, build = settings.targets[number], None, None
+        try:
+            answer = clients[number].request(target.method, paths[number])
+        except NoAnswer as failure:
+            problem = failure.kind
+        except Exception as failure:  # never lose a request in silence: what the prober cannot do is a failure too
+            problem = f"prober_{type(failure).__name__}"
+        else:
+            build = answer.header(settings.build_header) if settings.build_header else None
+            if answer.status not in target.expect:
+                problem = f"status_{answer.status}"
+        samples.append(Sample(number, due, time.monotonic(), problem, build))
+    for client in clients:
+        client.close()
+
+
+def start(settings: Settings, output: str) -> tuple[int, bool]:
+    """Start the detached prober; its receipt will be in ``output``. Returns its pid and whether it was started now.
+
+    One that already runs with these settings is left alone; with other settings it is an OperatorError.
+    """
+    note = {"settings": _as_json(settings)}
+    noted = running(output)
+    if noted:
+        if noted.get("settings") != note["settings"]:
+            raise OperatorError(
+                f"A traffic probe with other settings already writes {output} (pid {noted['pid']}).",
+                expected="one probe per receipt.",
+                next_step="stop it first (state: stopped), or give this one another output.",
+                pid=noted["pid"],
+            )
+        return int(noted["pid"]), False
+    output = os.path.abspath(output)
+    if os.path.exists(output):
+        os.unlink(output)  # a receipt of an earlier run must not be taken for this one's
+    return detached.spawn(lambda: _run(settings, output), _pid_file(output), note), True
+
+
+def running(output: str) -> dict[str, Any] | None:
+    """What the pid file says of the prober behind ``output``, when it runs."""
+    noted = detached.read_json(_pid_file(output))
+    return noted if detached.alive(noted) else None
+
+
+def stop(output: str) -> tuple[dict[str, Any], bool]:
+    """Stop the prober. Returns its receipt, also that of one that has already ended, and whether it still ran.
+
+    Raises OperatorError when there never was one, or when it ended without a receipt.
+    """
+    noted = detached.read_json(_pid_file(output))
+    ran = detached.alive(noted)
+    # After the signal, requests under way may take their whole time.
+    timeout_s = float((noted or {}).get("settings", {}).get("timeout_s", 10.0))
+    obeyed = detached.terminate(noted, within_s=timeout_s + 10) if noted else True
+    receipt = detached.read_json(output)
+    if not receipt or not receipt.get("finished"):
+        so_far = f" after {receipt['requests']} requests, {receipt['failures']} failed" if receipt else ""
+        seen = (
+            f"No traffic probe has written {output}."
+            if not noted and not receipt
+            else f"The traffic probe behind {output} {'died' if obeyed else 'had to be killed'}{so_far}: no receipt."
+        )
+        raise OperatorError(
+            seen,
+            expected="a probe that ran from before the cutover until now.",
+            next_step="treat the traffic during the cutover as unknown; on that host look for the OOM killer, or for a "
+            "session manager that ends processes at logout (KillUserProcesses in logind.conf).",
+            receipt=receipt,
+        )
+    if receipt.get("error"):
+        raise OperatorError(
+            f"The traffic probe ended with an error: {receipt['error']}.",
+            expected="a probe that asks until it is stopped.",
+            next_step="correct its settings and start it again.",
+        )
+    if noted:
+        os.unlink(_pid_file(output))
+    return receipt, ran
+
+
+def _run(settings: Settings, output: str) -> None:
+    """The detached process: probe until SIGTERM or ``max_s``, then write the receipt."""
+    stopping, samples = threading.Event(), list[Sample]()
+    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    epoch, started = time.time(), time.monotonic()
+    prober = threading.Thread(target=probe, args=(settings, stopping, samples, started))
+    try:
+        prober.start()
+        while not stopping.wait(max(0.0, min(_NOTE_EVERY_S, started + settings.max_s - time.monotonic()))):
+            if time.monotonic() - started >= settings.max_s:
+                break
+            failures = sum(sample.problem is not None for sample in list(samples))
+            detached.write_json(output, {"finished": False, "requests": len(samples), "failures": failures})
+        ended_by = "signal" if stopping.is_set() else "max_s"
+        ended = time.monotonic()
+        stopping.set()
+        prober.join()
+        receipt = summarise(samples, settings, started, ended, epoch)
+        detached.write_json(output, {"finished": True, "ended_by": ended_by, **receipt})
+    except Exception as failure:
+        detached.write_json(output, {"finished": True, "error": f"{type(failure).__name__}: {failure}"})
+        raise
+
+
+def _pid_file(output: str) -> str:
+    return f"{os.path.abspath(output)}.pid"
+
+
+def _as_json(settings: Settings) -> dict[str, Any]:
+    return {
+        "targets": [[t.name, t.url, t.method, list(t.expect)] for t in settings.targets],
+        "rate_per_s": settings.rate_per_s,
+        "keepalive": settings.keepalive,
+        "timeout_s": settings.timeout_s,
+        "max_s": settings.max_s,
+        "build_header": settings.build_header,
+        "validate_certs": settings.validate_certs,
+    }
