@@ -1,0 +1,250 @@
+#!/usr/bin/python
+# ruff: noqa: E402 (Ansible wants the documentation before the imports)
+"""The health gates: what a user, an administrator and a monitor would see."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: service_check
+short_description: Check that a service does for its users what it should, before and after a change
+description:
+  - Asks the service over HTTP and reports for each check what was asked, what was expected and what came.
+  - V(session) and V(race) open sessions on a canary equipment and cancel them again, whatever happens in between.
+options:
+  base_url:
+    description: Where the service is, without a slash at the end.
+    type: str
+    required: true
+  checks:
+    description:
+      - Which checks to run. Their order is always V(root), V(health), V(login), V(monitoring), V(session), V(log),
+        V(race), so that the refusals which the race provokes are not found in the log.
+      - V(root) asks HEAD /, which may be answered although the service is down. V(health) wants one of
+        O(health_values).
+      - V(login) signs in as each of the two people that are given. V(monitoring) wants no duplicates.
+      - V(session) opens a session, tries a second one, which must be the same or 409, and cancels it. 409 at once is
+        legitimate, because somebody works on that equipment.
+      - V(race) opens O(race_size) at once. One session may come of it, and no 5xx. The canary must be free.
+      - V(log) counts the lines with errors that were written since the offsets in O(log_files).
+    type: list
+    elements: str
+    choices: [root, health, login, monitoring, session, log, race]
+    default: [root, health]
+  fail:
+    description: Whether a check that is not as expected fails the task, with all of them named.
+    type: bool
+    default: true
+  timeout_s:
+    description: Seconds for each step of a request.
+    type: float
+    default: 10
+  validate_certs:
+    description: Whether an https certificate must be valid.
+    type: bool
+    default: true
+  auth:
+    description: V(nextauth) signs in with a CSRF token and credentials and sends cookies; V(bearer) sends a token.
+    type: str
+    choices: [nextauth, bearer]
+    default: nextauth
+  credentials:
+    description: Who opens the sessions.
+    type: dict
+    suboptions: &person
+      email:
+        description: E-mail address.
+        type: str
+        required: true
+      password:
+        description: Password.
+        type: str
+        required: true
+  admin_credentials:
+    description: Who reads the monitoring; without it O(credentials).
+    type: dict
+    suboptions: *person
+  bearer_token:
+    description: Who opens the sessions, with V(bearer).
+    type: str
+  admin_bearer_token:
+    description: Who reads the monitoring, with V(bearer); without it O(bearer_token).
+    type: str
+  canary:
+    description:
+      - The body of the request that opens a session, for example C({equipment_serial} of a device nobody inspects).
+      - Required by V(session) and V(race). A session that the signed-in user left open on it is cancelled.
+    type: dict
+  race_size:
+    description: How many creations at once.
+    type: int
+    default: 8
+  root_statuses:
+    description: Statuses that V(root) accepts.
+    type: list
+    elements: int
+    default: [200]
+  health_path:
+    description: The health endpoint.
+    type: str
+    default: /api/health
+  health_values:
+    description: Values of C(status) in its answer that mean well.
+    type: list
+    elements: str
+    default: [ok, healthy]
+  sessions_path:
+    description: The endpoint that opens a session by POST.
+    type: str
+    default: /api/inspections/sessions
+  cancel_path:
+    description: The endpoint that cancels the session C({id}) by POST.
+    type: str
+    default: /api/inspections/sessions/{id}/cancel
+  monitoring_path:
+    description: The endpoint that counts duplicates.
+    type: str
+    default: /api/monitoring/duplicate-sessions
+  log_files:
+    description: Log files and the offset in bytes to read each from, as RV(pm2_app#module:log_offsets) gives them.
+    type: dict
+    default: {}
+  log_error_pattern:
+    description: A regular expression; a line that matches fails the check.
+    type: str
+    default: ERROR|FATAL|[Uu]nhandled
+  log_warning_pattern:
+    description: A regular expression; lines that match are counted and fail nothing.
+    type: str
+    default: WARN
+attributes:
+  check_mode:
+    support: full
+    description: V(session) and V(race) are not run and say so; signing in and reading are.
+  diff_mode:
+    support: none
+    description: It changes nothing.
+author: at-most-one
+"""
+
+EXAMPLES = r"""
+- name: Check the service after the cutover
+  service_check:
+    base_url: "{{ app_url }}"
+    checks: [root, health, login, monitoring, session, log, race]
+    credentials: "{{ healthcheck_user }}"
+    admin_credentials: "{{ healthcheck_admin }}"
+    canary: {equipment_serial: "{{ healthcheck_canary_serial }}"}
+    log_files: "{{ reloaded.log_offsets }}"
+"""
+
+RETURN = r"""
+checks:
+  description: Each check; C(ok) is null for one that was not run. C(got) has the status and the first line of the body.
+  returned: always
+  type: list
+  elements: dict
+  sample:
+    - name: health
+      ok: false
+      request: GET /api/health
+      expected: 200 with status ok or healthy
+      got: '503 {"status":"unhealthy"}'
+      seconds: 0.012
+all_ok:
+  description: Whether every check that was run is as expected.
+  returned: success
+  type: bool
+  sample: true
+"""
+
+import re
+from dataclasses import asdict
+from typing import Any
+
+from ansible.module_utils.at_most_one import service
+from ansible.module_utils.at_most_one.errors import OperatorError
+from ansible.module_utils.at_most_one.nextauth import Credentials
+from ansible.module_utils.at_most_one.visitor import Settings
+from ansible.module_utils.at_most_one.web import place
+from ansible.module_utils.at_most_one_entry import run
+from ansible.module_utils.basic import AnsibleModule
+
+PERSON = {
+    "email": {"type": "str", "required": True},
+    "password": {"type": "str", "required": True, "no_log": True},
+}
+OPTIONS = {
+    "base_url": {"type": "str", "required": True},
+    "checks": {
+        "type": "list",
+        "elements": "str",
+        "choices": list(service.CHECKS),
+        "default": ["root", "health"],
+    },
+    "fail": {"type": "bool", "default": True},
+    "timeout_s": {"type": "float", "default": 10.0},
+    "validate_certs": {"type": "bool", "default": True},
+    "auth": {"type": "str", "choices": ["nextauth", "bearer"], "default": "nextauth"},
+    "credentials": {"type": "dict", "options": PERSON},
+    "admin_credentials": {"type": "dict", "options": PERSON},
+    "bearer_token": {"type": "str", "no_log": True},
+    "admin_bearer_token": {"type": "str", "no_log": True},
+    "canary": {"type": "dict"},
+    "race_size": {"type": "int", "default": 8},
+    "root_statuses": {"type": "list", "elements": "int", "default": [200]},
+    "health_path": {"type": "str", "default": "/api/health"},
+    "health_values": {"type": "list", "elements": "str", "default": ["ok", "healthy"]},
+    "sessions_path": {"type": "str", "default": "/api/inspections/sessions"},
+    "cancel_path": {"type": "str", "default": "/api/inspections/sessions/{id}/cancel"},
+    "monitoring_path": {"type": "str", "default": "/api/monitoring/duplicate-sessions"},
+    "log_files": {"type": "dict", "default": {}},
+    "log_error_pattern": {"type": "str", "default": "ERROR|FATAL|[Uu]nhandled"},
+    "log_warning_pattern": {"type": "str", "default": "WARN"},
+}
+
+
+def _settings(module: AnsibleModule) -> Settings:
+    given = dict(module.params)
+    names = given.pop("checks")
+    given.pop("fail")
+    place(given["base_url"])
+    if not given["canary"] and {"session", "race"} & set(names):
+        module.fail_json(msg="the checks session and race need canary: on which equipment may they open a session?")
+    if given["race_size"] < 2:
+        module.fail_json(msg="race_size must be 2 or more: one runner is no race")
+    for name in ("log_error_pattern", "log_warning_pattern"):
+        try:
+            re.compile(given[name])
+        except re.error as broken:
+            module.fail_json(msg=f"{name} is not a regular expression: {broken}")
+    for name in ("credentials", "admin_credentials"):
+        given[name] = Credentials(**given[name]) if given[name] else None
+    given["log_files"] = {path: int(offset) for path, offset in given["log_files"].items()}
+    given["canary"] = given["canary"] or {}
+    for name in ("root_statuses", "health_values"):
+        given[name] = tuple(given[name])
+    return Settings(**given)
+
+
+def act(module: AnsibleModule) -> dict[str, Any]:
+    done = service.run_checks(_settings(module), module.params["checks"], read_only=module.check_mode)
+    failed = [check for check in done if check.ok is False]
+    checks = [asdict(check) for check in done]
+    if failed and module.params["fail"]:
+        listed = "; ".join(f"{check.name}: {check.request} got {check.got}" for check in failed)
+        raise OperatorError(
+            f"{len(failed)} of {len(done)} checks of {module.params['base_url']} are not as expected. {listed}.",
+            expected="; ".join(f"{check.name}: {check.expected}" for check in failed) + ".",
+            next_step="repeat the request by hand and read the application's log of that moment; after a cutover, roll "
+            "back while the old release is still there.",
+            checks=checks,
+        )
+    return {"changed": False, "checks": checks, "all_ok": not failed}
+
+
+def main() -> None:
+    run(OPTIONS, act, needs_psycopg2=False)
+
+
+if __name__ == "__main__":
+    main()

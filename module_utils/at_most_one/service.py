@@ -1,0 +1,274 @@
+"""Whether the service does, for a user, what it did before, and answers to the rule as it should.
+
+Every check ends as one :class:`Check`: what was asked, what was expected, what came. Sessions opened by a check are
+cancelled by it, whatever happens in between.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from .applog import Scan, scan_log
+from .nextauth import Identity, SignInFailed
+from .visitor import Failed, Settings, Visitor, message
+from .web import Answer, Client, NoAnswer, place
+
+NOT_IN_CHECK_MODE = "not run in check mode"
+
+
+@dataclass(frozen=True)
+class Check:
+    """The outcome of one check. ``ok`` is None when it was not run."""
+
+    name: str
+    ok: bool | None
+    request: str
+    expected: str
+    got: str
+    seconds: float = 0.0
+
+
+def run_checks(settings: Settings, names: Sequence[str], *, read_only: bool = False) -> list[Check]:
+    """Run the named checks in the order of :data:`CHECKS`. ``read_only`` leaves out those that open sessions.
+
+    The race comes last: the refusals it provokes would otherwise be found in the log.
+    """
+    visitor = Visitor(settings)
+    done = []
+    for name, (act, writes) in CHECKS.items():
+        if name not in names:
+            continue
+        started = time.monotonic()
+        if writes and read_only:
+            done.append(Check(name, None, f"POST {settings.sessions_path}", "", NOT_IN_CHECK_MODE))
+            continue
+        try:
+            request, expected, got, ok = act(visitor)
+        except (Failed, SignInFailed) as failed:
+            request, expected, got, ok = failed.request, failed.expected, failed.got, False
+        done.append(Check(name, ok, request, expected, got, round(time.monotonic() - started, 3)))
+    return done
+
+
+_Outcome = tuple[str, str, str, bool]  # request, expected, got, ok
+
+
+def _root(visitor: Visitor) -> _Outcome:
+    allowed = visitor.settings.root_statuses
+    answer = visitor.ask("HEAD", "/", expected=_either(allowed))
+    return "HEAD /", _either(allowed), str(answer.status), answer.status in allowed
+
+
+def _health(visitor: Visitor) -> _Outcome:
+    path, values = visitor.settings.health_path, visitor.settings.health_values
+    expected = f"200 with status {_either(values)}"
+    answer = visitor.ask("GET", path, expected=expected)
+    body = answer.json()
+    status = body.get("status") if isinstance(body, dict) else None
+    return f"GET {path}", expected, answer.line(), answer.status == 200 and status in values
+
+
+def _login(visitor: Visitor) -> _Outcome:
+    """Both people where two are given; with a bearer token, that the service does not turn it away."""
+    settings = visitor.settings
+    by_cookie = settings.auth == "nextauth"
+    user = settings.credentials if by_cookie else settings.bearer_token
+    administrator = settings.admin_credentials if by_cookie else settings.admin_bearer_token
+    people = [visitor.person()] if user or not administrator else []
+    if administrator:
+        people.append(visitor.person(admin=True))
+    if by_cookie:
+        names = " and ".join(dict.fromkeys(person.who for person in people))
+        return "sign in through /api/auth", "a session with its user", f"signed in: {names}", True
+    expected, got, ok = "neither 401 nor 403", [], True
+    for person in people:
+        answer = visitor.ask("GET", settings.sessions_path, person, expected=expected)
+        got.append(answer.line(person.secrets))
+        ok = ok and answer.status not in (401, 403)
+    return f"GET {settings.sessions_path}", expected, "; ".join(got), ok
+
+
+def _monitoring(visitor: Visitor) -> _Outcome:
+    path, expected = visitor.settings.monitoring_path, "200 with data.total 0"
+    person = visitor.person(admin=True)
+    answer = visitor.ask("GET", path, person, expected=expected)
+    body = answer.json()
+    data = body.get("data", body) if isinstance(body, dict) else None
+    total = data.get("total") if isinstance(data, dict) else None
+    return f"GET {path}", expected, answer.line(person.secrets), answer.status == 200 and total == 0
+
+
+def _log(visitor: Visitor) -> _Outcome:
+    settings = visitor.settings
+    request = f"lines written since the cutover to {', '.join(settings.log_files) or 'no file'}"
+    expected = f"none that matches {settings.log_error_pattern}"
+    scans: list[Scan] = []
+    for path, offset in settings.log_files.items():
+        try:
+            scans.append(scan_log(path, offset, settings.log_error_pattern, settings.log_warning_pattern))
+        except OSError as failure:
+            raise Failed(request, expected, f"{path} cannot be read: {failure.strerror}") from failure
+    errors, warnings = sum(scan.errors for scan in scans), sum(scan.warnings for scan in scans)
+    shown = [line for scan in scans for line in scan.shown]
+    got = f"{errors} with errors, {warnings} with warnings" + "".join(f"\n  {line}" for line in shown)
+    return request, expected, got, errors == 0
+
+
+def session_id(body: Any) -> str | None:
+    """The id of the session in the answer to a creation: {session: {id}}, {data: ...}, {id} or {sessionId}."""
+    if not isinstance(body, dict):
+        return None
+    for key in ("session", "data"):
+        if isinstance(body.get(key), dict):
+            return session_id(body[key])
+    found = body.get("id", body.get("sessionId"))
+    return str(found) if isinstance(found, (str, int)) and not isinstance(found, bool) else None
+
+
+def _opened(answer: Answer) -> str | None:
+    return session_id(answer.json()) if answer.status in (200, 201) else None
+
+
+def _session(visitor: Visitor) -> _Outcome:
+    path, person = visitor.settings.sessions_path, visitor.person()
+    expected = "200 or 201, then the same session or 409; or 409 at once; and the session cancelled"
+    request, ours, got, ok = f"POST {path}", dict[str, None](), [], False
+    try:
+        first = visitor.ask("POST", path, person, visitor.settings.canary, expected)
+        identifier = _opened(first)
+        got.append(_brief(first, person))
+        if identifier:
+            ours[identifier] = None
+            second = visitor.ask("POST", path, person, visitor.settings.canary, expected)
+            again = _opened(second)
+            got.append(f"again: {_brief(second, person)}")
+            if again:
+                ours[again] = None
+            ok = second.status == 409 or again == identifier
+            if again and again != identifier:
+                got.append("a second open session: the rule is not enforced")
+        elif first.status == 409:
+            got.append("already open, by someone else")
+            ok = True
+    except Failed as failed:
+        got.append(failed.got)
+        _sweep(visitor, person, ours)
+    finally:
+        left = _cancel(visitor, person, ours)
+    return request, expected, "; ".join([*got, *left]), ok and not left
+
+
+def _race(visitor: Visitor) -> _Outcome:
+    settings, person = visitor.settings, visitor.person()
+    path, size = settings.sessions_path, settings.race_size
+    request = f"{size} x POST {path} at once"
+    expected = "one session: one 200 or 201, others 409 or 200 with that session, no 5xx; and it cancelled"
+    # Our own session from a run that was killed is resumed by this, and cancelled: then the canary is free.
+    before = visitor.ask("POST", path, person, settings.canary, expected)
+    stale = _opened(before)
+    left = _cancel(visitor, person, {stale: None} if stale else {})
+    if not stale or left:
+        hint = "the canary is not free: complete or cancel its open session, or name another canary"
+        reason = hint if before.status == 409 else "no session to begin with"
+        raise Failed(request, expected, "; ".join([f"before the race {_brief(before, person)}", reason, *left]))
+    answers, unanswered = _at_once(visitor, person)
+    ours = {identifier: None for answer in answers if (identifier := _opened(answer))}
+    if unanswered:
+        _sweep(visitor, person, ours)
+    left = _cancel(visitor, person, ours)
+    tally = [f"{count} x {status}" for status, count in sorted(Counter(one.status for one in answers).items())]
+    tally += [f"{count} x no answer ({kind})" for kind, count in sorted(Counter(unanswered).items())]
+    got = [", ".join(tally)]
+    odd = next((one for one in answers if one.status not in (200, 201, 409)), None)
+    if odd:
+        got.append(_brief(odd, person))
+    nameless = sum(one.status in (200, 201) and not _opened(one) for one in answers)
+    if nameless:
+        got.append(f"{nameless} successes without a session id")
+    if len(ours) > 1:
+        got.append(f"{len(ours)} sessions: the rule is not enforced")
+    created = sum(answer.status == 201 for answer in answers)
+    ok = not (odd or unanswered or nameless or left) and len(ours) == 1 and created <= 1
+    return request, expected, "; ".join([*got, *left]), ok
+
+
+def _at_once(visitor: Visitor, person: Identity) -> tuple[list[Answer], list[str]]:
+    """``race_size`` creations, each on a connection that is open before the start: the answers, and kinds of none."""
+    settings = visitor.settings
+    url, content = visitor.url(settings.sessions_path), message(person, settings.canary)
+    answers, unanswered = list[Answer](), list[str]()
+    line = threading.Barrier(settings.race_size)
+
+    def runner() -> None:
+        client = Client(url, timeout_s=settings.timeout_s, validate_certs=settings.validate_certs)
+        try:
+            try:
+                client.connect()
+            finally:
+                line.wait(settings.timeout_s + 5)
+            answers.append(client.request("POST", place(url).target, content["headers"], content["body"]))
+        except NoAnswer as failure:
+            unanswered.append(failure.kind)
+        except threading.BrokenBarrierError:
+            unanswered.append("not_sent")
+        finally:
+            client.close()
+
+    runners = [threading.Thread(target=runner) for _ in range(settings.race_size)]
+    for thread in runners:
+        thread.start()
+    for thread in runners:
+        thread.join()
+    return answers, unanswered
+
+
+def _sweep(visitor: Visitor, person: Identity, ours: dict[str, None]) -> None:
+    """A creation that brought no answer may still have opened a session: resume it, so that it can be cancelled."""
+    try:
+        found = _opened(visitor.ask("POST", visitor.settings.sessions_path, person, visitor.settings.canary))
+    except Failed:
+        return
+    if found:
+        ours[found] = None
+
+
+def _cancel(visitor: Visitor, person: Identity, ours: Mapping[str, None]) -> list[str]:
+    """Cancel every session; what could not be cancelled, for a person."""
+    left = []
+    for identifier in ours:
+        path = visitor.settings.cancel_path.replace("{id}", quote(identifier, safe=""))
+        try:
+            answer = visitor.ask("POST", path, person, {"reason": "deployment check"})
+            got = "" if 200 <= answer.status < 300 else _brief(answer, person)
+        except Failed as failed:
+            got = failed.got
+        if got:
+            left.append(f"session {identifier} is still open: POST {path} got {got}")
+    return left
+
+
+def _brief(answer: Answer, person: Identity) -> str:
+    """A success is told by its session's id alone: its body is a row of the service."""
+    opened = _opened(answer)
+    return f"{answer.status} session {opened}" if opened else answer.line(person.secrets)
+
+
+def _either(values: Sequence[object]) -> str:
+    return " or ".join(map(str, values))
+
+
+CHECKS: dict[str, tuple[Callable[[Visitor], _Outcome], bool]] = {
+    "root": (_root, False),
+    "health": (_health, False),
+    "login": (_login, False),
+    "monitoring": (_monitoring, False),
+    "session": (_session, True),
+    "log": (_log, False),
+    "race": (_race, True),
+}

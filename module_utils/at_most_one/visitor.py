@@ -1,0 +1,101 @@
+"""Somebody who asks the service: where it is, who signs in, one request at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .nextauth import Credentials, Identity, SignInFailed, sign_in
+from .web import Answer, NoAnswer, fetch
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where the service is and what it is expected to answer."""
+
+    base_url: str
+    timeout_s: float = 10.0
+    validate_certs: bool = True
+    auth: str = "nextauth"  # nextauth | bearer
+    credentials: Credentials | None = None
+    admin_credentials: Credentials | None = None
+    bearer_token: str | None = field(default=None, repr=False)
+    admin_bearer_token: str | None = field(default=None, repr=False)
+    root_statuses: tuple[int, ...] = (200,)
+    health_path: str = "/api/health"
+    health_values: tuple[str, ...] = ("ok", "healthy")
+    sessions_path: str = "/api/inspections/sessions"
+    cancel_path: str = "/api/inspections/sessions/{id}/cancel"
+    monitoring_path: str = "/api/monitoring/duplicate-sessions"
+    canary: Mapping[str, Any] = field(default_factory=dict)  # the body of a creation request
+    race_size: int = 8
+    log_files: Mapping[str, int] = field(default_factory=dict)  # path to the offset it had at the cutover
+    log_error_pattern: str = "ERROR|FATAL|[Uu]nhandled"
+    log_warning_pattern: str = "WARN"
+
+
+class Failed(Exception):
+    """Ends a check early; ``got`` is for a person."""
+
+    def __init__(self, request: str, expected: str, got: str) -> None:
+        self.request, self.expected, self.got = request, expected, got
+        super().__init__(got)
+
+
+class Visitor:
+    """The settings and who has signed in so far: each person signs in once."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._known: dict[bool, Identity] = {}
+
+    def person(self, *, admin: bool = False) -> Identity:
+        """The identity of the user or the administrator. Raises SignInFailed."""
+        if admin not in self._known:
+            self._known[admin] = self._arrive(admin)
+        return self._known[admin]
+
+    def _arrive(self, admin: bool) -> Identity:
+        settings = self.settings
+        if settings.auth == "bearer":
+            token = settings.admin_bearer_token or settings.bearer_token if admin else settings.bearer_token
+            if not token:
+                raise SignInFailed("sign in", "a bearer token", "none is given")
+            return Identity("the bearer", {"Authorization": f"Bearer {token}"}, (token,))
+        credentials = settings.admin_credentials or settings.credentials if admin else settings.credentials
+        if not credentials:
+            raise SignInFailed("sign in", "e-mail and password", "none are given")
+        try:
+            return sign_in(
+                settings.base_url,
+                credentials,
+                timeout_s=settings.timeout_s,
+                validate_certs=settings.validate_certs,
+            )
+        except NoAnswer as failure:
+            raise SignInFailed(f"sign in as {credentials.email}", "a session", f"no answer ({failure})") from failure
+
+    def ask(self, method: str, path: str, who: Identity | None = None, body: Any = None, expected: str = "") -> Answer:
+        """One request. Raises Failed when there is no answer."""
+        try:
+            return fetch(
+                method,
+                self.url(path),
+                timeout_s=self.settings.timeout_s,
+                validate_certs=self.settings.validate_certs,
+                **message(who, body),
+            )
+        except NoAnswer as failure:
+            raise Failed(f"{method} {path}", expected, f"no answer ({failure})") from failure
+
+    def url(self, path: str) -> str:
+        return f"{self.settings.base_url.rstrip('/')}{path}"
+
+
+def message(who: Identity | None, body: Any) -> dict[str, Any]:
+    headers = {"Accept": "application/json", **(who.headers if who else {})}
+    if body is None:
+        return {"headers": headers}
+    return {"headers": {**headers, "Content-Type": "application/json"}, "body": json.dumps(body).encode()}
