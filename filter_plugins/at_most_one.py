@@ -35,12 +35,30 @@ def any_true(hosts: Iterable[Mapping[str, Any]], *facts: str) -> bool:
     return any(host.get(fact, False) for host in hosts for fact in facts)
 
 
+def first_error(hosts: Iterable[Mapping[str, Any]]) -> str:
+    """The error of the first host that has one, as a person needs it: a command with what it printed last."""
+    results = [host["ansible_failed_result"] for host in hosts if "ansible_failed_result" in host]
+    if not results:
+        return "A task failed without a message."
+    result = results[0]
+    result = next((item for item in result.get("results", []) if item.get("failed")), result)
+    if "cmd" not in result:
+        return str(result.get("msg", "A task failed without a message."))
+    command = result["cmd"] if isinstance(result["cmd"], str) else " ".join(map(str, result["cmd"]))
+    printed = (result.get("stderr") or result.get("stdout") or str(result.get("msg", ""))).strip().splitlines()
+    return (
+        f"`{command}` ended with exit code {result.get('rc')}: {' | '.join(line.strip() for line in printed[-12:])}. "
+        "Expected: exit code 0. Next: run it by hand on that host, mend what it says, then the same playbook again."
+    )
+
+
 class FilterModule:
     """What Ansible loads."""
 
     def filters(self) -> dict[str, Any]:
         return {
             "at_most_one_any_true": any_true,
+            "at_most_one_first_error": first_error,
             "at_most_one_pick": pick,
             "at_most_one_role_options": role_options,
             "at_most_one_similar": similar,

@@ -10,7 +10,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 ROLES = sorted(path.parent.parent.name for path in ROOT.glob("roles/*/tasks/main.yml"))
-EVERYWHERE = yaml.safe_load((ROOT / "group_vars/all.yml").read_text())
+EVERYWHERE = yaml.safe_load((ROOT / "inventories/all.yml").read_text())
 
 
 def options_of(role: str) -> dict[str, Any]:
