@@ -12,8 +12,9 @@ const envFile = join(__dirname, ".env");
 if (existsSync(envFile)) process.loadEnvFile(envFile);
 process.env.DATABASE_URL ||= "postgresql://nobody@127.0.0.1:1/none";
 
-// The engine leaves a timer of some ten seconds behind when a deploy is done, and the process would wait for it. So long a
-// timer never has to keep this process alive by itself: while work is pending, the database connection does.
+// Two things would keep a finished command waiting for ten seconds: the timer with which the engine bounds its wait for the
+// migration lock and never clears (here), and the idle connection of a pool that Prisma does not close (below). Neither has
+// to keep this process alive: while work is pending, the busy connection does.
 const LONG_TIMER_MS = 5_000;
 const setTimeoutOfNode = globalThis.setTimeout;
 globalThis.setTimeout = Object.assign((callback, delay, ...rest) => {
@@ -56,6 +57,6 @@ export default defineConfig({
   schema: "prisma/schema.prisma",
   async adapter() {
     const { pool, schema } = readDatabaseUrl(process.env.DATABASE_URL);
-    return new Adapter({ ...pool, max: 2 }, { schema });
+    return new Adapter({ ...pool, max: 2, allowExitOnIdle: true }, { schema });
   },
 });

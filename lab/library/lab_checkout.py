@@ -16,7 +16,7 @@ module: lab_checkout
 short_description: Restore the application's in-place checkout from a finished build
 description:
   - Removes the link, the releases and the logs of earlier deployments, then copies the finished build to O(path).
-  - Installed packages are hard links to those of the build (they are never written in place); everything else is a copy.
+  - Installed packages are hard links to those of the build, as nothing writes them in place; all else is a copy.
 author: at-most-one maintainers
 options:
   build:

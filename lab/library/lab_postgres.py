@@ -17,10 +17,11 @@ DOCUMENTATION = r"""
 module: lab_postgres
 short_description: Initialise, start and stop the lab's PostgreSQL server
 description:
-  - The server listens on 127.0.0.1 only, with a password, and has no UNIX socket (their paths are limited to some 100 bytes).
-  - PostgreSQL refuses to run as root. For root this module drops to the machine's C(postgres) user, or to C(nobody) when
-    there is none. When that user cannot reach the checkout, the server runs in a user namespace in which root's own files
-    belong to that user.
+  - The server listens on 127.0.0.1 only, with a password. It has no UNIX socket, whose path would have a limit of some
+    100 bytes.
+  - PostgreSQL refuses to run as root. For root this module drops to the machine's C(postgres) user, or to C(nobody)
+    when there is none. When that user cannot reach the checkout, the server runs in a user namespace in which root's
+    own files belong to that user.
 author: at-most-one maintainers
 options:
   state:

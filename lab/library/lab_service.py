@@ -17,8 +17,8 @@ DOCUMENTATION = r"""
 module: lab_service
 short_description: Start and stop the lab's PM2 and its application
 description:
-  - PM2 has a directory, and so a daemon, of the lab's own. Its environment holds nothing but E(PATH), E(HOME) and E(PM2_HOME):
-    what the application knows comes from its C(.env).
+  - PM2 has a directory, and so a daemon, of the lab's own. Of its environment only E(PATH), E(HOME) and E(PM2_HOME) are
+    set, so what the application knows comes from its C(.env).
   - A started application is one of which every instance has answered that it is healthy.
 author: at-most-one maintainers
 options:
@@ -179,8 +179,8 @@ def started(module: AnsibleModule, service: Service) -> dict[str, Any]:
         log = Path(f"{module.params['path']}.logs/error.log")
         tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-8:] if log.exists() else []
         module.fail_json(
-            msg=f"{len(pids)} of {module.params['instances']} instances answered within {module.params['timeout_s']} s. "
-            f"Next: read {log}. Its end: {' | '.join(tail) or service.output[-400:]}"
+            msg=f"{len(pids)} of {module.params['instances']} instances answered within {module.params['timeout_s']} s."
+            f" Next: read {log}. Its end: {' | '.join(tail) or service.output[-400:]}"
         )
     return {"changed": True, "pids": sorted(pids)}
 

@@ -71,6 +71,11 @@ surplus_before:
   type: int
   returned: always
   sample: 25
+before_is_built:
+  description: Whether a finished build of O(commit_before) is there.
+  type: bool
+  returned: always
+  sample: true
 """
 
 EXAMPLE_SURPLUS = 25
@@ -203,7 +208,11 @@ def main() -> None:
         # The environment file first: lab.json is what says that both are there.
         changed = write_private(root / "lab.env", shell_text(settings)) or changed
         write_private(memory, json.dumps(settings, indent=2) + "\n")
-    module.exit_json(changed=changed, surplus_before=known.get("surplus", 0))
+    module.exit_json(
+        changed=changed,
+        surplus_before=known.get("surplus", 0),
+        before_is_built=Path(settings["before_build"]).is_dir(),
+    )
 
 
 if __name__ == "__main__":

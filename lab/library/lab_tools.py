@@ -17,8 +17,8 @@ module: lab_tools
 short_description: Find Node.js and PostgreSQL for the lab and link them into one directory
 description:
   - Looks for Node.js on E(PATH), for PostgreSQL on E(PATH) and in C(/usr/lib/postgresql), and for both in O(tools).
-  - What is found is linked into O(bin), together with npm and pm2. What was linked before and still works stays, so that a
-    database made by one server version is never started by another.
+  - What is found is linked into O(bin), together with npm and pm2. What was linked before and still works stays, so
+    that a database made by one server version is never started by another.
 author: at-most-one maintainers
 options:
   bin:
@@ -27,6 +27,12 @@ options:
     required: true
   tools:
     description: Where the lab installs what the machine does not have.
+    type: path
+    required: true
+  packages:
+    description:
+      - The directory of the package.json and package-lock.json that name the version of PM2. It counts as missing until
+        exactly these are installed.
     type: path
     required: true
   ignore_system:
@@ -43,6 +49,7 @@ EXAMPLES = r"""
   lab_tools:
     bin: "{{ lab_root }}/bin"
     tools: "{{ lab_root }}/tools"
+    packages: "{{ lab_source }}/tools"
 """
 
 RETURN = r"""
@@ -132,12 +139,21 @@ def link_all(bin_path: Path, targets: dict[str, Path]) -> bool:
     return changed
 
 
+def find_pm2(packages: Path, tools: Path) -> Path | None:
+    """PM2, if what is installed is what the lock file says: the copy is made after npm was done."""
+    pm2 = tools / "node_modules" / "pm2" / "bin" / "pm2"
+    locked, installed = packages / "package-lock.json", tools / "installed-package-lock.json"
+    same = installed.exists() and installed.read_bytes() == locked.read_bytes()
+    return pm2 if pm2.exists() and same else None
+
+
 def main() -> None:
     """The module."""
     module = AnsibleModule(
         argument_spec={
             "bin": {"type": "path", "required": True},
             "tools": {"type": "path", "required": True},
+            "packages": {"type": "path", "required": True},
             "ignore_system": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
@@ -146,14 +162,14 @@ def main() -> None:
     ignore_system = module.params["ignore_system"]
     node = find_node(bin_path, tools, ignore_system=ignore_system)
     postgres = find_postgres(bin_path, tools, ignore_system=ignore_system)
-    pm2 = tools / "node_modules" / "pm2" / "bin" / "pm2"
+    pm2 = find_pm2(Path(module.params["packages"]), tools)
     targets = dict(node)
     if postgres:
         targets |= {name: postgres / name for name in SERVER_PROGRAMS}
         targets |= {name: postgres / name for name in MORE_PROGRAMS if (postgres / name).exists()}
-    if pm2.exists():
+    if pm2:
         targets["pm2"] = pm2
-    missing = [name for name, found in (("node", node), ("postgres", postgres), ("pm2", pm2.exists())) if not found]
+    missing = [name for name, found in (("node", node), ("postgres", postgres), ("pm2", pm2)) if not found]
     module.exit_json(
         changed=False if module.check_mode else link_all(bin_path, targets),
         missing=missing,

