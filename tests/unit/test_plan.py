@@ -1,0 +1,173 @@
+"""A plan is complete and consistent, or the error names the key at fault."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from at_most_one.errors import OperatorError
+from at_most_one.plan import Expected, IndexKey, SortKey, parse
+
+PLAN_FILE = Path(__file__).resolve().parents[2] / "plans" / "one-active-inspection-session.yml"
+
+
+@pytest.fixture
+def data() -> dict[str, Any]:
+    """The shipped plan, fresh for every test to change."""
+    return copy.deepcopy(yaml.safe_load(PLAN_FILE.read_text()))
+
+
+class TestTheShippedPlan:
+    def test_says_what_the_guide_says(self, data: dict[str, Any]) -> None:
+        plan = parse(data)
+        assert (plan.schema, plan.table, plan.key) == ("aedpics", "inspection_sessions", ("equipment_serial",))
+        assert plan.keep == (SortKey("started_at", "desc", "last"),)
+        assert plan.expected == Expected(groups=10, rows=25)
+        assert plan.ceiling == 52
+        assert [index.name for index in plan.indexes] == [
+            "idx_inspection_sessions_active_session_per_equipment",
+            "idx_inspection_schedules_equipment_date",
+            "idx_inspection_schedules_active",
+        ]
+        assert plan.rule_index is plan.indexes[0]
+        assert plan.migration == "20251110_add_partial_unique_indexes"
+
+    def test_an_index_is_on_the_plans_table_unless_it_says_otherwise(self, data: dict[str, Any]) -> None:
+        plan = parse(data)
+        assert [index.table for index in plan.indexes] == ["inspection_sessions", *["inspection_schedules"] * 2]
+        assert plan.indexes[1].keys[0] == IndexKey("aed_data_id", None, None, None, None, None)
+
+    def test_its_file_is_named_after_its_id(self, data: dict[str, Any]) -> None:
+        assert parse(data).id == PLAN_FILE.stem
+
+
+class TestDigest:
+    def test_does_not_depend_on_the_order_of_keys(self, data: dict[str, Any]) -> None:
+        assert parse(dict(reversed(data.items()))).sha256 == parse(data).sha256
+
+    @pytest.mark.parametrize(("key", "value"), [("ceiling", 53), ("predicate", "status = 'active'")])
+    def test_changes_with_any_value(self, data: dict[str, Any], key: str, value: Any) -> None:
+        changed = {**copy.deepcopy(data), key: value}
+        changed["indexes"][0]["predicate"] = changed["predicate"]
+        assert parse(changed).sha256 != parse(data).sha256
+
+
+def _set(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    def change(data: dict[str, Any]) -> None:
+        target: Any = data
+        *parents, last = [int(part) if part.isdigit() else part for part in path.split(".")]
+        for part in parents:
+            target = target[part]
+        target[last] = value
+
+    return change
+
+
+FAULTS = [
+    ("id", None, "id", "missing"),
+    ("tabel", "x", "tabel", "an unknown key"),
+    ("schema", "  ", "schema", "non-empty text"),
+    ("title.ko", None, "title.ko", "missing"),
+    ("title.de", "x", "title.de", "an unknown key"),
+    ("primary_key", [], "primary_key", "empty or missing"),
+    ("primary_key", "id", "primary_key", "a list of names"),
+    ("key", ["equipment_serial", "equipment_serial"], "key", "names something twice"),
+    ("keep", None, "keep", "a list with at least one entry"),
+    ("keep.0.direction", "down", "keep[0].direction", "one of asc, desc"),
+    ("keep.0.nulls", None, "keep[0].nulls", "one of first, last"),
+    ("surplus.action", "hide", "surplus.action", "one of delete, update"),
+    ("surplus.action", "update", "surplus.values", "values with action update"),
+    ("surplus.values", {"status": "cancelled"}, "surplus.values", "values with action update"),
+    ("surplus.references", "ignore", "surplus.references", "one of stop, repoint"),
+    ("expected.rows", -1, "expected.rows", "zero or more"),
+    ("expected.rows", True, "expected.rows", "a whole number"),
+    ("ceiling", None, "ceiling", "the largest number of rows"),
+    ("ceiling", "52", "ceiling", "a whole number"),
+    ("indexes", [], "indexes", "at least one entry"),
+    ("indexes.1.columns", [], "indexes[1].columns", "at least one entry"),
+    ("indexes.1.columns.0", {"order": "asc"}, "indexes[1].columns[0]", "not exactly one of column and expression"),
+    ("indexes.1.columns.0", {"column": "a", "expression": "b"}, "indexes[1].columns[0]", "one of the two"),
+    ("indexes.1.unique", "yes", "indexes[1].unique", "true or false"),
+    ("indexes.1.name", "idx_inspection_schedules_active", "indexes", "share a name"),
+    ("family.pattern", "(", "family.pattern", "not a regular expression"),
+    ("family.neighbours", "x", "family.neighbours", "a list of names"),
+    ("migration", 20251110, "migration", "a non-empty text"),
+]
+
+
+class TestFaults:
+    @pytest.mark.parametrize(("path", "value", "key", "words"), FAULTS)
+    def test_the_error_names_the_key_and_what_belongs_there(
+        self, data: dict[str, Any], path: str, value: Any, key: str, words: str
+    ) -> None:
+        _set(path, value)(data)
+        with pytest.raises(OperatorError) as stop:
+            parse(data)
+        assert stop.value.details["key"] == key
+        assert words in str(stop.value)
+        assert f"{key} " in stop.value.seen
+
+    @pytest.mark.parametrize("key", ["id", "schema", "table", "predicate", "keep", "indexes", "family", "migration"])
+    def test_a_missing_key_is_named(self, data: dict[str, Any], key: str) -> None:
+        del data[key]
+        with pytest.raises(OperatorError) as stop:
+            parse(data)
+        assert str(stop.value.details["key"]).split(".")[0] == key
+
+    @pytest.mark.parametrize("data", [None, [], "plan", 1])
+    def test_something_else_than_a_mapping_is_refused(self, data: Any) -> None:
+        with pytest.raises(OperatorError, match="a mapping"):
+            parse(data)
+
+
+class TestTheRulesIndex:
+    """Without a unique index on exactly the rule's table, key and predicate the plan would enforce nothing."""
+
+    @pytest.mark.parametrize(
+        ("path", "value"),
+        [
+            ("indexes.0.unique", False),
+            ("indexes.0.table", "inspection_schedules"),
+            ("indexes.0.columns", ["equipment_serial", "status"]),  # one active and one paused could coexist
+            ("indexes.0.columns", [{"expression": "lower(equipment_serial)"}]),
+            ("indexes.0.predicate", "status = 'active'"),
+            ("indexes.0.predicate", None),
+            ("predicate", "status IN ('active')"),
+        ],
+    )
+    def test_an_index_that_does_not_enforce_the_rule_is_refused(
+        self, data: dict[str, Any], path: str, value: Any
+    ) -> None:
+        _set(path, value)(data)
+        with pytest.raises(OperatorError, match="without the index that enforces the rule"):
+            parse(data)
+
+    def test_the_order_of_its_columns_is_free(self, data: dict[str, Any]) -> None:
+        data["key"] = ["equipment_serial", "inspector_id"]
+        data["indexes"][0]["columns"] = ["inspector_id", {"column": "equipment_serial", "order": "desc"}]
+        assert parse(data).rule_index.name == data["indexes"][0]["name"]
+
+
+class TestOptions:
+    def test_an_update_takes_values_as_text(self, data: dict[str, Any]) -> None:
+        data["surplus"] = {"action": "update", "values": {"status": "cancelled", "current_step": 3, "notes": None}}
+        surplus = parse(data).surplus
+        assert surplus.values == {"status": "cancelled", "current_step": "3", "notes": None}
+        assert surplus.references == "stop"
+
+    def test_figures_may_be_left_open(self, data: dict[str, Any]) -> None:
+        del data["expected"]
+        assert parse(data).expected == Expected(None, None)
+
+    def test_an_index_may_say_everything(self, data: dict[str, Any]) -> None:
+        column = {"column": "name", "order": "desc", "nulls": "last", "opclass": "text_pattern_ops", "collation": "C"}
+        data["indexes"].append(
+            {"name": "x", "columns": [column], "method": "btree", "include": ["id"], "nulls_not_distinct": True}
+        )
+        index = parse(data).indexes[-1]
+        assert index.keys == (IndexKey("name", None, "desc", "last", "text_pattern_ops", "C"),)
+        assert (index.include, index.nulls_not_distinct, index.predicate) == (("id",), True, None)
