@@ -88,14 +88,16 @@ class Watch:
     """Samples the waits on some tables while something else builds on them.
 
     ``write_pause_ms`` is the longest wait of a writer that a sample has seen: a lower bound, short of the truth by at
-    most the time between two samples. ``blockers`` are the sessions that stood in the way of a lock that conflicts
-    with writers, as last seen: they may be gone by the time the waiting statement gives up.
+    most the time between two samples. ``build_wait_ms`` is the same for a lock that a build needs; the caller may reset
+    it. ``blockers`` are the sessions that stood in the way of such a lock, as last seen: they may be gone by the time
+    the waiting statement gives up.
     """
 
     def __init__(self, connection: Connection, schema: str, tables: Sequence[str]) -> None:
         """``connection`` must be in autocommit: a sample must not hold a snapshot that a build would wait for."""
         self.connection, self.schema, self.tables = connection, schema, list(tables)
         self.write_pause_ms = 0
+        self.build_wait_ms = 0
         self.blockers: list[dict[str, Any]] = []
 
     def sample(self) -> None:
@@ -108,7 +110,8 @@ class Watch:
         for _pid, mode, blockers, waited_ms in waits:
             if mode in ("RowExclusiveLock", "RowShareLock"):
                 self.write_pause_ms = max(self.write_pause_ms, waited_ms)
-            else:
+            elif mode != "AccessShareLock":
+                self.build_wait_ms = max(self.build_wait_ms, waited_ms)
                 blocking.update(blockers)
         if blocking:
             seen = [h for h in holders(self.connection, self.schema, self.tables) if h["pid"] in blocking]
