@@ -1,0 +1,237 @@
+#!/usr/bin/python
+"""Ansible module: what Prisma's history really says of the plan's migration, and its one repair."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from ansible.module_utils.at_most_one_entry import LOGIN_SPEC, PLAN_SPEC, login_of, run, timeouts_of
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: prisma_history
+short_description: Read Prisma's migration history for what it means, and mark a migration rolled back
+description:
+  - Reads C(_prisma_migrations) in the plan's schema, compares it with the release's migrations and with the catalog,
+    and gives one verdict with one repair.
+  - A failed row stops every later C(prisma migrate deploy) with P3009. An applied row without its indexes makes Prisma
+    say that nothing is pending. Both are seen here.
+options:
+  state:
+    description:
+      - V(read) changes nothing.
+      - V(rolled_back) sets C(rolled_back_at) on the rows of the plan's migration, so that the next C(prisma migrate
+        deploy) applies it again. It refuses while a planned index exists and while a migration runs.
+    type: str
+    choices: [read, rolled_back]
+    default: read
+  release_path:
+    description:
+      - The release whose C(prisma/migrations) the history is compared with.
+      - Without it and without O(migrations), edited and earlier migrations stay unseen.
+    type: path
+  migrations:
+    description: The release's migrations, where its directory is not at hand.
+    type: list
+    elements: dict
+    suboptions:
+      name:
+        description: Name of the migration's directory.
+        type: str
+        required: true
+      sha256:
+        description: SHA-256 of its migration.sql, in hexadecimal digits.
+        type: str
+        required: true
+extends_documentation_fragment:
+  - at_most_one.login
+  - at_most_one.plan
+attributes:
+  check_mode:
+    support: full
+    description: Says which rows would be marked, planned indexes that are still there included in the answer.
+  diff_mode:
+    support: full
+    description: Shows the migration's rows before and after.
+author:
+  - the at-most-one maintainers (@at-most-one)
+"""
+
+EXAMPLES = r"""
+- name: Read what Prisma's history says of the plan's migration
+  prisma_history:
+    login: "{{ database_login }}"
+    plan: "{{ lookup('file', 'plans/one-active-inspection-session.yml') | from_yaml }}"
+    release_path: /var/www/aedpics.releases/3f616e0
+  register: prisma_state
+
+- name: Ensure that the next deployment applies the migration again
+  prisma_history:
+    login: "{{ database_login }}"
+    plan: "{{ lookup('file', 'plans/one-active-inspection-session.yml') | from_yaml }}"
+    state: rolled_back
+"""
+
+RETURN = r"""
+verdict:
+  description:
+    - One of absent_table, pending, applied, applied_without_indexes, failed, failed_with_indexes, rolled_back, edited,
+      earlier_pending, earlier_failed.
+    - With O(state=rolled_back), only rolled_back or pending.
+  returned: success
+  type: str
+  sample: failed
+repair:
+  description: The one next step that this verdict asks for; begins with "none" where there is none.
+  returned: O(state=read)
+  type: str
+  sample: >-
+    every deploy stops with P3009: mark the row rolled back (prisma_history with state=rolled_back), then deploy again.
+pending:
+  description: The migrations that C(prisma migrate deploy) would apply, in its order.
+  returned: O(state=read)
+  type: list
+  elements: str
+  sample: [20251110_add_partial_unique_indexes]
+blocking:
+  description: Other migrations whose failure stops every deploy.
+  returned: O(state=read)
+  type: list
+  elements: str
+  sample: []
+row:
+  description: The last attempt at the plan's migration; C(logs) are its first lines, without values.
+  returned: O(state=read), when there was one
+  type: dict
+  sample:
+    id: 5a2cf2a4-3f3e-4c0e-8a54-2d7e6f0d1c11
+    checksum: 0f1e...
+    started_at: "2025-11-10T05:30:00+00:00"
+    finished_at:
+    rolled_back_at:
+    applied_steps_count: 0
+    logs: ["Database error code: 55P03"]
+indexes_exact:
+  description: Whether the catalog holds exactly the planned indexes; empty when the verdict does not depend on them.
+  returned: O(state=read)
+  type: bool
+  sample: false
+marked:
+  description: How many rows were marked, or would be.
+  returned: O(state=rolled_back)
+  type: int
+  sample: 1
+existing:
+  description: The planned indexes that are there. Without check mode there are none, or the module refuses.
+  returned: O(state=rolled_back)
+  type: list
+  elements: str
+  sample: []
+statements:
+  description: The statement that was run, or would be, with a placeholder for its value.
+  returned: O(state=rolled_back)
+  type: list
+  elements: str
+  sample:
+    - >-
+      UPDATE "aedpics"."_prisma_migrations" SET rolled_back_at = now()
+      WHERE migration_name = %s AND rolled_back_at IS NULL
+"""
+
+
+def act(module: AnsibleModule) -> dict[str, Any]:
+    """Do what ``state`` says."""
+    from ansible.module_utils.at_most_one.plan import parse
+
+    states = {"read": _read, "rolled_back": _rolled_back}
+    return states[module.params["state"]](module, parse(module.params["plan"]))
+
+
+def _read(module: AnsibleModule, plan: Any) -> dict[str, Any]:
+    from ansible.module_utils.at_most_one import indexes, prisma
+    from ansible.module_utils.at_most_one.database import connect
+
+    migrations = None
+    if module.params["release_path"]:
+        migrations = prisma.read_migrations(module.params["release_path"])
+    elif module.params["migrations"] is not None:
+        migrations = tuple(prisma.Migration(**entry) for entry in module.params["migrations"])
+    with connect(login_of(module), **timeouts_of(module)) as connection:
+        history = prisma.read_history(connection, plan.schema)
+        exact = None
+        verdict = prisma.judge(history, migrations, plan.migration, exact)
+        if verdict.verdict not in prisma.BLOCKED_BEFORE:  # there, the planned tables may not even exist yet
+            exact = indexes.inspect(connection, plan).exact
+            verdict = prisma.judge(history, migrations, plan.migration, exact)
+        connection.rollback()
+    return {
+        "changed": False,
+        "verdict": verdict.verdict,
+        "repair": verdict.repair,
+        "pending": list(verdict.pending),
+        "blocking": list(verdict.failed),
+        "row": _row(module, verdict.row) if verdict.row else None,
+        "indexes_exact": exact,
+    }
+
+
+def _row(module: AnsibleModule, row: Any) -> dict[str, Any]:
+    from ansible.module_utils.at_most_one.prisma_cli import first_lines, scrub
+
+    fields = {name: value.isoformat() if hasattr(value, "isoformat") else value for name, value in asdict(row).items()}
+    return {**fields, "logs": first_lines(scrub(row.logs or "", login_of(module)))}
+
+
+def _rolled_back(module: AnsibleModule, plan: Any) -> dict[str, Any]:
+    from ansible.module_utils.at_most_one import indexes, prisma
+    from ansible.module_utils.at_most_one.database import connect
+
+    with connect(login_of(module), **timeouts_of(module)) as connection:
+        rows = [
+            row
+            for row in prisma.read_history(connection, plan.schema) or ()
+            if row.migration_name == plan.migration and row.rolled_back_at is None
+        ]
+        existing = indexes.inspect(connection, plan).existing if rows else ()
+        statements = [prisma.mark_statement(plan.schema).as_string(connection)] if rows else []
+        if rows and not module.check_mode:
+            prisma.mark_rolled_back(connection, plan.schema, plan.migration, existing)
+    words = {True: "applied", False: "failed"}
+    return {
+        "changed": bool(rows),
+        "verdict": "rolled_back" if rows else "pending",
+        "marked": len(rows),
+        "existing": list(existing),
+        "statements": statements,
+        "diff": {
+            "before": "".join(f"{row.id} {plan.migration}: {words[row.applied]}\n" for row in rows),
+            "after": "".join(f"{row.id} {plan.migration}: rolled back\n" for row in rows),
+        },
+    }
+
+
+def main() -> None:
+    """Entry point."""
+    run(
+        {
+            **LOGIN_SPEC,
+            **PLAN_SPEC,
+            "state": {"type": "str", "choices": ["read", "rolled_back"], "default": "read"},
+            "release_path": {"type": "path"},
+            "migrations": {
+                "type": "list",
+                "elements": "dict",
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "sha256": {"type": "str", "required": True},
+                },
+            },
+        },
+        act,
+        mutually_exclusive=[("release_path", "migrations")],
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,266 @@
+"""``prisma migrate deploy``: called, bounded, retried when a lock was not obtained, and believed only with the catalog.
+
+The connection URL goes into the child's environment and nowhere else; its output passes :func:`scrub` before anybody
+sees it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote, quote_plus
+
+import psycopg2
+
+from . import locks, prisma
+from .database import Connection, Login, connect
+from .errors import OperatorError
+from .locks import Watch
+from .plan import Plan
+from .redaction import redact
+
+_OUTPUT_LIMIT = 65_536  # bytes; a looping CLI must not fill the memory of the host
+_POLL_S = 0.1
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long and how often. ``timeout_s`` bounds one call, ``deadline_s`` all of them together, waits included."""
+
+    attempts: int
+    deadline_s: float
+    timeout_s: float
+    lock_timeout_ms: int
+
+
+@dataclass(frozen=True)
+class Call:
+    """One finished call; ``returncode`` is ``None`` when it had to be ended. ``output`` holds no secrets."""
+
+    returncode: int | None
+    output: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """A deploy that succeeded, with its cost."""
+
+    attempts: int
+    seconds: float
+    verdict: prisma.Verdict
+
+
+def deploy(
+    login: Login,
+    plan: Plan,
+    release: Path,
+    limits: Limits,
+    *,
+    catalog: Callable[[Connection], prisma.Built],
+    watch: Watch,
+    environment_path: str | None = None,
+) -> Deployed:
+    """Run ``prisma migrate deploy`` until the plan's migration is applied and the catalog agrees.
+
+    Only a lock that was not obtained is tried again, after the failed row has been marked rolled back. ``catalog`` says
+    what is built, asked afresh after each call. Raises OperatorError with the history's verdict and its repair.
+    """
+    started = time.monotonic()
+    deadline = started + limits.deadline_s
+    for attempt in range(1, limits.attempts + 1):
+        _wait_for_migration_lock(watch.connection, deadline)
+        timeout_s = max(1.0, min(limits.timeout_s, deadline - time.monotonic()))
+        watch.build_wait_ms = 0
+        call = call_deploy(login, plan.schema, release, environment_path, limits.lock_timeout_ms, timeout_s, watch)
+        if call.returncode is None:  # its backend may still be working: the catalog is final only once it has gone
+            _wait_for_migration_lock(watch.connection, time.monotonic() + 10)
+        with connect(login) as connection:
+            built = catalog(connection)
+            history = prisma.read_history(connection, plan.schema)
+            verdict = prisma.judge(history, prisma.read_migrations(release), plan.migration, built.exact)
+            if call.returncode == 0 and verdict.verdict == "applied":
+                return Deployed(attempt, round(time.monotonic() - started, 1), verdict)
+            if not _lost_a_lock(call, verdict, watch.build_wait_ms, limits.lock_timeout_ms):
+                raise _failure(call, verdict, plan, built)
+            if verdict.verdict == "failed":
+                prisma.mark_rolled_back(connection, plan.schema, plan.migration, built.existing)
+        # A doubling pause with jitter: two deploys, or a deploy and a nightly job, must not meet again and again.
+        pause = random.uniform(0.5, 1.5) * min(0.25 * 2**attempt, 5)  # noqa: S311  (jitter, not a secret)
+        if attempt == limits.attempts or time.monotonic() + pause > deadline:
+            break
+        time.sleep(pause)
+    raise OperatorError(
+        f"No lock on the tables of plan {plan.id} in {attempt} attempt(s) of {limits.lock_timeout_ms} ms; "
+        f"{locks.describe(watch.blockers)}.",
+        expected="a moment without a long transaction on these tables.",
+        next_step="end or wait for those sessions, then start again; nothing was applied, the history is ready for it.",
+        cause="lock_timeout",
+        attempts=attempt,
+        holders=watch.blockers,
+        write_pause_ms=watch.write_pause_ms,
+    )
+
+
+def call_deploy(
+    login: Login,
+    schema: str,
+    release: Path,
+    environment_path: str | None,
+    lock_timeout_ms: int,
+    timeout_s: float,
+    watch: Watch,
+) -> Call:
+    """One call, watched while it runs and ended, with all its children, after ``timeout_s``."""
+    executable = release / "node_modules" / ".bin" / "prisma"
+    if not executable.exists():
+        raise OperatorError(
+            f"{executable} does not exist.",
+            expected="a release in which `npm ci` has installed Prisma's CLI.",
+            next_step="check release_path, and that prisma is among the dependencies that production installs.",
+        )
+    path = os.environ.get("PATH", os.defpath)
+    environment = {
+        **os.environ,
+        "PATH": f"{environment_path}{os.pathsep}{path}" if environment_path else path,
+        "DATABASE_URL": connection_url(login, schema, lock_timeout_ms),
+        "CHECKPOINT_DISABLE": "1",
+        "PRISMA_HIDE_UPDATE_MESSAGE": "1",
+        "NO_COLOR": "1",
+    }
+    started = time.monotonic()
+    with tempfile.TemporaryFile() as output:
+        child = subprocess.Popen(  # noqa: S603  (the release's own executable, no shell)
+            [str(executable), "migrate", "deploy"],
+            cwd=release,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            while child.poll() is None and time.monotonic() - started < timeout_s:
+                with contextlib.suppress(psycopg2.Error):  # a lost sample must not end a migration half-way
+                    watch.sample()
+                time.sleep(_POLL_S)
+            returncode = child.poll()
+        finally:
+            _end(child)
+        output.seek(max(0, output.seek(0, os.SEEK_END) - _OUTPUT_LIMIT))
+        text = output.read().decode(errors="replace")
+    return Call(returncode, scrub(text, login), round(time.monotonic() - started, 1))
+
+
+def connection_url(login: Login, schema: str, lock_timeout_ms: int) -> str:
+    """The URL for Prisma's environment: the short lock_timeout, and the schema for both of Prisma's engines.
+
+    The Rust engine takes the schema from ``schema``; with a JavaScript adapter only the search_path reaches the server.
+    """
+    # Inside `options` a backslash escapes a space; inside search_path double quotes keep capitals and other characters.
+    identifier = '"' + schema.replace('"', '""') + '"'
+    search_path = re.sub(r"([\\\s])", r"\\\1", identifier)
+    return login.url(
+        schema=schema,
+        application_name="at-most-one-prisma",
+        options=f"-c lock_timeout={lock_timeout_ms} -c search_path={search_path}",
+    )
+
+
+def scrub(text: str, login: Login) -> str:
+    """The text without colours, without the password in any spelling, without any URL's credentials, without values.
+
+    PostgreSQL's DETAIL lines name row values (``Key (a)=(value)``, ``Failing row contains (...)``): they go as well.
+    """
+    password = login.password
+    spellings = {password, quote(password, safe=""), quote(password), quote_plus(password), json.dumps(password)[1:-1]}
+    text = redact(re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text), spellings)
+    text = re.sub(r"(Key \(.*?\))=\(.*?\)(?= |$|\.|\")", r"\1=(...)", text, flags=re.MULTILINE)
+    return re.sub(r"(Failing row contains) \(.*", r"\1 (...)", text)
+
+
+def error_code(text: str) -> str | None:
+    """Prisma's error code, like P3018, if the text names one."""
+    found = re.search(r"\bP[1-6]\d{3}\b", text)
+    return found.group() if found else None
+
+
+def first_lines(text: str, limit: int = 6) -> list[str]:
+    """The lines that say what went wrong: from the first that looks like an error, without stack traces."""
+    trace = re.compile(r"\d+: \w+(::\w+)+|with \w+=|at \S+\.rs:\d+")
+    lines = [line.strip()[:200] for line in text.splitlines() if line.strip() and not trace.match(line.strip())]
+    start = next((n for n, line in enumerate(lines) if re.search(r"\bP[1-6]\d{3}\b|error", line, re.IGNORECASE)), 0)
+    return lines[start : start + limit]
+
+
+def _lost_a_lock(call: Call, verdict: prisma.Verdict, waited_ms: int, lock_timeout_ms: int) -> bool:
+    """Whether a lock was not obtained in time: PostgreSQL's 55P03, or Prisma's P1002 for its own advisory lock.
+
+    The Rust engine prints the SQLSTATE, and keeps it in the row's logs; the JavaScript engine prints only the message,
+    in the server's language. So a build that was seen waiting to the end of lock_timeout counts as well: were it wrong,
+    the next attempt would tell.
+    """
+    if call.returncode in (0, None):
+        return False
+    logs = verdict.row.logs if verdict.row is not None and verdict.row.failed else None
+    text = f"{call.output}\n{logs or ''}"
+    if "55P03" in text or "lock timeout" in text or error_code(call.output) == "P1002":
+        return True
+    return 0 < lock_timeout_ms <= waited_ms + 3 * _POLL_S * 1000
+
+
+def _failure(call: Call, verdict: prisma.Verdict, plan: Plan, built: prisma.Built) -> OperatorError:
+    code, lines = error_code(call.output), first_lines(call.output)
+    duplicates = built.duplicates > 0 or "23505" in call.output or "Unique constraint failed" in call.output
+    if call.returncode is None:
+        how = f"did not end within {call.seconds} s and was stopped"
+    else:
+        how = f"ended with exit code {call.returncode}" + (f" and {code}" if code else "")
+    said = f" It said: {' | '.join(lines)}" if lines else " It said nothing."
+    return OperatorError(
+        f"`prisma migrate deploy` {how}; the history's verdict on {plan.migration} is {verdict.verdict}.{said}",
+        expected="exit code 0, the migration recorded as applied, and exactly the planned indexes in the catalog.",
+        next_step=("run the cleanup phase again: duplicates were born before the index. " if duplicates else "")
+        + verdict.repair,
+        cause="timeout" if call.returncode is None else "duplicates" if duplicates else "prisma",
+        returncode=call.returncode,
+        code=code,
+        history=verdict.verdict,
+        duplicates_left=built.duplicates,
+        output=lines,
+    )
+
+
+def _wait_for_migration_lock(connection: Connection, deadline: float) -> None:
+    """Poll until nobody holds Prisma's lock: a blocking wait would deadlock with a concurrent build."""
+    while (holder := prisma.advisory_holder(connection)) is not None:
+        if time.monotonic() >= deadline:
+            raise OperatorError(
+                f"Another `prisma migrate` is running: {prisma.describe_holder(holder)}.",
+                expected="one migration at a time.",
+                next_step="wait until it has ended, or find out whose it is, then start again; nothing was applied.",
+                cause="migration_lock",
+                holder=holder,
+            )
+        time.sleep(_POLL_S)
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """End the child and what it started, first politely."""
+    for number, patience_s in ((signal.SIGTERM, 3), (signal.SIGKILL, 3)):
+        if child.poll() is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(patience_s)

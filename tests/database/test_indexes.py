@@ -1,0 +1,514 @@
+"""The verdicts against a real catalog: right names, wrong definitions; half-built, half-dropped and held indexes."""
+
+from __future__ import annotations
+
+import copy
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg2
+import psycopg2.errors
+import pytest
+from at_most_one import definitions, indexes
+from at_most_one.database import Connection, Login, connect
+from at_most_one.errors import OperatorError
+from at_most_one.plan import Plan, parse
+
+RULE = "idx_inspection_sessions_active_session_per_equipment"
+DATE = "idx_inspection_schedules_equipment_date"
+ACTIVE = "idx_inspection_schedules_active"
+ON_SESSIONS = f"CREATE UNIQUE INDEX {RULE} ON aedpics.inspection_sessions"
+IN_RULE = "WHERE status IN ('active', 'paused')"
+
+
+@pytest.fixture
+def run_sql(login: Login) -> Iterator[Callable[..., None]]:
+    """Runs statements one by one in autocommit, with the search_path of a person's psql session."""
+    with connect(login, lock_timeout_ms=0, autocommit=True) as connection, connection.cursor() as cursor:
+        cursor.execute("SET search_path = aedpics, public")
+
+        def run(*statements: str) -> None:
+            for statement in statements:
+                cursor.execute(statement)
+
+        yield run
+
+
+@pytest.fixture
+def build(login: Login, plan: Plan) -> Callable[..., None]:
+    """Builds the planned indexes, all but the named ones, with the plan's own statements."""
+
+    def do(*, without: tuple[str, ...] = ()) -> None:
+        with connect(login) as connection, connection.cursor() as cursor:
+            for index in plan.indexes:
+                if index.name not in without:
+                    cursor.execute(indexes.create_statement(index, plan.schema))
+
+    return do
+
+
+def inspect(login: Login, plan: Plan) -> indexes.Inspection:
+    with connect(login) as connection:
+        return indexes.inspect(connection, plan)
+
+
+def verdict(login: Login, plan: Plan, name: str = RULE) -> indexes.Verdict:
+    return next(found for found in inspect(login, plan).verdicts if found.name == name)
+
+
+def parts(found: indexes.Verdict) -> set[str]:
+    return {part.part for part in found.parts}
+
+
+def open_session(connection: Connection, serial: str, times: int = 1, status: str = "active") -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO aedpics.user_profiles VALUES ('00000000-0000-4000-a000-000000000001', 'a@example.test', 'A')"
+            " ON CONFLICT DO NOTHING"
+        )
+        for _ in range(times):
+            cursor.execute(
+                "INSERT INTO aedpics.inspection_sessions (equipment_serial, inspector_id, status)"
+                " VALUES (%s, '00000000-0000-4000-a000-000000000001', %s)",
+                (serial, status),
+            )
+    connection.commit()
+
+
+@pytest.fixture
+def duplicates(login: Login) -> None:
+    """Two equipments with two open sessions each."""
+    with connect(login) as connection:
+        for serial in ("AED-1", "AED-2"):
+            open_session(connection, serial, 2)
+
+
+def other_plan(plan_data: dict[str, Any], name: str = RULE, **changes: Any) -> Plan:
+    """The shipped plan with one index declared differently."""
+    data = copy.deepcopy(plan_data)
+    index = next(entry for entry in data["indexes"] if entry["name"] == name)
+    index.update(changes)
+    return parse(data)
+
+
+def test_the_planned_set_is_missing_then_exact(login: Login, plan: Plan, build: Callable[..., None]) -> None:
+    before = inspect(login, plan)
+    assert [found.verdict for found in before.verdicts] == ["missing"] * 3
+    assert before.existing == ()
+    assert not before.exact
+
+    build()
+
+    after = inspect(login, plan)
+    assert [(found.verdict, found.valid, found.ready, found.live) for found in after.verdicts] == [
+        ("present", True, True, True)
+    ] * 3
+    assert after.exact
+    assert after.faults() == []
+    assert after.summary() == "3 of 3 planned indexes present and valid, 0 unexpected, 0 duplicate groups"
+    indexes.require_exact(after, plan)
+
+
+def test_inspection_leaves_nothing_behind(login: Login, plan: Plan, build: Callable[..., None]) -> None:
+    build()
+    with connect(login) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_catalog.pg_class")
+        before = cursor.fetchone()
+        indexes.inspect(connection, plan)
+        indexes.inspect(connection, plan)  # the names of the twins are free again
+        cursor.execute("SELECT count(*) FROM pg_catalog.pg_class")
+        assert cursor.fetchone() == before
+
+
+# How somebody else may have made it: the wording differs, the index is the same.
+@pytest.mark.parametrize(
+    "statement",
+    [
+        f"{ON_SESSIONS} (equipment_serial) WHERE status = ANY (ARRAY['active', 'paused']::session_status[])",
+        f"{ON_SESSIONS} USING btree (equipment_serial ASC NULLS LAST) WHERE (((status IN ('active', 'paused'))))",
+        f"{ON_SESSIONS} (equipment_serial text_ops) {IN_RULE}",
+        f"CREATE UNIQUE INDEX CONCURRENTLY {RULE} ON inspection_sessions (equipment_serial) {IN_RULE}",
+        f"{ON_SESSIONS} (equipment_serial) WITH (fillfactor = 70) {IN_RULE}",  # storage is not the rule's business
+    ],
+)
+def test_other_words_for_the_same_index(
+    login: Login, plan: Plan, build: Callable[..., None], run_sql: Callable[..., None], statement: str
+) -> None:
+    build(without=(RULE,))
+    run_sql(statement)
+    assert inspect(login, plan).exact
+
+
+@pytest.mark.parametrize(
+    ("statement", "differing"),
+    [
+        pytest.param(
+            f"{ON_SESSIONS} (equipment_serial, status) {IN_RULE}", {"columns"}, id="the guide's (equipment, status)"
+        ),
+        pytest.param(f"{ON_SESSIONS} (inspector_id) {IN_RULE}", {"columns"}, id="another column"),
+        pytest.param(f"{ON_SESSIONS} (lower(equipment_serial)) {IN_RULE}", {"columns"}, id="an expression"),
+        pytest.param(f"{ON_SESSIONS} (equipment_serial)", {"predicate"}, id="no predicate"),
+        pytest.param(f"{ON_SESSIONS} (equipment_serial) WHERE status = 'active'", {"predicate"}, id="active only"),
+        pytest.param(
+            f"{ON_SESSIONS} (equipment_serial) WHERE status IN ('active', 'paused', 'in_progress')",
+            {"predicate"},
+            id="one status more",
+        ),
+        pytest.param(
+            f"CREATE INDEX {RULE} ON aedpics.inspection_sessions (equipment_serial) {IN_RULE}",
+            {"unique"},
+            id="not unique",
+        ),
+        pytest.param(f"{ON_SESSIONS} (equipment_serial DESC) {IN_RULE}", {"order"}, id="descending"),
+        pytest.param(f"{ON_SESSIONS} (equipment_serial NULLS FIRST) {IN_RULE}", {"order"}, id="nulls first"),
+        pytest.param(
+            f"{ON_SESSIONS} (equipment_serial text_pattern_ops) {IN_RULE}", {"opclass"}, id="another operator class"
+        ),
+        pytest.param(
+            f'{ON_SESSIONS} (equipment_serial COLLATE "POSIX") {IN_RULE}', {"collation"}, id="another collation"
+        ),
+        pytest.param(f"{ON_SESSIONS} (equipment_serial) INCLUDE (status) {IN_RULE}", {"include"}, id="included column"),
+        pytest.param(
+            f"CREATE INDEX {RULE} ON aedpics.inspection_sessions USING hash (equipment_serial) {IN_RULE}",
+            {"method", "unique"},
+            id="another method",
+        ),
+        pytest.param(
+            f"CREATE UNIQUE INDEX {RULE} ON aedpics.aed_data (equipment_serial)",
+            {"table", "predicate"},
+            id="another table",
+        ),
+        pytest.param(
+            f"ALTER TABLE aedpics.inspection_sessions ADD CONSTRAINT {RULE}"
+            " UNIQUE (equipment_serial) DEFERRABLE INITIALLY DEFERRED",
+            {"predicate", "deferrable"},
+            id="a deferrable constraint",
+        ),
+        pytest.param(f"CREATE VIEW aedpics.{RULE} AS SELECT 1", {"kind"}, id="no index at all"),
+    ],
+)
+def test_right_name_wrong_definition(
+    login: Login,
+    plan: Plan,
+    build: Callable[..., None],
+    run_sql: Callable[..., None],
+    statement: str,
+    differing: set[str],
+) -> None:
+    build(without=(RULE,))
+    run_sql(statement)
+
+    found = verdict(login, plan)
+
+    assert (found.verdict, parts(found)) == ("different", differing)
+    with pytest.raises(OperatorError, match=RULE) as stop:
+        indexes.require_exact(inspect(login, plan), plan)
+    assert all(f"{part}: expected" in stop.value.seen for part in differing)
+
+
+def test_nulls_not_distinct_is_part_of_the_definition(
+    login: Login, plan: Plan, build: Callable[..., None], run_sql: Callable[..., None], plan_data: dict[str, Any]
+) -> None:
+    with connect(login) as connection:
+        if connection.server_version < 150_000:  # the clause does not exist: asking for it must not pass in silence
+            with pytest.raises(OperatorError, match="does not fit the database"):
+                indexes.inspect(connection, other_plan(plan_data, nulls_not_distinct=True))
+            return
+    build(without=(RULE,))
+    run_sql(f"{ON_SESSIONS} (equipment_serial) NULLS NOT DISTINCT {IN_RULE}")
+    assert parts(verdict(login, plan)) == {"nulls_not_distinct"}
+    assert inspect(login, other_plan(plan_data, nulls_not_distinct=True)).exact
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        (DATE, {"columns": [{"column": "aed_data_id", "order": "desc", "nulls": "last"}, "scheduled_for"]}),
+        (DATE, {"columns": ["aed_data_id"], "include": ["scheduled_for", "status"]}),
+        (DATE, {"columns": [{"expression": "scheduled_for AT TIME ZONE 'UTC'"}, "status"]}),
+        (DATE, {"columns": [{"column": "notes", "collation": "pg_catalog.C", "opclass": "text_pattern_ops"}]}),
+        (ACTIVE, {"predicate": "notes LIKE '100%' AND scheduled_for > '2025-01-01 00:00+09'::timestamptz"}),
+        (ACTIVE, {"columns": [{"column": "aed_data_id", "opclass": "pg_catalog.int4_ops"}], "method": "hash"}),
+    ],
+)
+def test_what_a_plan_declares_is_what_it_builds(
+    login: Login, plan_data: dict[str, Any], run_sql: Callable[..., None], name: str, changes: dict[str, Any]
+) -> None:
+    run_sql("ALTER TABLE inspection_schedules ADD COLUMN notes text")
+    declared = other_plan(plan_data, name, **changes)
+    with connect(login) as connection, connection.cursor() as cursor:
+        for index in declared.indexes:
+            cursor.execute(indexes.create_statement(index, declared.schema))
+    assert inspect(login, declared).exact
+
+
+def test_names_are_looked_up_in_the_plans_schema_only(
+    login: Login, plan: Plan, build: Callable[..., None], run_sql: Callable[..., None]
+) -> None:
+    build(without=(RULE,))
+    run_sql(
+        "CREATE TABLE public.inspection_sessions (LIKE aedpics.inspection_sessions)",
+        f"CREATE UNIQUE INDEX {RULE} ON public.inspection_sessions (equipment_serial) {IN_RULE}",
+        "CREATE INDEX idx_inspection_sessions_active_elsewhere ON public.inspection_sessions (status)",
+    )
+    found = inspect(login, plan)
+    assert verdict(login, plan).verdict == "missing"
+    assert [v.verdict for v in found.verdicts] == ["missing", "present", "present"]
+
+
+def test_dropped_columns_do_not_shift_the_comparison(
+    login: Login, plan: Plan, build: Callable[..., None], run_sql: Callable[..., None]
+) -> None:
+    run_sql(
+        "ALTER TABLE aedpics.inspection_schedules DROP COLUMN created_at, DROP COLUMN scheduled_for",
+        "ALTER TABLE aedpics.inspection_schedules ADD COLUMN scheduled_for timestamptz(6)",
+    )
+    build()
+    assert inspect(login, plan).exact
+
+
+def test_a_fourth_of_the_family_is_a_fault_and_a_neighbour_is_not(
+    login: Login, plan: Plan, build: Callable[..., None], run_sql: Callable[..., None]
+) -> None:
+    build()
+    run_sql("CREATE INDEX idx_inspection_sessions_active_by_status ON inspection_sessions (status)")
+
+    found = inspect(login, plan)
+
+    assert [(v.name, v.verdict) for v in found.verdicts if v.verdict != "present"] == [
+        ("idx_inspection_sessions_active_by_status", "unexpected")
+    ]
+    assert not found.exact
+    with pytest.raises(OperatorError, match="idx_inspection_sessions_active_by_status is unexpected"):
+        indexes.require_exact(found, plan)
+
+
+@pytest.mark.usefixtures("duplicates")
+def test_an_index_abandoned_over_duplicates_is_invalid(
+    login: Login, plan: Plan, build: Callable[..., None], run_sql: Callable[..., None]
+) -> None:
+    build(without=(RULE,))
+    with pytest.raises(psycopg2.errors.UniqueViolation):
+        run_sql(f"CREATE UNIQUE INDEX CONCURRENTLY {RULE} ON inspection_sessions (equipment_serial) {IN_RULE}")
+
+    inspection = inspect(login, plan)
+    found = verdict(login, plan)
+
+    assert (found.verdict, found.valid, found.ready, found.building) == ("invalid", False, False, None)
+    assert parts(found) == {"valid", "ready"}
+    assert inspection.duplicates_left == 2
+    assert inspection.existing == (RULE, DATE, ACTIVE)
+    with pytest.raises(OperatorError, match=r"is invalid .*2 duplicate group"):
+        indexes.require_exact(inspection, plan)
+
+
+@pytest.mark.usefixtures("duplicates")
+def test_an_invalid_index_with_another_definition_is_different(
+    login: Login, plan: Plan, run_sql: Callable[..., None]
+) -> None:
+    with pytest.raises(psycopg2.errors.UniqueViolation):
+        run_sql(f"CREATE UNIQUE INDEX CONCURRENTLY {RULE} ON inspection_sessions (equipment_serial, status)")
+    found = verdict(login, plan)
+    assert (found.verdict, parts(found)) == ("different", {"columns", "predicate", "valid", "ready"})
+
+
+def test_an_index_that_is_being_built_now_is_not_called_abandoned(login: Login, plan: Plan) -> None:
+    """A concurrent build waits for a writer of another session: valid=f now, valid=t once the writer has gone."""
+    with connect(login) as writer, writer.cursor() as cursor:
+        open_session(writer, "AED-1")
+        cursor.execute("UPDATE aedpics.inspection_sessions SET notes = 'held'")
+        failures: list[BaseException] = []
+
+        def build() -> None:
+            try:
+                with connect(login, lock_timeout_ms=0, autocommit=True) as connection, connection.cursor() as builder:
+                    builder.execute(
+                        f"CREATE UNIQUE INDEX CONCURRENTLY {RULE} ON aedpics.inspection_sessions"
+                        f" (equipment_serial) {IN_RULE}"
+                    )
+            except BaseException as failure:  # handed to the test's own thread
+                failures.append(failure)
+
+        thread = threading.Thread(target=build)
+        thread.start()
+        try:
+            found = wait_for(lambda: verdict(login, plan), lambda v: v.verdict != "missing" and v.building is not None)
+            assert (found.verdict, found.valid) == ("invalid", False)
+            assert found.building is not None
+            assert found.building.phase == "waiting for writers before build"
+            assert "still being built" in str(found.fault())
+            with pytest.raises(OperatorError) as stop:
+                indexes.require_exact(inspect(login, plan), plan)
+            assert stop.value.next_step.startswith("wait")
+        finally:
+            writer.rollback()
+            thread.join(30)
+    assert failures == []
+    assert verdict(login, plan).verdict == "present"
+
+
+def wait_for(look: Callable[[], Any], good: Callable[[Any], bool], seconds: float = 10) -> Any:
+    deadline = time.monotonic() + seconds
+    while not good(seen := look()):
+        assert time.monotonic() < deadline, f"still {seen}"
+        time.sleep(0.05)
+    return seen
+
+
+def test_null_keys_are_duplicates_only_when_the_index_says_so(
+    login: Login, plan: Plan, plan_data: dict[str, Any], run_sql: Callable[..., None]
+) -> None:
+    run_sql("ALTER TABLE inspection_sessions ALTER equipment_serial DROP NOT NULL")
+    with connect(login) as connection:
+        open_session(connection, "AED-1")
+        open_session(connection, "AED-1", status="completed")
+        with connection.cursor() as cursor:
+            for _ in range(2):
+                cursor.execute(
+                    "INSERT INTO aedpics.inspection_sessions (inspector_id) VALUES"
+                    " ('00000000-0000-4000-a000-000000000001')"
+                )
+        assert definitions.violations(connection, plan.schema, plan.rule_index) == 0
+        strict = other_plan(plan_data, nulls_not_distinct=True).rule_index
+        assert definitions.violations(connection, plan.schema, strict) == 1
+
+
+def test_a_plan_that_does_not_fit_names_the_index(login: Login, plan_data: dict[str, Any]) -> None:
+    with pytest.raises(OperatorError, match='idx_inspection_schedules_active: column "cancelled_at" does not exist'):
+        inspect(login, other_plan(plan_data, ACTIVE, predicate="cancelled_at IS NULL"))
+    with pytest.raises(OperatorError, match=f"{DATE}: functions in index expression must be marked IMMUTABLE"):
+        inspect(login, other_plan(plan_data, DATE, columns=[{"expression": "date(scheduled_for)"}]))
+    with pytest.raises(OperatorError, match=r"aedpics\.inspection_plans: relation .* does not exist"):
+        inspect(login, other_plan(plan_data, DATE, table="inspection_plans"))
+
+
+def test_row_level_security_is_no_false_zero(login: Login, plan: Plan, run_sql: Callable[..., None]) -> None:
+    run_sql(
+        "DROP ROLE IF EXISTS at_most_one_test_reader",
+        "CREATE ROLE at_most_one_test_reader",
+        "GRANT USAGE ON SCHEMA aedpics TO at_most_one_test_reader",
+        "GRANT SELECT ON ALL TABLES IN SCHEMA aedpics TO at_most_one_test_reader",
+        "ALTER TABLE inspection_sessions ENABLE ROW LEVEL SECURITY",
+    )
+    try:
+        with connect(login) as connection, connection.cursor() as cursor:
+            cursor.execute("SET ROLE at_most_one_test_reader")
+            with pytest.raises(OperatorError, match="row-level security"):
+                indexes.inspect(connection, plan)
+    finally:
+        run_sql("DROP OWNED BY at_most_one_test_reader", "DROP ROLE at_most_one_test_reader")
+
+
+def test_a_table_locked_by_somebody_else_is_no_verdict(login: Login, plan: Plan) -> None:
+    with connect(login) as other, other.cursor() as cursor:
+        cursor.execute("LOCK TABLE aedpics.inspection_sessions IN ACCESS EXCLUSIVE MODE")
+        with (
+            connect(login, lock_timeout_ms=100) as connection,
+            pytest.raises(OperatorError, match="did not end in time"),
+        ):
+            indexes.inspect(connection, plan)
+
+
+@pytest.mark.usefixtures("duplicates")
+def test_module_verified_fails_or_reports(
+    login: Login,
+    login_args: dict[str, Any],
+    plan_data: dict[str, Any],
+    build: Callable[..., None],
+    run_module: Callable[..., dict[str, Any]],
+) -> None:
+    args = {"login": login_args, "plan": plan_data}
+    build(without=(RULE,))
+
+    for check in (True, False):
+        refused = run_module("index_set", args, check=check)
+        assert refused["failed"]
+        assert f"{RULE} is missing; 2 duplicate group(s) are left" in refused["seen"]
+        assert [found["verdict"] for found in refused["details"]["indexes"]] == ["missing", "present", "present"]
+
+        reported = run_module("index_set", {**args, "fail": False}, check=check)
+        assert not reported["changed"]
+        assert (reported["exact"], reported["duplicates_left"]) == (False, 2)
+
+    with connect(login) as connection, connection.cursor() as cursor:
+        cursor.execute("DELETE FROM aedpics.inspection_sessions")
+    build(without=(DATE, ACTIVE))
+    verified = run_module("index_set", args)
+    assert verified["exact"]
+    assert [found["verdict"] for found in verified["indexes"]] == ["present"] * 3
+
+
+def test_module_absent_checks_drops_and_rests(
+    login: Login,
+    login_args: dict[str, Any],
+    plan: Plan,
+    plan_data: dict[str, Any],
+    build: Callable[..., None],
+    run_module: Callable[..., dict[str, Any]],
+    run_sql: Callable[..., None],
+) -> None:
+    args = {"login": login_args, "plan": plan_data, "state": "absent"}
+    build(without=(RULE,))
+    with connect(login) as connection:
+        open_session(connection, "AED-1", 2)
+    with pytest.raises(psycopg2.errors.UniqueViolation):  # an INVALID one must go as well
+        run_sql(f"CREATE UNIQUE INDEX CONCURRENTLY {RULE} ON inspection_sessions (equipment_serial) {IN_RULE}")
+    drops = [f'DROP INDEX CONCURRENTLY IF EXISTS "aedpics"."{name}"' for name in (RULE, DATE, ACTIVE)]
+
+    predicted = run_module("index_set", args, check=True, diff=True)
+    assert (predicted["changed"], predicted["statements"]) == (True, drops)
+    assert predicted["diff"]["before"].count("INDEX") == 3
+    assert predicted["diff"]["after"] == ""
+    assert inspect(login, plan).existing == (RULE, DATE, ACTIVE)
+
+    done = run_module("index_set", args)
+    assert (done["changed"], done["statements"]) == (True, drops)
+    assert inspect(login, plan).existing == ()
+
+    again = run_module("index_set", args)
+    assert (again["changed"], again["statements"]) == (False, [])
+    with connect(login) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT to_regclass('aedpics.idx_inspection_schedules_equipment') IS NOT NULL")
+        assert cursor.fetchone() == (True,)  # the neighbour is nobody's to drop
+
+
+def test_module_absent_leaves_what_is_not_the_plans(
+    login: Login,
+    login_args: dict[str, Any],
+    plan: Plan,
+    plan_data: dict[str, Any],
+    build: Callable[..., None],
+    run_module: Callable[..., dict[str, Any]],
+    run_sql: Callable[..., None],
+) -> None:
+    build(without=(RULE,))
+    run_sql(f"CREATE UNIQUE INDEX {RULE} ON aed_data (equipment_serial)")
+    refused = run_module("index_set", {"login": login_args, "plan": plan_data, "state": "absent"})
+    assert "table: expected inspection_sessions, seen aed_data" in refused["seen"]
+    assert inspect(login, plan).existing == (RULE, DATE, ACTIVE)
+
+
+def test_module_absent_names_who_holds_it_up_and_the_next_run_ends_it(
+    login: Login,
+    login_args: dict[str, Any],
+    plan: Plan,
+    plan_data: dict[str, Any],
+    build: Callable[..., None],
+    run_module: Callable[..., dict[str, Any]],
+) -> None:
+    args = {"login": login_args, "plan": plan_data, "state": "absent"}
+    build()
+    with connect(login) as writer, writer.cursor() as cursor:
+        open_session(writer, "AED-1")
+        cursor.execute("UPDATE aedpics.inspection_sessions SET notes = 'a secret of a person'")
+        held = run_module("index_set", {**args, "deadline_s": 1})
+        assert held["failed"]
+        assert f"pid {writer.info.backend_pid}" in held["seen"]
+        assert "UPDATE aedpics.inspection_sessions SET notes = ?" in held["seen"]
+        assert "secret" not in str(held)
+        assert verdict(login, plan).verdict == "invalid"
+        writer.rollback()
+    assert run_module("index_set", args)["changed"]
+    assert inspect(login, plan).existing == ()

@@ -1,0 +1,116 @@
+"""Every state of Prisma's history has one verdict; the order among them is what these tables pin down."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from at_most_one import prisma
+from at_most_one.errors import OperatorError
+from at_most_one.prisma import Migration, Row
+
+OURS = "20251110_add_partial_unique_indexes"
+EARLIER = "20251001_init"
+LATER = "20251201_later"
+MIGRATIONS = tuple(Migration(name, f"sha of {name}") for name in (EARLIER, OURS, LATER))
+EPOCH = datetime(2025, 11, 10, tzinfo=UTC)
+
+
+def row(name: str, state: str, minute: int = 0, checksum: str | None = None) -> Row:
+    at = EPOCH + timedelta(minutes=minute)
+    return Row(
+        id=f"{name}-{minute}",
+        migration_name=name,
+        checksum=checksum or f"sha of {name}",
+        started_at=at,
+        finished_at=at if state in ("applied", "applied, then rolled back") else None,
+        rolled_back_at=at if state in ("rolled back", "applied, then rolled back") else None,
+        applied_steps_count=0,
+        logs=None,
+    )
+
+
+DONE = row(EARLIER, "applied")
+
+
+@pytest.mark.parametrize(
+    ("history", "indexes_exact", "expected"),
+    [
+        (None, None, "absent_table"),
+        (None, True, "absent_table"),
+        ((DONE,), False, "pending"),
+        ((DONE,), None, "pending"),
+        ((DONE, row(OURS, "applied")), True, "applied"),
+        ((DONE, row(OURS, "applied")), None, "applied"),
+        ((DONE, row(OURS, "applied")), False, "applied_without_indexes"),
+        ((DONE, row(OURS, "failed")), False, "failed"),
+        ((DONE, row(OURS, "failed")), None, "failed"),
+        ((DONE, row(OURS, "failed")), True, "failed_with_indexes"),
+        ((DONE, row(OURS, "rolled back")), False, "rolled_back"),
+        ((DONE, row(OURS, "applied, then rolled back")), False, "rolled_back"),
+        # `resolve --applied` on a failed one leaves two rows and no index
+        ((DONE, row(OURS, "rolled back"), row(OURS, "applied", 1)), False, "applied_without_indexes"),
+        ((DONE, row(OURS, "rolled back"), row(OURS, "applied", 1)), True, "applied"),
+        ((DONE, row(OURS, "applied"), row(OURS, "failed", 1)), True, "failed_with_indexes"),
+        ((DONE, row(OURS, "failed"), row(OURS, "rolled back", 1)), False, "failed"),
+        ((DONE, row(OURS, "applied", checksum="of another file")), True, "edited"),
+        ((DONE, row(OURS, "applied", checksum="of another file")), False, "applied_without_indexes"),
+        ((), False, "earlier_pending"),
+        ((row(EARLIER, "rolled back"),), False, "earlier_pending"),
+        ((row(OURS, "applied"),), True, "applied"),  # what else is pending is not this plan's matter any more
+        ((row(EARLIER, "failed"),), False, "earlier_failed"),
+        ((DONE, row(LATER, "failed")), False, "earlier_failed"),  # any failed row stops every deploy
+        ((DONE, row(OURS, "rolled back"), row(LATER, "failed")), False, "earlier_failed"),
+        ((row(EARLIER, "failed"), row(OURS, "failed")), False, "failed"),
+    ],
+)
+def test_verdict(history: tuple[Row, ...] | None, indexes_exact: bool | None, expected: str) -> None:
+    verdict = prisma.judge(history, MIGRATIONS, OURS, indexes_exact)
+    assert verdict.verdict == expected
+    assert verdict.repair
+    if expected in ("pending", "rolled_back"):
+        prisma.require_deployable(verdict, OURS)
+    else:
+        with pytest.raises(OperatorError, match=expected) as stop:
+            prisma.require_deployable(verdict, OURS)
+        assert stop.value.next_step == verdict.repair
+
+
+def test_what_a_deploy_would_apply_and_what_stops_it() -> None:
+    verdict = prisma.judge((DONE, row(OURS, "rolled back"), row(LATER, "failed")), MIGRATIONS, OURS, False)
+    assert verdict.pending == (OURS, LATER)
+    assert verdict.failed == (LATER,)
+    assert verdict.row == row(OURS, "rolled back")
+
+
+def test_indexes_built_by_hand_ask_for_another_repair() -> None:
+    assert "are there already" in prisma.judge((DONE,), MIGRATIONS, OURS, True).repair
+    assert prisma.judge((DONE,), MIGRATIONS, OURS, False).repair.startswith("none")
+
+
+def test_without_a_release_the_history_is_believed() -> None:
+    edited = (row(OURS, "applied", checksum="of another file"),)
+    assert prisma.judge(edited, None, OURS, True).verdict == "applied"
+    assert prisma.judge((), None, OURS, False).verdict == "pending"
+    assert prisma.judge((), None, OURS, False).pending == (OURS,)
+
+
+def test_a_release_without_the_migration_is_named() -> None:
+    with pytest.raises(OperatorError, match=f"holds no migration {OURS}"):
+        prisma.judge((), (Migration(EARLIER, "sha"),), OURS, False)
+
+
+def test_the_checksum_is_that_of_the_file(tmp_path: Path) -> None:
+    for name in (LATER, EARLIER):
+        (tmp_path / "prisma/migrations" / name).mkdir(parents=True)
+        (tmp_path / "prisma/migrations" / name / "migration.sql").write_bytes(f"-- {name}\r\n".encode())
+    (tmp_path / "prisma/migrations/migration_lock.toml").write_text("provider = 'postgresql'")
+    (tmp_path / "prisma/migrations/20990101_empty").mkdir()
+
+    assert prisma.read_migrations(tmp_path) == tuple(
+        Migration(name, hashlib.sha256(f"-- {name}\r\n".encode()).hexdigest()) for name in (EARLIER, LATER)
+    )
+    with pytest.raises(OperatorError, match="holds no migration"):
+        prisma.read_migrations(tmp_path / "prisma")
