@@ -1,0 +1,278 @@
+#!/usr/bin/python
+"""Ansible module: open, hold, record and close a run: the journal and the lock of a deployment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.module_utils.at_most_one_entry import LOGIN_SPEC, login_of, run, timeouts_of
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: deploy_run
+short_description: Keep the journal of deployments and allow one at a time per plan
+description:
+  - Keeps a journal in the schema C(at_most_one) of the service's own database, created on first use.
+  - The journal is a log, not managed state. A run reports a change only when the journal itself is created.
+options:
+  state:
+    description:
+      - V(opened) starts a run and holds its plan, or fails and names who holds it. A run whose lease has ended, or
+        whose process on this host is gone, is closed as abandoned and replaced.
+      - V(recorded) adds a finished phase and renews the lease. It fails when the run was taken over meanwhile.
+      - V(closed) ends the run with its O(outcome) and releases the plan.
+      - V(read) returns the last runs.
+    type: str
+    choices: [opened, recorded, closed, read]
+    required: true
+  run_id:
+    description: The run, as O(state=opened) returned it. With O(state=read), only this run.
+    type: str
+  plan:
+    description: The plan that is deployed. With O(state=read), only its runs.
+    type: dict
+  environment:
+    description: Name of the environment, such as production.
+    type: str
+  who:
+    description: Who deploys, such as a login name. It is shown to whoever finds the plan held.
+    type: str
+  controller:
+    description: Host name of the machine that runs ansible-playbook, as C(hostname) prints it.
+    type: str
+  controller_pid:
+    description: Process id of ansible-playbook there.
+    type: int
+  commit_before:
+    description: The commit that serves now.
+    type: str
+  commit_after:
+    description: The commit to be deployed.
+    type: str
+  takeover:
+    description:
+      - Take the plan from whoever holds it.
+      - If that run is still at work, two runs then work on the same database until its next recorded phase fails.
+    type: bool
+    default: false
+  lease_minutes:
+    description: For how long after its last sign of life this run may not be replaced. Longer than its longest phase.
+    type: int
+    default: 30
+  phase:
+    description: Name of the phase that has ended.
+    type: str
+  status:
+    description: How it ended.
+    type: str
+    choices: [ok, unchanged, failed, skipped]
+  details:
+    description: What else to keep about the phase. Without secrets; anybody who reads the journal sees it.
+    type: dict
+    default: {}
+  outcome:
+    description: How the run ended.
+    type: str
+    choices: [deployed, unchanged, rolled_back, stopped]
+  failed_phase:
+    description: The phase that failed, if one did.
+    type: str
+  error:
+    description: The first error, as it was shown.
+    type: str
+  report:
+    description: The report to keep with the run.
+    type: dict
+  limit:
+    description: With O(state=read), how many runs are returned at most.
+    type: int
+    default: 20
+extends_documentation_fragment:
+  - at_most_one.login
+attributes:
+  check_mode:
+    support: full
+    description: Opens nothing and records nothing, but still fails when another run holds the plan.
+  diff_mode:
+    support: none
+    description: A log has no before and after.
+author:
+  - the at-most-one maintainers (@at-most-one)
+"""
+
+EXAMPLES = r"""
+- name: Open the run
+  deploy_run:
+    login: "{{ database_login }}"
+    plan: "{{ lookup('file', 'plans/one-active-inspection-session.yml') | from_yaml }}"
+    state: opened
+    environment: production
+    who: "{{ lookup('env', 'USER') }}"
+    controller: "{{ lookup('pipe', 'hostname') }}"
+    controller_pid: "{{ lookup('pipe', 'echo $PPID') }}"
+    commit_after: 3f616e0
+  register: opened
+
+- name: Record the phase
+  deploy_run:
+    login: "{{ database_login }}"
+    state: recorded
+    run_id: "{{ opened.run_id }}"
+    phase: cleanup
+    status: ok
+    details: {removed: 25}
+
+- name: Close the run
+  deploy_run:
+    login: "{{ database_login }}"
+    state: closed
+    run_id: "{{ opened.run_id }}"
+    outcome: deployed
+"""
+
+RETURN = r"""
+run_id:
+  description: The run. In check mode it ends in C(-check) and is not in the journal.
+  returned: O(state=opened), O(state=recorded) or O(state=closed)
+  type: str
+  sample: 20251110T053000Z-1a2b3c
+plan_sha256:
+  description: What identifies this wording of the plan.
+  returned: O(state=opened)
+  type: str
+  sample: 6b3a55e0261b0304143f805a24924d0c1c44524821305f31d9277843b8a10f4e
+took_over:
+  description: The run that was abandoned for this one, or would be; empty when the plan was free.
+  returned: O(state=opened)
+  type: dict
+  sample:
+    run_id: 20251110T041500Z-9f8e7d
+    plan_id: one-active-inspection-session
+    who: deploy
+    environment: production
+    controller: gateway-1
+    controller_pid: 4242
+    since: "2025-11-10T04:15:00Z"
+    age_s: 4500
+    lease_until: "2025-11-10T04:45:00Z"
+    phase: cleanup
+run:
+  description: The run with everything that the journal keeps about it; empty in check mode.
+  returned: O(state=opened), O(state=recorded) or O(state=closed)
+  type: dict
+  sample: {run_id: 20251110T053000Z-1a2b3c, outcome: deployed, seconds: 95.2, phases: []}
+phases:
+  description: The phases recorded so far, in their order; none in check mode.
+  returned: O(state=opened), O(state=recorded) or O(state=closed)
+  type: list
+  elements: dict
+  sample: [{name: cleanup, status: ok, seconds: 1.25}]
+runs:
+  description: The last runs, newest first.
+  returned: O(state=read)
+  type: list
+  elements: dict
+  sample: [{run_id: 20251110T053000Z-1a2b3c, who: deploy, outcome: deployed, phases: []}]
+"""
+
+
+def act(module: AnsibleModule) -> dict[str, Any]:
+    """Do what ``state`` says."""
+    from ansible.module_utils.at_most_one import journal
+    from ansible.module_utils.at_most_one.database import connect
+    from ansible.module_utils.at_most_one.plan import parse
+
+    wanted = module.params
+    plan = parse(wanted["plan"]) if wanted["plan"] is not None else None
+    with connect(login_of(module), **timeouts_of(module)) as connection:
+        if wanted["state"] == "read":
+            plan_id = plan.id if plan else None
+            runs = journal.read(connection, run_id=wanted["run_id"], plan_id=plan_id, limit=wanted["limit"])
+            return {"changed": False, "runs": runs}
+        if wanted["state"] == "opened":
+            return _open(module, connection, plan)
+        if module.check_mode:
+            return {"changed": False, "run_id": wanted["run_id"], "run": {}, "phases": []}
+        if wanted["state"] == "recorded":
+            journal.record(connection, wanted["run_id"], wanted["phase"], wanted["status"], wanted["details"])
+        else:
+            journal.close_run(
+                connection,
+                wanted["run_id"],
+                wanted["outcome"],
+                failed_phase=wanted["failed_phase"],
+                error=wanted["error"],
+                report=wanted["report"],
+            )
+        return {"changed": False, "run_id": wanted["run_id"], **_run(connection, wanted["run_id"])}
+
+
+def _open(module: AnsibleModule, connection: Any, plan: Any) -> dict[str, Any]:
+    from ansible.module_utils.at_most_one import journal
+    from ansible.module_utils.at_most_one.controllers import Controller
+
+    wanted = module.params
+    opening = journal.Opening(
+        plan=plan,
+        environment=wanted["environment"],
+        who=wanted["who"],
+        controller=Controller(wanted["controller"], wanted["controller_pid"]),
+        commit_before=wanted["commit_before"] or None,
+        commit_after=wanted["commit_after"] or None,
+        lease_minutes=wanted["lease_minutes"],
+    )
+    do = journal.look if module.check_mode else journal.open_run
+    opened = do(connection, opening, takeover=wanted["takeover"])
+    return {
+        "changed": opened.created,
+        "run_id": opened.run_id,
+        "plan_sha256": plan.sha256,
+        "took_over": opened.took_over or {},
+        **_run(connection, opened.run_id),
+    }
+
+
+def _run(connection: Any, run_id: str) -> dict[str, Any]:
+    from ansible.module_utils.at_most_one import journal
+
+    kept = next(iter(journal.read(connection, run_id=run_id)), {})
+    phases = [{key: phase[key] for key in ("name", "status", "seconds")} for phase in kept.get("phases", [])]
+    return {"run": kept, "phases": phases}
+
+
+def main() -> None:
+    """Entry point."""
+    run(
+        {
+            **LOGIN_SPEC,
+            "state": {"type": "str", "choices": ["opened", "recorded", "closed", "read"], "required": True},
+            "run_id": {"type": "str"},
+            "plan": {"type": "dict"},
+            "environment": {"type": "str"},
+            "who": {"type": "str"},
+            "controller": {"type": "str"},
+            "controller_pid": {"type": "int"},
+            "commit_before": {"type": "str"},
+            "commit_after": {"type": "str"},
+            "takeover": {"type": "bool", "default": False},
+            "lease_minutes": {"type": "int", "default": 30},
+            "phase": {"type": "str"},
+            "status": {"type": "str", "choices": ["ok", "unchanged", "failed", "skipped"]},
+            "details": {"type": "dict", "default": {}},
+            "outcome": {"type": "str", "choices": ["deployed", "unchanged", "rolled_back", "stopped"]},
+            "failed_phase": {"type": "str"},
+            "error": {"type": "str"},
+            "report": {"type": "dict"},
+            "limit": {"type": "int", "default": 20},
+        },
+        act,
+        required_if=[
+            ("state", "opened", ("plan", "environment", "who", "controller", "controller_pid")),
+            ("state", "recorded", ("run_id", "phase", "status")),
+            ("state", "closed", ("run_id", "outcome")),
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,336 @@
+"""The journal: who deployed which plan, when, from which commit to which, what came out; and the lock of a deploy.
+
+The lock is our own "at most one": a partial unique index allows one unfinished run per plan. Its holder renews a lease
+with each step. A dead holder's run is closed as ``abandoned`` by the next start, which then reads the database, not a
+file, to see where to go on. All times are the database's.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg2
+import psycopg2.errors
+from psycopg2.extras import RealDictCursor
+
+from .controllers import Controller, proven_dead
+from .database import Connection
+from .errors import OperatorError
+from .plan import Plan
+
+OUTCOMES = ("deployed", "unchanged", "rolled_back", "stopped")  # and abandoned, which only a take-over writes
+STATUSES = ("ok", "unchanged", "failed", "skipped")
+
+_RULE = "run_one_unfinished_per_plan"
+_CREATE = f"""
+CREATE SCHEMA IF NOT EXISTS at_most_one;
+CREATE TABLE IF NOT EXISTS at_most_one.run (
+    run_id text PRIMARY KEY,
+    plan_id text NOT NULL,
+    plan_sha256 text NOT NULL,
+    environment text NOT NULL,
+    who text NOT NULL,
+    controller text NOT NULL,
+    controller_pid integer NOT NULL,
+    controller_process text,
+    commit_before text,
+    commit_after text,
+    started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    lease interval NOT NULL,
+    lease_until timestamptz NOT NULL,
+    finished_at timestamptz,
+    outcome text CHECK (outcome IN ('deployed', 'unchanged', 'rolled_back', 'stopped', 'abandoned')),
+    failed_phase text,
+    error text,
+    report jsonb,
+    taken_over_by text,
+    CHECK ((finished_at IS NULL) = (outcome IS NULL))
+);
+CREATE UNIQUE INDEX IF NOT EXISTS {_RULE} ON at_most_one.run (plan_id) WHERE finished_at IS NULL;
+CREATE TABLE IF NOT EXISTS at_most_one.step (
+    run_id text NOT NULL REFERENCES at_most_one.run,
+    position integer NOT NULL,
+    phase text NOT NULL,
+    status text NOT NULL CHECK (status IN ('ok', 'unchanged', 'failed', 'skipped')),
+    started_at timestamptz NOT NULL,
+    finished_at timestamptz NOT NULL,
+    details jsonb NOT NULL,
+    PRIMARY KEY (run_id, position)
+);
+COMMENT ON TABLE at_most_one.run IS 'at-most-one: one row for each deployment or rollback of a plan';
+COMMENT ON TABLE at_most_one.step IS 'at-most-one: the phases of each run'
+"""
+_OBJECTS = ("run", _RULE, "step")
+
+# Two first runs may create the journal at once; IF NOT EXISTS alone does not survive that.
+_CREATION_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('at_most_one journal', 0))"
+
+_HOLDER = """
+SELECT r.run_id, r.plan_id, r.who, r.environment, r.controller, r.controller_pid, r.controller_process,
+       to_char(r.started_at, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS since,
+       to_char(r.lease_until, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS lease_until,
+       extract(epoch FROM clock_timestamp() - r.started_at)::integer AS age_s,
+       r.lease_until < clock_timestamp() AS lease_expired,
+       (SELECT s.phase FROM at_most_one.step s WHERE s.run_id = r.run_id ORDER BY s.position DESC LIMIT 1) AS phase
+FROM at_most_one.run r
+WHERE r.plan_id = %s AND r.finished_at IS NULL
+"""
+_RUNS = """
+SELECT r.run_id, r.plan_id, r.plan_sha256, r.environment, r.who, r.controller, r.controller_pid, r.commit_before,
+       r.commit_after, r.outcome, r.failed_phase, r.error, r.report, r.taken_over_by,
+       to_char(r.started_at, 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS started_at,
+       to_char(r.finished_at, 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS finished_at,
+       to_char(r.lease_until, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS lease_until,
+       round(extract(epoch FROM coalesce(r.finished_at, clock_timestamp()) - r.started_at), 3)::float8 AS seconds,
+       coalesce((
+           SELECT jsonb_agg(jsonb_build_object(
+                      'name', s.phase, 'status', s.status, 'details', s.details,
+                      'seconds', round(extract(epoch FROM s.finished_at - s.started_at), 3)) ORDER BY s.position)
+           FROM at_most_one.step s WHERE s.run_id = r.run_id), '[]') AS phases
+FROM at_most_one.run r
+WHERE (%(run_id)s::text IS NULL OR r.run_id = %(run_id)s) AND (%(plan_id)s::text IS NULL OR r.plan_id = %(plan_id)s)
+ORDER BY r.started_at DESC, r.run_id DESC
+LIMIT %(limit)s
+"""
+
+
+@dataclass(frozen=True)
+class Opening:
+    """Everything that is known about a run when it starts."""
+
+    plan: Plan
+    environment: str
+    who: str
+    controller: Controller
+    commit_before: str | None = None
+    commit_after: str | None = None
+    lease_minutes: int = 30
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The run that now holds the plan; ``took_over`` was abandoned for it; ``created``: the journal is new."""
+
+    run_id: str
+    took_over: dict[str, Any] | None
+    created: bool
+
+
+def ensure(connection: Connection) -> bool:
+    """Create the journal's tables in the caller's transaction; whether anything was missing.
+
+    A second run finds them in the catalog and needs no privilege to create.
+    """
+    if exists(connection):
+        return False
+    with connection.cursor() as cursor:
+        try:
+            cursor.execute(_CREATION_LOCK)
+            if exists(connection):
+                return False
+            cursor.execute(_CREATE)
+        except psycopg2.errors.InsufficientPrivilege as refused:
+            raise OperatorError(
+                f"The journal cannot be created: {refused.diag.message_primary}.",
+                expected="a role that may create the schema at_most_one in this database, once.",
+                next_step="GRANT CREATE ON DATABASE to this role, or create the schema with this role as its owner.",
+                sqlstate=refused.pgcode,
+            ) from refused
+    return True
+
+
+def exists(connection: Connection) -> bool:
+    """Whether the whole journal is there."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT bool_and(to_regclass('at_most_one.' || name) IS NOT NULL) FROM unnest(%s) AS name",
+            (list(_OBJECTS),),
+        )
+        return cursor.fetchone() == (True,)
+
+
+def open_run(connection: Connection, opening: Opening, *, takeover: bool = False) -> Opened:
+    """Open a run and hold its plan, or raise OperatorError that says who holds it, since when, where and how far.
+
+    Needs a transaction, and the caller's commit. Of any number of simultaneous openings one wins.
+    """
+    try:
+        created = ensure(connection)
+        holder = _holder(connection, opening.plan.id, lock=True)
+        run_id = _new_run_id(connection)
+        if holder:
+            _require_free(holder, takeover)
+            _finish(
+                connection,
+                holder["run_id"],
+                "abandoned",
+                taken_over_by=run_id,
+                error=f"taken over by {opening.who}: {_why_free(holder, takeover)}",
+            )
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "INSERT INTO at_most_one.run (run_id, plan_id, plan_sha256, environment, who, controller,"
+                " controller_pid, controller_process, commit_before, commit_after, lease, lease_until)"
+                " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s * interval '1 minute',"
+                " clock_timestamp() + %s * interval '1 minute')",
+                (
+                    *(run_id, opening.plan.id, opening.plan.sha256, opening.environment, opening.who),
+                    *(opening.controller.host, opening.controller.pid, opening.controller.process()),
+                    *(opening.commit_before, opening.commit_after, opening.lease_minutes, opening.lease_minutes),
+                ),
+            )
+    except (psycopg2.errors.UniqueViolation, psycopg2.errors.LockNotAvailable) as lost:
+        connection.rollback()
+        raise _refusal(_holder(connection, opening.plan.id), opening.plan.id) from lost
+    return Opened(run_id, _public(holder) if holder else None, created)
+
+
+def look(connection: Connection, opening: Opening, *, takeover: bool = False) -> Opened:
+    """What :func:`open_run` would do, without doing it: for check mode. Refuses as it does."""
+    holder = _holder(connection, opening.plan.id) if exists(connection) else None
+    if holder:
+        _require_free(holder, takeover)
+    run_id = f"{_new_run_id(connection).partition('-')[0]}-check"
+    return Opened(run_id, _public(holder) if holder else None, False)
+
+
+def record(connection: Connection, run_id: str, phase: str, status: str, details: Mapping[str, Any]) -> None:
+    """Add a finished phase and renew the lease. Raises OperatorError when the run is not open any more."""
+    _hold(connection, run_id)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO at_most_one.step (run_id, position, phase, status, started_at, finished_at, details)"
+            " SELECT r.run_id, coalesce(max(s.position), 0) + 1, %s, %s, coalesce(max(s.finished_at), r.started_at),"
+            " clock_timestamp(), %s FROM at_most_one.run r LEFT JOIN at_most_one.step s ON s.run_id = r.run_id"
+            " WHERE r.run_id = %s GROUP BY r.run_id",
+            (phase, status, _json(details), run_id),
+        )
+        cursor.execute(
+            "UPDATE at_most_one.run SET lease_until = clock_timestamp() + lease WHERE run_id = %s", (run_id,)
+        )
+
+
+def close_run(
+    connection: Connection,
+    run_id: str,
+    outcome: str,
+    *,
+    failed_phase: str | None = None,
+    error: str | None = None,
+    report: Mapping[str, Any] | None = None,
+) -> None:
+    """Close the run with its outcome and release the plan. Closing it again with the same outcome changes nothing."""
+    run = next(iter(read(connection, run_id=run_id)), None)
+    if run is not None and run["outcome"] == outcome:
+        return
+    _hold(connection, run_id)
+    _finish(connection, run_id, outcome, failed_phase=failed_phase, error=error, report=report)
+
+
+def read(
+    connection: Connection, *, run_id: str | None = None, plan_id: str | None = None, limit: int = 20
+) -> list[dict[str, Any]]:
+    """The last runs, newest first, each with its phases; none when there is no journal yet."""
+    if not exists(connection):
+        return []
+    with connection.cursor(cursor_factory=RealDictCursor) as cursor:
+        cursor.execute(_RUNS, {"run_id": run_id, "plan_id": plan_id, "limit": limit})
+        return [dict(row) for row in cursor.fetchall()]
+
+
+def _hold(connection: Connection, run_id: str) -> None:
+    """Lock the run's row until the transaction ends; raise OperatorError unless the run is there and unfinished."""
+    row = None
+    if exists(connection):
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT outcome, taken_over_by FROM at_most_one.run WHERE run_id = %s FOR UPDATE", (run_id,))
+            row = cursor.fetchone()
+    if row is None or row[0] is not None:
+        how = "is not in the journal" if row is None else f"was closed as {row[0]}"
+        raise OperatorError(
+            f"Run {run_id} {how}{f' by run {row[1]}' if row and row[1] else ''}.",
+            expected="an open run that still holds its plan.",
+            next_step="stop here: another run may be at work. deploy_run with state=read shows the last runs.",
+            run_id=run_id,
+            taken_over_by=row[1] if row else None,
+        )
+
+
+def _finish(
+    connection: Connection,
+    run_id: str,
+    outcome: str,
+    *,
+    failed_phase: str | None = None,
+    error: str | None = None,
+    report: Mapping[str, Any] | None = None,
+    taken_over_by: str | None = None,
+) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE at_most_one.run SET finished_at = clock_timestamp(), outcome = %s, failed_phase = %s, error = %s,"
+            " report = %s, taken_over_by = %s WHERE run_id = %s",
+            (outcome, failed_phase, error, None if report is None else _json(report), taken_over_by, run_id),
+        )
+
+
+def _holder(connection: Connection, plan_id: str, *, lock: bool = False) -> dict[str, Any] | None:
+    """The unfinished run of the plan; with ``lock`` nobody else can close or renew it before this transaction ends."""
+    with connection.cursor(cursor_factory=RealDictCursor) as cursor:
+        cursor.execute(_HOLDER + ("FOR UPDATE OF r" if lock else ""), (plan_id,))
+        row = cursor.fetchone()
+        return dict(row) if row else None
+
+
+def _require_free(holder: Mapping[str, Any], takeover: bool) -> None:
+    if _why_free(holder, takeover) is None:
+        raise _refusal(holder, holder["plan_id"])
+
+
+def _why_free(holder: Mapping[str, Any], takeover: bool) -> str | None:
+    """Why this run may be taken over; ``None`` when it may not."""
+    if takeover:
+        return "takeover was asked for"
+    if holder["lease_expired"]:
+        return f"its lease ended at {holder['lease_until']}"
+    if proven_dead(holder["controller_process"], holder["controller_pid"]):
+        return f"its process {holder['controller_pid']} on {holder['controller']} is gone"
+    return None
+
+
+def _refusal(holder: Mapping[str, Any] | None, plan_id: str) -> OperatorError:
+    if holder is None:
+        return OperatorError(
+            f"Another run of plan {plan_id} was being opened or closed at this moment.",
+            expected="no other run of this plan.",
+            next_step="start again; deploy_run with state=read shows the last runs.",
+            plan=plan_id,
+        )
+    minutes, seconds = divmod(holder["age_s"], 60)
+    return OperatorError(
+        f"Plan {plan_id} is held by run {holder['run_id']}: {holder['who']}, since {holder['since']} "
+        f"({minutes} min {seconds} s ago), from {holder['controller']} (pid {holder['controller_pid']}), "
+        + (f"last finished phase {holder['phase']}." if holder["phase"] else "no phase finished yet."),
+        expected="no other unfinished run of this plan.",
+        next_step=f"wait for it, or talk to {holder['who']}; it is taken over once its process is gone or its lease "
+        f"has ended ({holder['lease_until']}), or now with takeover=true if you are sure that it is dead.",
+        holder=_public(holder),
+    )
+
+
+def _public(holder: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in holder.items() if key not in ("controller_process", "lease_expired")}
+
+
+def _new_run_id(connection: Connection) -> str:
+    with connection.cursor() as cursor:
+        cursor.execute('SELECT to_char(clock_timestamp(), \'YYYYMMDD"T"HH24MISS"Z"\')')
+        return f"{(cursor.fetchone() or ('',))[0]}-{secrets.token_hex(3)}"
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)

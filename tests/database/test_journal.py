@@ -1,0 +1,361 @@
+"""One unfinished run per plan: real processes, real clocks of the database, a hundred openings at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import psycopg2
+import psycopg2.errors
+import pytest
+from at_most_one import controllers, journal
+from at_most_one.controllers import Controller
+from at_most_one.database import Login, connect
+from at_most_one.errors import OperatorError
+from at_most_one.journal import Opening
+from at_most_one.plan import Plan
+
+HERE = socket.gethostname()
+
+
+@pytest.fixture
+def opening(plan: Plan) -> Opening:
+    """A run of this test's own process, which is alive."""
+    return Opening(plan, "production", "minsu", Controller(HERE, os.getpid()), "a" * 40, "b" * 40)
+
+
+@pytest.fixture
+def dead() -> Iterator[Controller]:
+    """A controller on this host that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    controller = Controller(HERE, process.pid)
+    process.wait()
+    return controller
+
+
+@pytest.fixture
+def sleeper() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that lives until the test ends it."""
+    process = subprocess.Popen(["sleep", "60"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+def open_run(login: Login, opening: Opening, *, takeover: bool = False) -> journal.Opened:
+    with connect(login) as connection:
+        return journal.open_run(connection, opening, takeover=takeover)
+
+
+def runs(login: Login) -> list[dict[str, Any]]:
+    with connect(login) as connection:
+        return journal.read(connection)
+
+
+def test_a_run_from_beginning_to_end(login: Login, opening: Opening) -> None:
+    assert runs(login) == []
+    opened = open_run(login, opening)
+    assert opened.created
+    assert opened.took_over is None
+    assert re.fullmatch(r"\d{8}T\d{6}Z-[0-9a-f]{6}", opened.run_id)
+
+    for phase, status in (("prepare", "unchanged"), ("cleanup", "ok")):
+        with connect(login) as connection:
+            journal.record(connection, opened.run_id, phase, status, {"removed": 25, "말": "정상"})
+    with connect(login) as connection:
+        journal.close_run(connection, opened.run_id, "deployed", report={"duplicates_left": 0})
+        journal.close_run(connection, opened.run_id, "deployed")  # the same again: nothing to say
+
+    (run,) = runs(login)
+    assert (run["who"], run["environment"], run["outcome"]) == ("minsu", "production", "deployed")
+    assert (run["plan_id"], run["plan_sha256"]) == (opening.plan.id, opening.plan.sha256)
+    assert (run["commit_before"], run["commit_after"]) == ("a" * 40, "b" * 40)
+    assert run["report"] == {"duplicates_left": 0}
+    assert [(phase["name"], phase["status"]) for phase in run["phases"]] == [
+        ("prepare", "unchanged"),
+        ("cleanup", "ok"),
+    ]
+    assert run["phases"][1]["details"] == {"removed": 25, "말": "정상"}
+    assert 0 <= sum(phase["seconds"] for phase in run["phases"]) <= run["seconds"]
+    assert not open_run(login, opening).created
+
+
+def test_the_holder_is_named(login: Login, opening: Opening) -> None:
+    first = open_run(login, opening)
+    with connect(login) as connection:
+        journal.record(connection, first.run_id, "cleanup", "ok", {})
+    with pytest.raises(OperatorError) as stop:
+        open_run(login, replace(opening, who="jiwoo"))
+    assert re.search(
+        rf"held by run {first.run_id}: minsu, since \d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\dZ \(0 min \d+ s ago\), "
+        rf"from {re.escape(HERE)} \(pid {os.getpid()}\), last finished phase cleanup\.",
+        stop.value.seen,
+    )
+    assert stop.value.details["holder"]["run_id"] == first.run_id
+
+
+def test_another_plan_is_not_held(login: Login, opening: Opening) -> None:
+    open_run(login, opening)
+    assert open_run(login, replace(opening, plan=replace(opening.plan, id="another-plan"))).took_over is None
+
+
+def test_a_hundred_openings_at_once_have_one_winner(login: Login, opening: Opening) -> None:
+    """On a database without a journal, so that its creation is part of the race."""
+    simultaneous = 100
+    start = threading.Barrier(simultaneous)
+
+    def attempt(number: int) -> str:
+        start.wait()
+        while True:
+            try:
+                return open_run(login, replace(opening, who=f"person {number}")).run_id
+            except OperatorError as refused:
+                if not refused.seen.startswith("No connection"):  # more people than connections: they keep knocking
+                    return refused.seen
+            time.sleep(0.01)
+
+    with ThreadPoolExecutor(simultaneous) as people:
+        answers = list(people.map(attempt, range(simultaneous)))
+
+    (run,) = runs(login)
+    refusals = [answer for answer in answers if answer != run["run_id"]]
+    assert len(refusals) == simultaneous - 1
+    assert all(f"held by run {run['run_id']}: {run['who']}" in refusal for refusal in refusals), refusals
+
+
+def test_a_dead_process_on_this_host_frees_the_plan(
+    login: Login, opening: Opening, sleeper: subprocess.Popen[bytes]
+) -> None:
+    held = open_run(login, replace(opening, controller=Controller(HERE, sleeper.pid)))
+    with pytest.raises(OperatorError, match=f"pid {sleeper.pid}"):
+        open_run(login, opening)
+
+    sleeper.kill()
+    time.sleep(0.1)  # a zombie until it is waited for: gone all the same
+    second = open_run(login, replace(opening, who="jiwoo"))
+
+    assert second.took_over is not None
+    assert second.took_over["run_id"] == held.run_id
+    assert second.took_over["who"] == "minsu"
+    new, old = runs(login)
+    assert (old["outcome"], old["taken_over_by"]) == ("abandoned", second.run_id)
+    assert old["error"] == f"taken over by jiwoo: its process {sleeper.pid} on {HERE} is gone"
+    assert (new["run_id"], new["outcome"]) == (second.run_id, None)
+
+
+def test_a_pid_that_was_given_to_another_process_is_a_dead_one(
+    login: Login, opening: Opening, sleeper: subprocess.Popen[bytes]
+) -> None:
+    open_run(login, replace(opening, controller=Controller(HERE, sleeper.pid)))
+    with connect(login) as connection, connection.cursor() as cursor:  # as if it had started one tick earlier
+        cursor.execute(
+            "UPDATE at_most_one.run SET controller_process = regexp_replace(controller_process, '/(\\d+)$', '/1')"
+        )
+    assert open_run(login, opening).took_over is not None
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        "UPDATE at_most_one.run SET controller_process = 'another-boot/pid:[1]/1'",
+        "UPDATE at_most_one.run SET controller_process = NULL",
+    ],
+)
+def test_a_process_that_cannot_be_seen_from_here_counts_as_alive(
+    login: Login, opening: Opening, dead: Controller, elsewhere: str
+) -> None:
+    open_run(login, replace(opening, controller=dead))
+    with connect(login) as connection, connection.cursor() as cursor:
+        cursor.execute(elsewhere)
+    with pytest.raises(OperatorError, match="is held by run"):
+        open_run(login, opening)
+
+
+def test_another_hosts_process_is_never_looked_up_here(login: Login, opening: Opening) -> None:
+    other = Controller("gateway-2", os.getpid())
+    assert other.process() is None
+    open_run(login, replace(opening, controller=other))
+    with pytest.raises(OperatorError, match="from gateway-2"):
+        open_run(login, opening)
+
+
+def test_the_lease_ends_and_each_phase_renews_it(login: Login, opening: Opening) -> None:
+    held = open_run(login, replace(opening, controller=Controller("gateway-2", 1), lease_minutes=5))
+    expire = "UPDATE at_most_one.run SET lease_until = clock_timestamp() - interval '1 second'"
+    with connect(login) as connection, connection.cursor() as cursor:
+        cursor.execute(expire)
+        journal.record(connection, held.run_id, "cleanup", "ok", {})
+        cursor.execute(
+            "SELECT lease_until - clock_timestamp() BETWEEN interval '4 minutes' AND interval '5 minutes'"
+            " FROM at_most_one.run"
+        )
+        assert cursor.fetchone() == (True,)
+    with pytest.raises(OperatorError, match="is held by run"):
+        open_run(login, opening)
+
+    with connect(login) as connection, connection.cursor() as cursor:
+        cursor.execute(expire)
+    took_over = open_run(login, opening).took_over
+    assert took_over is not None
+    assert took_over["phase"] == "cleanup"
+
+
+def test_whoever_was_taken_over_stops_at_the_next_phase(login: Login, opening: Opening) -> None:
+    first = open_run(login, opening)
+    second = open_run(login, replace(opening, who="jiwoo"), takeover=True)
+    with connect(login) as connection:
+        for go_on in (
+            lambda: journal.record(connection, first.run_id, "migrate", "ok", {}),
+            lambda: journal.close_run(connection, first.run_id, "deployed"),
+        ):
+            with pytest.raises(OperatorError, match=f"was closed as abandoned by run {second.run_id}"):
+                go_on()
+    assert [run["outcome"] for run in runs(login)] == [None, "abandoned"]
+    with connect(login) as connection, pytest.raises(OperatorError, match="is not in the journal"):
+        journal.record(connection, "20251110T053000Z-000000", "migrate", "ok", {})
+
+
+def test_the_database_itself_allows_one_unfinished_run(login: Login, opening: Opening) -> None:
+    open_run(login, opening)
+    with connect(login) as connection, connection.cursor() as cursor:
+        with pytest.raises(psycopg2.errors.UniqueViolation, match="run_one_unfinished_per_plan"):
+            cursor.execute(
+                'INSERT INTO at_most_one.run SELECT (jsonb_populate_record(r, \'{"run_id": "other"}\')).*'
+                " FROM at_most_one.run r"
+            )
+        connection.rollback()
+
+
+def test_the_second_run_needs_no_privilege_to_create(login: Login, opening: Opening) -> None:
+    first = open_run(login, opening)
+    with connect(login) as connection, connection.cursor() as cursor:
+        cursor.execute("DROP ROLE IF EXISTS at_most_one_test_deployer")
+        cursor.execute("CREATE ROLE at_most_one_test_deployer")
+        cursor.execute("GRANT USAGE ON SCHEMA at_most_one TO at_most_one_test_deployer")
+        cursor.execute("GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA at_most_one TO at_most_one_test_deployer")
+        journal.close_run(connection, first.run_id, "unchanged")
+        connection.commit()
+        cursor.execute("SET ROLE at_most_one_test_deployer")
+        assert not journal.open_run(connection, opening).created
+        connection.rollback()
+        cursor.execute("RESET ROLE")
+        cursor.execute("DROP SCHEMA at_most_one CASCADE")
+        cursor.execute("SET ROLE at_most_one_test_deployer")
+        with pytest.raises(
+            OperatorError, match=r"cannot be created.*permission denied.*Next: GRANT CREATE ON DATABASE"
+        ):
+            journal.open_run(connection, opening)
+        connection.rollback()
+        cursor.execute("RESET ROLE")
+        cursor.execute("DROP OWNED BY at_most_one_test_deployer")
+        cursor.execute("DROP ROLE at_most_one_test_deployer")
+
+
+def test_a_living_process_is_not_proven_dead(sleeper: subprocess.Popen[bytes]) -> None:
+    mine = Controller(HERE, sleeper.pid).process()
+    assert not controllers.proven_dead(mine, sleeper.pid)
+    init = Controller(HERE, 1).process()
+    assert not controllers.proven_dead(init, 1)
+    assert not controllers.proven_dead(None, 2**22 + 1)
+
+
+@pytest.fixture
+def deploy_run(
+    run_module: Callable[..., dict[str, Any]], login_args: dict[str, Any], plan_data: dict[str, Any]
+) -> Callable[..., dict[str, Any]]:
+    """Runs the module; opened as minsu from this process unless said otherwise."""
+
+    def run(state: str, *, check: bool = False, **options: Any) -> dict[str, Any]:
+        args = {"login": login_args, "state": state}
+        if state == "opened":
+            args |= {"plan": plan_data, "environment": "local", "who": "minsu"}
+            args |= {"controller": HERE, "controller_pid": os.getpid()}
+        return run_module("deploy_run", {**args, **options}, check=check)
+
+    return run
+
+
+def test_module_check_mode_writes_nothing_and_still_refuses(
+    login: Login, plan: Plan, deploy_run: Callable[..., dict[str, Any]]
+) -> None:
+    predicted = deploy_run("opened", check=True)
+    assert not predicted["changed"]
+    assert re.fullmatch(r"\d{8}T\d{6}Z-check", predicted["run_id"])
+    assert (predicted["phases"], predicted["plan_sha256"]) == ([], plan.sha256)
+    recorded = deploy_run("recorded", check=True, run_id=predicted["run_id"], phase="cleanup", status="ok")
+    closed = deploy_run("closed", check=True, run_id=predicted["run_id"], outcome="unchanged")
+    assert (recorded["phases"], closed["phases"]) == ([], [])
+    with connect(login) as connection:
+        assert not journal.exists(connection)
+    assert deploy_run("read")["runs"] == []
+
+    opened = deploy_run("opened")
+    for check in (True, False):
+        refused = deploy_run("opened", check=check, who="jiwoo")
+        assert refused["details"]["holder"]["who"] == "minsu"
+    over = deploy_run("opened", check=True, takeover=True)
+    assert over["took_over"]["run_id"] == opened["run_id"]
+    assert [run["outcome"] for run in deploy_run("read")["runs"]] == [None]
+
+
+def test_module_from_opened_to_closed(plan_data: dict[str, Any], deploy_run: Callable[..., dict[str, Any]]) -> None:
+    first = deploy_run("opened", commit_before="", commit_after="b" * 40)
+    assert first["changed"]  # the journal itself is new
+    assert (first["run"]["commit_before"], first["run"]["commit_after"]) == (None, "b" * 40)
+    run_id = first["run_id"]
+    recorded = deploy_run("recorded", run_id=run_id, phase="cleanup", status="ok", details={"removed": 25})
+    assert not recorded["changed"]
+    assert [set(phase) for phase in recorded["phases"]] == [{"name", "status", "seconds"}]
+    closed = deploy_run("closed", run_id=run_id, outcome="stopped", failed_phase="migrate", error="a lock", report={})
+    assert not closed["changed"]
+    assert (closed["run"]["outcome"], closed["run"]["failed_phase"]) == ("stopped", "migrate")
+
+    second = deploy_run("opened")
+    assert (second["changed"], second["took_over"]) == (False, {})
+    assert [run["run_id"] for run in deploy_run("read", plan=plan_data)["runs"]] == [second["run_id"], run_id]
+    assert len(deploy_run("read", limit=1)["runs"]) == 1
+    assert deploy_run("read", run_id=run_id)["runs"][0]["phases"][0]["details"] == {"removed": 25}
+
+
+def test_a_second_controller_finds_the_plan_held_until_the_first_is_killed(
+    login: Login, plan_data: dict[str, Any], deploy_run: Callable[..., dict[str, Any]]
+) -> None:
+    """Two real processes: the first opens the run and is killed before it can close it."""
+    program = (
+        "import json, os, socket, sys, time\n"
+        "from at_most_one import database, journal, plan\n"
+        "from at_most_one.controllers import Controller\n"
+        "login, data = json.load(sys.stdin)\n"
+        "with database.connect(database.Login(**login)) as connection:\n"
+        "    who = Controller(socket.gethostname(), os.getpid())\n"
+        "    journal.open_run(connection, journal.Opening(plan.parse(data), 'production', 'first', who))\n"
+        "print('open', flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    first = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    )
+    try:
+        assert first.stdin is not None
+        assert first.stdout is not None
+        json.dump([{**vars(login)}, plan_data], first.stdin)
+        first.stdin.close()
+        assert first.stdout.readline() == "open\n"
+        refused = deploy_run("opened")
+        assert f"first, since {refused['details']['holder']['since']}" in refused["seen"]
+        assert refused["details"]["holder"]["controller_pid"] == first.pid
+    finally:
+        first.kill()
+        first.wait()
+    assert deploy_run("opened")["took_over"]["who"] == "first"
