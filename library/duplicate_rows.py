@@ -242,7 +242,7 @@ def remove(module: AnsibleModule, connection: Any, plan: Any) -> dict[str, Any]:
     )
     gone = {tuple(row) for row in removal.removed}
     return {
-        "changed": bool(gone),
+        "changed": bool(removal.statements),
         "removed": len(gone),
         "archived": removal.archived,
         "kept_meanwhile": removal.kept_meanwhile,

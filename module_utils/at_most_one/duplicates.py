@@ -108,17 +108,19 @@ def remove(
             plan.expected.groups if expected_groups is None else expected_groups,
             plan.expected.rows if expected_rows is None else expected_rows,
         )
-        statements = archive.missing_objects(cursor) if check else archive.ensure(cursor)
         work = Removing(plan, columns, requested, run_id)
         if foreign_keys(cursor, plan):
-            # Under the lock no new reference can come, and the next statement sees every one that came before.
+            # Under the lock no new reference can come, and the next statement sees every one that came before. Only the
+            # rows it has looked at may go: a row that becomes surplus after it has to wait for the next report.
             if not check:
                 cursor.execute(work.lock(), work.parameters)
-            cursor.execute(work.surplus(), work.parameters)
-            refuse_referenced(plan, count_references(cursor, plan, columns, [key for (key,) in cursor.fetchall()]))
-        statement = work.surplus() if check else work.removal()
-        cursor.execute(statement, work.parameters)
-        removed = sorted(key for (key,) in cursor.fetchall())
+            surplus = _execute(cursor, work.surplus(), work)
+            refuse_referenced(plan, count_references(cursor, plan, columns, surplus))
+            work = Removing(plan, columns, surplus, run_id)
+        statements: list[str] = []
+        if requested:
+            statements += archive.missing_objects(cursor) if check else archive.ensure(cursor)
+        removed = _execute(cursor, work.surplus() if check else work.removal(), work) if requested else []
         rest = sorted(set(requested) - {tuple(key) for key in removed})
         kept = _still_there(cursor, plan, columns, rest)
         groups_left, rows_left = _count(cursor, plan, columns, without=removed if check else [])
@@ -134,6 +136,11 @@ def remove(
             groups=before.groups,
             statements=statements,
         )
+
+
+def _execute(cursor: Cursor, statement: sql.Composed, work: Removing) -> list[Row]:
+    cursor.execute(statement, work.parameters)
+    return sorted(key for (key,) in cursor.fetchall())
 
 
 def _refuse_unreviewed(plan: Plan, requested: Sequence[tuple[str, ...]], reviewed: str) -> None:
