@@ -50,6 +50,10 @@ options:
     description: How many surplus sessions the example has. V(0) keeps what it has, and is V(25) at first.
     type: int
     default: 0
+  reset:
+    description: The lab is about to be made afresh, so it does not matter what it was made of before.
+    type: bool
+    default: false
 attributes:
   check_mode: {support: full, description: Chooses and writes nothing down.}
   diff_mode: {support: none, description: The files hold passwords.}
@@ -185,6 +189,7 @@ def main() -> None:
             "node_bin": {"type": "path", "required": True},
             "postgres_bin": {"type": "path", "required": True},
             "surplus": {"type": "int", "default": 0},
+            "reset": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
@@ -203,6 +208,11 @@ def main() -> None:
     settings = complete(root, kept, module.params)
     if not Path(settings["pm2_home"]).is_relative_to(root):
         module.warn(f"PM2's sockets would have too long a path in {root}: they are in {settings['pm2_home']}.")
+    if (
+        not module.params["reset"]
+        and known.get("commit_before", settings["commit_before"]) != settings["commit_before"]
+    ):
+        module.warn("The lab's application has changed since this lab was made: make lab-reset takes it up.")
     changed = settings != known
     if not module.check_mode:
         # The environment file first: lab.json is what says that both are there.
