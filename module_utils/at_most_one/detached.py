@@ -22,7 +22,9 @@ from .processes import start_ticks
 def spawn(work: Callable[[], None], pid_file: str, note: Mapping[str, Any], *, ready_within_s: float = 10.0) -> int:
     """Run ``work`` in a detached process and return its pid once ``pid_file`` names it.
 
-    The pid file holds pid, start time and ``note`` as JSON. Raises OperatorError when the process did not get that far.
+    ``work`` is told to end by SIGTERM, which is blocked in it and for :func:`asked_to_end` to collect: a signal that
+    comes before anybody looks is kept, and none interrupts anything. The pid file holds pid, start time and ``note`` as
+    JSON. Raises OperatorError when the process did not get that far.
     """
     reading, writing = os.pipe()
     child = os.fork()
@@ -70,6 +72,7 @@ def _leave(work: Callable[[], None], pid_file: str, note: Mapping[str, Any], wri
         writing = 3
         for ignored in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
             signal.signal(ignored, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         write_json(pid_file, {"pid": os.getpid(), "start_ticks": start_ticks(os.getpid()), **note})
         os.write(writing, f"{os.getpid()}\n".encode())
         os.close(writing)
@@ -81,6 +84,11 @@ def _leave(work: Callable[[], None], pid_file: str, note: Mapping[str, Any], wri
             os.write(writing, f"{type(failure).__name__}: {failure}\n".encode())
     finally:
         os._exit(code)
+
+
+def asked_to_end(within_s: float) -> bool:
+    """Wait up to ``within_s`` seconds for the signal that asks this detached process to end."""
+    return signal.sigtimedwait({signal.SIGTERM}, max(0.0, within_s)) is not None
 
 
 def write_json(path: str, content: Mapping[str, Any]) -> None:

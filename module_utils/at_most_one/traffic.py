@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import math
 import os
-import signal
 import threading
 import time
 from collections import Counter
@@ -243,17 +242,17 @@ def stop(output: str) -> tuple[dict[str, Any], bool]:
 def _run(settings: Settings, output: str) -> None:
     """The detached process: probe until SIGTERM or ``max_s``, then write the receipt."""
     stopping, samples = threading.Event(), list[Sample]()
-    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     epoch, started = time.time(), time.monotonic()
     prober = threading.Thread(target=probe, args=(settings, stopping, samples, started))
     try:
         prober.start()
-        while not stopping.wait(max(0.0, min(_NOTE_EVERY_S, started + settings.max_s - time.monotonic()))):
+        ended_by = "signal"
+        while not detached.asked_to_end(min(_NOTE_EVERY_S, started + settings.max_s - time.monotonic())):
             if time.monotonic() - started >= settings.max_s:
+                ended_by = "max_s"
                 break
             failures = sum(sample.problem is not None for sample in list(samples))
             detached.write_json(output, {"finished": False, "requests": len(samples), "failures": failures})
-        ended_by = "signal" if stopping.is_set() else "max_s"
         ended = time.monotonic()
         stopping.set()
         prober.join()
