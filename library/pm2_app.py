@@ -126,7 +126,8 @@ attributes:
   diff_mode:
     support: full
     description: One line for each instance, before and after.
-author: at-most-one
+author:
+  - the at-most-one maintainers (@at-most-one)
 """
 
 EXAMPLES = r"""

@@ -123,7 +123,8 @@ attributes:
   diff_mode:
     support: none
     description: It changes nothing.
-author: at-most-one
+author:
+  - the at-most-one maintainers (@at-most-one)
 """
 
 EXAMPLES = r"""

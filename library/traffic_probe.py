@@ -76,7 +76,8 @@ attributes:
   diff_mode:
     support: none
     description: The prober is not managed state.
-author: at-most-one
+author:
+  - the at-most-one maintainers (@at-most-one)
 """
 
 EXAMPLES = r"""

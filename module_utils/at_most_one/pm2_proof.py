@@ -76,24 +76,24 @@ def ask(probe: Probe) -> Reply:
     return Reply(build, pid, None if answer.status in probe.expect else answer.line())
 
 
-def hear(probe: Probe, pid: int, instances: int) -> None:
+def hear(probe: Probe, pid: int, instances: int, until: float) -> None:
     """Require an answer of the process ``pid`` with the right build, or of anyone where answers carry no pid.
 
-    Raises Unproven: no_answer may pass with time, wrong_build will not.
+    Asks no more after ``until`` (monotonic). Raises Unproven: no_answer may pass with time, wrong_build will not.
     """
     problem = f"no answer carried pid {pid}"
     for _ in range(8 * instances):  # round robin: pid's turn comes within `instances` questions, others may ask too
         reply = ask(probe)
         if reply.problem:
             problem = reply.problem
-        elif probe.pid_header and reply.pid != str(pid):
-            continue
-        elif probe.build is None or reply.build == probe.build:
-            return
-        elif probe.pid_header:
-            raise Unproven("wrong_build", f"its own answer names build {reply.build}, not {probe.build}")
-        else:
+        elif not probe.pid_header or reply.pid == str(pid):
+            if probe.build is None or reply.build == probe.build:
+                return
+            if probe.pid_header:
+                raise Unproven("wrong_build", f"its own answer names build {reply.build}, not {probe.build}")
             problem = f"answers name build {reply.build}, not {probe.build}"
+        if time.monotonic() > until:
+            break
     raise Unproven("no_answer", problem)
 
 
@@ -141,7 +141,7 @@ def prove(pm2: Pm2, demand: Demand, before: Instance, instances: int) -> Instanc
         else:
             try:
                 if demand.probe:
-                    hear(demand.probe, now.pid, instances)
+                    hear(demand.probe, now.pid, instances, deadline)
             except Unproven as unproven:
                 if unproven.cause == "wrong_build":
                     raise
@@ -179,7 +179,7 @@ def already_proven(demand: Demand, instance: Instance, instances: int) -> bool:
         return False
     try:
         if demand.probe:
-            hear(demand.probe, instance.pid, instances)
+            hear(demand.probe, instance.pid, instances, time.monotonic() + demand.instance_timeout_s)
     except Unproven:
         return False
     return True
