@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -17,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from at_most_one import pm2
+from at_most_one import pm2 as pm2_room
+from at_most_one.errors import OperatorError
 from at_most_one.pm2_proof import Demand, Probe
 from at_most_one.pm2_reload import Aim
 
@@ -39,8 +41,8 @@ def pm2_executable(tmp_path_factory: pytest.TempPathFactory) -> str:
     """PM2 of the tested version: PM2_BIN, the lab's, or installed for this session."""
     lab = sorted(map(str, (ROOT / ".lab").glob("tools/**/node_modules/pm2/bin/pm2")))
     for candidate in filter(None, [os.environ.get("PM2_BIN"), *lab]):
-        found = pm2.Pm2(candidate, "/nonexistent")
-        if shutil.which(candidate) and pm2.executable_version(found) == PM2_VERSION:
+        found = pm2_room.Pm2(candidate, "/nonexistent")
+        if shutil.which(candidate) and pm2_room.executable_version(found) == PM2_VERSION:
             return candidate
     directory = tmp_path_factory.mktemp("pm2")
     install = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(directory), f"pm2@{PM2_VERSION}"]
@@ -49,15 +51,19 @@ def pm2_executable(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
-def daemon(pm2_executable: str) -> Iterator[pm2.Pm2]:
+def daemon(pm2_executable: str) -> Iterator[pm2_room.Pm2]:
     """A PM2 home of our own. PM2 starts the daemon by itself; the path is short because its sockets live in it."""
     home = tempfile.mkdtemp(prefix="amo-")
-    target = pm2.Pm2(pm2_executable, home)
+    target = pm2_room.Pm2(pm2_executable, home)
     try:
         yield target
     finally:
-        if pm2.daemon_of(target):
-            pm2.run(target, "kill")
+        running = pm2_room.daemon_of(target)
+        if running:
+            with contextlib.suppress(OperatorError):
+                pm2_room.run(target, "kill")
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(running.pid, signal.SIGTERM)
         shutil.rmtree(home, ignore_errors=True)
 
 
@@ -65,7 +71,7 @@ def daemon(pm2_executable: str) -> Iterator[pm2.Pm2]:
 class App:
     """An application behind a link, and its releases."""
 
-    pm2: pm2.Pm2
+    pm2: pm2_room.Pm2
     name: str
     port: int
     path: Path
@@ -97,11 +103,11 @@ class App:
     def start(self, release: Path) -> None:
         """Link the release and start it the way a person does."""
         self.link(release)
-        pm2.run(self.pm2, "start", str(self.path / "ecosystem.config.cjs"), "--only", self.name)
+        pm2_room.run(self.pm2, "start", str(self.path / "ecosystem.config.cjs"), "--only", self.name)
         assert self.instances(), "PM2 did not start the application"
 
-    def instances(self) -> tuple[pm2.Instance, ...]:
-        return pm2.listing(self.pm2, self.name).instances
+    def instances(self) -> tuple[pm2_room.Instance, ...]:
+        return pm2_room.listing(self.pm2, self.name).instances
 
     def module_arguments(self) -> dict[str, Any]:
         """The options that every call of pm2_app for this application has."""
@@ -109,13 +115,13 @@ class App:
 
 
 @pytest.fixture
-def app(daemon: pm2.Pm2, tmp_path: Path) -> Iterator[App]:
+def app(daemon: pm2_room.Pm2, tmp_path: Path) -> Iterator[App]:
     """An application of which nothing is released or started yet."""
     number = next(_numbers)
     made = App(daemon, f"app{number}", free_port(), tmp_path / "app")
     yield made
-    if pm2.daemon_of(daemon):
-        pm2.run(daemon, "delete", made.name)
+    if pm2_room.daemon_of(daemon):
+        pm2_room.run(daemon, "delete", made.name)
 
 
 # What AnsiballZ does, without the archive: our module_utils join Ansible's, the parameters are there before main().

@@ -1,0 +1,211 @@
+"""The prober as a real detached process, started by a real Ansible, against the real application under PM2."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from at_most_one import detached, traffic
+from at_most_one.errors import OperatorError
+from at_most_one.processes import start_ticks
+from at_most_one.web import NoAnswer, fetch
+
+from tests.service.conftest import ROOT, App, free_port
+
+
+def settings(url: str, **changes: Any) -> traffic.Settings:
+    target = traffic.Target("app", url, "GET", (200,))
+    return traffic.Settings((target,), **{"rate_per_s": 50, "timeout_s": 2, **changes})
+
+
+def ansible(module: str, **arguments: Any) -> dict[str, Any]:
+    """The module through ansible itself: AnsiballZ, its temporary directory and all."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    settings = {
+        "ANSIBLE_LIBRARY": str(ROOT / "library"),
+        "ANSIBLE_MODULE_UTILS": str(ROOT / "module_utils"),
+        "ANSIBLE_STDOUT_CALLBACK": "minimal",
+    }
+    done = subprocess.run(
+        [
+            *(str(Path(sys.executable).with_name("ansible")), "localhost", "-i", "localhost,", "-c", "local"),
+            *("-e", f"ansible_python_interpreter={sys.executable}", "-m", module, "-a", json.dumps(arguments)),
+        ],
+        env={**environment, **settings},
+        cwd="/",  # away from the project's own ansible.cfg
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "=> {" in done.stdout, done.stdout + done.stderr
+    result: dict[str, Any] = json.loads(done.stdout[done.stdout.index("{") :])
+    return result
+
+
+def test_the_prober_outlives_ansible_and_brings_its_receipt(app: App, tmp_path: Path) -> None:
+    release = app.release("a" * 40)
+    app.start(release)
+    output = tmp_path / "receipt.json"
+    urls = [{"name": "page", "url": app.url}, {"name": "missing", "url": f"{app.url}x", "method": "HEAD"}]
+    arguments = {"urls": urls, "output": str(output), "rate_per_s": 40, "build_header": "x-app-commit"}
+    started = ansible("traffic_probe", state="started", **arguments)
+    pid = started["pid"]
+    try:
+        assert started["changed"]
+        # Nothing of Ansible's is left in it: no open file but its own, no parent, no terminal.
+        open_files = {os.readlink(f"/proc/{pid}/fd/{number}") for number in os.listdir(f"/proc/{pid}/fd")}
+        assert {name for name in open_files if not name.startswith("socket:")} <= {os.devnull}
+        assert os.getsid(pid) != os.getsid(0)
+        again = ansible("traffic_probe", state="started", **arguments)
+        assert (again["changed"], again["pid"]) == (False, pid)
+        time.sleep(0.5)
+    finally:
+        stopped = ansible("traffic_probe", state="stopped", output=str(output))
+    assert stopped["changed"]
+    assert start_ticks(pid) is None
+    assert stopped["requests"] >= 40
+    assert stopped["failures"] == 0
+    assert 0 < stopped["longest_gap_ms"] < 2_000
+    assert stopped["p50_ms"] <= stopped["p95_ms"] <= stopped["p99_ms"]
+    assert list(stopped["builds"]) == [release.name]
+    assert stopped["last_old_answer"] is None
+    assert stopped["ended_by"] == "signal"
+    assert abs(stopped["targets"]["page"]["requests"] - stopped["targets"]["missing"]["requests"]) <= 1
+    assert json.loads(output.read_text())["requests"] == stopped["requests"]
+    assert not output.with_name("receipt.json.pid").exists()
+
+
+def test_a_stall_is_a_gap_and_late_answers_not_fewer_requests(app: App) -> None:
+    """One instance that blocks for 0.7 s: a prober that waited for it would have sent one late request, not 70."""
+    app.start(app.release("a" * 40, instances=1))
+    wanted, stop, samples, started = (
+        settings(app.url, rate_per_s=100),
+        threading.Event(),
+        list[traffic.Sample](),
+        time.monotonic(),
+    )
+    prober = threading.Thread(target=traffic.probe, args=(wanted, stop, samples, started))
+    prober.start()
+    time.sleep(0.3)
+    fetch("GET", f"{app.url}stall", timeout_s=5)
+    time.sleep(0.5)
+    ended = time.monotonic()
+    stop.set()
+    prober.join()
+    receipt = traffic.summarise(samples, wanted, started, ended, time.time())
+    assert receipt["failures"] == 0
+    assert receipt["longest_gap_ms"] >= 600
+    assert receipt["requests"] >= (ended - started) * 100 * 0.9
+    assert receipt["p95_ms"] >= 400  # half of the requests of 1.5 s were due during the stall
+
+
+@pytest.mark.parametrize("keepalive", [False, True])
+def test_failures_are_counted_by_kind(app: App, tmp_path: Path, keepalive: bool) -> None:
+    app.start(app.release("a" * 40))
+    output = str(tmp_path / "receipt.json")
+    targets = (
+        traffic.Target("right", app.url, "GET", (200,)),
+        traffic.Target("wrong status", app.url, "HEAD", (204,)),
+        traffic.Target("nobody", f"http://127.0.0.1:{free_port()}/", "GET", (200,)),
+    )
+    wanted = traffic.Settings(targets, rate_per_s=60, keepalive=keepalive, timeout_s=2)
+    traffic.start(wanted, output)
+    time.sleep(1)
+    receipt, ran = traffic.stop(output)
+    assert ran
+    assert set(receipt["failures_by_kind"]) == {"refused", "status_200"}
+    assert receipt["targets"]["right"]["failures"] == 0
+    assert receipt["targets"]["nobody"]["failures"] == receipt["targets"]["nobody"]["requests"] > 0
+    assert receipt["targets"]["nobody"]["longest_gap_ms"] >= 900
+    assert {one["name"] for one in receipt["first_failures"]} == {"wrong status", "nobody"}
+
+
+def test_one_prober_for_each_receipt(tmp_path: Path) -> None:
+    output, url = str(tmp_path / "receipt.json"), f"http://127.0.0.1:{free_port()}/"
+    pid, changed = traffic.start(settings(url), output)
+    assert changed
+    assert traffic.start(settings(url), output) == (pid, False)
+    with pytest.raises(OperatorError, match="other settings"):
+        traffic.start(settings(url, rate_per_s=10), output)
+    receipt, ran = traffic.stop(output)
+    assert (ran, receipt["failures"]) == (True, receipt["requests"])
+    assert traffic.stop(output) == (receipt, False)  # the receipt stays readable
+
+
+def test_a_stop_right_after_the_start_is_not_lost(tmp_path: Path) -> None:
+    output, url = str(tmp_path / "receipt.json"), f"http://127.0.0.1:{free_port()}/"
+    for _ in range(20):
+        traffic.start(settings(url), output)
+        receipt, ran = traffic.stop(output)
+        assert (ran, receipt["ended_by"]) == (True, "signal")
+
+
+def test_it_ends_by_itself(tmp_path: Path) -> None:
+    output = str(tmp_path / "receipt.json")
+    traffic.start(settings(f"http://127.0.0.1:{free_port()}/", max_s=0.5), output)
+    deadline = time.monotonic() + 5
+    while traffic.running(output) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    receipt, ran = traffic.stop(output)
+    assert (ran, receipt["ended_by"]) == (False, "max_s")
+
+
+def test_a_prober_that_was_killed_has_no_receipt(tmp_path: Path) -> None:
+    output = str(tmp_path / "receipt.json")
+    pid, _ = traffic.start(settings(f"http://127.0.0.1:{free_port()}/"), output)
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(OperatorError, match=r"died.*no receipt"):
+        traffic.stop(output)
+    with pytest.raises(OperatorError, match="No traffic probe has written"):
+        traffic.stop(str(tmp_path / "never"))
+
+
+def test_a_pid_that_was_given_to_another_process_is_left_alone(tmp_path: Path) -> None:
+    output = tmp_path / "receipt.json"
+    with subprocess.Popen(["sleep", "30"]) as bystander:
+        try:
+            ticks = start_ticks(bystander.pid)
+            assert ticks is not None
+            note = {"pid": bystander.pid, "start_ticks": ticks - 1}
+            detached.write_json(f"{output}.pid", note)
+            assert traffic.running(str(output)) is None
+            with pytest.raises(OperatorError):
+                traffic.stop(str(output))
+            assert bystander.poll() is None
+        finally:
+            bystander.kill()
+
+
+def test_a_directory_that_cannot_be_written_is_an_error_at_once(tmp_path: Path) -> None:
+    with pytest.raises(OperatorError, match="did not start: FileNotFoundError"):
+        traffic.start(settings("http://127.0.0.1:1/"), str(tmp_path / "no" / "receipt.json"))
+
+
+def test_module_in_check_mode(tmp_path: Path, run_module: Callable[..., dict[str, Any]]) -> None:
+    output = tmp_path / "receipt.json"
+    urls = [{"name": "app", "url": "http://127.0.0.1:1/"}]
+    start = run_module("traffic_probe", {"state": "started", "output": str(output), "urls": urls}, check=True)
+    assert (start["changed"], start["pid"]) == (True, None)
+    stop = run_module("traffic_probe", {"state": "stopped", "output": str(output)}, check=True)
+    assert (stop["changed"], stop["requests"]) == (False, 0)
+    assert list(tmp_path.iterdir()) == []
+    for wrong in ([], urls * 2, [{"name": "app", "url": "ftp://host/"}]):
+        arguments = {"state": "started", "output": str(output), "urls": wrong}
+        assert run_module("traffic_probe", arguments, check=True)["failed"]
+
+
+def test_kinds_of_no_answer() -> None:
+    with pytest.raises(NoAnswer) as refused:
+        fetch("GET", f"http://127.0.0.1:{free_port()}/", timeout_s=1)
+    assert refused.value.kind == "refused"
+    with pytest.raises(OperatorError, match="without user name and password"):
+        fetch("GET", "http://user:secret@127.0.0.1/", timeout_s=1)

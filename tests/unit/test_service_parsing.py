@@ -1,0 +1,140 @@
+"""Cookies, session ids and secrets, in tables."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from at_most_one import nextauth
+from at_most_one.errors import OperatorError
+from at_most_one.redaction import first_line, redact
+from at_most_one.service import session_id
+from at_most_one.web import Answer, Place, place
+
+
+@pytest.mark.parametrize(
+    ("jar", "cookies", "expected"),
+    [
+        ({}, ["a=1; Path=/; HttpOnly"], {"a": "1"}),
+        ({"a": "1"}, ["b=2", "a=3; Secure"], {"a": "3", "b": "2"}),
+        ({}, ["__Secure-next-auth.session-token=x.y=z%7C; Secure"], {"__Secure-next-auth.session-token": "x.y=z%7C"}),
+        ({"a": "1"}, ["a=; Path=/"], {}),
+        ({"a": "1"}, ["a=gone; Max-Age=0"], {}),
+        ({"a": "1"}, ["a=gone; max-age=-1; Path=/"], {}),
+        ({"a": "1"}, ["a=gone; Expires=Thu, 01 Jan 1970 00:00:00 GMT"], {}),
+        ({"a": "1"}, ["a=2; Expires=Fri, 01 Jan 2100 00:00:00 GMT; Max-Age=2592000"], {"a": "2"}),
+        ({"a": "1"}, ["never set; Path=/", "=x", ""], {"a": "1"}),
+        ({}, ['quoted="kept as it came"'], {"quoted": '"kept as it came"'}),
+    ],
+)
+def test_with_cookies(jar: dict[str, str], cookies: list[str], expected: dict[str, str]) -> None:
+    headers = [("content-type", "a=b"), *(("Set-Cookie", cookie) for cookie in cookies)]
+    assert nextauth.with_cookies(jar, headers) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("next-auth.session-token", True),
+        ("__Secure-next-auth.session-token", True),
+        ("__Secure-next-auth.session-token.0", True),
+        ("authjs.session-token", True),
+        ("__Host-authjs.session-token.1", True),
+        ("next-auth.csrf-token", False),
+        ("__Secure-next-auth.callback-url", False),
+        ("my-next-auth.session-token", False),
+    ],
+)
+def test_has_session(name: str, expected: bool) -> None:
+    assert nextauth.has_session({name: "x"}) is expected
+
+
+def test_cookie_header() -> None:
+    assert nextauth.cookie_header({"a": "1", "b": "2=2"}) == "a=1; b=2=2"
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({"session": {"id": "s1", "status": "active"}}, "s1"),
+        ({"data": {"session": {"id": "s1"}}}, "s1"),
+        ({"success": True, "data": {"id": 7}}, "7"),
+        ({"id": "s1"}, "s1"),
+        ({"sessionId": "s1"}, "s1"),
+        ({"session": {"id": None}}, None),
+        ({"session": {"id": True}}, None),
+        ({"error": "no"}, None),
+        ([], None),
+        (None, None),
+    ],
+)
+def test_session_id(body: Any, expected: str | None) -> None:
+    assert session_id(body) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("postgresql://user:pass@host:5432/db", "postgresql://***@host:5432/db"),
+        ("postgresql://user:p@ss/word@host/db failed", "postgresql://***@host/db failed"),
+        ("cut off: postgresql://user:hunter2", "cut off: postgresql://user:***"),
+        ("http://localhost:3000/ and http://host:80", "http://localhost:3000/ and http://host:80"),
+        ("DATABASE_PASSWORD=hunter2 next", "DATABASE_PASSWORD=*** next"),
+        ('{"password": "hunter two", "user": "x"}', '{"password": ***, "user": "x"}'),
+        ("nextauth_secret: 'two words'", "nextauth_secret: ***"),
+        ("API_KEY=abc&x=1", "API_KEY=***&x=1"),
+        ("Authorization: Bearer abc.def", "Authorization: ***"),
+        ("sent bearer abc.def-1=, refused", "sent bearer ***, refused"),
+        ("Cookie: a=1; b=2", "Cookie: ***"),
+        ("token eyJhbGciOi.eyJzdWIi.c2ln end", "token *** end"),
+        ("Error: relation does not exist", "Error: relation does not exist"),
+        ("keyboard = qwerty", "keyboard = qwerty"),
+    ],
+)
+def test_redact(text: str, expected: str) -> None:
+    assert redact(text) == expected
+
+
+def test_known_secrets_are_masked_wherever_they_are() -> None:
+    assert redact("a tail, a tail-end", ["tail", "tail-end", ""]) == "a ***, a ***"
+
+
+def test_a_minified_line_costs_no_time() -> None:
+    started = time.monotonic()
+    assert len(redact("x" * 1_000_000 + "\n" + "token" * 200_000)) < 10_000
+    assert time.monotonic() - started < 1
+
+
+def test_first_line() -> None:
+    assert first_line("\n  \n  <html>  \n<body>") == "<html>"
+    assert first_line("x" * 500) == "x" * 200
+    assert first_line("") == ""
+
+
+def test_answer() -> None:
+    answer = Answer(503, (("x-app-pid", "1"), ("x-app-pid", "2")), b'{"status":"unhealthy","token":"abc"}')
+    assert answer.header("X-App-Pid") == "1"
+    assert answer.header("none") is None
+    assert answer.line() == '503 {"status":"unhealthy","token":***}'
+    assert Answer(204, (), b"").line() == "204"
+    assert Answer(200, (), b"<html>").json() is None
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("http://127.0.0.1:3000", Place("http", "127.0.0.1", 3000, "/")),
+        ("https://aed.pics/api?x=1", Place("https", "aed.pics", None, "/api?x=1")),
+        ("http://[::1]:80/", Place("http", "::1", 80, "/")),
+    ],
+)
+def test_place(url: str, expected: Place) -> None:
+    assert place(url) == expected
+
+
+@pytest.mark.parametrize("url", ["", "aed.pics", "ftp://host/", "http://", "http://host:port/", "http://u:p@host/"])
+def test_place_refuses(url: str) -> None:
+    with pytest.raises(OperatorError) as refused:
+        place(url)
+    assert "u:p" not in str(refused.value)
