@@ -85,11 +85,12 @@ SELECT r.run_id, r.plan_id, r.plan_sha256, r.environment, r.who, r.controller, r
        to_char(r.started_at, 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS started_at,
        to_char(r.finished_at, 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS finished_at,
        to_char(r.lease_until, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS lease_until,
-       round(extract(epoch FROM coalesce(r.finished_at, clock_timestamp()) - r.started_at), 3)::float8 AS seconds,
+       round(extract(epoch FROM coalesce(r.finished_at, clock_timestamp()) - r.started_at)::numeric, 3)::float8
+           AS seconds,
        coalesce((
            SELECT jsonb_agg(jsonb_build_object(
-                      'name', s.phase, 'status', s.status, 'details', s.details,
-                      'seconds', round(extract(epoch FROM s.finished_at - s.started_at), 3)) ORDER BY s.position)
+                      'name', s.phase, 'status', s.status, 'details', s.details, 'seconds',
+                      round(extract(epoch FROM s.finished_at - s.started_at)::numeric, 3)) ORDER BY s.position)
            FROM at_most_one.step s WHERE s.run_id = r.run_id), '[]') AS phases
 FROM at_most_one.run r
 WHERE (%(run_id)s::text IS NULL OR r.run_id = %(run_id)s) AND (%(plan_id)s::text IS NULL OR r.plan_id = %(plan_id)s)
