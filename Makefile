@@ -50,10 +50,10 @@ $(STAMPS)/collections: requirements/collections.txt requirements.yml scripts/col
 	@touch $@
 
 .PHONY: lock
-lock: $(STAMPS)/uv ## Compile the lock files of requirements/ again (needs the package registries)
+lock: $(STAMPS)/uv ## Compile the lock files of requirements/ again (UPGRADE=1: to newer versions)
 	for name in run dev collections lab-node lab-postgres; do \
 	  case $$name in run) more=;; dev) more="--constraint requirements/run.txt";; *) more=--no-deps;; esac; \
-	  $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade $$more \
+	  $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes $(if $(UPGRADE),--upgrade) $$more \
 	    --custom-compile-command "make lock" requirements/$$name.in --output-file requirements/$$name.txt; \
 	done
 

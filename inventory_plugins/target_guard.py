@@ -45,11 +45,10 @@ class InventoryModule(BaseInventoryPlugin):
         limit = context.CLIARGS.get("subset") or ""
         # A pattern with wildcards, ranges or a file is Ansible's business; a plain name is either there or a mistake.
         names = [name.strip().lstrip("!&") for name in limit.replace(":", ",").split(",")]
-        unknown = [
-            name
-            for name in names
-            if PLAIN_NAME.fullmatch(name) and name not in inventory.groups and name not in inventory.hosts
-        ]
+        known = {*inventory.groups, *inventory.hosts}
+        # Beside a real target localhost is harmless (Molecule's own plays run there); alone it would match no play.
+        allowed = known | {"localhost"} if known.intersection(names) else known
+        unknown = [name for name in names if PLAIN_NAME.fullmatch(name) and name not in allowed]
         if unknown:
             folder = Path(path).parent
             groups = sorted(set(inventory.groups) - {"all", "ungrouped"})

@@ -231,7 +231,7 @@ def _present(module: AnsibleModule, plan: Any) -> dict[str, Any]:
     from ansible.module_utils.at_most_one.locks import Watch
 
     release = Path(module.params["release_path"])
-    migrations = prisma.read_migrations(release)
+    migrations = prisma.read_migrations(release, may_be_unbuilt=module.check_mode)
     before = _inspect(module, plan)
     with connect(login_of(module), **timeouts_of(module)) as connection:
         verdict = prisma.judge(prisma.read_history(connection, plan.schema), migrations, plan.migration, before.exact)

@@ -154,7 +154,7 @@ def _read(module: AnsibleModule, plan: Any) -> dict[str, Any]:
 
     migrations = None
     if module.params["release_path"]:
-        migrations = prisma.read_migrations(module.params["release_path"])
+        migrations = prisma.read_migrations(module.params["release_path"], may_be_unbuilt=module.check_mode)
     elif module.params["migrations"] is not None:
         migrations = tuple(prisma.Migration(**entry) for entry in module.params["migrations"])
     with connect(login_of(module), **timeouts_of(module)) as connection:

@@ -12,11 +12,13 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 try:
-    import psycopg2  # noqa: F401  (the core needs it; this is where its absence gets a name)
+    import psycopg2
 except ImportError:
     PSYCOPG2_ERROR: str | None = traceback.format_exc()
+    DATABASE_ERROR: type[Exception] = ImportError
 else:
     PSYCOPG2_ERROR = None
+    DATABASE_ERROR = psycopg2.Error
 
 LOGIN_SPEC: dict[str, Any] = {
     "login": {
@@ -62,6 +64,15 @@ def run(
         module.fail_json(
             msg=str(stop), seen=stop.seen, expected=stop.expected, next_step=stop.next_step, details=stop.details
         )
+    except DATABASE_ERROR as error:
+        # The core names every refusal it knows of. This is one it did not foresee: said without its values.
+        first_line = (str(error).strip().splitlines() or ["no message"])[0]
+        stop = OperatorError(
+            f"PostgreSQL refused a statement: {first_line} (SQLSTATE {getattr(error, 'pgcode', None) or 'none'}).",
+            expected="the rights and the objects that the plan needs.",
+            next_step="read the server's log of this moment; grant what is missing, then the same playbook again.",
+        )
+        module.fail_json(msg=str(stop), seen=stop.seen, expected=stop.expected, next_step=stop.next_step, details={})
 
 
 def login_of(module: AnsibleModule) -> Any:

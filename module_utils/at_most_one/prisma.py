@@ -96,8 +96,13 @@ _REPAIRS = {
 }
 
 
-def read_migrations(release: str | Path) -> tuple[Migration, ...]:
-    """The migrations of a release in Prisma's order. Raises OperatorError when the release holds none."""
+def read_migrations(release: str | Path, *, may_be_unbuilt: bool = False) -> tuple[Migration, ...] | None:
+    """The migrations of a release in Prisma's order. Raises OperatorError when the release holds none.
+
+    ``may_be_unbuilt``: in check mode the release may not be there yet; its migrations are then not known (``None``).
+    """
+    if may_be_unbuilt and not Path(release).exists():
+        return None
     directory = Path(release) / "prisma" / "migrations"
     files = sorted(directory.glob("*/migration.sql"), key=lambda file: file.parent.name)
     if not files:
