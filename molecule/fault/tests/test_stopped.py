@@ -1,0 +1,40 @@
+"""What a deployment that stopped in pm2_reload leaves: the old code served by both instances, the rule in force."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def lab() -> dict[str, Any]:
+    return json.loads((ROOT / ".lab/lab.json").read_text())
+
+
+def test_the_report_names_the_phase() -> None:
+    report = json.loads((ROOT / "artifacts/local/latest/report.json").read_text())
+    assert report["outcome"] == "stopped"
+    assert report["failed_phase"] == "pm2_reload"
+    assert [index["verdict"] for index in report["indexes"]] == ["present"] * 3
+    assert report["traffic"]["requests"] > 0
+
+
+def test_the_link_is_back_and_every_worker_runs_the_old_release(host: Any, lab: dict[str, Any]) -> None:
+    old = f"{lab['app_path']}.releases/{lab['commit_before']}"
+    assert host.file(lab["app_path"]).linked_to == old
+    listed = host.run("PATH=%s PM2_HOME=%s %s jlist", lab["path"], lab["pm2_home"], lab["pm2_bin"]).stdout
+    workers = json.loads(listed[listed.index("[{") :])
+    assert [worker["pm2_env"]["status"] for worker in workers] == ["online", "online"]
+    assert {host.file(f"/proc/{worker['pid']}/cwd").linked_to for worker in workers} == {old}
+
+
+def test_the_old_code_answers(lab: dict[str, Any]) -> None:
+    for _ in range(8):
+        with urlopen(f"{lab['app_url']}/api/health", timeout=10) as answer:
+            assert answer.headers["x-app-commit"] == lab["commit_before"]
