@@ -75,3 +75,52 @@ lab-reset: setup ## Take the lab back to the guide's example; LAB_KEEP_BUILDS=tr
 
 tools: setup ## Node.js, PostgreSQL and PM2 in .lab, without a lab
 	@$(LAB) lab/tools.yml
+
+.PHONY: lab-fault
+lab-fault: setup ## Push a commit with a real fault to the lab's origin: FAULT=crash-at-boot, failed-build
+	@lab/bin/push-fault $(FAULT)
+
+## ---- Tests: everything that CI runs ---------------------------------------------------------------------------------
+
+PYTEST := $(BIN)/python -m pytest
+PLAYBOOKS := $(wildcard *.yml)
+FRONT_DOORS := $(filter-out requirements.yml,$(PLAYBOOKS))
+# Linters that import modules find this project's module_utils through scripts/lint/sitecustomize.py.
+LINT_ENV := ANSIBLE_LINT_SKIP_SCHEMA_UPDATE=1 PYTHONPATH=scripts/lint PATH=$(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: test lint unit database service molecule deploy-tests docs
+test: lint unit database service molecule deploy-tests ## Everything that CI runs
+
+lint: setup-dev ## Style, types, the rooms' borders, the playbooks' rules, the modules' documentation, the docs' tables
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	PYTHONPATH=module_utils $(BIN)/lint-imports --no-logo
+	$(BIN)/yamllint --strict .
+	@mkdir -p .ansible
+	$(LINT_ENV) $(BIN)/ansible-lint --strict 2> .ansible/lint.log || { cat .ansible/lint.log; exit 1; }
+	@! grep 'Ignored exception' .ansible/lint.log # a rule that skips a file in silence is a failure here
+	$(BIN)/python scripts/variables_table.py --check
+	@for module in library/*.py; do \
+	  $(BIN)/ansible-doc --type module --json "$$(basename $$module .py)" > /dev/null || exit 1; done
+	@for environment in production staging local; do for playbook in $(FRONT_DOORS); do \
+	  $(PLAYBOOK) $$playbook -i inventories/$$environment -l $$environment --syntax-check > /dev/null || exit 1; done; done
+	@echo "lint: modules documented, every playbook parses against every inventory"
+
+unit: setup-dev ## Pure functions and the house's own rules
+	$(PYTEST) tests/unit tests/house
+
+database: setup-dev tools ## The core against a real PostgreSQL
+	$(PYTEST) tests/database
+
+service: setup-dev tools ## PM2, the traffic probe and the service checks against real processes
+	$(PYTEST) tests/service
+
+molecule: setup-dev lab-up ## The playbooks as a user's CI would run them
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/molecule test --all
+
+deploy-tests: setup-dev lab-up ## The whole procedure on the lab, its faults and its way back
+	$(PYTEST) tests/deploy
+
+docs: setup-dev ## Write the generated parts of the documents again
+	$(BIN)/python scripts/variables_table.py

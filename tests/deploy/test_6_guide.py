@@ -77,7 +77,7 @@ def test_the_guides_unique_index_lets_a_duplicate_in(prepared: tuple[Lab, Path])
 
 
 def test_the_guides_clean_up_destroys_history(prepared: tuple[Lab, Path]) -> None:
-    """Its rule, as its script has it: of each equipment with a duplicate, only the newest session of any status stays."""
+    """Its rule: of each equipment with a duplicate, only the newest session of any status stays."""
     lab, _ = prepared
     by_guide = {
         row[0]
