@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ import psycopg2
 import pytest
 
 ROOT = Path(__file__).parents[2]
+os.environ["PATH"] = f"{ROOT / '.venv/bin'}:{os.environ['PATH']}"  # where ansible-runner looks for ansible-playbook
+
 SESSIONS, SCHEDULES = "aedpics.inspection_sessions", "aedpics.inspection_schedules"
 PLANNED = {
     "idx_inspection_sessions_active_session_per_equipment",
@@ -158,16 +161,16 @@ def run_playbook(playbook: str, *arguments: str, limit: str | None = "local", in
         runner = ansible_runner.run(
             private_data_dir=directory,
             project_dir=str(ROOT),
-            cmdline=" ".join(command[1:]),
+            cmdline=shlex.join(command[1:]),
             playbook=playbook,
             event_handler=handle,
             quiet=True,
             envvars={"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
         )
-        output = runner.stdout.read()
+        output, code, stats = runner.stdout.read(), runner.rc, runner.stats or {}
     after = os.readlink(latest) if latest.is_symlink() else None
     report = json.loads((latest / "report.json").read_text()) if after and after != before else {}
-    return Run(runner.rc, output, runner.stats or {}, failures, report)
+    return Run(code, output, stats, failures, report)
 
 
 def make(*targets: str) -> None:
