@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "module_utils"))
+from at_most_one.redaction import redact
 
 
 def role_options(project_path: str) -> dict[str, list[str]]:
@@ -43,10 +47,10 @@ def first_error(hosts: Iterable[Mapping[str, Any]]) -> str:
     result = results[0]
     result = next((item for item in result.get("results", []) if item.get("failed")), result)
     if "cmd" not in result:
-        return str(result.get("msg", "A task failed without a message."))
+        return redact(str(result.get("msg", "A task failed without a message.")))
     command = result["cmd"] if isinstance(result["cmd"], str) else " ".join(map(str, result["cmd"]))
     printed = (result.get("stderr") or result.get("stdout") or str(result.get("msg", ""))).strip().splitlines()
-    return (
+    return redact(
         f"`{command}` ended with exit code {result.get('rc')}: {' | '.join(line.strip() for line in printed[-12:])}. "
         "Expected: exit code 0. Next: run it by hand on that host, mend what it says, then the same playbook again."
     )

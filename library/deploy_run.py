@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from ansible.module_utils.at_most_one_entry import LOGIN_SPEC, login_of, run, timeouts_of
@@ -167,6 +168,15 @@ phases:
   type: list
   elements: dict
   sample: [{name: cleanup, status: ok, seconds: 1.25}]
+last_deployment:
+  description: What a rollback of O(plan) would take back; empty when there is nothing, or when no plan is given.
+  returned: O(state=read)
+  type: dict
+  sample:
+    runs: [20251110T053000Z-1a2b3c]
+    commit_before: 1c5af34
+    commit_after: 3f616e0
+    database: true
 runs:
   description: The last runs, newest first.
   returned: O(state=read)
@@ -178,7 +188,7 @@ runs:
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Do what ``state`` says."""
-    from ansible.module_utils.at_most_one import journal
+    from ansible.module_utils.at_most_one import journal, undo
     from ansible.module_utils.at_most_one.database import connect
     from ansible.module_utils.at_most_one.plan import parse
 
@@ -188,7 +198,8 @@ def act(module: AnsibleModule) -> dict[str, Any]:
         if wanted["state"] == "read":
             plan_id = plan.id if plan else None
             runs = journal.read(connection, run_id=wanted["run_id"], plan_id=plan_id, limit=wanted["limit"])
-            return {"changed": False, "runs": runs}
+            last = undo.last_deployment(runs) if plan else None
+            return {"changed": False, "runs": runs, "last_deployment": asdict(last) if last else {}}
         if wanted["state"] == "opened":
             return _open(module, connection, plan)
         if module.check_mode:

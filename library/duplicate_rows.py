@@ -21,8 +21,8 @@ options:
     description:
       - V(reported) reads one snapshot and changes nothing.
       - V(removed) removes the surplus rows among O(rows).
-      - V(restored) puts back the rows that O(run_id) archived, all or none. It refuses when a primary key is taken or
-        the plan's unique index would reject a row. Lower the fence and drop the index first.
+      - V(restored) puts back the rows that O(run_id), or every run of the plan, archived, all or none. It refuses
+        when a primary key is taken or the plan's unique index would reject a row. Lower the fence and drop the index first.
     type: str
     choices: [reported, removed, restored]
     required: true
@@ -38,7 +38,9 @@ options:
     description: RV(digest) of the reviewed report. It must match O(rows). Required by V(removed).
     type: str
   run_id:
-    description: The deployment's run, under which rows are archived. Required by V(removed) and V(restored).
+    description:
+      - The deployment's run, under which rows are archived. Required by V(removed).
+      - V(restored) without it puts back what every run of the plan archived.
     type: str
   max_rows:
     description: The ceiling. More O(rows) than this stop the task before anything is written. Default is the plan's.
@@ -210,7 +212,7 @@ ARGUMENTS: dict[str, Any] = {
     "expected_groups": {"type": "int"},
     "expected_rows": {"type": "int"},
 }
-REQUIRED = [("state", "removed", ["rows", "digest", "run_id"]), ("state", "restored", ["run_id"])]
+REQUIRED = [("state", "removed", ["rows", "digest", "run_id"])]
 
 
 def act(module: AnsibleModule) -> dict[str, Any]:

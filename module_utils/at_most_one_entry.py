@@ -64,8 +64,15 @@ def run(
         module.fail_json(
             msg=str(stop), seen=stop.seen, expected=stop.expected, next_step=stop.next_step, details=stop.details
         )
+    except OSError as error:
+        stop = OperatorError(
+            f"{error.filename or 'The system'}: {error.strerror or error}.",
+            expected="files and directories that the account of this task may read and write.",
+            next_step="give the account that right, or name another account or path in the inventory; then run again.",
+        )
+        module.fail_json(msg=str(stop), seen=stop.seen, expected=stop.expected, next_step=stop.next_step, details={})
     except DATABASE_ERROR as error:
-        # The core names every refusal it knows of. This is one it did not foresee: said without its values.
+        # The core names every refusal it knows of. This is one it did not foresee: said with its first line only.
         first_line = (str(error).strip().splitlines() or ["no message"])[0]
         stop = OperatorError(
             f"PostgreSQL refused a statement: {first_line} (SQLSTATE {getattr(error, 'pgcode', None) or 'none'}).",

@@ -94,8 +94,8 @@ def sha256(row: sql.Composable) -> sql.Composed:
     return sql.SQL("pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(({})::text, 'UTF8')), 'hex')").format(row)
 
 
-def restore(connection: Connection, plan: Plan, *, run_id: str, check: bool = False) -> Restoration:
-    """Put back every row of the run that has not been put back yet, all or none, in one transaction.
+def restore(connection: Connection, plan: Plan, *, run_id: str | None, check: bool = False) -> Restoration:
+    """Put back every row of the run (``None``: of every run) that is not back yet, all or none, in one transaction.
 
     Refuses before it writes (also in check mode; ``details.refused`` lists the primary keys) when a row's primary key
     is taken, or when the rule's unique index is there and would reject the row. Verifies each row's hash afterwards.
@@ -115,14 +115,15 @@ def restore(connection: Connection, plan: Plan, *, run_id: str, check: bool = Fa
         return Restoration(sorted(rows), sorted(set(statements)))
 
 
-def _pending(cursor: Cursor, plan: Plan, run_id: str, *, lock: bool) -> list[tuple[list[str], list[int]]]:
+def _pending(cursor: Cursor, plan: Plan, run_id: str | None, *, lock: bool) -> list[tuple[list[str], list[int]]]:
     """The rows to put back as (column names, archive ids): one entry, unless the columns changed within the run."""
     query = (
         "SELECT id, ARRAY(SELECT pg_catalog.jsonb_object_keys(row) ORDER BY 1) FROM at_most_one.archived_row"
-        " WHERE run_id = %s AND plan_id = %s AND table_schema = %s AND table_name = %s AND restored_at IS NULL"
+        " WHERE (%s::text IS NULL OR run_id = %s)"
+        " AND plan_id = %s AND table_schema = %s AND table_name = %s AND restored_at IS NULL"
         " ORDER BY id"
     )
-    cursor.execute(query + (" FOR UPDATE" if lock else ""), (run_id, plan.id, plan.schema, plan.table))
+    cursor.execute(query + (" FOR UPDATE" if lock else ""), (run_id, run_id, plan.id, plan.schema, plan.table))
     by_names: dict[tuple[str, ...], list[int]] = {}
     for identifier, names in cursor.fetchall():
         by_names.setdefault(tuple(names), []).append(identifier)

@@ -45,6 +45,12 @@ def proven_dead(process: str | None, pid: int) -> bool:
     return True  # ours to signal, yet without a start time: a zombie
 
 
+def proven_alive(process: str | None, pid: int) -> bool:
+    """Whether the recorded process is certainly still there: this kernel, the same pid, the same start time."""
+    ticks = processes.start_ticks(pid)
+    return ticks is not None and process == f"{_this_kernel()}/{ticks}"
+
+
 def _this_kernel() -> str:
     """This boot of this machine and this pid namespace: where a pid has a meaning."""
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as boot:

@@ -82,6 +82,9 @@ def connect(
             sslmode=login.sslmode,
             connect_timeout=connect_timeout_s,
             application_name="at-most-one",
+            # At connect, not by SET: through a transaction pooler SET would change a connection that the application
+            # gets next, while a pooler refuses these loudly. Inside `options` a backslash keeps a space.
+            options=" ".join(f"-c {name}={str(value).replace(' ', chr(92) + ' ')}" for name, value in settings.items()),
         )
     except psycopg2.OperationalError as failure:
         first_line = (str(failure).strip().splitlines() or ["no reason given"])[0]
@@ -93,11 +96,6 @@ def connect(
             database=login.where(),
         ) from failure
     try:
-        # set_config takes parameters, SET does not; outside the caller's transaction, so that it survives a rollback.
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            for name, value in settings.items():
-                cursor.execute("SELECT pg_catalog.set_config(%s, %s, false)", (name, str(value)))
         connection.autocommit = autocommit
         yield connection
         if not autocommit:

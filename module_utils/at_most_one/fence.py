@@ -55,8 +55,10 @@ BEGIN
         END IF;
     END IF;
     PERFORM pg_catalog.pg_advisory_xact_lock(pg_catalog.hash_record_extended(ROW({new_key}), {seed}));
-    IF EXISTS (SELECT FROM {table} WHERE ({predicate}
-    ) AND {same_key} AND NOT ({same_row})) THEN
+    -- FOR SHARE waits, as the index would, for a transaction that is just closing the other row, and looks again.
+    PERFORM FROM {table} WHERE ({predicate}
+    ) AND {same_key} AND NOT ({same_row}) LIMIT 1 FOR SHARE;
+    IF FOUND THEN
         RAISE unique_violation USING
             MESSAGE = {message},
             DETAIL = pg_catalog.concat({detail}, pg_catalog.concat_ws(', ', {key_texts}), ') already exists.'),

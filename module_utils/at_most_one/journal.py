@@ -17,7 +17,7 @@ import psycopg2
 import psycopg2.errors
 from psycopg2.extras import RealDictCursor
 
-from .controllers import Controller, proven_dead
+from .controllers import Controller, proven_alive, proven_dead
 from .database import Connection
 from .errors import OperatorError
 from .plan import Plan
@@ -27,7 +27,6 @@ STATUSES = ("ok", "unchanged", "failed", "skipped")
 
 _RULE = "run_one_unfinished_per_plan"
 _CREATE = f"""
-CREATE SCHEMA IF NOT EXISTS at_most_one;
 CREATE TABLE IF NOT EXISTS at_most_one.run (
     run_id text PRIMARY KEY,
     plan_id text NOT NULL,
@@ -133,6 +132,10 @@ def ensure(connection: Connection) -> bool:
             cursor.execute(_CREATION_LOCK)
             if exists(connection):
                 return False
+            # CREATE SCHEMA IF NOT EXISTS asks for the privilege even where the schema is there.
+            cursor.execute("SELECT to_regnamespace('at_most_one') IS NULL")
+            if (cursor.fetchone() or (False,))[0]:
+                cursor.execute("CREATE SCHEMA at_most_one")
             cursor.execute(_CREATE)
         except psycopg2.errors.InsufficientPrivilege as refused:
             raise OperatorError(
@@ -296,7 +299,7 @@ def _why_free(holder: Mapping[str, Any], takeover: bool) -> str | None:
     """Why this run may be taken over; ``None`` when it may not."""
     if takeover:
         return "takeover was asked for"
-    if holder["lease_expired"]:
+    if holder["lease_expired"] and not proven_alive(holder["controller_process"], holder["controller_pid"]):
         return f"its lease ended at {holder['lease_until']}"
     if proven_dead(holder["controller_process"], holder["controller_pid"]):
         return f"its process {holder['controller_pid']} on {holder['controller']} is gone"
@@ -317,8 +320,8 @@ def _refusal(holder: Mapping[str, Any] | None, plan_id: str) -> OperatorError:
         f"({minutes} min {seconds} s ago), from {holder['controller']} (pid {holder['controller_pid']}), "
         + (f"last finished phase {holder['phase']}." if holder["phase"] else "no phase finished yet."),
         expected="no other unfinished run of this plan.",
-        next_step=f"wait for it, or talk to {holder['who']}; it is taken over once its process is gone or its lease "
-        f"has ended ({holder['lease_until']}), or now with takeover=true if you are sure that it is dead.",
+        next_step=f"wait for it, or talk to {holder['who']}; it may be taken over once its lease "
+        f"has ended ({holder['lease_until']}), or now with -e run_takeover=true if you are sure that it is dead.",
         holder=_public(holder),
     )
 

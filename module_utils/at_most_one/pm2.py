@@ -137,8 +137,8 @@ def executable_version(pm2: Pm2) -> str:
     if not found:
         raise OperatorError(
             f"There is no executable {pm2.executable}.",
-            expected="PM2 where pm2_bin says, or on PATH with node_path before it.",
-            next_step="correct pm2_bin and node_path in the inventory of this host.",
+            expected="PM2 where pm2_bin says, or on PATH with app_environment_path before it.",
+            next_step="correct pm2_bin and app_environment_path in the inventory of this host.",
         )
     package = os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(found))), "package.json")
     try:
@@ -185,7 +185,7 @@ def run(pm2: Pm2, *arguments: str, cwd: str = "/", timeout_s: float = 60) -> sub
         raise OperatorError(
             f"{executable} cannot be run: {failure.strerror}.",
             expected="an executable pm2.",
-            next_step="correct pm2_bin and node_path in the inventory of this host.",
+            next_step="correct pm2_bin and app_environment_path in the inventory of this host.",
         ) from failure
     done.stdout, done.stderr = map(without_colour, (done.stdout, done.stderr))
     return done
@@ -299,6 +299,6 @@ def declared(pm2: Pm2, ecosystem: str, name: str) -> dict[str, Any] | None:
         raise OperatorError(
             f"Node cannot load {ecosystem}: {redact(said[0]) if said else type(failure).__name__}.",
             expected="an ecosystem file in JavaScript or JSON.",
-            next_step="correct the file, or ecosystem_file and node_path in the inventory.",
+            next_step="correct the file, or app_ecosystem and app_environment_path in the inventory.",
         ) from failure
     return found if isinstance(found, dict) else None

@@ -245,8 +245,8 @@ def _fail(
         + (f" Its log says: {_telling(lines)}" if lines else ""),
         expected=f"a new process that stays up for {aim.demand.stable_s:g} s, works in {aim.demand.release_path} and "
         f"answers with build {aim.demand.probe.build if aim.demand.probe else 'unasked'}.",
-        next_step=f"instances {_ids(serving) or 'none'} serve. Switch the link back and reload {_ids(back)} with "
-        "restore: true (the rescue of pm2_reload does both), then mend what the error lines name.",
+        next_step=f"instances {_ids(serving) or 'none'} serve. The deployment takes the link and {_ids(back)} "
+        "back by itself; then mend what the error lines name.",
         failed={
             "pm_id": failed.pm_id,
             "cause": unproven.cause,

@@ -9,7 +9,7 @@ from .database import Connection
 from .errors import OperatorError
 from .plan import Plan
 
-OLDEST_SERVER = 130000  # the oldest release that the tests run against; server_version_num
+OLDEST_SERVER = 140000  # server_version_num; the write fence needs it
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,9 @@ def _server(connection: Connection) -> dict[str, Any]:
             """
             SELECT current_setting('server_version_num')::int, current_setting('server_version'),
                    pg_catalog.pg_is_in_recovery(),
-                   pg_catalog.has_database_privilege(current_database(), 'CREATE'),
+                   coalesce(pg_catalog.has_schema_privilege(to_regnamespace('at_most_one'), 'CREATE'), false)
+                       OR pg_catalog.has_database_privilege(current_database(), 'CREATE'),
+                   pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE'),
                    (SELECT coalesce(max(extract(epoch FROM replay_lag)), 0)::float FROM pg_catalog.pg_stat_replication)
             """
         )
@@ -55,7 +57,9 @@ def _server(connection: Connection) -> dict[str, Any]:
         "version": row[1],
         "in_recovery": row[2],
         "may_create_schema": row[3],
-        "replication_lag_s": round(row[4], 1),
+        # Without pg_read_all_stats other roles' transactions and replicas are not shown: unknown, not none.
+        "sees_other_roles": row[4],
+        "replication_lag_s": round(row[5], 1) if row[4] else None,
     }
 
 
@@ -88,6 +92,7 @@ def _long_transactions(connection: Connection, older_than_s: int) -> list[dict[s
             SELECT pid, usename::text, application_name, state, extract(epoch FROM clock_timestamp() - xact_start)::int
               FROM pg_catalog.pg_stat_activity
              WHERE datname = current_database() AND pid <> pg_catalog.pg_backend_pid()
+               AND backend_type = 'client backend'
                AND xact_start < clock_timestamp() - make_interval(secs => %s)
              ORDER BY xact_start
             """,
@@ -105,7 +110,7 @@ def _server_obstacles(facts: dict[str, Any], limits: Limits) -> list[_Obstacle]:
     obstacles = []
     if facts["version_num"] < OLDEST_SERVER:
         obstacles.append(
-            (f"The server is PostgreSQL {facts['version']}.", "PostgreSQL 13 or later.", "upgrade the server first.")
+            (f"The server is PostgreSQL {facts['version']}.", "PostgreSQL 14 or later.", "upgrade the server first.")
         )
     if facts["in_recovery"]:
         obstacles.append(
@@ -116,10 +121,10 @@ def _server_obstacles(facts: dict[str, Any], limits: Limits) -> list[_Obstacle]:
             (
                 "This role may not create a schema in the database.",
                 "the CREATE privilege on the database, for the schema at_most_one (journal, archive, fence).",
-                "as the database's owner: GRANT CREATE ON DATABASE ... TO ...",
+                "as the database's owner: GRANT CREATE ON DATABASE to it, or create the schema with it as the owner.",
             )
         )
-    if facts["replication_lag_s"] > limits.replication_lag_s:
+    if (facts["replication_lag_s"] or 0) > limits.replication_lag_s:
         obstacles.append(
             (
                 f"A replica lags {facts['replication_lag_s']} s behind.",

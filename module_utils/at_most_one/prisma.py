@@ -76,7 +76,7 @@ class Verdict:
 
 
 _REPAIRS = {
-    "absent_table": "there is no _prisma_migrations in the plan's schema: check database_schema; a database that was "
+    "absent_table": "there is no _prisma_migrations in the plan's schema: check its key schema; a database that was "
     "never managed by Prisma needs a baseline first (`prisma migrate resolve --applied` for each earlier migration).",
     "pending": "none: the migrate phase applies it.",
     "applied": "none.",

@@ -38,6 +38,10 @@ def switch(path: Path, release: Path, adopt_as: Path, *, check_mode: bool = Fals
             expected="a built release to point the application's path at.",
             next_step="run the phase prepare first: it builds the release.",
         )
+    if in_place and release == path:  # the checkout already is what is wanted: nothing to adopt it for
+        return path, False
+    if adopt_as.is_symlink() and Path(os.readlink(adopt_as)) == adopt_as:  # left by a kill just before the exchange
+        adopt_as.unlink()
     if in_place and os.path.lexists(adopt_as):
         raise OperatorError(
             f"{path} is a directory, and {adopt_as}, where it would be moved to, exists already.",

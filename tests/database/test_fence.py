@@ -328,3 +328,18 @@ class TestModule:
         assert run_module("write_fence", {**args, "state": "queried"})["state"] == "raised"
         assert run_module("write_fence", {**args, "state": "lowered"})["changed"] is True
         assert fence.fence_state(connection, plan) == "lowered"
+
+
+def test_a_handover_waits_as_it_would_at_the_index(login: Login, fenced: Any, app: Connection) -> None:
+    """One closes the only open session and has not committed; the next opens one: it waits, then it is in."""
+    closing = open_as_app(login)
+    with closing.cursor() as cursor:
+        cursor.execute(f"UPDATE {TABLE} SET status = 'completed' WHERE equipment_serial = %s", (fenced.control,))
+    with ThreadPoolExecutor(1) as pool:
+        opened = pool.submit(run, app, INSERT, fenced.control, "active")
+        with pytest.raises(TimeoutError):
+            opened.result(timeout=0.3)
+        closing.commit()
+        opened.result(timeout=10)
+    closing.close()
+    refused(app, INSERT, fenced.control, "paused")
