@@ -22,7 +22,8 @@ options:
       - V(reported) reads one snapshot and changes nothing.
       - V(removed) removes the surplus rows among O(rows).
       - V(restored) puts back the rows that O(run_id), or every run of the plan, archived, all or none. It refuses
-        when a primary key is taken or the plan's unique index would reject a row. Lower the fence and drop the index first.
+        when a primary key is taken or the plan's unique index would reject a row. Lower the fence and drop the
+        index first.
     type: str
     choices: [reported, removed, restored]
     required: true

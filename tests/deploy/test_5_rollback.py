@@ -24,9 +24,10 @@ def test_forward_back_forward(fresh: Lab) -> None:
         "SELECT rolled_back_at IS NOT NULL FROM aedpics._prisma_migrations ORDER BY started_at DESC LIMIT 1"
     )
 
-    again = run_playbook("rollback.yml")
-    assert again.code != 0
-    assert "nothing to roll back" in " ".join(again.failures)
+    for arguments in ([], ["-e", "rollback_restore_rows=true"], []):
+        again = run_playbook("rollback.yml", *arguments)
+        assert again.code != 0
+        assert "nothing to roll back" in " ".join(again.failures)
 
     forward = run_playbook("deploy.yml")
     assert forward.code == 0, forward.output

@@ -9,14 +9,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
 
-from tests.deploy.conftest import PLANNED, SESSIONS, Lab, make, run_playbook
+from tests.deploy.conftest import PLANNED, ROOT, SESSIONS, Lab, make, run_playbook
 
 RULE_INDEX = "idx_inspection_sessions_active_session_per_equipment"
 
@@ -170,9 +169,5 @@ def test_the_old_code_lets_duplicates_in(fresh: Lab) -> None:
     """Why there is a rule at all: simultaneous creations, check-then-insert, no index."""
     run = run_playbook("deploy.yml", "--tags", "healthcheck", "-e", "{healthcheck_checks: [race]}")
     assert run.code != 0
-
-    def ask(_: int) -> int:
-        return status_of(fresh.values["app_url"] + "/api/health")
-
-    with ThreadPoolExecutor(4) as pool:
-        assert set(pool.map(ask, range(8))) == {200}
+    assert "1 of 1 checks" in " ".join(run.failures)
+    assert "race: 8 x POST" in " ".join(run.failures)
