@@ -88,8 +88,10 @@ def test_the_guides_clean_up_destroys_history(prepared: tuple[Lab, Path]) -> Non
                                  GROUP BY o.equipment_serial HAVING count(*) > 1)) ranked WHERE place > 1"""
         )
     }
-    plan = json.loads(next(iter(sorted(Path("artifacts/local").glob("*/cleanup_plan.json")))).read_text())
-    by_us = {row[0] for row in plan["rows"]}
+    checked = run_playbook("deploy.yml", "--tags", "cleanup", "--check")
+    assert checked.code == 0, checked.output
+    plan = max((ROOT / "artifacts/local").glob("*-check/cleanup_plan.json"), key=lambda path: path.stat().st_mtime)
+    by_us = {row[0] for row in json.loads(plan.read_text())["rows"]}
     assert len(by_guide) == 57
     assert len(by_us) == 25
     statuses = dict(lab.rows(f"SELECT id::text, status::text FROM {SESSIONS}"))
