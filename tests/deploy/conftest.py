@@ -83,6 +83,18 @@ class Lab:
         """Every session, by id, as its whole text."""
         return dict(self.rows(f"SELECT id::text, s::text FROM {SESSIONS} s"))
 
+    def images(self) -> dict[str, dict[str, str | None]]:
+        """Every session, by id, each column as its own text, times in UTC: what an archive must hold byte for byte."""
+        columns = self.rows(
+            "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped",
+            SESSIONS,
+        )
+        pairs = ", ".join(f"'{name}', {name}::text" for (name,) in columns)
+        with self.cursor() as cursor:
+            cursor.execute("SET timezone = 'UTC'")
+            cursor.execute(f"SELECT id::text, jsonb_build_object({pairs}) FROM {SESSIONS}")
+            return dict(cursor.fetchall())
+
     def content(self) -> str:
         """One digest over every row of every table of the service."""
         digest = hashlib.sha256()
