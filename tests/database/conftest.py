@@ -15,7 +15,6 @@ import pwd
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -269,40 +268,6 @@ def seed_guide_example() -> Callable[[Connection], GuideExample]:
     their equipment; and a control equipment with one open session and one completed.
     """
     return _seed_guide_example
-
-
-# What AnsiballZ does, without the archive: our module_utils join Ansible's, the parameters are there before main().
-_HARNESS = """
-import runpy, sys
-import ansible.module_utils
-ansible.module_utils.__path__.append(sys.argv[2])
-from ansible.module_utils import basic
-basic._ANSIBLE_ARGS, basic._ANSIBLE_PROFILE = sys.stdin.buffer.read(), "legacy"
-runpy.run_path(sys.argv[1], run_name="__main__")
-"""
-
-
-@pytest.fixture(scope="session")
-def run_module() -> Callable[..., dict[str, Any]]:
-    """Runs a module of library/ in a process of its own and returns its result, failed or not."""
-
-    def run(name: str, args: dict[str, Any], *, check: bool = False, diff: bool = False) -> dict[str, Any]:
-        parameters = {**args, "_ansible_check_mode": check, "_ansible_diff": diff, "_ansible_module_name": name}
-        done = subprocess.run(
-            [sys.executable, "-c", _HARNESS, str(ROOT / "library" / f"{name}.py"), str(ROOT / "module_utils")],
-            input=json.dumps({"ANSIBLE_MODULE_ARGS": parameters}),
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        try:
-            result: dict[str, Any] = json.loads(done.stdout)
-        except ValueError:
-            pytest.fail(f"{name} answered no JSON (exit {done.returncode}):\n{done.stdout}\n{done.stderr}")
-        assert done.returncode == (1 if result.get("failed") else 0)
-        return result
-
-    return run
 
 
 @pytest.fixture

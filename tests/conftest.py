@@ -1,0 +1,47 @@
+"""What every suite shares."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# What AnsiballZ does, without the archive: our module_utils join Ansible's, the parameters are there before main().
+_HARNESS = """
+import runpy, sys
+import ansible.module_utils
+ansible.module_utils.__path__.append(sys.argv[2])
+from ansible.module_utils import basic
+basic._ANSIBLE_ARGS, basic._ANSIBLE_PROFILE = sys.stdin.buffer.read(), "legacy"
+runpy.run_path(sys.argv[1], run_name="__main__")
+"""
+
+
+@pytest.fixture(scope="session")
+def run_module() -> Callable[..., dict[str, Any]]:
+    """Runs a module of library/ in a process of its own and returns its result, failed or not."""
+
+    def run(name: str, args: dict[str, Any], *, check: bool = False, diff: bool = True) -> dict[str, Any]:
+        parameters = {**args, "_ansible_check_mode": check, "_ansible_diff": diff, "_ansible_module_name": name}
+        done = subprocess.run(
+            [sys.executable, "-c", _HARNESS, str(ROOT / "library" / f"{name}.py"), str(ROOT / "module_utils")],
+            input=json.dumps({"ANSIBLE_MODULE_ARGS": parameters}),
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        try:
+            result: dict[str, Any] = json.loads(done.stdout)
+        except ValueError:
+            pytest.fail(f"{name} answered no JSON (exit {done.returncode}):\n{done.stdout}\n{done.stderr}")
+        assert done.returncode == (1 if result.get("failed") else 0)
+        return result
+
+    return run
