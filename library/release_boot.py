@@ -1,0 +1,118 @@
+#!/usr/bin/python
+"""Ansible module: boot a release once beside the service, before anything that serves is touched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.at_most_one_entry import run
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: release_boot
+short_description: Boot a release once beside the service
+description:
+  - Starts the release as a process of its own on a free port of 127.0.0.1, waits for a good answer with the right
+    build, and ends it. What serves is not touched.
+  - The process uses the release's own settings, so also the service's database. What an application does by itself
+    at its start, it does here once more.
+options:
+  release_path:
+    description: The directory of the built release.
+    type: path
+    required: true
+  command:
+    description: The command and its arguments, started in O(release_path). C({port}) stands for the port.
+    type: list
+    elements: str
+    required: true
+  url:
+    description: The address whose path and query are asked, at the trial's own port.
+    type: str
+    required: true
+  build:
+    description: The build that the answer must name.
+    type: str
+  build_header:
+    description: The response header that names the build.
+    type: str
+  build_json_key:
+    description: The key that names the build in a JSON answer, instead of a header.
+    type: str
+  environment_path:
+    description: Directories to search before PATH, separated by colons, so that node is found.
+    type: str
+  timeout_s:
+    description: Seconds until the answer must have come.
+    type: float
+    default: 60
+attributes:
+  check_mode:
+    support: full
+    description: Starts nothing.
+  diff_mode:
+    support: none
+    description: There is no change to show.
+author:
+  - the at-most-one maintainers (@at-most-one)
+"""
+
+EXAMPLES = r"""
+- name: Check that the release boots
+  release_boot:
+    release_path: /var/www/aedpics.releases/3f616e0
+    command: [node_modules/.bin/next, start, --hostname, 127.0.0.1, --port, "{port}"]
+    url: http://127.0.0.1:3000/api/health
+    build: 3f616e0
+    build_header: x-app-commit
+"""
+
+RETURN = r"""
+seconds:
+  description: How long it took until the first good answer; 0 in check mode.
+  returned: success
+  type: float
+  sample: 1.2
+"""
+
+
+def act(module: AnsibleModule) -> dict[str, Any]:
+    """Boot it, unless in check mode."""
+    from ansible.module_utils.at_most_one import boot
+    from ansible.module_utils.at_most_one.pm2_proof import Probe
+
+    given = module.params
+    # An unset variable of an inventory is an empty text: the application names no build there.
+    header, key = given["build_header"] or None, given["build_json_key"] or None
+    build = given["build"] if header or key else None
+    trial = boot.Boot(
+        release=Path(given["release_path"]),
+        command=boot.command_of(given["command"]),
+        probe=Probe(given["url"], build=build, build_header=header, build_json_key=key),
+        timeout_s=given["timeout_s"],
+        environment_path=given["environment_path"],
+    )
+    return {"changed": False, "seconds": 0.0 if module.check_mode else boot.check(trial)}
+
+
+def main() -> None:
+    """Arguments in, core called, result out."""
+    run(
+        {
+            "release_path": {"type": "path", "required": True},
+            "command": {"type": "list", "elements": "str", "required": True},
+            "url": {"type": "str", "required": True},
+            "build": {"type": "str"},
+            "build_header": {"type": "str"},
+            "build_json_key": {"type": "str", "no_log": False},
+            "environment_path": {"type": "str"},
+            "timeout_s": {"type": "float", "default": 60},
+        },
+        act,
+        needs_psycopg2=False,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""Does a release boot at all? Asked of a process of its own, on its own port, before anything that serves is touched.
+
+A Next.js worker listens before it has loaded the application, and in PM2's cluster mode a worker that listens gets
+requests: what crashes while it loads loses them, on every restart. So users must not meet the first boot of a release.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NoReturn
+from urllib.parse import urlsplit, urlunsplit
+
+from .applog import log_tail
+from .errors import OperatorError
+from .pm2_proof import Probe, ask
+
+_POLL_S = 0.1
+_GRACE_S = 10.0  # from SIGTERM to SIGKILL
+
+
+@dataclass(frozen=True)
+class Boot:
+    """One trial: where, which command (``{port}`` stands for the port), how to ask, for how long (seconds)."""
+
+    release: Path
+    command: tuple[str, ...]
+    probe: Probe
+    timeout_s: float
+    environment_path: str | None = None
+    log_lines: int = 12
+
+
+def check(boot: Boot) -> float:
+    """Start the release, wait for a good answer with the right build, end it. Returns the seconds until the answer.
+
+    Raises OperatorError with the last lines that the process wrote when it ends, stays silent or names another build.
+    """
+    port = _free_port()
+    probe = replace(boot.probe, url=_at(boot.probe.url, port), pid_header=None)
+    began = time.monotonic()
+    with tempfile.NamedTemporaryFile(prefix="at-most-one-boot-") as log:
+        process = _start(boot, port, log.name)
+        seen = "it gave no answer"
+        try:
+            while time.monotonic() - began < boot.timeout_s:
+                if process.poll() is not None:
+                    _stop(boot, f"it ended with exit code {process.returncode}", log.name)
+                reply = ask(probe)
+                if reply.problem is None and (probe.build is None or reply.build == probe.build):
+                    return round(time.monotonic() - began, 3)
+                seen = reply.problem or f"it names build {reply.build}"
+                time.sleep(_POLL_S)
+            _stop(boot, f"after {boot.timeout_s:g} s, {seen}", log.name)
+        finally:
+            _end(process)
+
+
+def _start(boot: Boot, port: int, log: str) -> subprocess.Popen[bytes]:
+    search = os.pathsep.join(part for part in (boot.environment_path, os.environ.get("PATH")) if part)
+    environment = {**os.environ, "PATH": search, "PORT": str(port), "NODE_ENV": "production"}
+    command = [part.replace("{port}", str(port)) for part in boot.command]
+    with open(log, "wb") as output:
+        return subprocess.Popen(  # noqa: S603  (the command is the inventory's; no shell)
+            command,
+            cwd=boot.release,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # so that its children end with it
+        )
+
+
+def _stop(boot: Boot, seen: str, log: str) -> NoReturn:
+    lines = log_tail(log, 0, boot.log_lines)
+    build = f" of build {boot.probe.build}" if boot.probe.build else ""
+    raise OperatorError(
+        f"Release {boot.release} does not boot: {seen}." + (f" It wrote: {' | '.join(lines)}" if lines else ""),
+        expected=f"a good answer{build} within {boot.timeout_s:g} s.",
+        next_step="nothing that serves was touched; mend what it wrote, or start it by hand in that directory.",
+        error_lines=lines,
+    )
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the whole group, politely first: children that outlive their parent would keep the port and the database."""
+    for sign, patience in ((signal.SIGTERM, _GRACE_S), (signal.SIGKILL, _GRACE_S)):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, sign)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(patience)
+            return
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _at(url: str, port: int) -> str:
+    """The same path and query at the trial's own port on this host."""
+    parts = urlsplit(url)
+    return urlunsplit(("http", f"127.0.0.1:{port}", parts.path, parts.query, ""))
+
+
+def command_of(parts: Sequence[str]) -> tuple[str, ...]:
+    """The command as a tuple; raises OperatorError when nothing in it says where the port goes."""
+    if not any("{port}" in part for part in parts):
+        raise OperatorError(
+            f"app_boot_command has no {{port}}: {' '.join(parts)}.",
+            expected="a command with {port} where the port goes, or an empty list for no trial.",
+            next_step="correct app_boot_command in the inventory.",
+        )
+    return tuple(parts)

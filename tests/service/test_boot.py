@@ -1,0 +1,96 @@
+"""A release is booted beside the service: real Node processes that answer, crash, stay silent or name another build."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+APP = """
+const http = require("node:http"), { spawn } = require("node:child_process"), fs = require("node:fs");
+spawn("sleep", ["300"]);  // a child that must not outlive the trial
+fs.writeFileSync("pid", String(process.pid));
+const server = http.createServer((request, response) => {
+  %s
+  response.setHeader("x-build", process.env.BUILD || "wanted");
+  response.end(request.url);
+});
+server.listen(Number(process.argv[2]), "127.0.0.1");
+"""
+CRASH = 'console.error("password=hunter2 cannot start"); process.exit(3);'
+
+
+@pytest.fixture
+def boot(tmp_path: Path, run_module: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """Boots an application that does ``first`` with each request, or is ``source``; gives the module's result."""
+
+    def run(first: str = "", source: str | None = None, **more: Any) -> dict[str, Any]:
+        (tmp_path / "app.js").write_text(APP % first if source is None else source)
+        arguments = {
+            "release_path": str(tmp_path),
+            "command": ["node", "app.js", "{port}"],
+            "url": "https://service.invalid/api/health?x=1",
+            "build": "wanted",
+            "build_header": "x-build",
+            "environment_path": str(ROOT / ".lab/bin"),
+            "timeout_s": 3,
+        }
+        return run_module("release_boot", {**arguments, **more})
+
+    return run
+
+
+def alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return any(
+        f"\nNSpgid:\t{group}\n" in status.read_text() and "State:\tZ" not in status.read_text()
+        for status in Path("/proc").glob("[0-9]*/status")
+        if status.exists()
+    )
+
+
+def test_a_good_release_answers_and_leaves_no_process(boot: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    result = boot()
+    assert not result.get("failed"), result
+    assert result["changed"] is False
+    assert 0 < result["seconds"] < 3
+    assert not alive(int((tmp_path / "pid").read_text()))
+
+
+def test_one_that_listens_and_then_crashes_is_named_with_its_words(
+    boot: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    result = boot(first=CRASH)
+    assert "does not boot: it ended with exit code 3" in result["msg"]
+    assert "cannot start" in result["msg"]
+    assert "hunter2" not in result["msg"]
+    assert not alive(int((tmp_path / "pid").read_text()))
+
+
+def test_one_that_crashes_at_once(boot: Callable[..., dict[str, Any]]) -> None:
+    assert "exit code 3" in boot(source=CRASH)["msg"]
+
+
+def test_one_that_stays_silent_is_ended(boot: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    result = boot(first="return;", timeout_s=1)
+    assert "after 1 s" in result["msg"]
+    assert not alive(int((tmp_path / "pid").read_text()))
+
+
+def test_another_build_is_no_answer(boot: Callable[..., dict[str, Any]]) -> None:
+    assert "it names build wanted" in boot(build="other", timeout_s=1)["msg"]
+
+
+def test_without_a_build_header_any_good_answer_counts(boot: Callable[..., dict[str, Any]]) -> None:
+    assert not boot(build="other", build_header="").get("failed")
+
+
+def test_a_command_without_a_port_is_refused(boot: Callable[..., dict[str, Any]]) -> None:
+    assert "has no {port}" in boot(command=["node", "app.js"])["msg"]
