@@ -74,6 +74,10 @@ options:
       - The body of the request that opens a session, for example C({equipment_serial} of a device nobody inspects).
       - Required by V(session) and V(race). A session that the signed-in user left open on it is cancelled.
     type: dict
+  race_rounds:
+    description: How many races are run, one after the other, until one goes wrong.
+    type: int
+    default: 1
   race_size:
     description: How many creations at once.
     type: int
@@ -192,6 +196,7 @@ OPTIONS = {
     "admin_bearer_token": {"type": "str", "no_log": True},
     "canary": {"type": "dict"},
     "race_size": {"type": "int", "default": 8},
+    "race_rounds": {"type": "int", "default": 1},
     "root_statuses": {"type": "list", "elements": "int", "default": [200]},
     "health_path": {"type": "str", "default": "/api/health"},
     "health_values": {"type": "list", "elements": "str", "default": ["ok", "healthy"]},
@@ -211,8 +216,8 @@ def _settings(module: AnsibleModule) -> Settings:
     place(given["base_url"])
     if not given["canary"] and {"session", "race"} & set(names):
         module.fail_json(msg="the checks session and race need canary: on which equipment may they open a session?")
-    if given["race_size"] < 2:
-        module.fail_json(msg="race_size must be 2 or more: one runner is no race")
+    if given["race_size"] < 2 or given["race_rounds"] < 1:
+        module.fail_json(msg="race_size must be 2 or more, race_rounds 1 or more: one runner is no race")
     for name in ("log_error_pattern", "log_warning_pattern"):
         try:
             re.compile(given[name])

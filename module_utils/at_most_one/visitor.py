@@ -31,6 +31,7 @@ class Settings:
     monitoring_path: str = "/api/monitoring/duplicate-sessions"
     canary: Mapping[str, Any] = field(default_factory=dict)  # the body of a creation request
     race_size: int = 8
+    race_rounds: int = 1
     log_files: Mapping[str, int] = field(default_factory=dict)  # path to the offset it had at the cutover
     log_error_pattern: str = "ERROR|FATAL|[Uu]nhandled"
     log_warning_pattern: str = "WARN"

@@ -172,4 +172,4 @@ def test_the_old_code_lets_duplicates_in(fresh: Lab) -> None:
     run = run_playbook("deploy.yml", "--tags", "healthcheck", "-e", "{healthcheck_checks: [race]}")
     assert run.code != 0
     assert "1 of 1 checks" in " ".join(run.failures)
-    assert "race: 8 x POST" in " ".join(run.failures)
+    assert "race: 16 x POST" in " ".join(run.failures)
