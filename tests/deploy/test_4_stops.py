@@ -25,7 +25,8 @@ def assert_stopped(run: Run, phase: str | None, *words: str) -> None:
     if phase:
         assert run.report["outcome"] == "stopped"
         assert run.report["failed_phase"] == phase
-        assert run.report["error"]
+        for word in ("Expected:", "Next:", *words):
+            assert word in run.report["error"], "the report has the first error, not what came of it"
 
 
 def test_unreachable_database_is_never_no_duplicates(lab: Lab) -> None:
@@ -192,3 +193,17 @@ def test_crash_at_boot_costs_no_request_and_the_link_goes_back(faulty: Lab) -> N
     assert faulty.pids() == pids, "no instance was touched: the release had to boot beside them first"
     assert faulty.link == "in place"
     assert faulty.indexes() == dict.fromkeys(PLANNED, (True, True)), "the rule holds, whichever code serves"
+
+
+def test_a_crash_that_only_the_reload_meets_takes_the_link_and_the_instance_back(faulty: Lab) -> None:
+    """The same code without the trial boot: what is left to one instance at a time. The second one serves all along."""
+    make("lab-fault", "FAULT=crash-at-boot")
+    pids = faulty.pids()
+
+    run = run_playbook("deploy.yml", "-e", "app_branch=fault/crash-at-boot", "-e", "{app_boot_command: []}")
+
+    assert_stopped(run, "pm2_reload", "is not provably new", "crash-at-boot", "every instance runs it")
+    assert len(set(faulty.pids()) & set(pids)) == 1, "one instance was never touched"
+    assert len(faulty.pids()) == 2
+    assert faulty.served(20) == {faulty.values["commit_before"]}
+    assert faulty.link.endswith(faulty.values["commit_before"])

@@ -21,6 +21,7 @@ def test_the_report_names_the_phase() -> None:
     report = json.loads((ROOT / "artifacts/local/latest/report.json").read_text())
     assert report["outcome"] == "stopped"
     assert report["failed_phase"] == "pm2_reload"
+    assert "does not boot" in report["error"]
     assert [index["verdict"] for index in report["indexes"]] == ["present"] * 3
     assert report["traffic"]["requests"] > 0
 
