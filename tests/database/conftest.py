@@ -25,7 +25,7 @@ from typing import Any
 import psycopg2
 import pytest
 import yaml
-from at_most_one.database import Connection, Login
+from at_most_one.database import Connection, Login, connect
 from at_most_one.plan import Plan, parse
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -280,3 +280,16 @@ def login_args(login: Login) -> dict[str, Any]:
         "user": login.user,
         "password": login.password,
     }
+
+
+@pytest.fixture
+def connection(login: Login) -> Iterator[Connection]:
+    """One connection of ours to this test's database."""
+    with connect(login) as opened:
+        yield opened
+
+
+@pytest.fixture
+def example(connection: Connection, seed_guide_example: Callable[[Connection], GuideExample]) -> GuideExample:
+    """The guide's example, seeded."""
+    return seed_guide_example(connection)

@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from at_most_one import archive, duplicates
-from at_most_one.database import Connection, Login, connect
+from at_most_one.database import Connection
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan, SortKey
 
 TABLE = "aedpics.inspection_sessions"
 OPEN = "status IN ('active', 'paused')"
-
-
-@pytest.fixture
-def connection(login: Login) -> Iterator[Connection]:
-    with connect(login) as opened:
-        yield opened
-
-
-@pytest.fixture
-def example(connection: Connection, seed_guide_example: Callable[[Connection], Any]) -> Any:
-    return seed_guide_example(connection)
 
 
 @pytest.fixture

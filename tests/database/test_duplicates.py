@@ -24,17 +24,6 @@ TABLE = "aedpics.inspection_sessions"
 INSPECTOR = "00000000-0000-4000-a000-000000000001"
 
 
-@pytest.fixture
-def connection(login: Login) -> Iterator[Connection]:
-    with connect(login) as opened:
-        yield opened
-
-
-@pytest.fixture
-def example(connection: Connection, seed_guide_example: Callable[[Connection], Any]) -> Any:
-    return seed_guide_example(connection)
-
-
 def run(connection: Connection, statement: str, *values: Any) -> list[tuple[Any, ...]]:
     """Run and commit; when it fails, roll back."""
     with connection, connection.cursor() as cursor:

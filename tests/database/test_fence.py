@@ -23,17 +23,6 @@ INSERT = f"INSERT INTO {TABLE} (equipment_serial, inspector_id, status) VALUES (
 
 
 @pytest.fixture
-def connection(login: Login) -> Iterator[Connection]:
-    with connect(login) as opened:
-        yield opened
-
-
-@pytest.fixture
-def example(connection: Connection, seed_guide_example: Callable[[Connection], Any]) -> Any:
-    return seed_guide_example(connection)
-
-
-@pytest.fixture
 def fenced(connection: Connection, plan: Plan, example: Any) -> Any:
     fence.raise_fence(connection, plan)
     return example

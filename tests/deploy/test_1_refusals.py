@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,38 @@ def test_missing_vault_value_is_named_with_its_file(tmp_path: Path) -> None:
     assert "vault_database_password" in output
     assert "inventories/production/group_vars/production/vault.yml" in output
     assert "UNREACHABLE" not in output
+
+
+GATES = {
+    "nothing is answered": ([], ["backup of age unknown", "rehearsal not confirmed", "notice to the inspection team"]),
+    "the time is none": (["prepare_backup_taken_at=yesterday"], ["backup of age unknown", "yesterday"]),
+    "the backup is old": (["prepare_backup_taken_at=2020-01-01T00:00:00Z"], ["at most 24 hours"]),
+    "the answers are no": (
+        ["prepare_rehearsed=false", "prepare_notice_sent=false"],
+        ["rehearsal not confirmed", "notice to the inspection team"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", GATES)
+def test_an_open_gate_of_the_checklist_stops_the_run(lab: Lab, case: str) -> None:
+    answers, messages = GATES[case]
+    code, output = with_gates(*answers)
+
+    assert code != 0
+    assert all(message in output for message in messages), output
+
+
+def test_answered_gates_let_the_run_go_on(lab: Lab) -> None:
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    code, output = with_gates(f"prepare_backup_taken_at={now}", "prepare_rehearsed=true", "prepare_notice_sent=true")
+
+    assert "open gates" not in output
+    assert code == 0, output
+
+
+def with_gates(*answers: str) -> tuple[int, str]:
+    gates = '{"prepare_gates": ["backup", "rehearsal", "notice"]}'
+    extra = [word for answer in (gates, *answers) for word in ("-e", answer)]
+    return ansible_playbook("-l", "local", "--tags", "prepare", *extra)
