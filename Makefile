@@ -76,6 +76,10 @@ lab-reset: setup ## Take the lab back to the guide's example; LAB_KEEP_BUILDS=tr
 tools: setup ## Node.js, PostgreSQL and PM2 in .lab, without a lab
 	@$(LAB) lab/tools.yml
 
+.PHONY: history
+history: setup ## Who deployed what, when, and what came out: ENVIRONMENT=production (or staging, local)
+	@$(PLAYBOOK) history.yml -i inventories/$(or $(ENVIRONMENT),local) -l $(or $(ENVIRONMENT),local)
+
 .PHONY: lab-fault
 lab-fault: setup ## Push a commit with a real fault to the lab's origin: FAULT=crash-at-boot, failed-build
 	@lab/bin/push-fault $(FAULT)

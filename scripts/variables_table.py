@@ -15,10 +15,11 @@ END = "<!-- end of variables -->"
 
 
 def table() -> str:
-    """One table per role, in the order of the phases."""
+    """One table per role, in the order of the phases; then the roles that are no phase."""
     order = ["run", "prepare", "cleanup", "migrate", "verify", "pm2_reload", "healthcheck", "rollback", "report"]
+    others = {path.parent.parent.name for path in ROOT.glob("roles/*/meta/argument_specs.yml")} - {*order}
     parts = []
-    for role in order:
+    for role in [*order, *sorted(others)]:
         spec = yaml.safe_load((ROOT / f"roles/{role}/meta/argument_specs.yml").read_text(encoding="utf-8"))
         entry = spec["argument_specs"]["main"]
         rows = [f"| `{name}` | {_default(option)} | {_text(option)} |" for name, option in entry["options"].items()]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tests.deploy.conftest import PLANNED, Lab, run_playbook
+import json
+
+from tests.deploy.conftest import PLANNED, ROOT, Lab, run_playbook
 
 
 def test_forward_back_forward(fresh: Lab) -> None:
@@ -35,3 +37,16 @@ def test_forward_back_forward(fresh: Lab) -> None:
     assert forward.report["cleanup"]["removed"] == 25
     assert fresh.indexes() == dict.fromkeys(PLANNED, (True, True))
     assert fresh.duplicate_groups() == 0
+
+
+def test_history_tells_what_the_journal_holds(lab: Lab) -> None:
+    history = run_playbook("history.yml", "-e", "report_language=en")
+    assert history.code == 0, history.output
+    assert history.changed == 0
+    kept = json.loads((ROOT / "artifacts/local/history.json").read_text())
+    journal = lab.rows("SELECT run_id, outcome, who, commit_after FROM at_most_one.run ORDER BY started_at DESC")
+    assert [(run["run_id"], run["outcome"], run["who"], run["commit_after"]) for run in kept] == journal
+    assert len(journal) >= 3, "forward, back, forward went before"
+    assert all(run_id in history.output for run_id, *_ in journal)
+    assert "rolled back" in history.output
+    assert "25 rows removed" in history.output
