@@ -80,7 +80,10 @@ tools: setup ## Node.js, PostgreSQL and PM2 in .lab, without a lab
 history: setup ## Who deployed what, when, and what came out: ENVIRONMENT=production (or staging, local)
 	@$(PLAYBOOK) history.yml -i inventories/$(or $(ENVIRONMENT),local) -l $(or $(ENVIRONMENT),local)
 
-.PHONY: lab-fault
+.PHONY: lab-commit lab-fault
+lab-commit: setup ## Push one more commit to the lab's origin: NAME=second-rule (deploy it with -e app_branch=NAME)
+	@lab/bin/push-commit $(NAME)
+
 lab-fault: setup ## Push a commit with a real fault to the lab's origin: FAULT=crash-at-boot, failed-build
 	@lab/bin/push-fault $(FAULT)
 

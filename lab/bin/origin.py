@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""The bare origin of the lab's application, built from lab/app, lab/app-after and lab/faults.
+"""The bare origin of the lab's application, built from lab/app, lab/app-after, lab/commits and lab/faults.
 
 Every commit has a fixed identity, date and parent, so its hash follows from its files alone: all checkouts of the same
 sources agree on it, and a second run changes nothing.
 
     origin.py [--origin DIR] build          before and after on branch main; prints JSON
     origin.py [--origin DIR] checkout COMMIT TO  a clone whose branch main is at COMMIT, as production has it
-    origin.py [--origin DIR] fault NAME     one more commit on branch fault/NAME, on top of main; prints its hash
+    origin.py [--origin DIR] push BRANCH    one more commit, on top of main, on a branch of its own; prints its hash
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from pathlib import Path
 LAB = Path(__file__).resolve().parents[1]
 IDENTITY = "aedpics lab"
 EMAIL = "lab@localhost"
+# What lab/commits holds: message and day.
+COMMITS = {"second-rule": ("Add the rule of one valid inspection record per equipment and day", "2025-12-01")}
 
 
 class Origin:
@@ -105,15 +107,17 @@ def checkout(origin: Origin, commit: str, to: Path) -> None:
     clone.git("checkout-index", "--all", work_tree=to, index=to / ".git" / "index")
 
 
-def fault(origin: Origin, name: str) -> str:
-    """A third commit that carries a real fault, on its own branch. Returns its hash."""
-    sources = LAB / "faults" / name
-    if not sources.is_dir():
-        known = ", ".join(sorted(entry.name for entry in (LAB / "faults").iterdir()))
-        raise SystemExit(f"There is no fault called {name}. Known: {known}.")
+def push(origin: Origin, branch: str) -> str:
+    """A third commit on a branch of its own: lab/commits/NAME on NAME, lab/faults/NAME on fault/NAME."""
+    commits = {entry.name: (entry, COMMITS[entry.name]) for entry in (LAB / "commits").iterdir()}
+    faults = (LAB / "faults").iterdir()
+    commits |= {f"fault/{entry.name}": (entry, (f"Fault: {entry.name}", "2025-11-11")) for entry in faults}
+    if branch not in commits:
+        raise SystemExit(f"There is no commit for branch {branch}. Known: {', '.join(sorted(commits))}.")
+    sources, (message, day) = commits[branch]
     after = origin.git("rev-parse", "--verify", "refs/heads/main")
-    commit = origin.commit(sources, f"Fault: {name}", "2025-11-11T00:00:00+0000", after)
-    origin.point(f"fault/{name}", commit)
+    commit = origin.commit(sources, message, f"{day}T00:00:00+0000", after)
+    origin.point(branch, commit)
     return commit
 
 
@@ -126,7 +130,7 @@ def main(arguments: list[str]) -> int:
     place = commands.add_parser("checkout")
     place.add_argument("commit")
     place.add_argument("to", type=Path)
-    commands.add_parser("fault").add_argument("name")
+    commands.add_parser("push").add_argument("branch")
     given = parser.parse_args(arguments)
     origin = Origin(given.origin.resolve())
     if given.command == "build":
@@ -134,7 +138,7 @@ def main(arguments: list[str]) -> int:
     elif given.command == "checkout":
         checkout(origin, given.commit, given.to.resolve())
     else:
-        print(fault(origin, given.name))
+        print(push(origin, given.branch))
     return 0
 
 

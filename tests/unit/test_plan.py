@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import itertools
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,10 @@ from typing import Any
 import pytest
 import yaml
 from at_most_one.errors import OperatorError
-from at_most_one.plan import Expected, IndexKey, SortKey, parse
+from at_most_one.plan import Expected, IndexKey, SortKey, Surplus, parse
 
-PLAN_FILE = Path(__file__).resolve().parents[2] / "plans" / "one-active-inspection-session.yml"
+PLANS = Path(__file__).resolve().parents[2] / "plans"
+PLAN_FILE = PLANS / "one-active-inspection-session.yml"
 
 
 @pytest.fixture
@@ -41,8 +44,31 @@ class TestTheShippedPlan:
         assert [index.table for index in plan.indexes] == ["inspection_sessions", *["inspection_schedules"] * 2]
         assert plan.indexes[1].keys[0] == IndexKey("aed_data_id", None, None, None, None, None)
 
-    def test_its_file_is_named_after_its_id(self, data: dict[str, Any]) -> None:
-        assert parse(data).id == PLAN_FILE.stem
+
+class TestEveryShippedPlan:
+    @pytest.mark.parametrize("file", sorted(PLANS.glob("*.yml")), ids=lambda file: file.stem)
+    def test_is_named_after_its_id_and_counts_below_its_ceiling(self, file: Path) -> None:
+        plan = parse(yaml.safe_load(file.read_text()))
+        assert plan.id == file.stem
+        assert plan.expected.rows is not None
+        assert plan.expected.rows <= plan.ceiling
+
+    def test_none_shares_an_index_a_family_or_a_migration_with_another(self) -> None:
+        plans = [parse(yaml.safe_load(file.read_text())) for file in sorted(PLANS.glob("*.yml"))]
+        assert len(plans) >= 2
+        for one, other in itertools.permutations(plans, 2):
+            assert one.migration != other.migration
+            strangers = [index.name for index in other.indexes if re.search(one.family.pattern, index.name)]
+            assert strangers == [], "the one plan's verify would call them unexpected"
+
+
+class TestTheSecondPlan:
+    def test_has_another_shape_than_the_first(self) -> None:
+        plan = parse(yaml.safe_load((PLANS / "one-valid-inspection-per-day.yml").read_text()))
+        assert (plan.table, plan.key) == ("inspections", ("equipment_serial", "inspection_date"))
+        assert plan.surplus == Surplus("update", {"overall_status": "superseded"}, "stop")
+        assert [index.name for index in plan.indexes] == [plan.rule_index.name]
+        assert "'superseded'" in plan.predicate, "an updated row has to leave the rule"
 
 
 class TestDigest:
