@@ -11,6 +11,8 @@ description:
   - Raises two row triggers on the plan's table that refuse a new duplicate with the error that the plan's unique index
     will give, C(23505) with the index's name as constraint. Rows that are duplicates already can be updated and closed.
   - Raise it before the clean-up, lower it once the unique index is valid.
+  - It warns when no index begins with the rule's key, since each new row inside the rule then scans the table.
+  - C(INSERT ... ON CONFLICT DO NOTHING) without a target gets the error as well, while the index will skip the row.
   - The index remains the judge; a writer under REPEATABLE READ can pass the fence.
 version_added: "1.0.0"
 author:
@@ -109,6 +111,8 @@ def act(module: AnsibleModule) -> dict[str, Any]:
             return {"changed": False, "state": seen, "before": seen, "statements": [], "attempts": 0}
         change_fence = raise_fence if state == "raised" else lower_fence
         change = change_fence(connection, plan, lock_attempts=lock_attempts, check=module.check_mode)
+    for warning in change.warnings:
+        module.warn(warning)
     return {
         "changed": change.before != change.state,
         "state": change.state,

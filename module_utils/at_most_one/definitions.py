@@ -58,10 +58,11 @@ ORDER BY c.relname
 _TEMPORARY = "pg_my_temp_schema()"
 
 
-def create_statement(index: Index, schema: str) -> sql.Composed:
+def create_statement(index: Index, schema: str, *, concurrently: bool = False) -> sql.Composed:
     """``CREATE INDEX`` for a planned index on its table in ``schema``; to be executed without parameters."""
     parts: list[sql.Composable] = [
         sql.SQL("CREATE UNIQUE INDEX" if index.unique else "CREATE INDEX"),
+        *([sql.SQL("CONCURRENTLY")] if concurrently else []),
         sql.Identifier(index.name),
         sql.SQL("ON {} USING {} ({})").format(
             sql.Identifier(schema, index.table),
@@ -74,7 +75,7 @@ def create_statement(index: Index, schema: str) -> sql.Composed:
     if index.nulls_not_distinct:
         parts.append(sql.SQL("NULLS NOT DISTINCT"))
     if index.predicate:
-        parts.append(sql.SQL("WHERE ({})").format(sql.SQL(index.predicate)))
+        parts.append(sql.SQL("WHERE ({})").format(_whole(index.predicate)))
     return sql.SQL(" ").join(parts)
 
 
@@ -114,7 +115,7 @@ def seen(connection: Connection, plan: Plan) -> dict[str, dict[str, Any]]:
 def violations(connection: Connection, schema: str, index: Index) -> int:
     """How many groups of rows a unique index would refuse. NULL keys count only under NULLS NOT DISTINCT."""
     keys = [_expression(key) for key in index.keys]
-    conditions = [sql.SQL("({})").format(sql.SQL(index.predicate))] if index.predicate else []
+    conditions = [sql.SQL("({})").format(_whole(index.predicate))] if index.predicate else []
     if not index.nulls_not_distinct:
         conditions += [sql.SQL("{} IS NOT NULL").format(key) for key in keys]
     statement = sql.SQL("SELECT count(*) FROM (SELECT 1 FROM {} WHERE {} GROUP BY {} HAVING count(*) > 1) AS d").format(
@@ -125,6 +126,11 @@ def violations(connection: Connection, schema: str, index: Index) -> int:
     with connection.cursor() as cursor, _explained([f"{schema}.{index.table}"]):
         cursor.execute(statement)
         return int((cursor.fetchone() or (0,))[0])
+
+
+def _whole(predicate: str) -> sql.SQL:
+    """The predicate for use inside parentheses: a line break ends the comment that it may end with."""
+    return sql.SQL(f"{predicate}\n" if "--" in predicate else predicate)
 
 
 def _key(key: IndexKey) -> sql.Composable:

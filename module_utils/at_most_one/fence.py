@@ -8,6 +8,11 @@ what it will meet for ever. Rows that are duplicates already can be updated and 
 
 They are AFTER triggers: only then is the row final, with what other triggers changed and with its generated columns.
 A REPEATABLE READ writer's old snapshot can still miss a row: the index remains the judge.
+
+One statement fares worse than it will under the index: INSERT ... ON CONFLICT DO NOTHING without a target. The index
+lets PostgreSQL skip the row in silence; a trigger cannot know what the statement said, and skipping rows for all would
+lose those of plain INSERTs in silence. So it gets the 23505, for as long as the fence stands. (A target that names the
+rule, as in ON CONFLICT (key) WHERE ..., is refused before the index exists anyway: 42P10.)
 """
 
 from __future__ import annotations
@@ -15,17 +20,18 @@ from __future__ import annotations
 import hashlib
 import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from psycopg2 import sql
 
 from .database import Connection
 from .errors import OperatorError
+from .key_columns import key_columns, lock_number
 from .locks import describe
 from .plan import Plan
 from .table import READING, WRITING, Cursor, LockNotObtained, columns_of, table_name, transaction
 
-_OLDEST_SERVER = 140_000  # hash_record_extended and CREATE OR REPLACE TRIGGER
+_REPLACES_TRIGGERS = 140_000  # server version: CREATE OR REPLACE TRIGGER, also for one that is disabled
 _HARMLESS_TO_RAISE = {"AccessShareLock", "RowShareLock"}  # held together with SHARE ROW EXCLUSIVE
 
 
@@ -37,6 +43,7 @@ class Change:
     state: str
     statements: list[str]
     attempts: int  # how often the lock was asked for
+    warnings: list[str] = field(default_factory=list)  # whole phrases for a person
 
 
 # Executed without parameters, so percent signs stand for themselves.
@@ -54,7 +61,7 @@ BEGIN
             RETURN NULL;
         END IF;
     END IF;
-    PERFORM pg_catalog.pg_advisory_xact_lock(pg_catalog.hash_record_extended(ROW({new_key}), {seed}));
+    PERFORM pg_catalog.pg_advisory_xact_lock({lock});
     -- FOR SHARE waits, as the index would, for a transaction that is just closing the other row, and looks again.
     PERFORM FROM {table} WHERE ({predicate}
     ) AND {same_key} AND NOT ({same_row}) LIMIT 1 FOR SHARE;
@@ -71,21 +78,21 @@ END
 _FUNCTION = """CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET row_security = off AS {body}"""
 
-# Per key column: the name as PostgreSQL prints it, and the type's own operator = when it has one. Without its schema,
-# citext's would not be found with this search_path, and text's, which is case-sensitive, would be taken instead.
-_KEY_COLUMNS = """
-SELECT a.attname::text, pg_catalog.quote_ident(a.attname), n.nspname
-FROM pg_catalog.pg_attribute AS a
-JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
-LEFT JOIN pg_catalog.pg_operator AS o
-    ON o.oprname = '=' AND o.oprright = o.oprleft
-    AND o.oprleft = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END
-LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid = o.oprnamespace
-WHERE a.attrelid = pg_catalog.to_regclass(%s) AND a.attname = ANY (%s)
+# Would the fence's look-up for each new row find its key by an index? The index that keeps the rule counts as well.
+_KEY_INDEX = """
+SELECT FROM pg_catalog.pg_index AS x JOIN pg_catalog.pg_class AS i ON i.oid = x.indexrelid
+JOIN pg_catalog.pg_am AS m ON m.oid = i.relam
+WHERE x.indrelid = pg_catalog.to_regclass(%(table)s) AND x.indisvalid AND x.indislive
+    AND m.amname IN ('btree', 'hash') AND (x.indpred IS NULL OR i.relname = %(rule)s)
+    AND x.indnkeyatts >= %(size)s AND %(key)s::text[] = ARRAY(
+        SELECT coalesce(a.attname::text, '')
+        FROM pg_catalog.unnest(x.indkey::int2[]) WITH ORDINALITY AS k (attnum, place)
+        LEFT JOIN pg_catalog.pg_attribute AS a ON a.attrelid = x.indrelid AND a.attnum = k.attnum
+        WHERE k.place <= %(size)s ORDER BY 1)
 """
 
 _TRIGGERS = """
-SELECT t.tgenabled::text, n.nspname::text, f.proname::text, f.prosrc
+SELECT t.tgname::text, t.tgenabled::text, n.nspname::text, f.proname::text, f.prosrc
 FROM pg_catalog.pg_trigger AS t JOIN pg_catalog.pg_proc AS f ON f.oid = t.tgfoid
 JOIN pg_catalog.pg_namespace AS n ON n.oid = f.pronamespace
 WHERE t.tgrelid = pg_catalog.to_regclass(%s) AND t.tgname = ANY (%s)
@@ -104,13 +111,6 @@ def raise_fence(connection: Connection, plan: Plan, *, lock_attempts: int = 10, 
 
     The lock stops writers, not readers, while it is waited for: at most the connection's lock_timeout per attempt.
     """
-    if connection.server_version < _OLDEST_SERVER:
-        raise OperatorError(
-            f"The server is PostgreSQL {connection.server_version // 10_000}; the write fence needs 14.",
-            expected="PostgreSQL 14 or newer.",
-            next_step="upgrade the server; every older version is out of support.",
-            server_version=connection.server_version,
-        )
     return _change(connection, plan, "raised", lock_attempts, check)
 
 
@@ -131,7 +131,8 @@ def _change(connection: Connection, plan: Plan, wanted: str, lock_attempts: int,
                 if not check:
                     for step in steps:
                         cursor.execute(step)
-                return Change(before, wanted, [step.as_string(cursor) for step in steps], attempt)
+                warnings = _warnings(cursor, plan) if wanted == "raised" else []
+                return Change(before, wanted, [step.as_string(cursor) for step in steps], attempt, warnings)
         except LockNotObtained as stop:
             if attempt == lock_attempts:
                 raise _gave_up(plan, wanted, attempt, stop) from stop
@@ -163,10 +164,26 @@ def _table(plan: Plan) -> sql.Identifier:
     return sql.Identifier(plan.schema, plan.table)
 
 
+def _warnings(cursor: Cursor, plan: Plan) -> list[str]:
+    key = sorted(plan.key)
+    table = _table(plan).as_string(cursor)
+    cursor.execute(_KEY_INDEX, {"table": table, "rule": plan.rule_index.name, "size": len(key), "key": key})
+    if cursor.rowcount:
+        return []
+    index = sql.SQL("CREATE INDEX CONCURRENTLY ON {} ({})").format(
+        _table(plan), sql.SQL(", ").join(map(sql.Identifier, plan.key))
+    )
+    return [
+        f"No valid index without a predicate starts with the key of {table_name(plan)} ({', '.join(plan.key)}): while "
+        "the write fence stands, each new row inside the rule scans the whole table. "
+        f"Next: if that is too slow, {index.as_string(cursor)} first."
+    ]
+
+
 def _state(cursor: Cursor, plan: Plan) -> str:
     function, triggers = _names(plan)
     cursor.execute(_TRIGGERS, (_table(plan).as_string(cursor), list(triggers.values())))
-    found = [(enabled, tuple(place)) for enabled, *place in cursor.fetchall()]
+    found = [(enabled, tuple(place)) for _, enabled, *place in cursor.fetchall()]
     if not found:
         return "lowered"
     body = _body(cursor, plan).as_string(cursor)
@@ -178,18 +195,25 @@ def _raising(cursor: Cursor, plan: Plan) -> list[sql.Composed]:
     """The statements that raise the fence; the table's lock comes late and is held for the two triggers only."""
     function, triggers = _names(plan)
     qualified = sql.Identifier("at_most_one", function)
+    create, mode, stale = "CREATE OR REPLACE TRIGGER", "SHARE ROW EXCLUSIVE", []
+    if cursor.connection.server_version < _REPLACES_TRIGGERS:
+        cursor.execute(_TRIGGERS, (_table(plan).as_string(cursor), list(triggers.values())))
+        stale = [name for name, *_ in cursor.fetchall()]
+        # The lock that DROP TRIGGER will want, at once: two sessions that both grow a lock deadlock.
+        create, mode = "CREATE TRIGGER", "ACCESS EXCLUSIVE" if stale else mode
     cursor.execute("SELECT pg_catalog.to_regnamespace('at_most_one') IS NULL")
     steps = [sql.SQL("CREATE SCHEMA IF NOT EXISTS at_most_one").format()] if cursor.fetchone() == (True,) else []
     steps += [
         sql.SQL(_FUNCTION).format(function=qualified, body=sql.Literal(_body(cursor, plan).as_string(cursor))),
         sql.SQL("REVOKE ALL ON FUNCTION {}() FROM PUBLIC").format(qualified),
-        sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(_table(plan)),
+        sql.SQL("LOCK TABLE {} IN {} MODE").format(_table(plan), sql.SQL(mode)),
         # Rows that row security hides from us would be hidden from the function: a 42501 now, not one per write later.
         sql.SQL("SELECT FROM {} LIMIT 0").format(_table(plan)),
+        *(sql.SQL("DROP TRIGGER {} ON {}").format(sql.Identifier(name), _table(plan)) for name in stale),
     ]
     steps += [
-        sql.SQL("CREATE OR REPLACE TRIGGER {} AFTER {} ON {} FOR EACH ROW EXECUTE FUNCTION {}()").format(
-            sql.Identifier(name), sql.SQL(event), _table(plan), qualified
+        sql.SQL("{} {} AFTER {} ON {} FOR EACH ROW EXECUTE FUNCTION {}()").format(
+            sql.SQL(create), sql.Identifier(name), sql.SQL(event), _table(plan), qualified
         )
         for event, name in triggers.items()
     ]
@@ -209,19 +233,17 @@ def _lowering(plan: Plan) -> list[sql.Composed]:
 
 
 def _body(cursor: Cursor, plan: Plan) -> sql.Composed:
-    cursor.execute(_KEY_COLUMNS, (_table(plan).as_string(cursor), list(plan.key)))
-    columns = {name: (printed, schema) for name, printed, schema in cursor.fetchall()}
+    columns = key_columns(cursor, plan)
     distinct_nulls = not plan.rule_index.nulls_not_distinct
     here = {name: sql.Identifier(plan.table, name) for name in [*plan.key, *plan.primary_key]}
     new = {name: sql.SQL("NEW.{}").format(sql.Identifier(name)) for name in here}
+    old = {name: sql.SQL("OLD.{}").format(sql.Identifier(name)) for name in here}
 
-    def equal(name: str) -> sql.Composed:
-        schema = columns[name][1]
-        operator = sql.SQL("OPERATOR({}.=)").format(sql.Identifier(schema)) if schema else sql.SQL("=")
-        both = sql.SQL("{} {} {}").format(here[name], operator, new[name])
-        if distinct_nulls:
+    def equal(name: str, one: sql.Composable, nulls_are_distinct: bool) -> sql.Composed:
+        both = columns[name].equal(one, new[name])
+        if nulls_are_distinct:
             return both
-        return sql.SQL("({} OR {} IS NULL AND {} IS NULL)").format(both, here[name], new[name])
+        return sql.SQL("({} OR {} IS NULL AND {} IS NULL)").format(both, one, new[name])
 
     return sql.SQL(_BODY).format(
         about=sql.SQL(f"at-most-one, plan {' '.join(plan.id.split())}"),
@@ -229,16 +251,13 @@ def _body(cursor: Cursor, plan: Plan) -> sql.Composed:
         table=_table(plan),
         predicate=sql.SQL(plan.predicate),
         null_key=sql.SQL("").join(sql.SQL(" OR {} IS NULL").format(new[name]) for name in plan.key if distinct_nulls),
-        same_key_as_before=sql.SQL(" AND ").join(
-            sql.SQL("{} IS NOT DISTINCT FROM OLD.{}").format(new[name], sql.Identifier(name)) for name in plan.key
-        ),
-        new_key=sql.SQL(", ").join(new[name] for name in plan.key),
-        seed=sql.Literal(int.from_bytes(hashlib.sha256(plan.id.encode()).digest()[:8], signed=True)),
-        same_key=sql.SQL(" AND ").join(equal(name) for name in plan.key),
+        same_key_as_before=sql.SQL(" AND ").join(equal(name, old[name], False) for name in plan.key),
+        lock=lock_number(plan, columns),
+        same_key=sql.SQL(" AND ").join(equal(name, here[name], distinct_nulls) for name in plan.key),
         same_row=sql.SQL(" AND ").join(sql.SQL("{} = {}").format(here[name], new[name]) for name in plan.primary_key),
         # The words of PostgreSQL's own error: Prisma and other drivers read the columns from DETAIL.
         message=sql.Literal(f'duplicate key value violates unique constraint "{plan.rule_index.name}"'),
-        detail=sql.Literal(f"Key ({', '.join(columns[name][0] for name in plan.key)})=("),
+        detail=sql.Literal(f"Key ({', '.join(columns[name].printed for name in plan.key)})=("),
         key_texts=sql.SQL(", ").join(sql.SQL("coalesce({}::text, 'null')").format(new[name]) for name in plan.key),
         schema=sql.Literal(plan.schema),
         bare_table=sql.Literal(plan.table),

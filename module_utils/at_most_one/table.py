@@ -127,7 +127,9 @@ def explain(failure: psycopg2.Error, plan: Plan, *, committing: bool = False) ->
 
 
 _RELATION = """
-SELECT c.oid, c.relkind, EXISTS (SELECT FROM pg_catalog.pg_inherits AS i WHERE i.inhparent = c.oid)
+SELECT c.oid, c.relkind, EXISTS (SELECT FROM pg_catalog.pg_inherits AS i WHERE i.inhparent = c.oid),
+    (SELECT p.relname FROM pg_catalog.pg_inherits AS i JOIN pg_catalog.pg_class AS p ON p.oid = i.inhparent
+     WHERE i.inhrelid = c.oid LIMIT 1)
 FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 WHERE n.nspname = %s AND c.relname = %s
 """
@@ -143,22 +145,31 @@ WHERE x.indrelid = %s AND x.indisunique AND x.indisvalid AND x.indimmediate AND 
   AND x.indexprs IS NULL AND x.indnatts = x.indnkeyatts
 GROUP BY x.indexrelid
 """
-_KINDS = {"p": "it is partitioned", "v": "it is a view", "m": "it is a materialized view", "f": "it is a foreign table"}
+_KINDS = {
+    "r": "other tables inherit from it",
+    "p": "it is partitioned",
+    "v": "it is a view",
+    "m": "it is a materialized view",
+    "f": "it is a foreign table",
+    "S": "it is a sequence",
+}
 
 
 def columns_of(cursor: Cursor, plan: Plan) -> Mapping[str, Column]:
     """The planned table's columns by name, in order. Raises OperatorError unless the plan fits the table.
 
-    It fits when it is an ordinary table without children, has every column that the plan names, and its primary key is
-    NOT NULL, unique and immediate: otherwise "this row" would not mean one row.
+    It fits when it is an ordinary table without parent or children, has every column that the plan names, and its
+    primary key is NOT NULL, unique and immediate: otherwise "this row" would not mean one row.
     """
     cursor.execute(_RELATION, (plan.schema, plan.table))
     found = cursor.fetchone()
     if found is None:
         raise _unfit(plan, "there is no such table", "the table that the plan names")
-    oid, kind, has_children = found
+    oid, kind, has_children, parent = found
+    if parent is not None:
+        raise _unfit(plan, f"it is a part of {parent}, whose other rows the rule would miss", "a table of its own")
     if kind != "r" or has_children:
-        raise _unfit(plan, _KINDS.get(kind, "other tables inherit from it"), "an ordinary table of its own")
+        raise _unfit(plan, _KINDS.get(kind, "it is no table"), "an ordinary table of its own")
     cursor.execute(_ATTRIBUTES, (oid,))
     attributes = cursor.fetchall()
     columns = {name: Column(name, type_, generated) for name, type_, generated, _ in attributes}

@@ -133,24 +133,6 @@ class TestWriters:
         detail = refused(app, INSERT, None, "active").diag.message_detail
         assert detail == "Key (equipment_serial)=(null) already exists."
 
-    def test_the_keys_own_equality_counts(self, connection: Connection, plan: Plan, app: Connection) -> None:
-        """As for citext: an operator that search_path does not find, in a table of two keys with quoted names."""
-        run(
-            connection,
-            """CREATE TYPE aedpics.grade AS ENUM ('a', 'A', 'b');
-               CREATE FUNCTION aedpics.same(aedpics.grade, aedpics.grade) RETURNS boolean LANGUAGE sql IMMUTABLE
-                   AS 'SELECT pg_catalog.lower($1::text) OPERATOR(pg_catalog.=) pg_catalog.lower($2::text)';
-               CREATE OPERATOR aedpics.= (FUNCTION = aedpics.same, LEFTARG = aedpics.grade, RIGHTARG = aedpics.grade);
-               CREATE TABLE aedpics.seats (id int PRIMARY KEY, "Grade" aedpics.grade, "no" int);""",
-        )
-        seats = replace(
-            plan, table="seats", key=("Grade", "no"), keep=(), show=(), predicate="id % 2 = 1 -- only odd ones"
-        )
-        fence.raise_fence(connection, seats)
-        run(app, "INSERT INTO aedpics.seats VALUES (1, 'a', 5), (3, 'b', 5), (5, 'a', 6), (2, 'a', 5)")
-        detail = refused(app, "INSERT INTO aedpics.seats VALUES (7, 'A', 5)").diag.message_detail
-        assert detail == 'Key ("Grade", no)=(A, 5) already exists.'
-
     def test_of_two_writers_at_once_the_second_waits_for_the_first(
         self, login: Login, fenced: Any, app: Connection
     ) -> None:
