@@ -3,11 +3,13 @@
 PostgreSQL prints the same index in different words (``'active'::status`` or ``'active'::app.status``, ``IN`` or
 ``= ANY``), so definitions are never compared as text from two sessions. The expected index is built, with the very
 statement of :func:`create_statement`, on an empty temporary ``LIKE`` table; one query then renders both in one session.
+Where their words still differ, :func:`settle` finds out whether they say the same.
 """
 
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -56,6 +58,8 @@ WHERE c.relnamespace = {namespace}
 ORDER BY c.relname
 """
 _TEMPORARY = "pg_my_temp_schema()"
+_WORDED = ("columns", "predicate")  # what the server renders as text; the other parts are plain facts
+_RENDERINGS = 5  # two are the most that was seen to change anything
 
 
 def create_statement(index: Index, schema: str, *, concurrently: bool = False) -> sql.Composed:
@@ -86,30 +90,111 @@ def drop_statement(name: str, schema: str) -> sql.Composed:
 
 def expected(connection: Connection, plan: Plan) -> dict[str, dict[str, Any]]:
     """The planned indexes as the catalog renders them, from empty twins that are gone when this returns."""
-    twins = {table: f"at_most_one_twin_{n}" for n, table in enumerate(sorted({i.table for i in plan.indexes}))}
     names = {f"at_most_one_expected_{n}": index for n, index in enumerate(plan.indexes)}
     at_work: list[str] = []
+    with _explained(at_work), _twins(connection, plan, at_work) as twins, connection.cursor() as cursor:
+        for name, index in names.items():
+            at_work.append(index.name)
+            cursor.execute(create_statement(replace(index, name=name, table=twins[index.table]), "pg_temp"))
+        rendered = _read(connection, None, sorted(names), None)
+    return {index.name: {**rendered[name], "table": index.table} for name, index in names.items()}
+
+
+@contextlib.contextmanager
+def _twins(connection: Connection, plan: Plan, at_work: list[str]) -> Iterator[dict[str, str]]:
+    """An empty temporary table like each table of the plan, by the table's name; gone with what was built on them."""
+    twins = {table: f"at_most_one_twin_{n}" for n, table in enumerate(sorted({i.table for i in plan.indexes}))}
     with connection.cursor() as cursor:
         cursor.execute("SAVEPOINT at_most_one_twins")
         try:
-            with _explained(at_work):
-                for table, twin in twins.items():
-                    at_work.append(f"{plan.schema}.{table}")
-                    like = sql.SQL("CREATE TEMPORARY TABLE {} (LIKE {})")
-                    cursor.execute(like.format(sql.Identifier("pg_temp", twin), sql.Identifier(plan.schema, table)))
-                for name, index in names.items():
-                    at_work.append(index.name)
-                    cursor.execute(create_statement(replace(index, name=name, table=twins[index.table]), "pg_temp"))
-                rendered = _read(connection, None, sorted(names), None)
+            for table, twin in twins.items():
+                at_work.append(f"{plan.schema}.{table}")
+                like = sql.SQL("CREATE TEMPORARY TABLE {} (LIKE {})")
+                cursor.execute(like.format(sql.Identifier("pg_temp", twin), sql.Identifier(plan.schema, table)))
+            yield twins
         finally:
             if not connection.closed:
                 cursor.execute("ROLLBACK TO SAVEPOINT at_most_one_twins; RELEASE SAVEPOINT at_most_one_twins")
-    return {index.name: {**rendered[name], "table": index.table} for name, index in names.items()}
 
 
 def seen(connection: Connection, plan: Plan) -> dict[str, dict[str, Any]]:
     """What the plan's schema holds under the planned names, and every index of the plan's family."""
     return _read(connection, plan.schema, [index.name for index in plan.indexes], plan.family.pattern)
+
+
+def settle(
+    connection: Connection, plan: Plan, expected: dict[str, dict[str, Any]], seen: dict[str, dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """``seen``, with the expected words where an index's expressions say the same in others.
+
+    An index that went through pg_dump and a restore was parsed from PostgreSQL's own rendering, which casts more than
+    the original did (``status IN ('a')`` on a varchar becomes ``::character varying``, then ``::text`` in the array).
+    So both renderings are built on a twin and rendered again until nothing changes any more. Parsing what was rendered
+    keeps the meaning, pg_dump relies on it, so two that end in the same words mean the same. The converse is not true:
+    ``IN ('b', 'a')`` stays different from ``IN ('a', 'b')``, with a remark that only the order differs.
+    """
+    suspects = {
+        index.name: index.table
+        for index in plan.indexes
+        if (found := seen.get(index.name)) and found["kind"] == "index" and found["table"] == index.table
+        if any(found[part] != expected[index.name][part] for part in _WORDED)
+    }
+    if not suspects:
+        return seen
+    settled = dict(seen)
+    at_work: list[str] = []
+    with _explained(at_work), _twins(connection, plan, at_work) as twins:
+        for name, table in suspects.items():
+            at_work.append(name)
+            theirs, ours = (_settled(connection, twins[table], facts) for facts in (seen[name], expected[name]))
+            same = [part for part in _WORDED if theirs[part] == ours[part]]
+            settled[name] = {
+                **seen[name],
+                **{part: expected[name][part] for part in same},
+                "remarks": {
+                    part: "the same parts in another order"
+                    for part in _WORDED
+                    if part not in same and _words(theirs[part]) == _words(ours[part])
+                },
+            }
+    return settled
+
+
+def _settled(connection: Connection, twin: str, facts: dict[str, Any]) -> dict[str, Any]:
+    """The worded parts after as many renderings as it takes; as they are when the twin does not take them."""
+    words = {part: facts[part] for part in _WORDED}
+    with connection.cursor() as cursor:
+        for _ in range(_RENDERINGS):
+            cursor.execute("SAVEPOINT at_most_one_rendering")
+            try:
+                cursor.execute(_rebuild(twin, facts, words))
+                rendered = _read(connection, None, ["at_most_one_rendered"], None)["at_most_one_rendered"]
+            except psycopg2.Error:
+                return words
+            finally:
+                cursor.execute("ROLLBACK TO SAVEPOINT at_most_one_rendering; RELEASE SAVEPOINT at_most_one_rendering")
+            before, words = words, {part: rendered[part] for part in _WORDED}
+            if words == before:
+                break
+    return words
+
+
+def _rebuild(twin: str, facts: dict[str, Any], words: dict[str, Any]) -> sql.Composed:
+    """An index of the same expressions and operator classes; what else there is to it has no say in their words."""
+    keys = (
+        sql.SQL("({}) {}").format(sql.SQL(column), sql.Identifier(*opclass.split(".", 1)))
+        for column, opclass in zip(words["columns"], facts["opclass"], strict=True)
+    )
+    statement = sql.SQL("CREATE INDEX at_most_one_rendered ON {} USING {} ({})").format(
+        sql.Identifier("pg_temp", twin), sql.Identifier(facts["method"]), sql.SQL(", ").join(keys)
+    )
+    return statement + sql.SQL(f" WHERE {words['predicate']}" if words["predicate"] else "")
+
+
+def _words(rendered: Any) -> list[str]:
+    """What a rendering is made of, in no order: literals, names, numbers, signs."""
+    text = ", ".join(rendered) if isinstance(rendered, list) else rendered or ""
+    return sorted(re.findall(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|\w+|[^\w\s]", text))
 
 
 def violations(connection: Connection, schema: str, index: Index) -> int:

@@ -111,7 +111,8 @@ def inspect(connection: Connection, plan: Plan) -> Inspection:
     The connection must be inside a transaction (not autocommit). Raises OperatorError when the plan's indexes cannot be
     built on the plan's tables at all, or when the role may not read them.
     """
-    expected, seen = definitions.expected(connection, plan), definitions.seen(connection, plan)
+    expected = definitions.expected(connection, plan)
+    seen = definitions.settle(connection, plan, expected, definitions.seen(connection, plan))
     verdicts = [_judge(index.name, expected[index.name], seen.get(index.name)) for index in plan.indexes]
     known = {*expected, *plan.family.neighbours}
     verdicts += [_found(name, "unexpected", (), facts) for name, facts in seen.items() if name not in known]
@@ -218,7 +219,10 @@ def _judge(name: str, expected: dict[str, Any], seen: dict[str, Any] | None) -> 
     parts = [part for part in (*_DEFINITION, *_HEALTH) if expected[part] != seen[part]]
     if "columns" in parts:  # other columns bring other operator classes, collations and orders: say it once
         parts = [part for part in parts if part not in ("opclass", "collation", "order")]
-    differences = tuple(Difference(part, _text(expected[part]), _text(seen[part])) for part in parts)
+    remarks = {part: f" ({remark})" for part, remark in seen.get("remarks", {}).items()}
+    differences = tuple(
+        Difference(part, _text(expected[part]), _text(seen[part]) + remarks.get(part, "")) for part in parts
+    )
     if not parts:
         return _found(name, "present", (), seen)
     return _found(name, "invalid" if set(parts) <= set(_HEALTH) else "different", differences, seen)

@@ -169,6 +169,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         "versions: touches what differs between PostgreSQL versions; make test runs these on the oldest and the newest",
     )
+    config.addinivalue_line("markers", "pg_dump: needs a pg_dump and a psql of the server's version or a newer one")
 
 
 def make_citext(connection: Connection) -> None:
