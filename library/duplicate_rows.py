@@ -243,10 +243,10 @@ def remove(module: AnsibleModule, connection: Any, plan: Any) -> dict[str, Any]:
         check=module.check_mode,
         **{name: module.params[name] for name in ("digest", "run_id", "max_rows", "expected_groups", "expected_rows")},
     )
-    gone = {tuple(row) for row in removal.removed}
+    gone = {tuple(row) for row in removal.removed_examples}
     return {
         "changed": bool(removal.statements),
-        "removed": len(gone),
+        "removed": removal.removed,
         "archived": removal.archived,
         "kept_meanwhile": removal.kept_meanwhile,
         "gone_meanwhile": removal.gone_meanwhile,

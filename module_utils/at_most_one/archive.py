@@ -44,8 +44,15 @@ _OBJECTS = (
     row_sha256 text NOT NULL,
     action text NOT NULL,
     archived_at timestamptz NOT NULL DEFAULT now(),
-    restored_at timestamptz
+    restored_at timestamptz,
+    after_sha256 text
 )""",
+    ),
+    (
+        "SELECT CASE WHEN pg_catalog.to_regclass('at_most_one.archived_row') IS NULL OR EXISTS (SELECT"
+        " FROM pg_catalog.pg_attribute WHERE attrelid = pg_catalog.to_regclass('at_most_one.archived_row')"
+        " AND attname = 'after_sha256') THEN true END",
+        "ALTER TABLE at_most_one.archived_row ADD COLUMN IF NOT EXISTS after_sha256 text",
     ),
     (
         "SELECT pg_catalog.to_regclass('at_most_one.archived_row_run_id')",
@@ -92,6 +99,17 @@ def image(columns: Sequence[str], source: sql.Composable, names: str) -> sql.Com
 def sha256(row: sql.Composable) -> sql.Composed:
     """The hash of a row's image. jsonb prints its keys in one order only, so equal images have equal hashes."""
     return sql.SQL("pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(({})::text, 'UTF8')), 'hex')").format(row)
+
+
+def keys_of_run(plan: Plan, columns: Mapping[str, Column]) -> sql.Composed:
+    """The primary keys that a run archived, as typed columns. Parameter ``run_id``."""
+    parts = sql.SQL(", ").join(
+        sql.SQL("(primary_key ->> {})::{}").format(sql.Literal(name), sql.SQL(columns[name].type))
+        for name in plan.primary_key
+    )
+    return sql.SQL(
+        "SELECT {} FROM at_most_one.archived_row WHERE run_id = %(run_id)s AND plan_id = {} AND restored_at IS NULL"
+    ).format(parts, sql.Literal(plan.id))
 
 
 def restore(connection: Connection, plan: Plan, *, run_id: str | None, check: bool = False) -> Restoration:

@@ -1,24 +1,46 @@
 """Surplus rows of an "at most one" rule: find them, and remove exactly the reviewed ones into the archive.
 
-Only rows inside the plan's predicate are ever candidates: history is not.
+Only rows inside the plan's predicate are ever candidates: history is not. No function here ever holds all rows, unless
+it is asked for them.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import psycopg2
+import psycopg2.errors
 from psycopg2 import sql
 
-from . import archive
+from . import archive, ranking, rows_file, worklist
+from .batches import EXAMPLES, Batches, Pace
 from .database import Connection
 from .errors import OperatorError
 from .plan import Plan
-from .ranking import Removing, candidates, keys, numbered, parameters, requested_rows, same, text_array, windows
+from .ranking import parameters, requested_rows, text_array
 from .references import Reference, count_references, foreign_keys, refuse_referenced
-from .table import READING, WRITING, Column, Cursor, Row, columns_of, predicate_sql, table_name, transaction
+from .table import (
+    READING,
+    WRITING,
+    Column,
+    Cursor,
+    Row,
+    columns_of,
+    explain,
+    lock_not_obtained,
+    table_name,
+    transaction,
+    usual_search_path,
+)
+
+SHOWN_ROWS = 10_000  # a report describes at most so many rows, however large its groups are
+_FETCHED = 5_000  # rows that come from the server at once
+_ROUNDS = 3
+
+digest = rows_file.digest
 
 
 @dataclass(frozen=True)
@@ -27,18 +49,19 @@ class Group:
 
     key: dict[str, str | None]
     keep: dict[str, str | None]
-    surplus: list[dict[str, str | None]]
+    surplus: list[dict[str, str | None]]  # best first; may be cut
+    surplus_count: int
 
 
 @dataclass(frozen=True)
 class Report:
-    """What there is to clean up, as of one snapshot. ``groups`` may be truncated; ``rows`` and the counts never are."""
+    """What there is to clean up, as of one snapshot. ``groups`` may be truncated, the counts and the digest never."""
 
     groups: list[Group]
     truncated: bool
     group_count: int
     row_count: int
-    rows: list[Row]
+    rows: list[Row]  # empty when they were handed over one by one
     digest: str
     referenced: list[Reference]
     open_total: int
@@ -46,29 +69,106 @@ class Report:
 
 @dataclass(frozen=True)
 class Removal:
-    """What was removed, or in check mode would be, and what is left by now."""
+    """What was removed, or in check mode would be, and what is left by now. Examples are at most 1,000 primary keys."""
 
-    removed: list[Row]
+    removed: int
     archived: int
-    kept_meanwhile: list[Row]  # requested, still in the table, no longer surplus
-    gone_meanwhile: list[Row]  # requested, no longer in the table
+    kept_meanwhile: int  # requested, still in the table, no longer surplus
+    gone_meanwhile: int  # requested, no longer in the table
     groups_left: int
     rows_left: int
-    groups: list[Group]  # as they were before
+    repointed: int  # rows of other tables that point to a keeper now
+    batches: int
+    seconds: float
+    longest_batch_ms: int
+    removed_examples: list[Row]
+    kept_examples: list[Row]
+    groups: list[Group]  # the first ones, as they were before
     statements: list[str]
+    warnings: list[str]
 
 
-def digest(rows: Iterable[Sequence[str]]) -> str:
-    """SHA-256 over the sorted primary keys: names one exact set of rows, whatever their order."""
-    lines = sorted(json.dumps(list(row), ensure_ascii=False) for row in rows)
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+def report(
+    connection: Connection, plan: Plan, *, limit: int = 1_000, into: Callable[[Row], None] | None = None
+) -> Report:
+    """The duplicate groups, from one snapshot in a read-only transaction; at most ``limit`` groups in detail.
 
-
-def report(connection: Connection, plan: Plan, *, limit: int = 1_000) -> Report:
-    """The duplicate groups, from one snapshot in a read-only transaction; at most ``limit`` groups in detail."""
+    With ``into`` every surplus row's primary key is handed over, one by one as they come, and ``rows`` stays empty.
+    """
+    rows: list[Row] = []
+    hand_over = rows.append if into is None else into
+    seen = rows_file.Digest()
+    shown: list[tuple[int, int, Row]] = []
+    group_count = 0
     with transaction(connection, READING, plan) as cursor:
         columns = columns_of(cursor, plan)
-        return _report(cursor, plan, columns, limit)
+        for place, size, primary_key in _stream(connection, plan):
+            if place == 1:
+                group_count += 1
+            else:
+                seen.add(primary_key)
+                hand_over(primary_key)
+            if group_count <= limit and len(shown) < SHOWN_ROWS:
+                shown.append((place, size, primary_key))
+        cursor.execute(sql.SQL("SELECT pg_catalog.count(*) FROM ({}) AS c").format(ranking.inside(plan)), ())
+        ((open_total,),) = cursor.fetchall()
+        return Report(
+            groups=_described(cursor, plan, columns, shown),
+            truncated=len(shown) < group_count + seen.count,
+            group_count=group_count,
+            row_count=seen.count,
+            rows=sorted(rows),
+            digest=seen.hexdigest(),
+            referenced=count_references(cursor, plan, ranking.surplus(plan), {}),
+            open_total=open_total,
+        )
+
+
+def _stream(connection: Connection, plan: Plan) -> Iterator[tuple[int, int, Row]]:
+    """(place, size of the group, primary key) of every row of every duplicate group, in the order of the keys."""
+    with connection.cursor(name="at_most_one_report") as stream:
+        stream.itersize = _FETCHED
+        stream.execute(
+            sql.SQL("SELECT place, size, {} FROM ({}) AS duplicate ORDER BY {}, place").format(
+                text_array(ranking.numbered("p", len(plan.primary_key))), ranking.duplicates(plan), ranking.keys(plan)
+            ),
+            (),
+        )
+        yield from stream
+
+
+def _described(
+    cursor: Cursor, plan: Plan, columns: Mapping[str, Column], shown: Sequence[tuple[int, int, Row]]
+) -> list[Group]:
+    """The rows with their texts, by group; a row that has gone meanwhile is left out, with its group if it was kept."""
+    described = list(dict.fromkeys([*plan.primary_key, *plan.show]))
+    own = ranking.of(plan.table, plan.primary_key)
+    cursor.execute(
+        sql.SQL("SELECT {}, {}, {} FROM {} JOIN ({}) AS shown ON {}").format(
+            text_array(own),
+            text_array(ranking.of(plan.table, plan.key)),
+            text_array(ranking.of(plan.table, described)),
+            sql.Identifier(plan.schema, plan.table),
+            requested_rows(plan, columns),
+            ranking.equal(own, ranking.parts_of("shown", plan)),
+        ),
+        parameters(plan, [primary_key for _, _, primary_key in shown]),
+    )
+    texts = {tuple(primary_key): (key, row) for primary_key, key, row in cursor.fetchall()}
+    groups: list[Group] = []
+    in_group = False
+    for place, size, primary_key in shown:
+        found = texts.get(tuple(primary_key))
+        if place == 1:
+            in_group = found is not None
+        if found is None or not in_group:
+            continue
+        row = dict(zip(described, found[1], strict=True))
+        if place == 1:
+            groups.append(Group(dict(zip(plan.key, found[0], strict=True)), row, [], size - 1))
+        else:
+            groups[-1].surplus.append(row)
+    return groups
 
 
 def remove(
@@ -82,87 +182,133 @@ def remove(
     expected_groups: int | None = None,
     expected_rows: int | None = None,
     check: bool = False,
+    pace: Pace | None = None,
 ) -> Removal:
-    """Remove those of ``rows`` that are still surplus, each archived whole, in one transaction.
+    """Remove those of ``rows`` that are still surplus, each archived whole, in batches that are a transaction each.
 
-    The rows of the touched groups are locked first and ranked as they are under the lock. So a row completed meanwhile
-    stays; and when the row to keep was completed meanwhile, the next one in the plan's order is kept in its place.
-    Limits default to the plan's. Check mode runs the same query without the lock and writes nothing.
+    Every limit is checked before the first batch. The rows of a group are locked first and ranked as they are under the
+    lock. So a row completed meanwhile stays; and when the row to keep was completed meanwhile, the next one in the
+    plan's order is kept in its place. What stops it between two batches leaves whole batches, and the next call goes
+    on. An OperatorError's details say what was ``removed`` until then. Limits default to the plan's.
+
+    Check mode looks at the same work list, takes no lock on rows and leaves nothing.
     """
-    requested = sorted({tuple(row) for row in rows})
-    _refuse_unreviewed(plan, requested, digest)
-    ceiling = plan.ceiling if max_rows is None else max_rows
-    if len(requested) > ceiling:
+    began = time.monotonic()
+    with _nothing_left_behind(connection):
+        with transaction(connection, WRITING, plan) as cursor:
+            columns = columns_of(cursor, plan)
+            requested = _load_reviewed(cursor, plan, columns, rows, digest, max_rows)
+            work = worklist.rank(cursor, plan)
+            _refuse_unexpected(
+                work,
+                plan.expected.groups if expected_groups is None else expected_groups,
+                plan.expected.rows if expected_rows is None else expected_rows,
+            )
+            refers = bool(foreign_keys(cursor, plan))
+            _refuse_what_cannot_be_done(cursor, plan, columns)
+            groups = _described(cursor, plan, columns, worklist.first_rows(cursor, plan, EXAMPLES))
+            batches = Batches(plan, columns, run_id, pace or Pace())
+            statements = [
+                *(archive.missing_objects(cursor) if check else archive.ensure(cursor)),
+                batches.removal().as_string(cursor),
+            ] if work.planned else []  # fmt: skip
+            search_path = usual_search_path(cursor)
+            if check:
+                batches.progress.removed = work.planned
+                batches.progress.examples = worklist.examples(cursor, plan, EXAMPLES)
+                left = work.groups_left, work.rows - work.planned
+                rest = worklist.rest(cursor, plan, worklist.planned(plan), EXAMPLES)
+                connection.rollback()
+        if not check:
+            left = _work_off(connection, plan, batches, work, requested, search_path, refers=refers)
+            with transaction(connection, WRITING, plan) as cursor:
+                went = archive.keys_of_run(plan, columns) if plan.surplus.action == "update" and work.planned else None
+                done = batches.progress.removed == requested
+                rest = (0, []) if done else worklist.rest(cursor, plan, went, EXAMPLES, run_id=run_id)
+    progress = batches.progress
+    kept, kept_examples = rest
+    return Removal(
+        removed=progress.removed,
+        archived=progress.removed,
+        kept_meanwhile=kept,
+        gone_meanwhile=max(0, requested - progress.removed - kept),
+        groups_left=left[0],
+        rows_left=left[1],
+        repointed=progress.repointed,
+        batches=progress.batches,
+        seconds=round(time.monotonic() - began, 3),
+        longest_batch_ms=progress.longest_ms,
+        removed_examples=progress.examples,
+        kept_examples=kept_examples,
+        groups=groups,
+        statements=statements,
+        warnings=progress.warnings,
+    )
+
+
+@contextlib.contextmanager
+def _nothing_left_behind(connection: Connection) -> Iterator[None]:
+    """The session is afterwards as it was, however this ends; unless it has ended with it."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(psycopg2.Error):
+            connection.rollback()
+            connection.autocommit = False
+            with connection.cursor() as cursor:
+                worklist.drop(cursor)
+                cursor.execute("RESET enable_hashjoin; RESET enable_mergejoin; RESET application_name")
+            connection.commit()
+
+
+def _load_reviewed(
+    cursor: Cursor,
+    plan: Plan,
+    columns: Mapping[str, Column],
+    rows: Iterable[Sequence[str]],
+    reviewed: str,
+    max_rows: int | None,
+) -> int:
+    """Take the rows to the server, and refuse them unless they are what was reviewed and within the ceiling."""
+    seen = worklist.load(cursor, plan, columns, rows)
+    if seen.hexdigest() != reviewed:
         raise OperatorError(
-            f"{len(requested)} rows are to leave {table_name(plan)}, the ceiling is {ceiling}.",
-            expected=f"at most {ceiling} rows in one run.",
-            next_step="look at the report for rows that should not be in it; raise the plan's ceiling only after that.",
-            rows=len(requested),
-            ceiling=ceiling,
-        )
-    with transaction(connection, READING if check else WRITING, plan) as cursor:
-        columns = columns_of(cursor, plan)
-        before = _report(cursor, plan, columns, limit=1_000)
-        _refuse_unexpected(
-            before,
-            plan.expected.groups if expected_groups is None else expected_groups,
-            plan.expected.rows if expected_rows is None else expected_rows,
-        )
-        work = Removing(plan, columns, requested, run_id)
-        if foreign_keys(cursor, plan):
-            # Under the lock no new reference can come, and the next statement sees every one that came before. Only the
-            # rows it has looked at may go: a row that becomes surplus after it has to wait for the next report.
-            if not check:
-                cursor.execute(work.lock(), work.parameters)
-            surplus = _execute(cursor, work.surplus(), work)
-            refuse_referenced(plan, count_references(cursor, plan, columns, surplus))
-            work = Removing(plan, columns, surplus, run_id)
-        statements: list[str] = []
-        if requested:
-            statements += archive.missing_objects(cursor) if check else archive.ensure(cursor)
-        removed = _execute(cursor, work.surplus() if check else work.removal(), work) if requested else []
-        rest = sorted(set(requested) - {tuple(key) for key in removed})
-        kept = _still_there(cursor, plan, columns, rest)
-        groups_left, rows_left = _count(cursor, plan, columns, without=removed if check else [])
-        if removed:
-            statements.append(work.removal().as_string(cursor))
-        return Removal(
-            removed=removed,
-            archived=len(removed),
-            kept_meanwhile=[list(row) for row in rest if row in kept],
-            gone_meanwhile=[list(row) for row in rest if row not in kept],
-            groups_left=groups_left,
-            rows_left=rows_left,
-            groups=before.groups,
-            statements=statements,
-        )
-
-
-def _execute(cursor: Cursor, statement: sql.Composed, work: Removing) -> list[Row]:
-    cursor.execute(statement, work.parameters)
-    return sorted(key for (key,) in cursor.fetchall())
-
-
-def _refuse_unreviewed(plan: Plan, requested: Sequence[tuple[str, ...]], reviewed: str) -> None:
-    seen = digest(requested)
-    if seen != reviewed:
-        raise OperatorError(
-            f"The {len(requested)} given rows have digest {seen[:12]}, the reviewed report has {reviewed[:12]}.",
+            f"The {seen.count} given rows have digest {seen.hexdigest()[:12]}, the reviewed ones {reviewed[:12]}.",
             expected="exactly the rows that were reviewed.",
             next_step="make the report again, review it, and give its rows and its digest together.",
-            digest=seen,
+            digest=seen.hexdigest(),
             reviewed=reviewed,
         )
-    if any(len(row) != len(plan.primary_key) for row in requested):
+    ceiling = plan.ceiling if max_rows is None else max_rows
+    if seen.count > ceiling:
         raise OperatorError(
-            f"A given row does not have the {len(plan.primary_key)} parts of a primary key of {table_name(plan)}.",
-            expected=f"for each row a list: {', '.join(plan.primary_key)}.",
-            next_step="give the rows of a report made with this plan.",
+            f"{seen.count} rows are to leave {table_name(plan)}, the ceiling is {ceiling}.",
+            expected=f"at most {ceiling} rows in one run.",
+            next_step="look at the report for rows that should not be in it; raise the plan's ceiling only after that.",
+            rows=seen.count,
+            ceiling=ceiling,
         )
+    return seen.count
+
+
+def _refuse_unexpected(found: worklist.Work, groups: int | None, rows: int | None) -> None:
+    for what, seen, expected in (("groups", found.groups, groups), ("surplus rows", found.rows, rows)):
+        if expected is not None and seen > expected:
+            raise OperatorError(
+                f"{seen} {what} found, {expected} expected: {seen - expected} more than when the plan was written.",
+                expected=f"at most {expected} {what}.",
+                next_step="find out where the others come from; then correct the plan's expected figures, or clean up.",
+                found={"groups": found.groups, "rows": found.rows},
+                expected_counts={"groups": groups, "rows": rows},
+            )
+
+
+def _refuse_what_cannot_be_done(cursor: Cursor, plan: Plan, columns: Mapping[str, Column]) -> None:
     if plan.surplus.action != "delete":
         raise _unsupported(plan, "action", plan.surplus.action, "delete")
     if plan.surplus.references != "stop":
         raise _unsupported(plan, "references", plan.surplus.references, "stop")
+    refuse_referenced(plan, count_references(cursor, plan, worklist.planned(plan), {}))
 
 
 def _unsupported(plan: Plan, key: str, seen: str, supported: str) -> OperatorError:
@@ -175,113 +321,47 @@ def _unsupported(plan: Plan, key: str, seen: str, supported: str) -> OperatorErr
     )
 
 
-def _refuse_unexpected(found: Report, groups: int | None, rows: int | None) -> None:
-    for what, seen, expected in (("groups", found.group_count, groups), ("surplus rows", found.row_count, rows)):
-        if expected is not None and seen > expected:
-            raise OperatorError(
-                f"{seen} {what} found, {expected} expected: {seen - expected} more than when the plan was written.",
-                expected=f"at most {expected} {what}.",
-                next_step="find out where the others come from; then correct the plan's expected figures, or clean up.",
-                found={"groups": found.group_count, "rows": found.row_count},
-                expected_counts={"groups": groups, "rows": rows},
-            )
+def _work_off(
+    connection: Connection,
+    plan: Plan,
+    batches: Batches,
+    work: worklist.Work,
+    requested: int,
+    search_path: str,
+    *,
+    refers: bool,
+) -> tuple[int, int]:
+    """Run the batches. Returns the groups and the surplus rows that are left.
+
+    A second round is for what changed under the first: the pieces of one large group keep a row each when its best row
+    was completed in between.
+    """
+    try:
+        for _ in range(_ROUNDS):
+            went = 0
+            if work.planned:
+                with _in_autocommit(connection):
+                    went = batches.run(connection, work, requested, search_path, refers=refers)
+            with transaction(connection, WRITING, plan) as cursor:
+                cursor.execute(ranking.count(plan), ())
+                ((groups, rows),) = cursor.fetchall()
+                if not rows or not went or went == work.planned:
+                    break
+                work = worklist.rank(cursor, plan)
+        return groups, rows
+    except psycopg2.errors.LockNotAvailable as failure:
+        raise batches.progress.add_to(lock_not_obtained(connection, plan, failure)) from failure
+    except psycopg2.Error as failure:
+        raise batches.progress.add_to(explain(failure, plan)) from failure
+    except OperatorError as stop:
+        raise batches.progress.add_to(stop) from stop
 
 
-# Groups beyond the limit come without their texts: the exact list of rows is needed, their contents are not.
-_REPORT = """
-SELECT number, place, {key}, CASE WHEN number <= %(limit)s THEN {group} END,
-    CASE WHEN number <= %(limit)s THEN described END
-FROM (
-    SELECT sized.*, pg_catalog.dense_rank() OVER (ORDER BY {keys}) AS number
-    FROM (
-        SELECT c.*, pg_catalog.row_number() OVER best AS place, pg_catalog.count(*) OVER (PARTITION BY {keys}) AS size
-        FROM ({candidates}) AS c {windows}
-    ) AS sized WHERE size > 1
-) AS numbered WHERE place > 1 OR number <= %(limit)s ORDER BY number, place"""
-
-_COUNT = """
-WITH gone AS MATERIALIZED ({gone})
-SELECT pg_catalog.count(*), coalesce(pg_catalog.sum(size - 1), 0)::bigint
-FROM (
-    SELECT pg_catalog.count(*) AS size FROM ({candidates}) AS c
-    WHERE NOT EXISTS (SELECT FROM gone WHERE {same}) GROUP BY {keys} HAVING pg_catalog.count(*) > 1
-) AS sized"""
-
-
-def _report(cursor: Cursor, plan: Plan, columns: Mapping[str, Column], limit: int) -> Report:
-    described = list(dict.fromkeys([*plan.primary_key, *plan.show]))
-    texts = text_array(sql.Identifier(plan.table, name) for name in described)
-    cursor.execute(
-        sql.SQL(_REPORT).format(
-            key=text_array(numbered("p", len(plan.primary_key))),
-            group=text_array(numbered("k", len(plan.key))),
-            keys=keys(plan),
-            candidates=candidates(plan, sql.SQL("{} AS described").format(texts)),
-            windows=windows(plan),
-        ),
-        {"limit": limit},
-    )
-    groups: dict[int, Group] = {}
-    rows: list[Row] = []
-    last = 0
-    for last, place, primary_key, key, texts_of_row in cursor.fetchall():
-        if place > 1:
-            rows.append(primary_key)
-        if texts_of_row is None:
-            continue
-        row = dict(zip(described, texts_of_row, strict=True))
-        if place == 1:
-            groups[last] = Group(dict(zip(plan.key, key, strict=True)), row, [])
-        else:
-            groups[last].surplus.append(row)
-    rows.sort()
-    cursor.execute(
-        sql.SQL("SELECT pg_catalog.count(*) FROM {} WHERE {}").format(
-            sql.Identifier(plan.schema, plan.table), predicate_sql(plan)
-        ),
-        (),
-    )
-    ((open_total,),) = cursor.fetchall()
-    return Report(
-        groups=list(groups.values()),
-        truncated=last > limit,
-        group_count=last,
-        row_count=len(rows),
-        rows=rows,
-        digest=digest(rows),
-        referenced=count_references(cursor, plan, columns, rows),
-        open_total=open_total,
-    )
-
-
-def _count(cursor: Cursor, plan: Plan, columns: Mapping[str, Column], without: Collection[Row]) -> tuple[int, int]:
-    """Duplicate groups and surplus rows, as if the rows ``without`` had gone."""
-    cursor.execute(
-        sql.SQL(_COUNT).format(
-            gone=requested_rows(plan, columns),
-            candidates=candidates(plan),
-            same=same("c", "gone", len(plan.primary_key)),
-            keys=keys(plan),
-        ),
-        parameters(plan, without),
-    )
-    ((groups, rows),) = cursor.fetchall()
-    return groups, rows
-
-
-def _still_there(
-    cursor: Cursor, plan: Plan, columns: Mapping[str, Column], rows: Collection[tuple[str, ...]]
-) -> set[tuple[str, ...]]:
-    table = sql.Identifier(plan.table)
-    parts = numbered("p", len(plan.primary_key))
-    own = [sql.SQL("{}.{}").format(table, sql.Identifier(name)) for name in plan.primary_key]
-    cursor.execute(
-        sql.SQL("SELECT {} FROM {} JOIN ({}) AS requested ON {}").format(
-            text_array(own),
-            sql.Identifier(plan.schema, plan.table),
-            requested_rows(plan, columns),
-            sql.SQL(" AND ").join(sql.SQL("{} = requested.{}").format(*pair) for pair in zip(own, parts, strict=True)),
-        ),
-        parameters(plan, rows),
-    )
-    return {tuple(key) for (key,) in cursor.fetchall()}
+@contextlib.contextmanager
+def _in_autocommit(connection: Connection) -> Iterator[None]:
+    connection.autocommit = True
+    try:
+        yield
+    finally:
+        with contextlib.suppress(psycopg2.Error):
+            connection.autocommit = False

@@ -1,4 +1,4 @@
-"""The SQL that groups and ranks rows, and removes the surplus ones: the back room of ``duplicates``.
+"""The SQL that groups and ranks rows: what ``duplicates`` reports and ``batches`` removes is ranked by the same words.
 
 Groups are made and ranked by windows, because PARTITION BY and ORDER BY compare as the column's own type does, while
 the operator ``=`` is looked up through search_path: citext would silently become case-sensitive. Inside a statement a
@@ -12,7 +12,6 @@ from typing import Any
 
 from psycopg2 import sql
 
-from . import archive
 from .plan import Plan
 from .table import Column, predicate_sql, without_null_keys
 
@@ -29,10 +28,18 @@ def text_array(parts: Iterable[sql.Composable]) -> sql.Composed:
     return sql.SQL("ARRAY[{}]::text[]").format(listed(sql.SQL("{}::text").format(part) for part in parts))
 
 
-def same(one: str, other: str, count: int) -> sql.Composed:
-    return sql.SQL(" AND ").join(
-        sql.SQL("{}.{p} = {}.{p}").format(sql.Identifier(one), sql.Identifier(other), p=p) for p in numbered("p", count)
-    )
+def equal(ones: Iterable[sql.Composable], others: Iterable[sql.Composable]) -> sql.Composed:
+    return sql.SQL(" AND ").join(sql.SQL("{} = {}").format(*pair) for pair in zip(ones, others, strict=True))
+
+
+def of(source: str, names: Iterable[str]) -> list[sql.Composable]:
+    """The columns of one source, qualified."""
+    return [sql.Identifier(source, name) for name in names]
+
+
+def parts_of(source: str, plan: Plan) -> list[sql.Composable]:
+    """p0, p1, ... of one source, qualified."""
+    return of(source, [f"p{number}" for number in range(len(plan.primary_key))])
 
 
 def requested_rows(plan: Plan, columns: Mapping[str, Column]) -> sql.Composed:
@@ -50,8 +57,11 @@ def parameters(plan: Plan, rows: Collection[Sequence[str]]) -> dict[str, Any]:
     return {f"p{number}": [row[number] for row in rows] for number in range(len(plan.primary_key))}
 
 
-def candidates(plan: Plan, *more: sql.Composable) -> sql.Composed:
-    """The rows the rule is about: primary key as p0..., key as k0..., the keeping order's columns as s0..."""
+def candidates(plan: Plan, *more: sql.Composable, join: sql.Composable | None = None) -> sql.Composed:
+    """The rows the rule is about: primary key as p0..., key as k0..., the keeping order's columns as s0...
+
+    What is joined must not have a column that the table may have: the predicate's names carry no table.
+    """
     named = {"p": plan.primary_key, "k": plan.key, "s": [sort.column for sort in plan.keep]}
     columns = [
         sql.SQL("{}.{} AS {}").format(
@@ -60,12 +70,18 @@ def candidates(plan: Plan, *more: sql.Composable) -> sql.Composed:
         for prefix, names in named.items()
         for number, name in enumerate(names)
     ]
-    return sql.SQL("SELECT {} FROM {} WHERE {}{}").format(
+    return sql.SQL("SELECT {} FROM {}{} WHERE {}{}").format(
         listed([*columns, *more]),
         sql.Identifier(plan.schema, plan.table),
+        join or sql.SQL(""),
         predicate_sql(plan),
         without_null_keys(plan),
     )
+
+
+def inside(plan: Plan) -> sql.Composed:
+    """The rows inside the predicate, those with a NULL in their key included."""
+    return sql.SQL("SELECT FROM {} WHERE {}").format(sql.Identifier(plan.schema, plan.table), predicate_sql(plan))
 
 
 def keys(plan: Plan) -> sql.Composed:
@@ -82,107 +98,31 @@ def windows(plan: Plan) -> sql.Composed:
     return sql.SQL("WINDOW best AS (PARTITION BY {} ORDER BY {})").format(keys(plan), listed(order))
 
 
-_TOUCHED = """
-requested AS MATERIALIZED ({requested}),
-touched AS MATERIALIZED (
-    SELECT {parts} FROM (
-        SELECT {own}, pg_catalog.bool_or(requested.p0 IS NOT NULL) OVER (PARTITION BY {keys}) AS is_touched
-        FROM ({candidates}) AS c LEFT JOIN requested ON {same}
-    ) AS grouped WHERE is_touched)"""
+_DUPLICATES = """
+SELECT * FROM (
+    SELECT c.*, pg_catalog.row_number() OVER best AS place, pg_catalog.count(*) OVER (PARTITION BY {keys}) AS size
+    FROM ({candidates}) AS c {windows}
+) AS sized WHERE size > 1"""
 
-_LOCK = """WITH {touched}
-SELECT FROM {table} WHERE ({key}) IN (SELECT {parts} FROM touched UNION SELECT {parts} FROM requested)
-ORDER BY {key} FOR UPDATE"""
-
-# Under READ COMMITTED, FOR UPDATE waits for a writer and then takes the row as that writer left it, or drops it when it
-# is no longer inside the predicate. So what gets ranked can change no more, and one of it always stays.
-# https://www.postgresql.org/docs/current/transaction-iso.html#XACT-READ-COMMITTED
-_SURPLUS = """WITH {touched},
-candidate AS MATERIALIZED ({candidates} AND ({key}) IN (SELECT {parts} FROM touched) ORDER BY {key}{lock}),
-ranked AS (SELECT {parts}, {keepers}, pg_catalog.row_number() OVER best AS place FROM candidate {windows}),
-surplus AS (SELECT ranked.* FROM ranked JOIN requested ON {same} WHERE place > 1)"""
-
-_REMOVAL = """{surplus},
-removed AS (
-    DELETE FROM {table} USING surplus WHERE {matches}
-    RETURNING {key} AS key, {keeper} AS keeper, {image} AS row)
-INSERT INTO at_most_one.archived_row
-    (run_id, plan_id, table_schema, table_name, primary_key, keeper, row, row_sha256, action)
-SELECT %(run_id)s, %(plan_id)s, %(schema)s, %(table)s,
-    pg_catalog.jsonb_object(%(key_names)s::text[], key), pg_catalog.jsonb_object(%(key_names)s::text[], keeper),
-    row, {hash}, 'delete'
-FROM removed
-RETURNING ARRAY(SELECT primary_key ->> name
-    FROM unnest(%(key_names)s::text[]) WITH ORDINALITY AS part (name, place) ORDER BY place)"""
+_COUNT = """
+SELECT pg_catalog.count(*), coalesce(pg_catalog.sum(size - 1), 0)::bigint
+FROM (
+    SELECT pg_catalog.count(*) AS size FROM ({candidates}) AS c GROUP BY {keys} HAVING pg_catalog.count(*) > 1
+) AS sized"""
 
 
-class Removing:
-    """The statements of one removal; ``parameters`` goes with each of them."""
+def duplicates(plan: Plan) -> sql.Composed:
+    """Every row of every duplicate group: p0..., k0..., s0..., its place in the plan's order, its group's size."""
+    return sql.SQL(_DUPLICATES).format(keys=keys(plan), candidates=candidates(plan), windows=windows(plan))
 
-    def __init__(
-        self, plan: Plan, columns: Mapping[str, Column], requested: Collection[Sequence[str]], run_id: str
-    ) -> None:
-        self.plan, self.columns = plan, columns
-        self.size = len(plan.primary_key)
-        self.parts = numbered("p", self.size)
-        self.table = sql.Identifier(plan.schema, plan.table)
-        self.key = [sql.Identifier(plan.table, name) for name in plan.primary_key]
-        self.parameters = {
-            **parameters(plan, requested),
-            "run_id": run_id,
-            "plan_id": plan.id,
-            "schema": plan.schema,
-            "table": plan.table,
-            "names": list(columns),
-            "key_names": list(plan.primary_key),
-        }
 
-    def _touched(self) -> sql.Composed:
-        """The primary keys of all rows in groups that hold a requested row."""
-        return sql.SQL(_TOUCHED).format(
-            requested=requested_rows(self.plan, self.columns),
-            parts=listed(self.parts),
-            own=listed(sql.SQL("c.{}").format(part) for part in self.parts),
-            keys=keys(self.plan),
-            candidates=candidates(self.plan),
-            same=same("c", "requested", self.size),
-        )
+def surplus(plan: Plan) -> sql.Composed:
+    """The primary keys (p0, ...) of every surplus row."""
+    return sql.SQL("SELECT {} FROM ({}) AS duplicate WHERE place > 1").format(
+        listed(numbered("p", len(plan.primary_key))), duplicates(plan)
+    )
 
-    def lock(self) -> sql.Composed:
-        """Lock the touched groups and every requested row, in the order of the primary key: no deadlock among us."""
-        return sql.SQL(_LOCK).format(
-            touched=self._touched(), table=self.table, key=listed(self.key), parts=listed(self.parts)
-        )
 
-    def _surplus(self, *, lock: bool) -> sql.Composed:
-        keepers = (
-            sql.SQL("pg_catalog.first_value({}) OVER best AS {}").format(part, keeper)
-            for part, keeper in zip(self.parts, numbered("keeper", self.size), strict=True)
-        )
-        return sql.SQL(_SURPLUS).format(
-            touched=self._touched(),
-            candidates=candidates(self.plan),
-            key=listed(self.key),
-            parts=listed(self.parts),
-            lock=sql.SQL(" FOR UPDATE" if lock else ""),
-            keepers=listed(keepers),
-            windows=windows(self.plan),
-            same=same("ranked", "requested", self.size),
-        )
-
-    def surplus(self) -> sql.Composed:
-        """Read the requested rows that are still surplus, without a lock."""
-        return sql.SQL("{} SELECT {} FROM surplus").format(self._surplus(lock=False), text_array(self.parts))
-
-    def removal(self) -> sql.Composed:
-        """Lock, rank, delete and archive in one statement; returns the primary keys of the rows that went."""
-        matches = (sql.SQL("{} = surplus.{}").format(*pair) for pair in zip(self.key, self.parts, strict=True))
-        return sql.SQL(_REMOVAL).format(
-            surplus=self._surplus(lock=True),
-            table=self.table,
-            matches=sql.SQL(" AND ").join(matches),
-            key=text_array(self.key),
-            keeper=text_array(numbered("keeper", self.size)),
-            image=archive.image(list(self.columns), sql.Identifier(self.plan.table), "names"),
-            hash=archive.sha256(sql.SQL("row")),
-        )
+def count(plan: Plan) -> sql.Composed:
+    """How many duplicate groups and how many surplus rows there are."""
+    return sql.SQL(_COUNT).format(candidates=candidates(plan), keys=keys(plan))

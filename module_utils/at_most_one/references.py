@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,8 +10,8 @@ from psycopg2 import sql
 
 from .errors import OperatorError
 from .plan import Plan
-from .ranking import numbered, parameters, requested_rows
-from .table import Column, Cursor, table_name
+from .ranking import equal, of, parts_of
+from .table import Cursor, table_name
 
 # conparentid: the copies that partitions inherit are left out.
 _FOREIGN_KEYS = """
@@ -47,30 +47,33 @@ def foreign_keys(cursor: Cursor, plan: Plan) -> list[tuple[Any, ...]]:
 
 
 def count_references(
-    cursor: Cursor, plan: Plan, columns: Mapping[str, Column], rows: Collection[Sequence[str]]
+    cursor: Cursor,
+    plan: Plan,
+    rows: sql.Composable,
+    values: Mapping[str, Any],
+    *,
+    within: sql.Composable | None = None,
 ) -> list[Reference]:
-    """Every foreign key into the table, with the number of rows that point to one of ``rows``."""
+    """Every foreign key into the table, with the number of rows that point to one of ``rows``.
+
+    ``rows`` is a query that yields primary keys as p0, p1, ..., and may read from the WITH clause ``within``;
+    ``values`` are the parameters of both.
+    """
     found = []
     for constraint, schema, table, pointing, pointed, action in foreign_keys(cursor, plan):
-        row = sql.Identifier("row")
         cursor.execute(
             sql.SQL(
-                "SELECT pg_catalog.count(*) FROM {referencing} AS pointing WHERE EXISTS (SELECT FROM {table} AS row"
-                " JOIN ({requested}) AS requested ON {own} WHERE {points})"
+                "{within} gone AS MATERIALIZED ({rows}) SELECT pg_catalog.count(*) FROM {referencing} AS pointing"
+                " WHERE EXISTS (SELECT FROM {table} AS row JOIN gone ON {own} WHERE {points})"
             ).format(
+                within=sql.SQL("WITH") if within is None else sql.SQL("{},").format(within),
+                rows=rows,
                 referencing=sql.Identifier(schema, table),
                 table=sql.Identifier(plan.schema, plan.table),
-                requested=requested_rows(plan, columns),
-                own=sql.SQL(" AND ").join(
-                    sql.SQL("{}.{} = requested.{}").format(row, sql.Identifier(name), part)
-                    for name, part in zip(plan.primary_key, numbered("p", len(plan.primary_key)), strict=True)
-                ),
-                points=sql.SQL(" AND ").join(
-                    sql.SQL("{}.{} = pointing.{}").format(row, sql.Identifier(theirs), sql.Identifier(ours))
-                    for ours, theirs in zip(pointing, pointed, strict=True)
-                ),
+                own=equal(of("row", plan.primary_key), parts_of("gone", plan)),
+                points=equal(of("row", pointed), of("pointing", pointing)),
             ),
-            parameters(plan, rows),
+            values,
         )
         ((count,),) = cursor.fetchall()
         found.append(Reference(constraint, f"{schema}.{table}", pointing, _ON_DELETE[action], count))
@@ -88,3 +91,7 @@ def refuse_referenced(plan: Plan, references: Sequence[Reference]) -> None:
             next_step="point those rows to the row that stays, or take them away, and run this again.",
             references=[asdict(reference) for reference in pointing],
         )
+
+
+def point_to_keepers(cursor: Cursor, plan: Plan, batch: sql.Composable, values: Mapping[str, Any]) -> int:
+    raise NotImplementedError

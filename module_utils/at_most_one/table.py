@@ -76,21 +76,26 @@ def transaction(connection: Connection, mode: str, plan: Plan) -> Iterator[Curso
         committing = True
         connection.commit()
     except psycopg2.errors.LockNotAvailable as failure:
-        connection.rollback()
-        blockers = locks.holders(connection, plan.schema, [plan.table])
-        connection.rollback()
-        raise LockNotObtained(
-            f"{table_name(plan)}: a lock was not obtained in time; {locks.describe(blockers)}. Nothing was written.",
-            expected="a lock within lock_timeout_ms.",
-            next_step="wait for those sessions or end them, then run this again.",
-            sqlstate=failure.pgcode,
-            blockers=blockers,
-        ) from failure
+        raise lock_not_obtained(connection, plan, failure) from failure
     except psycopg2.Error as failure:
         raise explain(failure, plan, committing=committing) from failure
     finally:
         with contextlib.suppress(psycopg2.Error):  # the connection may be gone: then the server rolls back
             connection.rollback()
+
+
+def lock_not_obtained(connection: Connection, plan: Plan, failure: psycopg2.Error) -> LockNotObtained:
+    """The operator's form of a lock_timeout, with who holds locks on the table. Leaves an idle connection."""
+    connection.rollback()
+    blockers = locks.holders(connection, plan.schema, [plan.table])
+    connection.rollback()
+    return LockNotObtained(
+        f"{table_name(plan)}: a lock was not obtained in time; {locks.describe(blockers)}. Nothing was written.",
+        expected="a lock within lock_timeout_ms.",
+        next_step="wait for those sessions or end them, then run this again.",
+        sqlstate=failure.pgcode,
+        blockers=blockers,
+    )
 
 
 # By SQLSTATE or its class: what was expected, what to do. https://www.postgresql.org/docs/current/errcodes-appendix.html
@@ -126,10 +131,35 @@ def explain(failure: psycopg2.Error, plan: Plan, *, committing: bool = False) ->
     )
 
 
+# reset_val is ours, because it is set at connect: what another session of this role gets is stored in the catalog.
+_SEARCH_PATH = """
+SELECT coalesce(
+    (SELECT pg_catalog.substr(setting, 13)
+     FROM pg_catalog.pg_db_role_setting AS s, unnest(s.setconfig) AS setting
+     WHERE setting LIKE 'search_path=%' AND s.setdatabase IN (0, (SELECT oid FROM pg_catalog.pg_database
+           WHERE datname = pg_catalog.current_database()))
+       AND s.setrole IN (0, (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = session_user))
+     ORDER BY s.setrole = 0, s.setdatabase = 0 LIMIT 1),
+    (SELECT boot_val FROM pg_catalog.pg_settings WHERE name = 'search_path'))
+"""
+
+
+def usual_search_path(cursor: Cursor) -> str:
+    """What a session of this role usually gets, pg_catalog first: the application's triggers count on it.
+
+    A search_path in postgresql.conf itself is not seen, for want of the right to read that file.
+    """
+    cursor.execute(_SEARCH_PATH)
+    ((path,),) = cursor.fetchall()
+    return f"pg_catalog, {path}" if path.strip() else "pg_catalog"
+
+
 _RELATION = """
 SELECT c.oid, c.relkind, EXISTS (SELECT FROM pg_catalog.pg_inherits AS i WHERE i.inhparent = c.oid),
     (SELECT p.relname FROM pg_catalog.pg_inherits AS i JOIN pg_catalog.pg_class AS p ON p.oid = i.inhparent
-     WHERE i.inhrelid = c.oid LIMIT 1)
+     WHERE i.inhrelid = c.oid LIMIT 1),
+    (SELECT pg_catalog.string_agg(r.rulename, ', ' ORDER BY r.rulename)
+     FROM pg_catalog.pg_rewrite AS r WHERE r.ev_class = c.oid)
 FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 WHERE n.nspname = %s AND c.relname = %s
 """
@@ -165,14 +195,19 @@ def columns_of(cursor: Cursor, plan: Plan) -> Mapping[str, Column]:
     found = cursor.fetchone()
     if found is None:
         raise _unfit(plan, "there is no such table", "the table that the plan names")
-    oid, kind, has_children, parent = found
+    oid, kind, has_children, parent, rules = found
     if parent is not None:
         raise _unfit(plan, f"it is a part of {parent}, whose other rows the rule would miss", "a table of its own")
     if kind != "r" or has_children:
         raise _unfit(plan, _KINDS.get(kind, "it is no table"), "an ordinary table of its own")
+    if rules:
+        raise _unfit(plan, f"it has the rule {rules} (CREATE RULE), which could divert what is written", "no rules")
     cursor.execute(_ATTRIBUTES, (oid,))
     attributes = cursor.fetchall()
     columns = {name: Column(name, type_, generated) for name, type_, generated, _ in attributes}
+    percent = [name for name in (plan.schema, plan.table, *columns) if "%" in name]
+    if percent:
+        raise _unfit(plan, f"the name {percent[0]} holds a percent sign", "names without one")
     named = [*plan.primary_key, *plan.key, *(sort.column for sort in plan.keep), *plan.show]
     missing = sorted(set(named) - set(columns))
     if missing:

@@ -136,18 +136,17 @@ class TestRemoval:
         before = ids(connection)
         found = duplicates.report(connection, plan)
         done = remove(connection, plan, found)
-        assert keys(done.removed) == example.surplus
+        assert (done.removed, keys(done.removed_examples)) == (25, example.surplus)
         assert (done.archived, done.groups_left, done.rows_left) == (25, 0, 0)
         assert ids(connection) == before - example.surplus
         assert ids(connection) >= example.history
         again = remove(connection, plan, found)
-        assert (again.removed, again.statements) == ([], [])
-        assert keys(again.gone_meanwhile) == example.surplus
+        assert (again.removed, again.statements, again.gone_meanwhile) == (0, [], 25)
 
     def test_check_mode_predicts_and_writes_nothing(self, connection: Connection, plan: Plan, example: Any) -> None:
         before = ids(connection)
         predicted = remove(connection, plan, duplicates.report(connection, plan), check=True)
-        assert keys(predicted.removed) == example.surplus
+        assert keys(predicted.removed_examples) == example.surplus
         assert (predicted.groups_left, predicted.rows_left) == (0, 0)
         assert ids(connection) == before
         assert run(connection, "SELECT to_regnamespace('at_most_one')") == [(None,)]
@@ -155,13 +154,13 @@ class TestRemoval:
 
     def test_nothing_to_remove_creates_nothing(self, connection: Connection, plan: Plan) -> None:
         done = remove(connection, plan, duplicates.report(connection, plan))
-        assert (done.removed, done.statements) == ([], [])
+        assert (done.removed, done.statements) == (0, [])
         assert run(connection, "SELECT to_regnamespace('at_most_one')") == [(None,)]
 
     def test_only_reviewed_rows_leave(self, connection: Connection, plan: Plan, example: Any) -> None:
         first = duplicates.report(connection, plan).rows[:4]
         done = duplicates.remove(connection, plan, rows=first, digest=duplicates.digest(first), run_id="run-1")
-        assert done.removed == first
+        assert sorted(done.removed_examples) == first
         assert done.rows_left == 21
 
     def test_a_keeper_or_history_among_the_rows_stays_and_is_named(
@@ -169,8 +168,8 @@ class TestRemoval:
     ) -> None:
         rows = [[example.keep["AED-0001"]], [next(iter(example.history))]]
         done = duplicates.remove(connection, plan, rows=rows, digest=duplicates.digest(rows), run_id="run-1")
-        assert done.removed == []
-        assert done.kept_meanwhile == sorted(rows)
+        assert (done.removed, done.kept_meanwhile) == (0, 2)
+        assert done.kept_examples == sorted(rows)
 
     def test_a_digest_that_does_not_match_stops(self, connection: Connection, plan: Plan, example: Any) -> None:
         found = duplicates.report(connection, plan)
@@ -222,7 +221,7 @@ class TestRemoval:
                 remove(connection, plan, found, check=check)
         assert run(connection, "SELECT count(*) FROM aedpics.photos") == [(2,)]
         run(connection, "DELETE FROM aedpics.photos WHERE id = 1")
-        assert keys(remove(connection, plan, found).removed) == example.surplus
+        assert keys(remove(connection, plan, found).removed_examples) == example.surplus
 
 
 class Waiting:
@@ -282,8 +281,8 @@ class TestUnderConcurrentWriters:
         removal = waiting.start(lambda c: remove(c, plan, found))
         waiting.other.commit()
         done = removal.result(10)
-        assert done.kept_meanwhile == [[completed]]
-        assert done.removed == others
+        assert (done.kept_meanwhile, done.kept_examples) == (1, [[completed]])
+        assert sorted(done.removed_examples) == others
         assert done.groups_left == 0
         assert completed in ids(connection, "status = 'completed'")
 
@@ -296,7 +295,7 @@ class TestUnderConcurrentWriters:
         removal = waiting.start(lambda c: remove(c, plan, found))
         waiting.other.commit()
         done = removal.result(10)
-        assert done.kept_meanwhile == [[group.surplus[0]["id"]]]
+        assert done.kept_examples == [[group.surplus[0]["id"]]]
         still_open = ids(connection, "status IN ('active', 'paused') AND equipment_serial = 'AED-0001'")
         assert still_open == {group.surplus[0]["id"]}
         keepers = run(connection, "SELECT DISTINCT keeper ->> 'id' FROM at_most_one.archived_row")
@@ -311,7 +310,7 @@ class TestUnderConcurrentWriters:
         waiting.change(f"UPDATE {TABLE} SET notes = 'the last word', status = 'paused' WHERE id = %s", changed)
         removal = waiting.start(lambda c: remove(c, plan, found))
         waiting.other.commit()
-        assert len(removal.result(10).removed) == 25
+        assert removal.result(10).removed == 25
         query = "SELECT row ->> 'notes' FROM at_most_one.archived_row WHERE primary_key ->> 'id' = %s"
         assert run(connection, query, changed) == [("the last word",)]
 
@@ -323,7 +322,7 @@ class TestUnderConcurrentWriters:
         waiting.change(f"UPDATE {TABLE} SET equipment_serial = 'AED-0099' WHERE id = %s", moved)
         removal = waiting.start(lambda c: remove(c, plan, found))
         waiting.other.commit()
-        assert removal.result(10).kept_meanwhile == [[moved]]
+        assert removal.result(10).kept_examples == [[moved]]
 
     def test_a_reference_that_comes_while_we_wait_stops_the_removal(
         self, connection: Connection, plan: Plan, example: Any, waiting: Waiting
@@ -369,8 +368,8 @@ class TestUnderConcurrentWriters:
 
         with ThreadPoolExecutor(2) as pool:
             one, other = (future.result(20) for future in [pool.submit(once), pool.submit(once)])
-        assert sorted(one.removed + other.removed) == found.rows
-        assert sorted(one.gone_meanwhile + other.gone_meanwhile) == found.rows
+        assert sorted(one.removed_examples + other.removed_examples) == found.rows
+        assert one.gone_meanwhile + other.gone_meanwhile == 25
 
 
 # --- against an oracle ----------------------------------------------------------------------------------------------
@@ -421,7 +420,8 @@ class TestAgainstAnOracle:
         surplus = expected_surplus(made)
         found = duplicates.report(connection, plan)
         assert keys(found.rows) == set(surplus)
-        assert remove(connection, plan, found, max_rows=100, expected_rows=100).removed == found.rows
+        done = remove(connection, plan, found, max_rows=100, expected_rows=100)
+        assert sorted(done.removed_examples) == found.rows
         assert ids(connection) == {row[0] for row in made} - set(surplus)
         if surplus:  # otherwise there is no archive
             pairs = run(connection, "SELECT primary_key ->> 'id', keeper ->> 'id' FROM at_most_one.archived_row")
@@ -465,7 +465,7 @@ class TestOtherShapes:
         found = duplicates.report(connection, seats)
         assert found.rows == [["r1", "10"]]
         assert found.groups[0].keep == {"room": "r1", "no": "2", "holder": "Kim"}
-        assert remove(connection, seats, found).removed == [["r1", "10"]]
+        assert remove(connection, seats, found).removed_examples == [["r1", "10"]]
 
     def test_nulls_are_equal_when_the_index_says_so(self, connection: Connection, seats: Plan) -> None:
         rule = replace(seats.rule_index, nulls_not_distinct=True)
@@ -503,7 +503,7 @@ class TestModule:
         assert ids(connection) == before - example.surplus
 
         again = run_module("duplicate_rows", removal)
-        assert (again["changed"], again["removed"], len(again["gone_meanwhile"])) == (False, 0, 25)
+        assert (again["changed"], again["removed"], again["gone_meanwhile"]) == (False, 0, 25)
 
         restoration = {**base, "state": "restored", "run_id": "run-1"}
         assert run_module("duplicate_rows", restoration, check=True)["restored"] == 25

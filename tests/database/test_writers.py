@@ -109,7 +109,7 @@ def clean_up(connection: Connection, plan: Plan) -> int:
         expected_groups=10_000,
         expected_rows=10_000,
     )
-    return len(removal.removed)
+    return removal.removed
 
 
 def build(connection: Connection, plan: Plan) -> bool:

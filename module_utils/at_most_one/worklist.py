@@ -1,0 +1,190 @@
+"""What one clean-up works through: the reviewed rows and the groups they are in, in temporary tables of the session.
+
+Nobody else sees these tables, they are gone with the session, and Python never holds the rows. They live in a session,
+not in a transaction, so that every batch can be a transaction of its own.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TextIO, cast
+
+import psycopg2
+import psycopg2.errors
+from psycopg2 import sql
+
+from .errors import OperatorError
+from .plan import Plan
+from .ranking import duplicates, equal, keys, listed, numbered, of, parts_of, text_array
+from .rows_file import Digest
+from .table import Column, Cursor, Row, table_name
+
+REQUESTED = sql.SQL("pg_temp.at_most_one_requested")
+MEMBER = sql.SQL("pg_temp.at_most_one_member")
+_BLOCK = 1 << 16  # characters that go to the server at once
+_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the table holds and what of it is to go, as of one snapshot."""
+
+    groups: int  # duplicate groups in the table
+    rows: int  # surplus rows in the table
+    planned: int  # surplus rows that were requested
+    groups_left: int  # once those are gone
+    members: int  # rows of all groups: the highest position
+
+
+def load(cursor: Cursor, plan: Plan, columns: Mapping[str, Column], rows: Iterable[Sequence[str]]) -> Digest:
+    """Stream ``rows`` to the server. Returns the digest of what went by; a row that is named twice is refused."""
+    drop(cursor)
+    parts = numbered("p", len(plan.primary_key))
+    typed = zip(parts, plan.primary_key, strict=True)
+    cursor.execute(
+        sql.SQL("CREATE TEMPORARY TABLE at_most_one_requested ({})").format(
+            listed(sql.SQL("{} {} NOT NULL").format(part, sql.SQL(columns[name].type)) for part, name in typed)
+        )
+    )
+    seen = Digest()
+    stream = _Stream(_lines(plan, rows, seen))
+    try:
+        cursor.copy_expert(sql.SQL("COPY {} FROM STDIN").format(REQUESTED), cast(TextIO, stream), size=_BLOCK)
+    except psycopg2.Error as failure:
+        raise stream.failure or failure from failure
+    try:
+        cursor.execute(sql.SQL("CREATE UNIQUE INDEX ON {} ({})").format(REQUESTED, listed(parts)))
+    except psycopg2.errors.UniqueViolation as failure:
+        raise OperatorError(
+            f"A row of {table_name(plan)} is named twice among the {seen.count} given ones.",
+            expected="each row once.",
+            next_step="make the report again, review it, and give its rows and its digest together.",
+        ) from failure
+    cursor.execute(sql.SQL("ANALYZE {}").format(REQUESTED))
+    return seen
+
+
+def _lines(plan: Plan, rows: Iterable[Sequence[str]], seen: Digest) -> Iterator[str]:
+    size = len(plan.primary_key)
+    for row in rows:
+        if len(row) != size:
+            raise OperatorError(
+                f"Given row {seen.count + 1} does not have the {size} parts of a primary key of {table_name(plan)}.",
+                expected=f"for each row a list: {', '.join(plan.primary_key)}.",
+                next_step="give the rows of a report made with this plan.",
+            )
+        seen.add(row)
+        yield "\t".join(part.translate(_ESCAPES) for part in row) + "\n"
+
+
+class _Stream(io.TextIOBase):
+    """Lines as the file that COPY wants. psycopg2 tells only the text of an error in read: ``failure`` is the error."""
+
+    def __init__(self, lines: Iterator[str]) -> None:
+        self._lines = lines
+        self._rest = ""
+        self.failure: Exception | None = None
+
+    def read(self, size: int | None = -1) -> str:
+        wanted = _BLOCK if size is None or size < 0 else size
+        block, length = [self._rest], len(self._rest)
+        try:
+            while length < wanted and (line := next(self._lines, "")):
+                block.append(line)
+                length += len(line)
+        except Exception as failure:
+            self.failure = failure
+            raise
+        text = "".join(block)
+        self._rest = text[wanted:]
+        return text[:wanted]
+
+
+# position: through all groups in the order of their keys, best row first; head: the position of the group's best row.
+_RANK = """
+CREATE TEMPORARY TABLE at_most_one_member AS
+SELECT {parts}, place, size, is_requested, position, position - place + 1 AS head,
+    pg_catalog.bool_or(is_requested) OVER (PARTITION BY {keys}) AS is_touched
+FROM (
+    SELECT duplicate.*, requested.p0 IS NOT NULL AS is_requested,
+        pg_catalog.row_number() OVER (ORDER BY {keys}, place) AS position
+    FROM ({duplicates}) AS duplicate LEFT JOIN {requested} AS requested ON {same}
+) AS numbered"""
+
+_FIGURES = """
+SELECT pg_catalog.count(*) FILTER (WHERE place = 1), pg_catalog.count(*) FILTER (WHERE place > 1),
+    pg_catalog.count(*) FILTER (WHERE place > 1 AND is_requested),
+    pg_catalog.count(DISTINCT head) FILTER (WHERE place > 1 AND NOT is_requested), pg_catalog.count(*)
+FROM {member}"""
+
+
+def rank(cursor: Cursor, plan: Plan) -> Work:
+    """Rank the table as it is now, and mark what was requested."""
+    cursor.execute("DROP TABLE IF EXISTS pg_temp.at_most_one_member")
+    cursor.execute(
+        sql.SQL(_RANK).format(
+            parts=listed(parts_of("numbered", plan)),
+            keys=keys(plan),
+            duplicates=duplicates(plan),
+            requested=REQUESTED,
+            same=equal(parts_of("duplicate", plan), parts_of("requested", plan)),
+        ),
+        (),
+    )
+    cursor.execute(sql.SQL("CREATE UNIQUE INDEX ON {member} (position)").format(member=MEMBER))
+    cursor.execute(sql.SQL("ANALYZE {}").format(MEMBER))
+    cursor.execute(sql.SQL(_FIGURES).format(member=MEMBER))
+    return Work(*cursor.fetchall()[0])
+
+
+def planned(plan: Plan) -> sql.Composed:
+    """The primary keys (p0, ...) of the requested rows that are surplus."""
+    return sql.SQL("SELECT {} FROM {} AS member WHERE place > 1 AND is_requested").format(
+        listed(parts_of("member", plan)), MEMBER
+    )
+
+
+def first_rows(cursor: Cursor, plan: Plan, limit: int) -> list[tuple[int, int, Row]]:
+    """(place, size of the group, primary key) of the first ``limit`` rows of all groups."""
+    cursor.execute(
+        sql.SQL("SELECT place, size, {} FROM {} AS member WHERE position <= %s ORDER BY position").format(
+            text_array(parts_of("member", plan)), MEMBER
+        ),
+        (limit,),
+    )
+    return cursor.fetchall()
+
+
+def examples(cursor: Cursor, plan: Plan, limit: int) -> list[Row]:
+    """The primary keys of the first requested rows that are surplus."""
+    cursor.execute(
+        sql.SQL("SELECT {} FROM {} AS member WHERE place > 1 AND is_requested ORDER BY position LIMIT %s").format(
+            text_array(parts_of("member", plan)), MEMBER
+        ),
+        (limit,),
+    )
+    return [key for (key,) in cursor.fetchall()]
+
+
+def rest(cursor: Cursor, plan: Plan, went: sql.Composable | None, limit: int, **values: str) -> tuple[int, list[Row]]:
+    """The requested rows that are in the table, without those of the query ``went``: how many, and the first ones."""
+    key = of(plan.table, plan.primary_key)
+    still = sql.SQL("FROM {} WHERE ({}) IN (SELECT {} FROM {}{})").format(
+        sql.Identifier(plan.schema, plan.table),
+        listed(key),
+        listed(parts_of("requested", plan)),
+        sql.SQL("{} AS requested").format(REQUESTED),
+        sql.SQL("") if went is None else sql.SQL(" EXCEPT {}").format(went),
+    )
+    cursor.execute(sql.SQL("SELECT pg_catalog.count(*) {}").format(still), values)
+    ((count,),) = cursor.fetchall()
+    query = sql.SQL("SELECT {} {} ORDER BY {} LIMIT %(limit)s").format(text_array(key), still, listed(key))
+    cursor.execute(query, {**values, "limit": limit})
+    return count, [primary_key for (primary_key,) in cursor.fetchall()]
+
+
+def drop(cursor: Cursor) -> None:
+    """Leave nothing in the session."""
+    cursor.execute("DROP TABLE IF EXISTS pg_temp.at_most_one_requested, pg_temp.at_most_one_member")
