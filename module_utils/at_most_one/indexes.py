@@ -113,7 +113,7 @@ def inspect(connection: Connection, plan: Plan) -> Inspection:
     """
     expected = definitions.expected(connection, plan)
     seen = definitions.settle(connection, plan, expected, definitions.seen(connection, plan))
-    verdicts = [_judge(index.name, expected[index.name], seen.get(index.name)) for index in plan.indexes]
+    verdicts = [judge(index.name, expected[index.name], seen.get(index.name)) for index in plan.indexes]
     known = {*expected, *plan.family.neighbours}
     verdicts += [_found(name, "unexpected", (), facts) for name, facts in seen.items() if name not in known]
     return Inspection(tuple(verdicts), definitions.violations(connection, plan.schema, plan.rule_index))
@@ -133,18 +133,23 @@ def require_exact(inspection: Inspection, plan: Plan) -> None:
         )
 
 
-def require_buildable(inspection: Inspection, plan: Plan, *, duplicates_may_go: bool = False) -> None:
+def require_buildable(
+    inspection: Inspection, plan: Plan, *, resume: bool = False, duplicates_may_go: bool = False
+) -> None:
     """Raise an OperatorError when the build is bound to fail: a planned name is taken, or duplicates are left.
 
-    ``duplicates_may_go`` is for check mode, where the clean-up before has removed nothing either.
+    ``resume`` is for a build that goes on from planned indexes that are there, or were abandoned. ``duplicates_may_go``
+    is for check mode, where the clean-up before has removed nothing either.
     """
-    obstacles = [v for v in inspection.verdicts if v.verdict != "missing"]
+    harmless = ("missing", "present", "invalid") if resume else ("missing",)
+    obstacles = [v for v in inspection.verdicts if v.verdict not in harmless]
     if obstacles:
         phrases = [verdict.fault() or f"{verdict.name} is there already" for verdict in obstacles]
         raise OperatorError(
             f"The indexes of plan {plan.id} cannot be built: {'; '.join(phrases)}.",
             expected="none of the planned indexes and no other of their family before the migration is applied.",
-            next_step="remove the planned ones with index_set state=absent; whoever made the others knows about those.",
+            next_step="ansible-playbook rollback.yml -l <environment> takes back what a deployment built; by hand it "
+            f"is {_drops(inspection, plan)} Whoever made the others knows about those.",
             cause="obstacle",
             indexes=[asdict(verdict) for verdict in inspection.verdicts],
         )
@@ -169,6 +174,46 @@ def require_absent(inspection: Inspection, plan: Plan) -> None:
         )
 
 
+def refuse_building(connection: Connection, plan: Plan, inspection: Inspection) -> None:
+    """Raise OperatorError when somebody is building, or dropping, a planned index at this moment.
+
+    Seen in pg_stat_progress_create_index; where its columns are hidden from this role, by the lock that such a session
+    keeps on the table for its whole duration, and that nothing but VACUUM and ANALYZE takes as well.
+    """
+    for verdict in inspection.verdicts:
+        if verdict.verdict == "unexpected" or verdict.valid is not False or not verdict.name:
+            continue
+        table = next(index.table for index in plan.indexes if index.name == verdict.name)
+        at_work = [
+            holder
+            for holder in locks.holders(connection, plan.schema, [table])
+            if (verdict.building and holder["pid"] == verdict.building.pid)
+            or (
+                "ShareUpdateExclusiveLock" in holder["modes"]
+                and not holder["query"].lower().startswith(("autovacuum:", "vacuum", "analyze"))
+            )
+        ]
+        if not at_work and not verdict.building:
+            continue
+        pid = verdict.building.pid if verdict.building else at_work[0]["pid"]
+        phase = verdict.building.phase if verdict.building else "its phase is not visible to this role"
+        percent = verdict.building.percent if verdict.building else None
+        who = next((f" by {h['user']} ({h['application'] or h['query']})" for h in at_work if h["pid"] == pid), "")
+        raise OperatorError(
+            f"{verdict.name} is being built at this moment{who}: pid {pid}, {phase}"
+            + (f", {percent} %." if percent is not None else "."),
+            expected="nobody else to build or to drop a planned index.",
+            next_step="wait until that has ended, then run again; nothing was touched. A build that nobody wants any "
+            f"more ends with SELECT pg_cancel_backend({pid}); its INVALID index is repaired by the next run.",
+            cause="building",
+            index=verdict.name,
+            pid=pid,
+            phase=phase,
+            percent=percent,
+            holders=at_work,
+        )
+
+
 def drop(connection: Connection, plan: Plan, inspection: Inspection, *, check: bool = False) -> list[str]:
     """Drop every planned index that exists, one by one, CONCURRENTLY; return the statements run (or to be run: check).
 
@@ -177,6 +222,7 @@ def drop(connection: Connection, plan: Plan, inspection: Inspection, *, check: b
     before the first drop when a planned name belongs to something else than an index of the planned table.
     """
     refuse_foreign(inspection, plan)
+    refuse_building(connection, plan, inspection)
     statements = []
     for name in inspection.existing:
         statement = definitions.drop_statement(name, plan.schema)
@@ -211,7 +257,8 @@ def refuse_foreign(inspection: Inspection, plan: Plan) -> None:
         )
 
 
-def _judge(name: str, expected: dict[str, Any], seen: dict[str, Any] | None) -> Verdict:
+def judge(name: str, expected: dict[str, Any], seen: dict[str, Any] | None) -> Verdict:
+    """The verdict on one index, from the facts that :mod:`.definitions` reads of the expected and of the seen one."""
     if seen is None:
         return Verdict(name, "missing")
     if seen["kind"] != "index":
@@ -243,6 +290,16 @@ def _text(value: Any) -> str:
     return ", ".join(value) or "none" if isinstance(value, list) else str(value or "none")
 
 
+def _drops(inspection: Inspection, plan: Plan) -> str:
+    """The statements with which a person drops what is taken of the planned names."""
+    return "; ".join(f"DROP INDEX CONCURRENTLY {quoted(plan.schema, name)}" for name in inspection.existing) + ";"
+
+
+def quoted(*names: str) -> str:
+    """A qualified name as a person may paste it into psql; statements of our own go through psycopg2.sql."""
+    return ".".join('"' + name.replace('"', '""') + '"' for name in names)
+
+
 def _repair(inspection: Inspection, plan: Plan) -> str:
     """The next step that fits the worst fault."""
     verdicts = {verdict.verdict for verdict in inspection.verdicts}
@@ -254,7 +311,7 @@ def _repair(inspection: Inspection, plan: Plan) -> str:
             "its family.neighbours."
         )
     if "invalid" in verdicts:
-        return f"remove it (index_set with state=absent, or REINDEX INDEX CONCURRENTLY in schema {plan.schema})."
+        return f"the migrate phase repairs it with migrate_strategy=concurrent; by hand: {_drops(inspection, plan)}"
     if "missing" in verdicts:
         return "run the migrate phase; prisma_history tells whether Prisma would apply the migration again."
     return "run the cleanup phase again."
