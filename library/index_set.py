@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Ansible module: the plan's indexes, exactly: verified by definition, built by Prisma, or taken away."""
+"""Ansible module: the plan's indexes, exactly: verified by definition, built, or taken away."""
 
 from __future__ import annotations
 
@@ -22,9 +22,8 @@ options:
   state:
     description:
       - V(verified) changes nothing and fails on any fault, see O(fail).
-      - V(present) runs C(prisma migrate deploy) in O(release_path) unless the indexes are exactly there and Prisma's
-        history says so. The result is judged by the exit code and by the catalog. Writers on the planned tables wait
-        while an index is built.
+      - V(present) builds the indexes and has the migration of O(release_path) in Prisma's history, unless both are so
+        already. See O(strategy). The result is judged by exit codes, the history and the catalog.
       - V(absent) drops the planned indexes with C(DROP INDEX CONCURRENTLY). Nobody waits for it, but it waits for every
         transaction that uses the table. Prisma's history must be marked afterwards, see M(prisma_history).
     type: str
@@ -38,10 +37,20 @@ options:
     type: bool
     default: true
   strategy:
-    description: How O(state=present) builds. V(prisma) lets C(prisma migrate deploy) do it.
+    description:
+      - V(prisma) lets C(prisma migrate deploy) build. Writers on the planned tables wait meanwhile.
+      - V(concurrent) builds each index with C(CREATE INDEX CONCURRENTLY), for which nobody waits, repairs planned ones
+        that were abandoned INVALID, records the migration as Prisma records it and lets C(prisma migrate deploy) and
+        C(prisma migrate status) agree. The migration must do nothing but build exactly the planned indexes.
+      - V(auto) measures on a sample how long writers would wait, and takes V(prisma) up to O(max_write_pause_ms) and
+        V(concurrent) beyond it, or when some of the planned indexes are there already.
     type: str
-    choices: [prisma]
+    choices: [prisma, concurrent, auto]
     default: prisma
+  max_write_pause_ms:
+    description: With O(strategy=auto), how many milliseconds a writer may be kept waiting by a build.
+    type: int
+    default: 500
   release_path:
     description: The release whose C(prisma/) and C(node_modules/) are used. Required with O(state=present).
     type: path
@@ -56,7 +65,8 @@ options:
     default: 5
   deadline_s:
     description:
-      - With O(state=present), the longest time for all attempts together, waits for another migration included.
+      - With O(state=present), the longest time for all attempts, or for all concurrent builds, together; waits for
+        another migration and for long transactions included.
       - With O(state=absent), the longest time for one drop. An index whose drop was cut short stays behind INVALID, and
         is dropped by the next run.
     type: int
@@ -143,7 +153,7 @@ summary:
   type: str
   sample: 3 of 3 planned indexes present and valid, 0 unexpected, 0 duplicate groups
 statements:
-  description: The statements that were run, or would be. With O(state=present) Prisma runs its own wording of them.
+  description: The statements that were run, or would be. With O(strategy=prisma) Prisma runs its own wording of them.
   returned: O(state=present) or O(state=absent)
   type: list
   elements: str
@@ -167,8 +177,13 @@ repaired:
   returned: O(state=present)
   type: bool
   sample: false
+strategy:
+  description: The way that was chosen, prisma or concurrent; none when there was nothing to build or to record.
+  returned: O(state=present)
+  type: str
+  sample: concurrent
 attempts:
-  description: How often Prisma was called.
+  description: How often Prisma was called to build; 0 with a concurrent build.
   returned: O(state=present)
   type: int
   sample: 1
@@ -177,11 +192,26 @@ seconds:
   returned: O(state=present)
   type: float
   sample: 1.4
+write_pause_predicted_ms:
+  description: How long a build by Prisma would keep writers waiting, measured on a sample of the tables.
+  returned: O(state=present)
+  type: int
+  sample: 5100
 write_pause_ms:
-  description: The longest wait of a writer on the planned tables, sampled about ten times a second.
+  description: The longest wait of a writer on the planned tables, sampled about twenty times a second.
   returned: O(state=present)
   type: int
   sample: 0
+stalled_by:
+  description:
+    - The transactions that a concurrent build had to wait for, as seen before it began. C(pid), C(user),
+      C(application), C(state), C(age_s), C(query) without its literals, and C(on_the_table), false for a mere snapshot.
+  returned: O(state=present)
+  type: list
+  elements: dict
+  sample:
+    - {pid: 4711, user: reporting, application: psql, state: idle in transaction, age_s: 912, query: SELECT ?,
+       on_the_table: false}
 """
 
 
@@ -226,73 +256,42 @@ def _verified(module: AnsibleModule, plan: Any) -> dict[str, Any]:
 
 
 def _present(module: AnsibleModule, plan: Any) -> dict[str, Any]:
-    from ansible.module_utils.at_most_one import indexes, prisma, prisma_cli
-    from ansible.module_utils.at_most_one.database import connect
-    from ansible.module_utils.at_most_one.locks import Watch
+    from ansible.module_utils.at_most_one import building
 
-    release = Path(module.params["release_path"])
-    migrations = prisma.read_migrations(release, may_be_unbuilt=module.check_mode)
-    before = _inspect(module, plan)
-    with connect(login_of(module), **timeouts_of(module)) as connection:
-        verdict = prisma.judge(prisma.read_history(connection, plan.schema), migrations, plan.migration, before.exact)
-        missing = {found.name for found in before.verdicts if found.verdict == "missing"}
-        statements = [
-            indexes.create_statement(index, plan.schema).as_string(connection)
-            for index in plan.indexes
-            if index.name in missing
-        ]
-    result = {"history": verdict.verdict, "pending": [], "repaired": False, "attempts": 0, "seconds": 0.0}
-    result["write_pause_ms"] = 0
-    if before.exact and not before.duplicates_left and verdict.verdict == "applied":
-        return {"changed": False, "statements": [], **result, **_report(before)}
-
-    # Nothing of a failed migration is there: PostgreSQL rolled it back. Its row is all that keeps it from a new start.
-    result["repaired"] = verdict.verdict == "failed" and not before.existing
-    if not result["repaired"]:
-        prisma.require_deployable(verdict, plan.migration)
-    indexes.require_buildable(before, plan, duplicates_may_go=module.check_mode)
-    result["pending"] = list(verdict.pending)
-    planned = _definitions(before) + "".join(f"{statement};\n" for statement in statements)
+    names = ("strategy", "max_write_pause_ms", "attempts", "deadline_s", "prisma_timeout_s", "environment_path")
+    options = building.Options(**{name: module.params[name] for name in names}, **timeouts_of(module))
+    login, release = login_of(module), Path(module.params["release_path"])
+    intent = building.decide(login, plan, release, options, check=module.check_mode)
+    result = {
+        "strategy": intent.strategy,
+        "statements": list(intent.statements),
+        "history": intent.verdict.verdict,
+        "pending": list(intent.verdict.pending) if intent.strategy != "none" else [],
+        "repaired": intent.repaired,
+        "attempts": 0,
+        "seconds": 0.0,
+        "write_pause_predicted_ms": intent.predicted_ms,
+        "write_pause_ms": 0,
+        "stalled_by": list(intent.stalled_by),
+    }
+    if intent.strategy == "none":
+        return {"changed": False, **result, **_report(intent.before)}
+    before = _definitions(intent.before)
     if module.check_mode:
-        diff = {"before": _definitions(before), "after": planned}
-        return {"changed": True, "statements": statements, **result, **_report(before), "diff": diff}
-
-    def catalog(connection: Any) -> Any:
-        inspection = indexes.inspect(connection, plan)
-        return prisma.Built(inspection.exact, inspection.existing, inspection.duplicates_left)
-
-    limits = prisma_cli.Limits(
-        attempts=module.params["attempts"],
-        deadline_s=module.params["deadline_s"],
-        timeout_s=module.params["prisma_timeout_s"],
-        lock_timeout_ms=module.params["lock_timeout_ms"],
-    )
-    if result["repaired"]:
-        with connect(login_of(module), **timeouts_of(module)) as connection:
-            prisma.mark_rolled_back(connection, plan.schema, plan.migration, before.existing)
-    with connect(login_of(module), **timeouts_of(module), autocommit=True) as connection:
-        watch = Watch(connection, plan.schema, sorted({index.table for index in plan.indexes}))
-        deployed = prisma_cli.deploy(
-            login_of(module),
-            plan,
-            release,
-            limits,
-            catalog=catalog,
-            watch=watch,
-            environment_path=module.params["environment_path"],
-        )
-    after = _inspect(module, plan)
-    indexes.require_exact(after, plan)
+        creates = [text for text in intent.statements if text.startswith("CREATE")]
+        diff = {"before": before, "after": before + "".join(f"{statement};\n" for statement in creates)}
+        return {"changed": True, **result, **_report(intent.before), "diff": diff}
+    done = building.carry_out(login, plan, release, options, intent)
     return {
         "changed": True,
-        "statements": statements,
         **result,
-        "history": deployed.verdict.verdict,
-        "attempts": deployed.attempts,
-        "seconds": deployed.seconds,
-        "write_pause_ms": watch.write_pause_ms,
-        **_report(after),
-        "diff": {"before": _definitions(before), "after": _definitions(after)},
+        "history": done.history,
+        "attempts": done.attempts,
+        "seconds": done.seconds,
+        "write_pause_ms": done.write_pause_ms,
+        "stalled_by": list(done.stalled_by),
+        **_report(done.after),
+        "diff": {"before": before, "after": _definitions(done.after)},
     }
 
 
@@ -326,7 +325,8 @@ def main() -> None:
             **PLAN_SPEC,
             "state": {"type": "str", "choices": ["verified", "present", "absent"], "default": "verified"},
             "fail": {"type": "bool", "default": True},
-            "strategy": {"type": "str", "choices": ["prisma"], "default": "prisma"},
+            "strategy": {"type": "str", "choices": ["prisma", "concurrent", "auto"], "default": "prisma"},
+            "max_write_pause_ms": {"type": "int", "default": 500},
             "release_path": {"type": "path"},
             "environment_path": {"type": "str"},
             "attempts": {"type": "int", "default": 5},

@@ -48,6 +48,35 @@ FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
 WHERE NOT l.granted AND {_TABLES}
 """  # noqa: S608  (both parts are constants of this file)
 
+# CREATE INDEX CONCURRENTLY waits for every snapshot in this database that is older than its last phase, whatever table
+# it reads, and for every lock on its own table that a ShareLock would wait for. Transactions of less than a second come
+# and go; one that is idle inside stays for as long as its client likes. A parallel worker's snapshot is its leader's.
+_STALLING = f"""
+WITH l AS (
+    SELECT l.pid, l.virtualtransaction FROM pg_catalog.pg_locks l
+    WHERE l.granted AND l.pid IS DISTINCT FROM pg_backend_pid() AND {_TABLES}
+      AND l.mode NOT IN ('AccessShareLock', 'RowShareLock')
+    GROUP BY l.pid, l.virtualtransaction
+), found AS (
+    SELECT coalesce(a.pid, 0) AS pid, coalesce(a.usename, p.owner, '') AS "user",
+           coalesce(a.application_name, '') AS application,
+           CASE WHEN a.pid IS NULL THEN 'prepared transaction' ELSE coalesce(a.state, 'unknown') END AS state,
+           extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, p.prepared)) AS age,
+           coalesce(a.query, 'PREPARE TRANSACTION ' || quote_literal(p.gid), '') AS query,
+           l.virtualtransaction IS NOT NULL AS on_the_table
+    FROM pg_catalog.pg_stat_activity a FULL JOIN l ON l.pid = a.pid
+    LEFT JOIN pg_catalog.pg_locks x
+      ON l.pid IS NULL AND x.locktype = 'transactionid' AND x.virtualtransaction = l.virtualtransaction
+    LEFT JOIN pg_catalog.pg_prepared_xacts p ON p.transaction = x.transactionid
+    WHERE l.virtualtransaction IS NOT NULL
+       OR a.backend_xmin IS NOT NULL AND a.datname = current_database() AND a.pid <> pg_backend_pid()
+          AND coalesce(a.backend_type, '') NOT IN ('parallel worker', 'autovacuum worker', 'walsender')
+)
+SELECT pid, "user", application, state, coalesce(round(age), 0)::integer AS age_s, query, on_the_table FROM found
+WHERE coalesce(age, 0) >= 1 OR state LIKE 'idle in transaction%%' OR pid = 0
+ORDER BY age DESC NULLS LAST, pid
+"""  # noqa: S608  (the part is a constant of this file)
+
 
 def holders(connection: Connection, schema: str, tables: Sequence[str]) -> list[dict[str, Any]]:
     """The other sessions that hold a lock on the tables now, the oldest transaction first.
@@ -67,6 +96,35 @@ def describe(sessions: Sequence[Mapping[str, Any]]) -> str:
     phrases = [f"pid {s['pid']} ({s['user']}, {s['state']} for {s['age_s']} s: {s['query']})" for s in sessions[:5]]
     more = f" and {len(sessions) - 5} more" if len(sessions) > 5 else ""
     return f"locks on it are held by {'; '.join(phrases)}{more}"
+
+
+def stalling(connection: Connection, schema: str, tables: Sequence[str]) -> list[dict[str, Any]]:
+    """The transactions that a concurrent build on the tables would have to wait for now, the oldest first.
+
+    Like :func:`holders`, without modes; ``on_the_table`` tells a lock on a planned table from a mere old snapshot.
+    """
+    with connection.cursor(cursor_factory=RealDictCursor) as cursor:
+        cursor.execute(_STALLING, {"schema": schema, "tables": list(tables)})
+        return [
+            # A prepared transaction's name is no value of a row, and nobody can end it without its name.
+            {**row, "query": row["query"] if row["pid"] == 0 else without_literals(row["query"])}
+            for row in cursor.fetchall()
+        ]
+
+
+def describe_stalling(sessions: Sequence[Mapping[str, Any]]) -> str:
+    """The same as a phrase for a person, the first five of them."""
+    if not sessions:
+        return "no transaction stands in its way any more"
+    phrases = [
+        f"pid {s['pid']} ({s['user']}, {s['state']}, {s['age_s']} s old, {_why(s)}: {s['query']})" for s in sessions[:5]
+    ]
+    more = f" and {len(sessions) - 5} more" if len(sessions) > 5 else ""
+    return f"it waits for {'; '.join(phrases)}{more}"
+
+
+def _why(session: Mapping[str, Any]) -> str:
+    return "on its table" if session["on_the_table"] else "an old snapshot"
 
 
 def without_literals(query: str) -> str:

@@ -7,11 +7,12 @@ every later deploy stops with P3009; rolled_back_at set: as if it had never run,
 from __future__ import annotations
 
 import hashlib
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from psycopg2 import sql
 from psycopg2.extras import RealDictCursor
@@ -72,24 +73,31 @@ class Verdict:
     repair: str
     pending: tuple[str, ...]  # names that `migrate deploy` would apply, in its order
     failed: tuple[str, ...]  # other migrations that failed: each stops every deploy
+    unknown: tuple[str, ...]  # applied migrations that the release does not hold
     row: Row | None  # the last attempt at the plan's migration
 
 
+# One entry for each verdict; docs/prisma-history.md has the same ones with how each is recognised.
 _REPAIRS = {
     "absent_table": "there is no _prisma_migrations in the plan's schema: check its key schema; a database that was "
     "never managed by Prisma needs a baseline first (`prisma migrate resolve --applied` for each earlier migration).",
     "pending": "none: the migrate phase applies it.",
     "applied": "none.",
-    "applied_without_indexes": "Prisma would say there is nothing to apply: mark the row rolled back (prisma_history "
-    "with state=rolled_back, once index_set with state=absent has removed what is left), then deploy again.",
-    "failed": "every deploy stops with P3009: mark the row rolled back (prisma_history with state=rolled_back), then "
-    "deploy again.",
-    "failed_with_indexes": "the indexes are there, the history says failed: index_set with state=absent, then "
-    "prisma_history with state=rolled_back, then deploy again; or `prisma migrate resolve --applied` if you know that "
-    "nothing else of the migration is missing.",
+    "applied_without_indexes": "Prisma would say there is nothing to apply: ansible-playbook rollback.yml -l "
+    "<environment> drops what is left and marks the row rolled back, then deploy again; by hand the row is marked "
+    "with {mark}",
+    "failed": "every deploy by hand stops with P3009; the migrate phase marks the row rolled back by itself once "
+    "nothing of the migration is there, then applies it again. By hand: {mark}",
+    "failed_with_indexes": "the indexes are there, the history says failed: deploy with migrate_strategy=concurrent, "
+    "which records it as applied when the migration does nothing else; or ansible-playbook rollback.yml -l "
+    "<environment>, then deploy again; or `prisma migrate resolve --applied` if you know that nothing else of the "
+    "migration is missing.",
     "rolled_back": "none: the migrate phase applies it again.",
     "edited": "migration.sql of this release is not the one that was applied: put the applied file back from git; a "
     "change belongs in a new migration.",
+    "ahead": "the database has migrations that this release does not hold: deploy the release that brought them, or "
+    "one that is newer; `prisma migrate status` names them and fails until then. Where they were squashed into another "
+    "migration on purpose, their rows have to go first.",
     "earlier_pending": "apply the earlier migrations with the release they came with; this plan answers for its own.",
     "earlier_failed": "every deploy stops with P3009: resolve that migration by its own plan or with `prisma migrate "
     "resolve`, then start again.",
@@ -134,7 +142,7 @@ def read_history(connection: Connection, schema: str) -> tuple[Row, ...] | None:
 
 
 # Verdicts that the catalog's indexes have no part in.
-BLOCKED_BEFORE = ("absent_table", "earlier_pending", "earlier_failed")
+BLOCKED_BEFORE = ("absent_table", "ahead", "earlier_pending", "earlier_failed")
 
 
 def judge(
@@ -157,14 +165,15 @@ def judge(
     rows = history or ()
     applied = {row.migration_name for row in rows if row.applied}
     failed = tuple(sorted({row.migration_name for row in rows if row.failed} - {name}))
-    known = (migration.name for migration in migrations) if migrations is not None else (name,)
+    known = tuple(migration.name for migration in migrations) if migrations is not None else (name,)
     pending = tuple(other for other in known if other not in applied)
+    unknown = tuple(sorted(applied - set(known))) if migrations is not None else ()
     own = [row for row in rows if row.migration_name == name]
     row = next((r for r in reversed(own) if r.failed), None) or next((r for r in reversed(own) if r.applied), None)
     row = row or (own[-1] if own else None)
 
     def verdict(word: str) -> Verdict:
-        return Verdict(word, _repair(word, indexes_exact), pending, failed, row)
+        return Verdict(word, _repair(word, name, indexes_exact), pending, failed, unknown, row)
 
     if history is None:
         return verdict("absent_table")
@@ -176,32 +185,38 @@ def judge(
         return verdict("applied" if checksum in (None, row.checksum) else "edited")
     if failed:
         return verdict("earlier_failed")
+    if unknown:
+        return verdict("ahead")
     if any(other < name for other in pending):
         return verdict("earlier_pending")
     return verdict("rolled_back" if row else "pending")
 
 
-def _repair(word: str, indexes_exact: bool | None) -> str:
+def _repair(word: str, name: str, indexes_exact: bool | None) -> str:
     if indexes_exact and word in ("pending", "rolled_back"):
         return (
-            "the planned indexes are there already: record the migration with `prisma migrate resolve --applied`, or "
-            "remove them with index_set state=absent and deploy."
+            "the planned indexes are there already: deploy with migrate_strategy=concurrent, which records the "
+            "migration as applied when it does nothing else; or drop them with DROP INDEX CONCURRENTLY, then deploy."
         )
-    return _REPAIRS[word]
+    quoted = name.replace("'", "''")
+    mark = f"UPDATE _prisma_migrations SET rolled_back_at = now() WHERE migration_name = '{quoted}';"  # noqa: S608
+    return _REPAIRS[word].replace("{mark}", mark)
 
 
-def require_deployable(verdict: Verdict, name: str) -> None:
-    """Raise an OperatorError with the repair unless ``migrate deploy`` is the right next step for migration name."""
-    if verdict.verdict not in ("pending", "rolled_back"):
+def require_deployable(verdict: Verdict, name: str, *also: str) -> None:
+    """Raise an OperatorError with the repair unless the migration may be applied now; ``also`` names more verdicts."""
+    if verdict.verdict not in ("pending", "rolled_back", *also):
         raise OperatorError(
             f"Prisma's history says {verdict.verdict} of migration {name}"
-            + (f"; failed before: {', '.join(verdict.failed)}." if verdict.failed else "."),
-            expected="pending or rolled_back, so that `prisma migrate deploy` applies it.",
+            + (f"; failed before: {', '.join(verdict.failed)}" if verdict.failed else "")
+            + (f"; not in this release: {', '.join(verdict.unknown)}." if verdict.unknown else "."),
+            expected="pending or rolled_back, so that the migration is applied by this deployment.",
             next_step=verdict.repair,
             cause="history",
             history=verdict.verdict,
             pending=list(verdict.pending),
             failed=list(verdict.failed),
+            unknown=list(verdict.unknown),
         )
 
 
@@ -222,22 +237,83 @@ def mark_rolled_back(connection: Connection, schema: str, name: str, existing: S
         raise OperatorError(
             f"Migration {name} cannot be marked rolled back while its indexes are there: {', '.join(existing)}.",
             expected="none of the planned indexes.",
-            next_step="index_set with state=absent removes them; then mark it again.",
+            next_step="ansible-playbook rollback.yml -l <environment> drops them and then marks it.",
             migration=name,
             existing=list(existing),
         )
+    hold(connection)
     with connection.cursor() as cursor:
-        # Held to the end of the transaction: no deploy can start between the look and the mark.
-        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", (ADVISORY_LOCK,))
-        if cursor.fetchone() != (True,):
-            raise OperatorError(
-                f"A `prisma migrate` is running: {describe_holder(advisory_holder(connection))}.",
-                expected="no migration to run while the history is corrected.",
-                next_step="wait until it has ended, then start again.",
-                holder=advisory_holder(connection),
-            )
         cursor.execute(mark_statement(schema), (name,))
         return int(cursor.rowcount)
+
+
+def hold(connection: Connection) -> None:
+    """Take Prisma's migration lock to the end of the transaction: no deploy can start between a look and a write.
+
+    Only ever tried, never waited for. Raises OperatorError that names the holder.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", (ADVISORY_LOCK,))
+        if cursor.fetchone() != (True,):
+            refuse_lock(advisory_holder(connection))
+
+
+def refuse_lock(holder: Mapping[str, Any] | None, *, waited_s: float = 0.0) -> NoReturn:
+    """Raise the OperatorError about Prisma's lock being held: by a migration, or by a session that has forgotten it.
+
+    A migration is at work, or was a moment ago. A session that has been idle for longer than ``waited_s`` and a second
+    has leaked the lock: a pooler keeps such a session when its client was killed.
+    """
+    if holder is not None and holder["state"] == "idle" and holder["idle_s"] >= max(1.0, waited_s):
+        raise OperatorError(
+            f"Prisma's migration lock {ADVISORY_LOCK} has leaked: pid {holder['pid']} ({holder['user']} from "
+            f"{holder['client']}, {holder['application'] or 'unnamed'}) holds it and has been idle since "
+            f"{holder['idle_since']}.",
+            expected="the lock to be free, or held by a migration that is at work.",
+            next_step="if nobody sits at a `prisma migrate` there, end that session: SELECT "
+            f"pg_terminate_backend({holder['pid']}); and give Prisma a direct connection: through a pooler its lock "
+            "outlives it. Then start again; nothing was applied.",
+            cause="leaked_lock",
+            holder=dict(holder),
+        )
+    raise OperatorError(
+        f"Another `prisma migrate` is running: {describe_holder(holder)}.",
+        expected="one migration at a time, and none while the history is corrected.",
+        next_step="wait until it has ended, or find out whose it is, then start again; nothing was applied.",
+        cause="migration_lock",
+        holder=dict(holder) if holder else None,
+    )
+
+
+def record_statement(schema: str) -> sql.Composed:
+    """What :func:`record_applied` runs, with id, checksum, name and the start as its parameters."""
+    return sql.SQL(
+        "INSERT INTO {} (id, checksum, migration_name, started_at, finished_at, applied_steps_count)"
+        " VALUES (%s, %s, %s, %s, clock_timestamp(), 1)"
+    ).format(sql.Identifier(schema, "_prisma_migrations"))
+
+
+def record_applied(connection: Connection, schema: str, migration: Migration, started_at: datetime) -> None:
+    """Record a migration as Prisma records one that it has applied: one row, one step, no logs, no rollback.
+
+    Rows of attempts that failed are marked rolled back. The caller has made sure that nothing of it is missing; between
+    its look and this call the history may change, so it is read again under Prisma's lock, which is held to the end of
+    the transaction. Raises OperatorError when the migration is recorded already, or the lock is not free.
+    """
+    hold(connection)
+    rows = [row for row in read_history(connection, schema) or () if row.migration_name == migration.name]
+    if any(row.applied for row in rows):
+        raise OperatorError(
+            f"Migration {migration.name} was recorded as applied by somebody else meanwhile.",
+            expected="nobody else to apply it.",
+            next_step="run again: it then finds it applied.",
+            cause="history",
+        )
+    with connection.cursor() as cursor:
+        if any(row.failed for row in rows):
+            cursor.execute(mark_statement(schema), (migration.name,))
+        values = (str(uuid.uuid4()), migration.sha256, migration.name, started_at)
+        cursor.execute(record_statement(schema), values)
 
 
 def advisory_holder(connection: Connection) -> dict[str, Any] | None:
@@ -245,8 +321,10 @@ def advisory_holder(connection: Connection) -> dict[str, Any] | None:
     with connection.cursor(cursor_factory=RealDictCursor) as cursor:
         cursor.execute(
             "SELECT l.pid, a.usename AS \"user\", a.application_name AS application, coalesce(a.state, '') AS state,"
-            " coalesce(a.client_addr::text, 'local') AS client,"
-            " coalesce(round(extract(epoch FROM clock_timestamp() - a.backend_start)), 0)::integer AS age_s"
+            " coalesce(host(a.client_addr), 'local') AS client,"
+            " coalesce(round(extract(epoch FROM clock_timestamp() - a.backend_start)), 0)::integer AS age_s,"
+            " coalesce(extract(epoch FROM clock_timestamp() - a.state_change), 0)::float AS idle_s,"
+            " to_char(a.state_change, 'YYYY-MM-DD HH24:MI:SS \"UTC\"') AS idle_since"
             " FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid"
             " WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND l.classid = 0 AND l.objid = %s"
             " AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())",

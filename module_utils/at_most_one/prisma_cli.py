@@ -11,6 +11,7 @@ import json
 import os
 import random
 import re
+import secrets
 import signal
 import subprocess
 import tempfile
@@ -18,6 +19,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, quote_plus
 
 import psycopg2
@@ -30,7 +32,8 @@ from .plan import Plan
 from .redaction import redact
 
 _OUTPUT_LIMIT = 65_536  # bytes; a looping CLI must not fill the memory of the host
-_POLL_S = 0.1
+_POLL_S = 0.05
+_SESSION_END_S = 10
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Limits:
     deadline_s: float
     timeout_s: float
     lock_timeout_ms: int
+    statement_timeout_ms: int = 60_000  # of the looks at catalog and history between the calls
 
 
 @dataclass(frozen=True)
@@ -79,13 +83,17 @@ def deploy(
     started = time.monotonic()
     deadline = started + limits.deadline_s
     for attempt in range(1, limits.attempts + 1):
-        _wait_for_migration_lock(watch.connection, deadline)
+        wait_for_migration_lock(watch.connection, deadline)
         timeout_s = max(1.0, min(limits.timeout_s, deadline - time.monotonic()))
         watch.build_wait_ms = 0
-        call = call_deploy(login, plan.schema, release, environment_path, limits.lock_timeout_ms, timeout_s, watch)
-        if call.returncode is None:  # its backend may still be working: the catalog is final only once it has gone
-            _wait_for_migration_lock(watch.connection, time.monotonic() + 10)
-        with connect(login) as connection:
+        call = call_prisma(
+            "deploy", login, plan.schema, release, environment_path, limits.lock_timeout_ms, timeout_s, watch
+        )
+        if call.returncode is None:  # its session is gone, but its lock may be so only in a moment
+            wait_for_migration_lock(watch.connection, time.monotonic() + 10)
+        with connect(
+            login, lock_timeout_ms=limits.lock_timeout_ms, statement_timeout_ms=limits.statement_timeout_ms
+        ) as connection:
             built = catalog(connection)
             history = prisma.read_history(connection, plan.schema)
             verdict = prisma.judge(history, prisma.read_migrations(release), plan.migration, built.exact)
@@ -112,7 +120,52 @@ def deploy(
     )
 
 
-def call_deploy(
+def confirm(
+    login: Login, plan: Plan, release: Path, limits: Limits, *, watch: Watch, environment_path: str | None = None
+) -> None:
+    """Let Prisma itself agree with a migration that was recorded: nothing to deploy, and a status without complaint.
+
+    Judged by exit codes and by the history, which must be the same row by row afterwards. Raises OperatorError.
+    """
+    timeouts: dict[str, Any] = {
+        "lock_timeout_ms": limits.lock_timeout_ms,
+        "statement_timeout_ms": limits.statement_timeout_ms,
+    }
+    with connect(login, **timeouts) as connection:
+        before = prisma.read_history(connection, plan.schema)
+    for command in ("deploy", "status"):
+        call = call_prisma(
+            command,
+            login,
+            plan.schema,
+            release,
+            environment_path,
+            limits.lock_timeout_ms,
+            limits.timeout_s,
+            watch,
+        )
+        with connect(login, **timeouts) as connection:
+            after = prisma.read_history(connection, plan.schema)
+        if call.returncode == 0 and after == before:
+            continue
+        ended = "had to be stopped" if call.returncode is None else f"ended with exit code {call.returncode}"
+        lines = first_lines(call.output)
+        raise OperatorError(
+            f"The indexes are built and migration {plan.migration} is recorded, but `prisma migrate {command}` {ended}"
+            + ("." if after == before else " and changed the history.")
+            + (f" It said: {' | '.join(lines)}" if lines else ""),
+            expected="exit code 0 and nothing to do.",
+            next_step="read what it said; the record is true and the catalog holds the planned indexes. Once Prisma "
+            "agrees, run again.",
+            cause="prisma",
+            returncode=call.returncode,
+            code=error_code(call.output),
+            output=lines,
+        )
+
+
+def call_prisma(
+    command: str,
     login: Login,
     schema: str,
     release: Path,
@@ -121,7 +174,11 @@ def call_deploy(
     timeout_s: float,
     watch: Watch,
 ) -> Call:
-    """One call, watched while it runs and ended, with all its children, after ``timeout_s``."""
+    """One ``prisma migrate <command>``, watched while it runs and ended after ``timeout_s``.
+
+    Ended means with all its children and with its sessions: a statement that waits in the server would go on without
+    its client, so they are known by a name that no other call has.
+    """
     executable = release / "node_modules" / ".bin" / "prisma"
     if not executable.exists():
         raise OperatorError(
@@ -129,11 +186,12 @@ def call_deploy(
             expected="a release in which `npm ci` has installed Prisma's CLI.",
             next_step="check release_path, and that prisma is among the dependencies that production installs.",
         )
+    name = f"at-most-one-prisma-{secrets.token_hex(6)}"
     path = os.environ.get("PATH", os.defpath)
     environment = {
         **os.environ,
         "PATH": f"{environment_path}{os.pathsep}{path}" if environment_path else path,
-        "DATABASE_URL": connection_url(login, schema, lock_timeout_ms),
+        "DATABASE_URL": connection_url(login, schema, lock_timeout_ms, name),
         "CHECKPOINT_DISABLE": "1",
         "PRISMA_HIDE_UPDATE_MESSAGE": "1",
         "NO_COLOR": "1",
@@ -141,7 +199,7 @@ def call_deploy(
     started = time.monotonic()
     with tempfile.TemporaryFile() as output:
         child = subprocess.Popen(  # noqa: S603  (the release's own executable, no shell)
-            [str(executable), "migrate", "deploy"],
+            [str(executable), "migrate", command],
             cwd=release,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -156,24 +214,28 @@ def call_deploy(
                 time.sleep(_POLL_S)
             returncode = child.poll()
         finally:
+            ended = child.poll() is None
             _end(child)
+            if ended:
+                _end_sessions(watch.connection, name)
         output.seek(max(0, output.seek(0, os.SEEK_END) - _OUTPUT_LIMIT))
         text = output.read().decode(errors="replace")
     return Call(returncode, scrub(text, login), round(time.monotonic() - started, 1))
 
 
-def connection_url(login: Login, schema: str, lock_timeout_ms: int) -> str:
+def connection_url(login: Login, schema: str, lock_timeout_ms: int, name: str = "at-most-one-prisma") -> str:
     """The URL for Prisma's environment: the short lock_timeout, and the schema for both of Prisma's engines.
 
-    The Rust engine takes the schema from ``schema``; with a JavaScript adapter only the search_path reaches the server.
+    The Rust engine takes the schema from ``schema``; with a JavaScript adapter only ``options`` reach the server. So
+    the session's name stands in both as well.
     """
     # Inside `options` a backslash escapes a space; inside search_path double quotes keep capitals and other characters.
     identifier = '"' + schema.replace('"', '""') + '"'
     search_path = re.sub(r"([\\\s])", r"\\\1", identifier)
     return login.url(
         schema=schema,
-        application_name="at-most-one-prisma",
-        options=f"-c lock_timeout={lock_timeout_ms} -c search_path={search_path}",
+        application_name=name,
+        options=f"-c lock_timeout={lock_timeout_ms} -c application_name={name} -c search_path={search_path}",
     )
 
 
@@ -241,18 +303,28 @@ def _failure(call: Call, verdict: prisma.Verdict, plan: Plan, built: prisma.Buil
     )
 
 
-def _wait_for_migration_lock(connection: Connection, deadline: float) -> None:
+def wait_for_migration_lock(connection: Connection, deadline: float) -> None:
     """Poll until nobody holds Prisma's lock: a blocking wait would deadlock with a concurrent build."""
+    started = time.monotonic()
     while (holder := prisma.advisory_holder(connection)) is not None:
         if time.monotonic() >= deadline:
-            raise OperatorError(
-                f"Another `prisma migrate` is running: {prisma.describe_holder(holder)}.",
-                expected="one migration at a time.",
-                next_step="wait until it has ended, or find out whose it is, then start again; nothing was applied.",
-                cause="migration_lock",
-                holder=holder,
-            )
+            prisma.refuse_lock(holder, waited_s=time.monotonic() - started)
         time.sleep(_POLL_S)
+
+
+def _end_sessions(connection: Connection, name: str) -> None:
+    """End exactly the sessions of that name and wait until they are gone: then the catalog is final."""
+    deadline = time.monotonic() + _SESSION_END_S
+    with connection.cursor() as cursor:
+        while time.monotonic() < deadline:
+            cursor.execute(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_catalog.pg_stat_activity"
+                " WHERE application_name = %s AND pid <> pg_backend_pid()",
+                (name,),
+            )
+            if cursor.fetchone() == (0,):
+                return
+            time.sleep(_POLL_S)
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

@@ -132,5 +132,5 @@ def test_both_engines_are_told_the_schema_and_the_lock_timeout(schema: str) -> N
     query = parse_qs(url.query)
     assert (unquote(url.username or ""), unquote(url.password or "")) == (LOGIN.user, PASSWORD)
     assert query["schema"] == [schema]
-    assert query["options"][0].startswith("-c lock_timeout=1500 -c search_path=")
+    assert query["options"][0].startswith("-c lock_timeout=1500 -c application_name=at-most-one-prisma -c search_path=")
     assert "+" not in url.query  # libpq and Rust do not read + as a space

@@ -1,0 +1,255 @@
+"""The planned indexes built and in Prisma's history: first the way is chosen, then it is gone.
+
+``prisma``: ``prisma migrate deploy`` builds; writers wait meanwhile. ``concurrent``: built one by one while they write,
+then recorded as Prisma records it, and Prisma is asked whether it agrees. ``auto``: the first, unless its forecast is a
+longer wait than is allowed.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from . import concurrent, definitions, forecast, indexes, locks, migration_check, migration_sql, prisma, prisma_cli
+from .database import Connection, Login, connect
+from .errors import OperatorError
+from .indexes import Inspection
+from .locks import Watch
+from .migration_sql import Statement
+from .plan import Plan
+
+# Verdicts with which the concurrent build goes on: it builds what is missing and makes the history true.
+_UNFINISHED = ("failed", "failed_with_indexes")
+_RECORD_S = 10  # for Prisma's lock, between the last index and the record
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the operator allows: ``deadline_s`` for everything together, ``prisma_timeout_s`` for one call of Prisma."""
+
+    strategy: str  # prisma | concurrent | auto
+    max_write_pause_ms: int
+    attempts: int
+    deadline_s: float
+    prisma_timeout_s: float
+    lock_timeout_ms: int
+    statement_timeout_ms: int
+    environment_path: str | None = None
+
+    @property
+    def timeouts(self) -> dict[str, Any]:
+        """As :func:`database.connect` takes them."""
+        return {"lock_timeout_ms": self.lock_timeout_ms, "statement_timeout_ms": self.statement_timeout_ms}
+
+    @property
+    def prisma(self) -> prisma_cli.Limits:
+        """As :mod:`.prisma_cli` takes them."""
+        return prisma_cli.Limits(
+            self.attempts, self.deadline_s, self.prisma_timeout_s, self.lock_timeout_ms, self.statement_timeout_ms
+        )
+
+
+@dataclass(frozen=True)
+class Intent:
+    """What was found and what is to be done. ``strategy`` is none when everything is there and recorded."""
+
+    strategy: str  # none | prisma | concurrent
+    before: Inspection
+    verdict: prisma.Verdict
+    statements: tuple[str, ...] = ()
+    predicted_ms: int = 0
+    repaired: bool = False  # a failed attempt of which nothing is there: its row is marked rolled back first
+    stalled_by: tuple[dict[str, Any], ...] = ()
+    migration: prisma.Migration | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came out; the times include every wait."""
+
+    after: Inspection
+    history: str
+    attempts: int  # calls of `prisma migrate deploy` that built
+    seconds: float
+    write_pause_ms: int
+    stalled_by: tuple[dict[str, Any], ...]
+
+
+def decide(login: Login, plan: Plan, release: Path, options: Options, *, check: bool = False) -> Intent:
+    """Look, refuse what cannot end well, and choose. Writes nothing; ``check``: the release may not be there yet."""
+    migrations = prisma.read_migrations(release, may_be_unbuilt=check)
+    before = inspect(login, plan, options)
+    with connect(login, **options.timeouts) as connection:
+        verdict = prisma.judge(prisma.read_history(connection, plan.schema), migrations, plan.migration, before.exact)
+        if before.exact and not before.duplicates_left and verdict.verdict == "applied":
+            return Intent("none", before, verdict)
+        nothing_there = verdict.verdict == "failed" and not before.existing
+        unfinished = ("failed",) if options.strategy == "prisma" else _UNFINISHED
+        prisma.require_deployable(verdict, plan.migration, *unfinished)
+        indexes.refuse_building(connection, plan, before)
+        script = migration_sql.read(release, plan.migration) if migrations is not None else None
+        obstacles = _obstacles(plan, script, verdict)
+        predicted_ms = _predicted_ms(connection, plan, before, script)
+        strategy = _choose(options, plan, before, predicted_ms, obstacles)
+        if strategy == "prisma":
+            prisma.require_deployable(verdict, plan.migration, *(("failed",) if nothing_there else ()))
+        elif obstacles:
+            raise _no_concurrent_build(plan, obstacles, "use migrate_strategy=prisma, or split the migration.")
+        indexes.require_buildable(before, plan, resume=strategy == "concurrent", duplicates_may_go=check)
+        if script is not None:
+            migration_check.require_same(connection, plan, script, strict=strategy == "concurrent")
+        tables = sorted({index.table for index in plan.indexes})
+        return Intent(
+            strategy,
+            before,
+            verdict,
+            _statements(connection, plan, before, strategy),
+            predicted_ms,
+            nothing_there,
+            tuple(locks.stalling(connection, plan.schema, tables)),
+            next((migration for migration in migrations or () if migration.name == plan.migration), None),
+        )
+
+
+def carry_out(login: Login, plan: Plan, release: Path, options: Options, intent: Intent) -> Outcome:
+    """Do what was decided. Raises OperatorError unless exactly the planned indexes are there and recorded then."""
+    started = time.monotonic()
+    with connect(login, **options.timeouts, autocommit=True) as observer:
+        watch = Watch(observer, plan.schema, sorted({index.table for index in plan.indexes}))
+        way = _by_prisma if intent.strategy == "prisma" else _concurrently
+        attempts, write_pause_ms, stalled_by = way(login, plan, release, options, intent, watch)
+    after = inspect(login, plan, options)
+    indexes.require_exact(after, plan)
+    return Outcome(
+        after,
+        "applied",
+        attempts,
+        round(time.monotonic() - started, 1),
+        max(watch.write_pause_ms, write_pause_ms),
+        stalled_by,
+    )
+
+
+def inspect(login: Login, plan: Plan, options: Options) -> Inspection:
+    """The verdicts, read on a connection of its own."""
+    with connect(login, **options.timeouts) as connection:
+        inspection = indexes.inspect(connection, plan)
+        connection.rollback()
+    return inspection
+
+
+_Way = tuple[int, int, tuple[dict[str, Any], ...]]
+
+
+def _by_prisma(login: Login, plan: Plan, release: Path, options: Options, intent: Intent, watch: Watch) -> _Way:
+    def catalog(connection: Connection) -> prisma.Built:
+        inspection = indexes.inspect(connection, plan)
+        return prisma.Built(inspection.exact, inspection.existing, inspection.duplicates_left)
+
+    if intent.repaired:
+        with connect(login, **options.timeouts) as connection:
+            prisma.mark_rolled_back(connection, plan.schema, plan.migration, intent.before.existing)
+    deployed = prisma_cli.deploy(
+        login,
+        plan,
+        release,
+        options.prisma,
+        catalog=catalog,
+        watch=watch,
+        environment_path=options.environment_path,
+    )
+    return deployed.attempts, 0, intent.stalled_by
+
+
+def _concurrently(login: Login, plan: Plan, release: Path, options: Options, intent: Intent, watch: Watch) -> _Way:
+    started, started_at = time.monotonic(), _server_time(watch.connection)
+    prisma_cli.wait_for_migration_lock(watch.connection, started + options.deadline_s)
+    left_s = max(1.0, options.deadline_s - (time.monotonic() - started))
+    built = concurrent.build(login, plan, intent.before, concurrent.Limits(left_s))
+    indexes.require_exact(inspect(login, plan, options), plan)
+    # Prisma's lock only now: a deploy that waits for it has a snapshot, and the build would have waited for that one.
+    prisma_cli.wait_for_migration_lock(watch.connection, time.monotonic() + _RECORD_S)
+    with connect(login, **options.timeouts) as connection:
+        if intent.migration is not None:
+            prisma.record_applied(connection, plan.schema, intent.migration, started_at)
+    prisma_cli.confirm(login, plan, release, options.prisma, watch=watch, environment_path=options.environment_path)
+    return 0, built.write_pause_ms, built.stalled_by
+
+
+def _server_time(connection: Connection) -> datetime:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT clock_timestamp()")
+        moment: datetime = (cursor.fetchone() or ())[0]
+        return moment
+
+
+def _obstacles(plan: Plan, script: tuple[Statement, ...] | None, verdict: prisma.Verdict) -> list[str]:
+    """Why the migration may not be recorded instead of run; a release that is not there yet says nothing."""
+    obstacles = migration_sql.beyond(script, plan) if script is not None else []
+    others = [name for name in verdict.pending if name != plan.migration]
+    if others and script is not None:
+        obstacles.append(f"`prisma migrate deploy` would apply {', '.join(others)} as well")
+    return obstacles
+
+
+def _predicted_ms(connection: Connection, plan: Plan, before: Inspection, script: tuple[Statement, ...] | None) -> int:
+    """How long writers would wait for Prisma, which builds in the order of the script."""
+    missing = {verdict.name for verdict in before.verdicts if verdict.verdict == "missing"}
+    order = [statement.index.name for statement in script or () if statement.index]
+    wanted = sorted(
+        (index for index in plan.indexes if index.name in missing),
+        key=lambda index: order.index(index.name) if index.name in order else len(order),
+    )
+    return forecast.write_pause(connection, plan, wanted).write_pause_ms if wanted else 0
+
+
+def _choose(options: Options, plan: Plan, before: Inspection, predicted_ms: int, obstacles: list[str]) -> str:
+    if options.strategy != "auto":
+        return options.strategy
+    if before.existing:  # Prisma would stop at the first index that is there
+        return "prisma" if obstacles else "concurrent"
+    if predicted_ms <= options.max_write_pause_ms:
+        return "prisma"
+    if obstacles:
+        raise _no_concurrent_build(
+            plan,
+            obstacles,
+            f"raise migrate_max_write_pause_ms above {predicted_ms} if writers may wait that long, or split the "
+            "migration: the indexes in one of their own.",
+            seen=f"Writers would wait about {predicted_ms} ms for Prisma's build, {options.max_write_pause_ms} ms are "
+            "allowed. ",
+            write_pause_predicted_ms=predicted_ms,
+        )
+    return "concurrent"
+
+
+def _no_concurrent_build(
+    plan: Plan, obstacles: list[str], next_step: str, *, seen: str = "", **details: Any
+) -> OperatorError:
+    return OperatorError(
+        f"{seen}Migration {plan.migration} cannot be built concurrently: {'; '.join(obstacles)}.",
+        expected="a migration that does nothing but build the planned indexes, and no other one pending: only then may "
+        "it be recorded as applied instead of being run.",
+        next_step=next_step,
+        cause="migration_does_more",
+        statements=obstacles,
+        **details,
+    )
+
+
+def _statements(connection: Connection, plan: Plan, before: Inspection, strategy: str) -> tuple[str, ...]:
+    """What will be run. Prisma runs its own wording of it."""
+    states = {verdict.name: verdict.verdict for verdict in before.verdicts}
+    concurrently = strategy == "concurrent"
+    statements = []
+    for index in plan.indexes:
+        if concurrently and states[index.name] == "invalid":
+            statements.append(definitions.drop_statement(index.name, plan.schema))
+        if states[index.name] != "present":
+            statements.append(definitions.create_statement(index, plan.schema, concurrently=concurrently))
+    if concurrently:
+        statements.append(prisma.record_statement(plan.schema))
+    return tuple(statement.as_string(connection) for statement in statements)

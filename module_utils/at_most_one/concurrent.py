@@ -1,0 +1,298 @@
+"""``CREATE INDEX CONCURRENTLY``, one statement for each planned index: nobody who writes waits for it.
+
+It waits for others instead: for every transaction that uses the table and for every older snapshot in the database. So
+it has no lock_timeout (that would leave an INVALID index behind) but a deadline, says first what would stall it, and
+drops what a failed build has left. Prisma's migration lock is never held meanwhile: a deploy that waits for that lock
+has a snapshot, for which the build would wait in turn.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg2
+import psycopg2.errors
+from psycopg2 import sql
+
+from . import definitions, indexes, locks
+from .database import Connection, Login, connect
+from .errors import OperatorError
+from .indexes import Inspection
+from .locks import Watch
+from .plan import Index, Plan
+
+_POLL_S = 0.05
+_LONG_S = 1.0  # a transaction younger than this comes and goes
+
+
+@dataclass(frozen=True)
+class Limits:
+    """``deadline_s`` is for all builds together, waits included; ``leftover_s`` for dropping what a failed one left."""
+
+    deadline_s: float
+    leftover_s: float = 30.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A build that is running: ``number`` of ``count``; ``percent`` is of the phase; ``waits_for`` is a pid or 0."""
+
+    index: str
+    number: int
+    count: int
+    phase: str
+    percent: int | None
+    waits_for: int
+
+
+@dataclass(frozen=True)
+class Built:
+    """What was done: statements in their order, the abandoned indexes that were repaired, and what it cost."""
+
+    statements: tuple[str, ...]
+    repaired: tuple[str, ...]
+    stalled_by: tuple[dict[str, Any], ...]
+    write_pause_ms: int
+    seconds: float
+
+
+def build(
+    login: Login,
+    plan: Plan,
+    inspection: Inspection,
+    limits: Limits,
+    *,
+    progress: Callable[[Progress], None] | None = None,
+) -> Built:
+    """Build each planned index that is missing, and each that was abandoned INVALID after dropping it.
+
+    Raises OperatorError with ``cause`` duplicates, deadline, building, cancelled, terminated or build. Then no INVALID
+    index of ours is left, or the error says which one and why; an index that was finished before stays, and the next
+    call goes on from it.
+    """
+    started = time.monotonic()
+    wanted = [index for index in plan.indexes if _verdict(inspection, index) in ("missing", "invalid")]
+    abandoned = {index.name for index in wanted if _verdict(inspection, index) == "invalid"}
+    statements: list[str] = []
+    with connect(login, statement_timeout_ms=10_000, autocommit=True) as observer:
+        indexes.refuse_building(observer, plan, inspection)
+        _refuse_partitioned(observer, plan, wanted)
+        tables = sorted({index.table for index in wanted})
+        session = _Session(login, plan, limits, started + limits.deadline_s, Watch(observer, plan.schema, tables))
+        stalled_by = locks.stalling(observer, plan.schema, tables) if wanted else []
+        for number, index in enumerate(wanted, 1):
+            session.wait_for_the_table(index)
+            create = definitions.create_statement(index, plan.schema, concurrently=True)
+            drop = definitions.drop_statement(index.name, plan.schema)
+            for statement in (drop, create) if index.name in abandoned else (create,):
+                statements.append(statement.as_string(observer))
+                label = f"at-most-one index {number} of {len(wanted)}"
+
+                def tell(index: Index = index, number: int = number) -> None:
+                    if progress and (row := session.progress()):
+                        progress(Progress(index.name, number, len(wanted), *row))
+
+                session.run(index, statement, label, tell)
+    return Built(
+        tuple(statements),
+        tuple(index.name for index in wanted if index.name in abandoned),
+        tuple(stalled_by),
+        session.watch.write_pause_ms,
+        round(time.monotonic() - started, 1),
+    )
+
+
+class _Session:
+    """The connection that builds, one for all statements, and what is watched of it from the observer's."""
+
+    def __init__(self, login: Login, plan: Plan, limits: Limits, deadline: float, watch: Watch) -> None:
+        self.login, self.plan, self.limits, self.deadline, self.watch = login, plan, limits, deadline, watch
+        self.pid = 0
+
+    def progress(self) -> tuple[str, int | None, int] | None:
+        with self.watch.connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT phase, CASE WHEN blocks_total > 0 THEN 100 * blocks_done / blocks_total"
+                " WHEN tuples_total > 0 THEN 100 * tuples_done / tuples_total END, coalesce(current_locker_pid, 0)"
+                " FROM pg_catalog.pg_stat_progress_create_index WHERE pid = %s",
+                (self.pid,),
+            )
+            row: tuple[str, int | None, int] | None = cursor.fetchone()
+            return row
+
+    def wait_for_the_table(self, index: Index) -> None:
+        """Wait for the transactions that have been using the table since before.
+
+        The build would begin by waiting for the writers among them. Were it cut short meanwhile, its INVALID index
+        could not even be dropped before they end: so nothing is begun while one is open.
+        """
+        started = time.monotonic()
+        while True:
+            age_s = time.monotonic() - started
+            in_the_way = [
+                holder
+                for holder in locks.holders(self.watch.connection, self.plan.schema, [index.table])
+                if holder["pid"] == 0 or (holder["age_s"] >= max(_LONG_S, age_s) and not _gives_way(holder))
+            ]
+            if not in_the_way:
+                return
+            if time.monotonic() >= self.deadline:
+                raise OperatorError(
+                    f"The build of {index.name} was not begun within {self.limits.deadline_s:g} s: transactions stay "
+                    f"open on {index.table}; {locks.describe(in_the_way)}.",
+                    expected="every transaction on the table to end within the deadline.",
+                    next_step="end or wait for those sessions, or raise migrate_deadline_s, then run again; nothing "
+                    "was changed.",
+                    cause="deadline",
+                    index=index.name,
+                    stalled_by=in_the_way,
+                    leftover=None,
+                )
+            time.sleep(4 * _POLL_S)
+
+    def run(self, index: Index, statement: sql.Composed, label: str, tell: Callable[[], None]) -> None:
+        """Run one statement to its end, or undo it and raise."""
+        with connect(self.login, lock_timeout_ms=0, statement_timeout_ms=0, autocommit=True) as worker:
+            self.pid = worker.info.backend_pid
+            with worker.cursor() as cursor:
+                left_ms = max(1, int(1000 * (self.deadline - time.monotonic())))
+                cursor.execute("SELECT set_config('application_name', %s, false)", (label,))
+                cursor.execute("SELECT set_config('statement_timeout', %s, false)", (str(left_ms),))
+                if worker.server_version >= 140_000:  # a build whose controller is gone must end; not on every platform
+                    with contextlib.suppress(psycopg2.Error):
+                        cursor.execute("SET client_connection_check_interval = '1s'")
+            failure = self._watched(worker, statement, tell)
+        if failure is not None:
+            raise self._explained(index, failure) from failure
+
+    def _watched(self, worker: Connection, statement: sql.Composed, tell: Callable[[], None]) -> psycopg2.Error | None:
+        failures: list[BaseException] = []
+
+        def execute() -> None:
+            try:
+                with worker.cursor() as cursor:
+                    cursor.execute(statement)
+            except BaseException as failure:  # handed to the thread that waits for it
+                failures.append(failure)
+
+        thread = threading.Thread(target=execute, daemon=True)
+        thread.start()
+        try:
+            while thread.is_alive():
+                with contextlib.suppress(psycopg2.Error):  # a lost sample must not end a build half-way
+                    self.watch.sample()
+                    tell()
+                thread.join(_POLL_S)
+        finally:
+            if thread.is_alive():
+                worker.cancel()
+                thread.join(10)
+        if failures and not isinstance(failures[0], psycopg2.Error):
+            raise failures[0]
+        return failures[0] if failures else None  # type: ignore[return-value]  # narrowed above
+
+    def _explained(self, index: Index, failure: psycopg2.Error) -> OperatorError:
+        late = time.monotonic() >= self.deadline - 0.1
+        stalled_by: list[dict[str, Any]] = []
+        with contextlib.suppress(psycopg2.Error):
+            stalled_by = locks.stalling(self.watch.connection, self.plan.schema, [index.table])
+        next_step = "run again; it goes on from what is built."
+        if isinstance(failure, psycopg2.errors.UniqueViolation):
+            cause, what = "duplicates", "a duplicate got in its way"
+            next_step = "run the cleanup phase again, then this one."
+        elif isinstance(failure, psycopg2.errors.QueryCanceled) and late:
+            cause = "deadline"
+            what = f"it did not end within {self.limits.deadline_s:g} s; {locks.describe_stalling(stalled_by)}"
+            next_step = "end or wait for those sessions, or raise migrate_deadline_s, then run again."
+        elif isinstance(failure, psycopg2.errors.QueryCanceled):
+            cause, what = "cancelled", "somebody cancelled it (pg_cancel_backend, or a signal to its process)"
+        elif failure.pgcode is None or isinstance(failure, psycopg2.errors.AdminShutdown):
+            cause, what = "terminated", "its session was ended (pg_terminate_backend, a restart, or a lost connection)"
+        else:
+            cause, what = "build", f"PostgreSQL refused it: {failure.diag.message_primary}"
+        taken = isinstance(failure, psycopg2.errors.DuplicateTable)  # by somebody else: not ours to drop
+        leftover = None if taken else self._clear(index)
+        return OperatorError(
+            f"{self.plan.schema}.{index.name} was not built: {what}."
+            + (f" {leftover}" if leftover else " Nothing of it is left."),
+            expected="each planned index to be built within the deadline, without a duplicate.",
+            next_step=next_step,
+            cause=cause,
+            index=index.name,
+            sqlstate=failure.pgcode,
+            stalled_by=stalled_by,
+            leftover=leftover,
+            write_pause_ms=self.watch.write_pause_ms,
+        )
+
+    def _clear(self, index: Index) -> str | None:
+        """Drop the INVALID index that a failed build has left; a phrase of what stays when that cannot be done."""
+        limit_ms = int(1000 * self.limits.leftover_s)
+        state, why = "its state is not known", ""
+        try:
+            with connect(self.login, lock_timeout_ms=0, statement_timeout_ms=limit_ms, autocommit=True) as connection:
+                if (found := _state(connection, self.plan.schema, index.name)) in (None, "valid"):
+                    return None
+                state = str(found)
+                try:
+                    with connection.cursor() as cursor:
+                        cursor.execute(definitions.drop_statement(index.name, self.plan.schema))
+                    return None
+                except psycopg2.errors.QueryCanceled:
+                    holders = locks.holders(connection, self.plan.schema, [index.table])
+                    state = str(_state(connection, self.plan.schema, index.name))
+                    why = f"within {self.limits.leftover_s:g} s; {locks.describe(holders)}"
+        except (psycopg2.Error, OperatorError) as failure:
+            why = str(failure).strip().splitlines()[0]
+        return (
+            f"Its INVALID index stays ({state}): it could not be dropped {why}. The next run drops it first; by hand: "
+            f"DROP INDEX CONCURRENTLY {indexes.quoted(self.plan.schema, index.name)};"
+        )
+
+
+def _gives_way(holder: Mapping[str, Any]) -> bool:
+    """An automatic vacuum ends by itself as soon as somebody waits for its lock."""
+    return str(holder["query"]).startswith("autovacuum:")
+
+
+def _verdict(inspection: Inspection, index: Index) -> str:
+    return next(verdict.verdict for verdict in inspection.verdicts if verdict.name == index.name)
+
+
+def _state(connection: Connection, schema: str, name: str) -> str | None:
+    """What an index of that name does to writers now; ``None`` when there is none."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT i.indisvalid, i.indisready FROM pg_catalog.pg_index i"
+            " JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid"
+            " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = %s",
+            (schema, name),
+        )
+        row = cursor.fetchone()
+    if row is None:
+        return None
+    if row[0]:
+        return "valid"
+    return "it is kept up to date and refuses duplicates already" if row[1] else "it does not refuse duplicates"
+
+
+def _refuse_partitioned(connection: Connection, plan: Plan, wanted: list[Index]) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE n.nspname = %s AND c.relname = ANY (%s) AND c.relkind = 'p'",
+            (plan.schema, [index.table for index in wanted]),
+        )
+        partitioned = [row[0] for row in cursor.fetchall()]
+    if partitioned:
+        raise OperatorError(
+            f"PostgreSQL builds no index concurrently on a partitioned table: {', '.join(partitioned)}.",
+            expected="plain tables for the concurrent build.",
+            next_step="use migrate_strategy=prisma in a quiet hour; nothing was built.",
+            cause="partitioned",
+        )

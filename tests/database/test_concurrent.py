@@ -1,0 +1,278 @@
+"""The concurrent build against real second sessions: what it waits for, what it repairs, what a failure leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+import psycopg2.errors
+import pytest
+from at_most_one import concurrent, locks
+from at_most_one.concurrent import Limits, Progress
+from at_most_one.database import Login, connect
+from at_most_one.errors import OperatorError
+from at_most_one.plan import Plan
+
+from tests.database.conftest import ROOT
+from tests.database.index_tools import (
+    ACTIVE,
+    CONCURRENTLY,
+    DATE,
+    RULE,
+    in_thread,
+    inspect,
+    old_snapshot,
+    open_session,
+    query,
+    traces,
+    verdict,
+    verdicts,
+    wait_for,
+)
+
+PHASE = "SELECT pid, phase FROM pg_catalog.pg_stat_progress_create_index WHERE datname = current_database()"
+
+
+def build(login: Login, plan: Plan, deadline_s: float = 30, **options: Any) -> concurrent.Built:
+    return concurrent.build(login, plan, inspect(login, plan), Limits(deadline_s), **options)
+
+
+def test_it_builds_what_is_missing_and_goes_on_from_what_is_there(login: Login, plan: Plan) -> None:
+    built = build(login, plan)
+    assert verdicts(login, plan) == ["present"] * 3
+    assert [statement.split('"')[1] for statement in built.statements] == [RULE, DATE, ACTIVE]
+    assert all(" CONCURRENTLY " in statement for statement in built.statements)
+    assert (built.repaired, built.stalled_by, built.write_pause_ms) == ((), (), 0)
+
+    assert build(login, plan).statements == ()
+    query(login, f"DROP INDEX aedpics.{DATE}")
+    assert [statement.split('"')[1] for statement in build(login, plan).statements] == [DATE]
+    assert verdicts(login, plan) == ["present"] * 3
+
+
+def test_writers_do_not_wait_and_the_build_can_be_watched(login: Login, plan: Plan) -> None:
+    """While a build waits for an old snapshot, others write; its session says how far it is."""
+    seen: list[Progress] = []
+    with old_snapshot(login) as reader:
+        with in_thread(lambda: build(login, plan, progress=seen.append)) as results:
+            wait_for(lambda: query(login, PHASE), lambda rows: rows and rows[0][1] == "waiting for old snapshots")
+            with connect(login, lock_timeout_ms=200) as writer:
+                open_session(writer, "AED-1")
+            names = query(
+                login,
+                "SELECT application_name FROM pg_catalog.pg_stat_activity WHERE query LIKE 'CREATE UNIQUE INDEX CON%'",
+            )
+            assert names == [("at-most-one index 1 of 3",)]
+            pid = reader.info.backend_pid
+            wait_for(lambda: [step for step in seen if step.waits_for == pid])
+            reader.rollback()
+        (built,) = results
+    assert built.write_pause_ms == 0
+    assert [session["pid"] for session in built.stalled_by] == [pid]
+    assert not built.stalled_by[0]["on_the_table"]
+    assert "secret" not in str(built.stalled_by)
+    assert {(step.index, step.number, step.count) for step in seen} >= {(RULE, 1, 3)}
+    assert verdicts(login, plan) == ["present"] * 3
+
+
+def test_a_long_transaction_on_another_table_ends_it_at_the_deadline_without_a_trace(login: Login, plan: Plan) -> None:
+    with old_snapshot(login) as reader:
+        before = traces(login)
+        with pytest.raises(OperatorError, match="did not end within 2 s; it waits for pid") as stop:
+            build(login, plan, deadline_s=2)
+        assert stop.value.details["cause"] == "deadline"
+        assert [session["pid"] for session in stop.value.details["stalled_by"]] == [reader.info.backend_pid]
+        assert "an old snapshot: SELECT count(*) FROM aedpics.user_profiles WHERE email <> ?" in stop.value.seen
+        assert stop.value.seen.endswith("Nothing of it is left.")
+        assert traces(login) == before
+    assert build(login, plan).statements
+
+
+def test_a_held_table_is_waited_for_before_anything_is_begun(login: Login, plan: Plan) -> None:
+    with connect(login) as writer:
+        open_session(writer, "AED-1")
+        before = traces(login)
+        time.sleep(1)
+        with pytest.raises(OperatorError, match="was not begun within 1 s") as stop:
+            build(login, plan, deadline_s=1)
+        assert stop.value.details["cause"] == "deadline"
+        assert [session["pid"] for session in stop.value.details["stalled_by"]] == [writer.info.backend_pid]
+        assert "AED-1" not in str(stop.value)
+        assert traces(login) == before
+        writer.rollback()
+    assert build(login, plan).statements
+
+
+def test_a_prepared_transaction_is_named_by_its_name(login: Login, plan: Plan) -> None:
+    with connect(login) as writer, writer.cursor() as cursor:
+        open_session(writer, "AED-1")
+        cursor.execute("PREPARE TRANSACTION 'forgotten'")
+    try:
+        with connect(login) as connection:
+            (found,) = locks.stalling(connection, plan.schema, [plan.table])
+        assert (found["pid"], found["state"], found["on_the_table"]) == (0, "prepared transaction", True)
+        assert found["query"] == "PREPARE TRANSACTION 'forgotten'"
+        with pytest.raises(OperatorError, match="was not begun"):
+            build(login, plan, deadline_s=1)
+    finally:
+        query(login, "ROLLBACK PREPARED 'forgotten'")
+
+
+def test_a_writer_that_comes_during_the_build_keeps_the_leftover_and_it_is_said_exactly(
+    login: Login, plan: Plan
+) -> None:
+    """It may neither be finished nor dropped before that writer ends: the next call repairs it."""
+    with old_snapshot(login) as reader, connect(login) as writer:
+        limits = Limits(3, leftover_s=1)
+        with in_thread(lambda: concurrent.build(login, plan, inspect(login, plan), limits)) as results:
+            wait_for(lambda: query(login, PHASE), lambda rows: rows and rows[0][1] == "waiting for old snapshots")
+            open_session(writer, "AED-1")
+        (stop,) = results
+        assert isinstance(stop, OperatorError)
+        assert stop.details["cause"] == "deadline"
+        assert "Its INVALID index stays" in stop.seen
+        assert f"pid {writer.info.backend_pid}" in stop.details["leftover"]
+        assert f'DROP INDEX CONCURRENTLY "aedpics"."{RULE}";' in stop.details["leftover"]
+        assert verdict(login, plan).verdict == "invalid"
+        writer.rollback()
+        reader.rollback()
+    assert build(login, plan).repaired == (RULE,)
+    assert verdicts(login, plan) == ["present"] * 3
+
+
+def test_a_duplicate_in_its_way_leaves_no_trace(login: Login, plan: Plan) -> None:
+    inspection = inspect(login, plan)
+    with connect(login) as connection:
+        open_session(connection, "AED-secret", 2)
+    before = traces(login)
+    with pytest.raises(OperatorError, match=r"a duplicate got in its way\. Nothing of it is left\.") as stop:
+        concurrent.build(login, plan, inspection, Limits(30))
+    assert (stop.value.details["cause"], stop.value.details["sqlstate"]) == ("duplicates", "23505")
+    assert "AED-secret" not in str(stop.value)
+    assert traces(login) == before
+
+
+@pytest.mark.parametrize(
+    ("function", "cause", "said"),
+    [
+        ("pg_cancel_backend", "cancelled", "somebody cancelled it"),
+        ("pg_terminate_backend", "terminated", "its session was ended"),
+    ],
+)
+def test_a_build_that_somebody_ends_leaves_no_trace(
+    login: Login, plan: Plan, function: str, cause: str, said: str
+) -> None:
+    with old_snapshot(login):
+        before = traces(login)
+        with in_thread(lambda: build(login, plan)) as results:
+            ((pid, _),) = wait_for(
+                lambda: query(login, PHASE), lambda rows: rows and rows[0][1] == "waiting for old snapshots"
+            )
+            query(login, f"SELECT {function}({pid})")
+        (stop,) = results
+        assert isinstance(stop, OperatorError)
+        assert stop.details["cause"] == cause
+        assert said in stop.seen
+        assert traces(login) == before
+    assert build(login, plan).statements
+
+
+def test_a_build_in_progress_elsewhere_is_left_alone(login: Login, plan: Plan) -> None:
+    with old_snapshot(login) as reader:
+        with in_thread(lambda: query(login, CONCURRENTLY)) as results:
+            ((pid, _),) = wait_for(
+                lambda: query(login, PHASE), lambda rows: rows and rows[0][1] == "waiting for old snapshots"
+            )
+            before = traces(login)
+            with pytest.raises(OperatorError, match="is being built at this moment") as stop:
+                build(login, plan)
+            details = stop.value.details
+            assert (details["cause"], details["pid"]) == ("building", pid)
+            assert details["phase"] == "waiting for old snapshots"
+            assert f"pid {pid}, waiting for old snapshots" in stop.value.seen
+            assert traces(login) == before
+            reader.rollback()
+        assert results == [[]]
+    assert verdict(login, plan).verdict == "present"
+
+
+def test_an_abandoned_index_is_told_from_one_that_is_built_and_repaired(login: Login, plan: Plan) -> None:
+    with connect(login) as connection:
+        open_session(connection, "AED-1", 2)
+    with pytest.raises(psycopg2.errors.UniqueViolation):
+        query(login, CONCURRENTLY)
+    query(login, "DELETE FROM aedpics.inspection_sessions")
+    assert verdict(login, plan).verdict == "invalid"
+    built = build(login, plan)
+    assert built.repaired == (RULE,)
+    assert built.statements[0] == f'DROP INDEX CONCURRENTLY IF EXISTS "aedpics"."{RULE}"'
+    assert verdicts(login, plan) == ["present"] * 3
+
+
+def test_a_name_taken_meanwhile_is_not_dropped(login: Login, plan: Plan) -> None:
+    inspection = inspect(login, plan)
+    with connect(login) as connection:
+        open_session(connection, "AED-1", 2)
+    with pytest.raises(psycopg2.errors.UniqueViolation):
+        query(login, CONCURRENTLY)
+    with pytest.raises(OperatorError, match="already exists") as stop:
+        concurrent.build(login, plan, inspection, Limits(30))
+    assert stop.value.details["cause"] == "build"
+    assert verdict(login, plan).verdict == "invalid"
+
+
+def test_a_partitioned_table_is_refused_by_name(login: Login, plan: Plan) -> None:
+    query(
+        login,
+        "DROP TABLE aedpics.inspection_schedules; CREATE TABLE aedpics.inspection_schedules (aed_data_id integer,"
+        " scheduled_for timestamptz, status aedpics.schedule_status) PARTITION BY RANGE (scheduled_for)",
+    )
+    with pytest.raises(OperatorError, match="inspection_schedules") as stop:
+        build(login, plan)
+    assert stop.value.details["cause"] == "partitioned"
+    assert verdicts(login, plan) == ["missing"] * 3
+
+
+CONTROLLER = """
+import json, sys
+from at_most_one import concurrent, indexes
+from at_most_one.database import Login, connect
+from at_most_one.plan import parse
+given = json.load(sys.stdin)
+plan, login = parse(given["plan"]), Login(**given["login"])
+with connect(login) as connection:
+    inspection = indexes.inspect(connection, plan)
+concurrent.build(login, plan, inspection, concurrent.Limits(60))
+"""
+
+
+def test_a_build_whose_controller_was_killed_ends_and_the_next_one_repairs(
+    login: Login, plan: Plan, plan_data: dict[str, Any]
+) -> None:
+    given = {"plan": plan_data, "login": vars(login)}
+    with old_snapshot(login), connect(login) as connection:
+        child = subprocess.Popen(
+            [sys.executable, "-c", CONTROLLER],
+            stdin=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(ROOT / "module_utils")},
+        )
+        assert child.stdin is not None
+        child.stdin.write(json.dumps(given).encode())
+        child.stdin.close()
+        try:
+            ((pid, _),) = wait_for(
+                lambda: query(login, PHASE), lambda rows: rows and rows[0][1] == "waiting for old snapshots"
+            )
+        finally:
+            child.send_signal(signal.SIGKILL)
+            child.wait(10)
+        if connection.server_version < 140_000:  # an old server notices only when it next writes to the client
+            query(login, f"SELECT pg_terminate_backend({pid})")
+        wait_for(lambda: query(login, PHASE) == [])
+    assert verdict(login, plan).verdict == "invalid"
+    assert build(login, plan).repaired == (RULE,)
