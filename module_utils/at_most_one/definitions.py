@@ -154,7 +154,7 @@ def settle(
                 "remarks": {
                     part: "the same parts in another order"
                     for part in _WORDED
-                    if part not in same and _words(theirs[part]) == _words(ours[part])
+                    if part not in same and _only_order(_words(theirs[part]), _words(ours[part]))
                 },
             }
     return settled
@@ -192,9 +192,13 @@ def _rebuild(twin: str, facts: dict[str, Any], words: dict[str, Any]) -> sql.Com
 
 
 def _words(rendered: Any) -> list[str]:
-    """What a rendering is made of, in no order: literals, names, numbers, signs."""
+    """What a rendering is made of, but for parentheses: literals, names, numbers, signs."""
     text = ", ".join(rendered) if isinstance(rendered, list) else rendered or ""
-    return sorted(re.findall(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|\w+|[^\w\s]", text))
+    return re.findall(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|\w+|[^\w\s()]", text)
+
+
+def _only_order(one: list[str], other: list[str]) -> bool:
+    return one != other and sorted(one) == sorted(other)
 
 
 def violations(connection: Connection, schema: str, index: Index) -> int:

@@ -78,17 +78,24 @@ def _version(directory: str) -> int:
     return int(number) if number.isdigit() else 0
 
 
-def _as_user() -> tuple[list[str], pwd.struct_passwd | None]:
-    """PostgreSQL refuses to run as root: the command prefix that drops privileges, and who it becomes."""
-    dies_with_us = ["--pdeathsig", "QUIT"]
+def _as_user(binaries: Path) -> tuple[list[str], pwd.struct_passwd | None]:
+    """PostgreSQL refuses to run as root: the command prefix that drops privileges, and who it becomes.
+
+    When that user cannot reach the binaries, as in a checkout below /root, the server runs in a user namespace in which
+    root's own files belong to that user.
+    """
+    dies_with_us = ["setpriv", "--pdeathsig", "QUIT"]
     if not shutil.which("setpriv"):
         return [], None
     if os.geteuid() != 0:
-        return ["setpriv", *dies_with_us, "--"], None
+        return [*dies_with_us, "--"], None
     known = {entry.pw_name: entry for entry in pwd.getpwall()}
     user = known.get("postgres") or known["nobody"]
-    ids = [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
-    return ["setpriv", *ids, *dies_with_us, "--"], user
+    prefix = [*dies_with_us, f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", "--"]
+    if subprocess.run([*prefix, str(binaries / "postgres"), "--version"], capture_output=True).returncode == 0:
+        return prefix, user
+    namespace = ["unshare", "--user", f"--map-user={user.pw_uid}", f"--map-group={user.pw_gid}", "--"]
+    return [*namespace, *dies_with_us, "--"], None
 
 
 def _free_port() -> int:
@@ -100,7 +107,8 @@ def _free_port() -> int:
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     """One server for all database tests. Durability is off: nothing here outlives the session."""
-    binaries, (prefix, user) = _binaries(), _as_user()
+    binaries = _binaries()
+    prefix, user = _as_user(binaries)
     directory = Path(tempfile.mkdtemp(prefix="at-most-one-pg-"))
     if user:
         os.chown(directory, user.pw_uid, user.pw_gid)
@@ -119,6 +127,7 @@ def server() -> Iterator[Server]:
         "max_wal_senders": "0",
         "autovacuum": "off",
         "max_connections": "60",
+        "max_prepared_transactions": "5",
         "deadlock_timeout": "200ms",
     }
     options = list(itertools.chain.from_iterable(("-c", f"{name}={value}") for name, value in settings.items()))
@@ -170,6 +179,14 @@ def pytest_configure(config: pytest.Config) -> None:
         "versions: touches what differs between PostgreSQL versions; make test runs these on the oldest and the newest",
     )
     config.addinivalue_line("markers", "pg_dump: needs a pg_dump and a psql of the server's version or a newer one")
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print the sentence that a test recorded as its property ``summary``: figures that an issue asks for."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in getattr(report, "user_properties", ()):
+            if name == "summary" and report.when == "call":
+                terminalreporter.write_line(str(value))
 
 
 def make_citext(connection: Connection) -> None:
