@@ -96,7 +96,7 @@ FRONT_DOORS := $(filter-out requirements.yml,$(PLAYBOOKS))
 LINT_ENV := ANSIBLE_LINT_SKIP_SCHEMA_UPDATE=1 PYTHONPATH=scripts/lint PATH=$(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: test lint unit database service molecule deploy-tests docs
-test: lint unit database service molecule deploy-tests ## Everything that CI runs
+test: lint unit database matrix-ends service molecule deploy-tests ## Everything that CI runs
 
 lint: setup-dev ## Style, types, the rooms' borders, the playbooks' rules, the modules' documentation, the docs' tables
 	$(BIN)/ruff format --check .
@@ -119,6 +119,13 @@ unit: setup-dev ## Pure functions and the house's own rules
 
 database: setup-dev tools ## The core against a real PostgreSQL
 	$(PYTEST) tests/database
+
+.PHONY: matrix matrix-ends
+matrix: setup-dev tools ## The same on PostgreSQL 13, 14, 15, 16, 17 and 18, one line each (docs/versions.md)
+	@$(BIN)/python matrix/run.py
+
+matrix-ends: setup-dev tools ## On the oldest and the newest: the tests of what differs between versions
+	@$(BIN)/python matrix/run.py --ends --quick
 
 service: setup-dev tools ## PM2, the traffic probe and the service checks against real processes
 	$(PYTEST) tests/service
