@@ -128,11 +128,11 @@ def _build_ms(cursor: psycopg2.extensions.cursor, sample: _Sample, index: Index)
     memory, most_workers, pages_for_one = cursor.fetchone() or (1, 0, 1)
     if size * sample.scale > memory:
         sorting_ms *= _OVERFLOW
-    workers = _workers(sample.pages, pages_for_one, most_workers, memory) if index.method == "btree" else 0
-    return (sorting_ms + sample.reading_ms) / (1 + _PER_WORKER * workers)
+    helpers = workers(sample.pages, pages_for_one, most_workers, memory) if index.method == "btree" else 0
+    return (sorting_ms + sample.reading_ms) / (1 + _PER_WORKER * helpers)
 
 
-def _workers(pages: int, pages_for_one: int, most: int, memory: int) -> int:
+def workers(pages: int, pages_for_one: int, most: int, memory: int) -> int:
     """How many workers help a build: one for each tripling of the table beyond the smallest, 32 MB of memory for each.
 
     As PostgreSQL's plan_create_index_workers() and compute_parallel_worker() decide.

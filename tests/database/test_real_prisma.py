@@ -1,0 +1,156 @@
+"""With Prisma's own command line: what we record is what it records, and it agrees with what we have built.
+
+The packages are those of the lab's application, from its build when there is one, or installed once into .lab/cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from at_most_one.database import Login
+from at_most_one.plan import Plan
+
+from tests.database.conftest import ROOT
+from tests.database.index_tools import query, verdicts
+from tests.database.prisma_release import EARLIER, MIGRATION, OURS
+
+APP = ROOT / "lab/app"
+CACHE = ROOT / ".lab/cache"
+ROWS = "SELECT to_jsonb(m) FROM aedpics._prisma_migrations m ORDER BY started_at, id"
+
+
+def node_environment() -> dict[str, str]:
+    return {**os.environ, "PATH": f"{ROOT / '.lab/bin'}{os.pathsep}{os.environ['PATH']}"}
+
+
+@pytest.fixture(scope="session")
+def packages() -> Path:
+    """A node_modules directory with Prisma's CLI of the version that the lab's application has."""
+    lock = (APP / "package-lock.json").read_bytes()
+    for built in sorted(CACHE.glob("*/package-lock.json")):
+        if built.read_bytes() == lock and (built.parent / "node_modules/.bin/prisma").exists():
+            return built.parent / "node_modules"
+    directory = CACHE / f"packages-{hashlib.sha256(lock).hexdigest()[:12]}"
+    partial = directory.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(APP / name, partial)
+    command = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
+    subprocess.run(command, cwd=partial, env=node_environment(), check=True, capture_output=True)
+    shutil.rmtree(directory, ignore_errors=True)
+    partial.rename(directory)
+    return directory / "node_modules"
+
+
+@pytest.fixture
+def prisma_release(login: Login, packages: Path, tmp_path: Path) -> Path:
+    """A release with the schema as its first migration, which Prisma itself has applied, and ours."""
+    shutil.copy(APP / "prisma.config.ts", tmp_path)
+    (tmp_path / "lib").mkdir()
+    shutil.copy(APP / "lib/database-url.mjs", tmp_path / "lib")
+    (tmp_path / "node_modules").symlink_to(packages)
+    schema = (ROOT / "tests/database/schema.sql").read_text().replace("CREATE SCHEMA aedpics;", "")
+    migrations = tmp_path / "prisma/migrations"
+    add(migrations, EARLIER, schema)
+    shutil.copy(APP / "prisma/schema.prisma", tmp_path / "prisma")
+    shutil.copy(APP / "prisma/migrations/migration_lock.toml", migrations)
+    query(login, "DROP SCHEMA aedpics CASCADE; CREATE SCHEMA aedpics")
+    assert exit_code(login, tmp_path, "deploy") == 0
+    add(migrations, OURS, MIGRATION)
+    return tmp_path
+
+
+def exit_code(login: Login, release: Path, command: str) -> int:
+    """What `prisma migrate <command>` ends with, called by hand."""
+    environment = {**node_environment(), "DATABASE_URL": login.url(schema="aedpics"), "CHECKPOINT_DISABLE": "1"}
+    return subprocess.run(
+        ["node_modules/.bin/prisma", "migrate", command], cwd=release, env=environment, capture_output=True, timeout=120
+    ).returncode
+
+
+def add(migrations: Path, name: str, text: str) -> None:
+    (migrations / name).mkdir(parents=True)
+    (migrations / name / "migration.sql").write_text(text)
+
+
+@pytest.fixture
+def run(
+    run_module: Callable[..., dict[str, Any]],
+    login_args: dict[str, Any],
+    plan_data: dict[str, Any],
+    prisma_release: Path,
+) -> Callable[..., dict[str, Any]]:
+    """Runs index_set over the release."""
+
+    def do(**options: Any) -> dict[str, Any]:
+        args = {"login": login_args, "plan": plan_data, "environment_path": str(ROOT / ".lab/bin")}
+        if options.get("state", "present") == "present":
+            args |= {"state": "present", "release_path": str(prisma_release)}
+        return run_module("index_set", {**args, **options})
+
+    return do
+
+
+def test_what_we_record_is_what_prisma_records_and_prisma_agrees(
+    login: Login,
+    plan: Plan,
+    plan_data: dict[str, Any],
+    login_args: dict[str, Any],
+    run: Callable[..., dict[str, Any]],
+    run_module: Callable[..., dict[str, Any]],
+) -> None:
+    theirs = run(strategy="prisma")
+    assert (theirs.get("strategy"), theirs.get("attempts")) == ("prisma", 1), theirs
+    assert run(state="absent")["changed"]
+    marking = {"login": login_args, "plan": plan_data, "state": "rolled_back"}
+    assert run_module("prisma_history", marking)["marked"] == 1
+
+    ours = run(strategy="concurrent")
+
+    assert (ours.get("strategy"), ours.get("attempts"), ours.get("history")) == ("concurrent", 0, "applied"), ours
+    assert verdicts(login, plan) == ["present"] * 3
+    _, by_prisma, by_us = (row for (row,) in query(login, ROWS))
+    assert by_prisma.keys() == by_us.keys()
+    uuid = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+    for row in (by_prisma, by_us):
+        assert uuid.fullmatch(row["id"])
+        assert row["started_at"] < row["finished_at"]
+    assert by_us["rolled_back_at"] is None
+    same = ("checksum", "migration_name", "logs", "applied_steps_count")
+    assert {name: by_us[name] for name in same} == {name: by_prisma[name] for name in same}
+    assert (by_us["logs"], by_us["applied_steps_count"]) == (None, 1)
+    assert by_us["checksum"] == hashlib.sha256(MIGRATION.encode()).hexdigest()
+
+    again = run(strategy="auto")
+    assert (again["changed"], again["strategy"]) == (False, "none")
+
+
+def test_a_database_ahead_of_the_release_is_refused_as_prismas_status_would(
+    login: Login, prisma_release: Path, run: Callable[..., dict[str, Any]]
+) -> None:
+    """Its own `migrate status` ends with exit code 1 then: found out before anything is built."""
+    query(
+        login,
+        "INSERT INTO aedpics._prisma_migrations (id, checksum, migration_name, rolled_back_at, finished_at)"
+        " SELECT 'other', checksum, '20250101_of_another_branch', NULL, now() FROM aedpics._prisma_migrations",
+    )
+    add(prisma_release / "prisma/migrations", "20250101_of_another_branch", "SELECT 1")
+    shutil.rmtree(prisma_release / "prisma/migrations" / OURS)
+    assert exit_code(login, prisma_release, "status") == 0
+    shutil.rmtree(prisma_release / "prisma/migrations/20250101_of_another_branch")
+    assert exit_code(login, prisma_release, "status") == 1
+    add(prisma_release / "prisma/migrations", OURS, MIGRATION)
+
+    stopped = run(strategy="concurrent")
+    assert stopped["details"]["history"] == "ahead"
+    assert "20250101_of_another_branch" in stopped["seen"]
+    assert len(query(login, ROWS)) == 2
