@@ -1,12 +1,11 @@
 """Removal in batches: each one statement in one transaction, short enough that no writer notices.
 
-A batch takes the next rows of the work list, cut where a group ends. It locks them in the order of their primary key,
-looks again at their predicate, ranks what is still in it, and only then archives and removes. Under READ COMMITTED, FOR
-UPDATE waits for a writer and then takes the row as that writer left it, or drops it when it is no longer inside the
-predicate. So what gets ranked can change no more, and of the rows of one group one always stays.
-https://www.postgresql.org/docs/current/transaction-iso.html#XACT-READ-COMMITTED
-
-A group too large for one batch is cut; then its best row is ranked with each piece, and stays each time.
+A batch takes the next surplus rows of the work list. It locks their keepers first, in the order of their primary key.
+Under READ COMMITTED, FOR UPDATE waits for a writer and then takes the row as that writer left it, or drops it when it
+no longer fulfils the condition: https://www.postgresql.org/docs/current/transaction-iso.html#XACT-READ-COMMITTED
+A keeper that is still inside the predicate, with the key and the order that it was ranked with, stays until the batch
+ends, so every other such row of its group is surplus and goes; the DELETE looks at it again in the same way. What has
+changed since it was ranked stays where it is and is ranked again in the next round: no group ever loses all its rows.
 """
 
 from __future__ import annotations
@@ -19,15 +18,16 @@ from typing import Any
 
 import psycopg2.errors
 from psycopg2 import sql
+from psycopg2.extensions import AsIs
 
 from . import archive, replicas
 from .database import Connection
 from .errors import OperatorError
 from .plan import Plan
-from .ranking import candidates, equal, listed, numbered, of, parts_of, text_array, windows
+from .ranking import equal, listed, numbered, of, text_array
 from .references import count_references, point_to_keepers, refuse_referenced
-from .table import Column, Cursor, Row
-from .worklist import MEMBER, Work
+from .table import Column, Cursor, Row, predicate_sql, without_null_keys
+from .worklist import MEMBER, Work, member
 
 EXAMPLES = 1_000
 
@@ -67,38 +67,41 @@ class Progress:
 
 
 _BATCH = """
-WITH bounds AS MATERIALIZED (
-    SELECT coalesce(
-            (SELECT head - 1 FROM {member} WHERE position = %(first)s + %(size)s AND head > %(first)s),
-            %(first)s + %(size)s - 1) AS last,
-        (SELECT head FROM {member} WHERE position = %(first)s) AS head,
-        pg_catalog.set_config('search_path', %(search_path)s, true) AS search_path,
-        pg_catalog.set_config('lock_timeout', %(lock_timeout)s, true) AS lock_timeout,
-        pg_catalog.set_config('application_name', %(application)s, false) AS application),
-member AS MATERIALIZED (
-    SELECT * FROM {member}
-    WHERE is_touched AND position >= %(first)s AND position < %(first)s + %(size)s
-        AND position <= (SELECT last FROM bounds)
-    UNION ALL
-    SELECT * FROM {member}
-    WHERE is_touched AND position = (SELECT head FROM bounds) AND position < %(first)s),
-locked AS MATERIALIZED ({candidates} ORDER BY {key} FOR UPDATE OF {table_alone}),
-ranked AS (
-    SELECT locked.*, {keepers}, pg_catalog.row_number() OVER best AS place FROM locked {windows}),
-surplus AS MATERIALIZED (SELECT * FROM ranked WHERE place > 1 AND is_requested)"""
+WITH setting AS MATERIALIZED (
+    SELECT pg_catalog.set_config('search_path', %(search_path)s, true),
+        pg_catalog.set_config('lock_timeout', %(lock_timeout)s, true),
+        pg_catalog.set_config('application_name', %(application)s, false)),
+surplus AS MATERIALIZED (
+    SELECT member.* FROM {member} AS member, setting
+    WHERE at_most_one_position >= %(first)s AND at_most_one_position < %(first)s + %(size)s
+        AND at_most_one_place > 1 AND at_most_one_requested),
+keeper AS MATERIALIZED (
+    SELECT at_most_one_head AS at_most_one_keeper, {key_texts} AS at_most_one_keeper_key
+    FROM {table} JOIN {member} AS at_most_one_member ON {is_member}
+    WHERE at_most_one_position IN (SELECT at_most_one_head FROM surplus) AND {unchanged}
+    ORDER BY {key} FOR UPDATE OF {alone}),
+going AS MATERIALIZED (
+    SELECT * FROM surplus JOIN keeper ON at_most_one_head = at_most_one_keeper)"""
 
-_JOIN = """ JOIN (SELECT {named}, is_requested AS at_most_one_requested FROM member) AS at_most_one_member ON {same}"""
+# Only where something must be seen of the row before it goes: who refers to it, what it was before an UPDATE.
+_LOCKED = """{batch},
+locked AS MATERIALIZED (
+    SELECT {parts}, at_most_one_member.*, {image} AS at_most_one_image
+    FROM {table} JOIN going AS at_most_one_member ON {is_member} WHERE {unchanged}
+    ORDER BY {key} FOR UPDATE OF {alone})"""
 
-_DELETE = """
-    DELETE FROM {table} USING surplus WHERE {matches}
-    RETURNING {key} AS key, {keeper} AS keeper, {image} AS row, NULL::text AS after_sha256"""
+_DELETE = """{batch},
+removed AS (
+    DELETE FROM {table} USING going AS at_most_one_member WHERE {is_member} AND {unchanged}
+    RETURNING {key_texts} AS key, at_most_one_keeper_key AS keeper, {image} AS row, NULL::text AS after_sha256)"""
 
-_UPDATE = """
-    UPDATE {table} SET {values} FROM surplus WHERE {matches}
-    RETURNING {key} AS key, {keeper} AS keeper, surplus.image AS row, {after} AS after_sha256"""
+_UPDATE = """{locked},
+removed AS (
+    UPDATE {table} SET {values} FROM locked AS at_most_one_member WHERE {is_member}
+    RETURNING {key_texts} AS key, at_most_one_keeper_key AS keeper, at_most_one_image AS row,
+        {after} AS after_sha256)"""
 
-_REMOVAL = """{batch},
-removed AS ({change}),
+_ARCHIVE = """{removed},
 archived AS (
     INSERT INTO at_most_one.archived_row
         (run_id, plan_id, table_schema, table_name, primary_key, keeper, row, row_sha256, action, after_sha256)
@@ -106,17 +109,49 @@ archived AS (
         pg_catalog.jsonb_object(%(key_names)s::text[], key), pg_catalog.jsonb_object(%(key_names)s::text[], keeper),
         row, {hash}, %(action)s, after_sha256
     FROM removed RETURNING 1)
-SELECT (SELECT pg_catalog.count(*) FROM archived), (SELECT last FROM bounds),
+SELECT (SELECT pg_catalog.count(*) FROM archived),
     (SELECT pg_catalog.array_agg(key) FROM (SELECT key FROM removed LIMIT %(examples)s) AS shown), {replicas}"""
+
+_MOVING = {"first": "bigint", "size": "bigint", "lock_timeout": "text", "application": "text", "examples": "bigint"}
+
+
+_EXECUTE = f"EXECUTE at_most_one_batch ({', '.join(f'%({name})s' for name in _MOVING)})"
 
 
 class Batches:
     """The statements of one removal and the loop that runs them."""
 
-    def __init__(self, plan: Plan, columns: Mapping[str, Column], run_id: str, pace: Pace) -> None:
+    def __init__(self, plan: Plan, columns: Mapping[str, Column], run_id: str, search_path: str, pace: Pace) -> None:
         self.plan, self.columns, self.pace = plan, columns, pace
         self.progress = Progress()
-        self.key = of(plan.table, plan.primary_key)
+        size = len(plan.primary_key)
+        key = of(plan.table, plan.primary_key)
+        here = [*of(plan.table, plan.key), *of(plan.table, [sort.column for sort in plan.keep])]
+        there = [*member("k", len(plan.key)), *member("s", len(plan.keep))]
+        image = archive.image(list(columns), sql.Identifier(plan.table), "names")
+        self.parts: dict[str, sql.Composable] = {
+            "member": MEMBER,
+            "table": sql.Identifier(plan.schema, plan.table),
+            "alone": sql.Identifier(plan.table),
+            "key": listed(key),
+            "key_texts": text_array(key),
+            "is_member": equal(key, [sql.SQL("at_most_one_member.{}").format(part) for part in member("p", size)]),
+            # *= compares bytes: it needs no operator of the column's type, which search_path might not find.
+            "unchanged": sql.SQL("{}{} AND ROW({})::record OPERATOR(pg_catalog.*=) ROW({})::record").format(
+                predicate_sql(plan), without_null_keys(plan), listed(here), listed(there)
+            ),
+            "parts": listed(sql.SQL("{} AS {}").format(*pair) for pair in zip(key, numbered("p", size), strict=True)),
+            "image": image,
+            "after": archive.sha256(image),
+            "hash": archive.sha256(sql.SQL("row")),
+            "replicas": replicas.LAGS,
+            "values": listed(
+                sql.SQL("{} = {}::{}").format(
+                    sql.Identifier(name), sql.Placeholder(f"value{number}"), sql.SQL(columns[name].type)
+                )
+                for number, name in enumerate(plan.surplus.values)
+            ),
+        }
         self.parameters: dict[str, Any] = {
             "run_id": run_id,
             "plan_id": plan.id,
@@ -125,71 +160,38 @@ class Batches:
             "names": list(columns),
             "key_names": list(plan.primary_key),
             "action": plan.surplus.action,
+            "search_path": search_path,
             **{f"value{number}": value for number, value in enumerate(plan.surplus.values.values())},
         }
 
-    def _batch(self) -> sql.Composed:
-        plan = self.plan
-        size = len(plan.primary_key)
-        hidden = [f"at_most_one_p{number}" for number in range(size)]
-        parts = numbered("p", size)
-        image = archive.image(list(self.columns), sql.Identifier(plan.table), "names")
-        return sql.SQL(_BATCH).format(
-            member=MEMBER,
-            candidates=candidates(
-                plan,
-                sql.SQL("at_most_one_member.at_most_one_requested AS is_requested"),
-                *([sql.SQL("{} AS image").format(image)] if plan.surplus.action == "update" else []),
-                join=sql.SQL(_JOIN).format(
-                    named=listed(
-                        sql.SQL("{} AS {}").format(part, sql.Identifier(name))
-                        for part, name in zip(parts, hidden, strict=True)
-                    ),
-                    same=equal(self.key, of("at_most_one_member", hidden)),
-                ),
-            ),
-            key=listed(self.key),
-            table_alone=sql.Identifier(plan.table),
-            keepers=listed(
-                sql.SQL("pg_catalog.first_value({}) OVER best AS {}").format(*pair)
-                for pair in zip(parts, numbered("keeper", size), strict=True)
-            ),
-            windows=windows(plan),
-        )
+    def _with(self, template: str, **more: sql.Composable) -> sql.Composed:
+        return sql.SQL(template).format(**self.parts, **more)
 
-    def lock(self) -> sql.Composed:
-        """Only lock the batch's rows: what refers to them can then be looked at, and changes no more."""
-        return sql.SQL("{} SELECT pg_catalog.count(*) FROM surplus").format(self._batch())
+    def locked(self) -> sql.Composed:
+        """The WITH clause that locks the batch's keepers and its surplus rows: ``locked`` has the latter's p0, ..."""
+        return self._with(_LOCKED, batch=self._with(_BATCH))
 
     def removal(self) -> sql.Composed:
-        """Lock, look again, rank, archive and remove. Returns how many went, the last position, examples, replicas."""
-        plan, table = self.plan, sql.Identifier(self.plan.table)
-        common = {
-            "table": sql.Identifier(plan.schema, plan.table),
-            "matches": equal(self.key, parts_of("surplus", plan)),
-            "key": text_array(self.key),
-            "keeper": text_array(of("surplus", [f"keeper{number}" for number in range(len(self.key))])),
-        }
-        image = archive.image(list(self.columns), table, "names")
-        if plan.surplus.action == "delete":
-            change = sql.SQL(_DELETE).format(image=image, **common)
+        """Lock, look again, archive and remove. Returns how many rows went, some of their keys, the replicas."""
+        if self.plan.surplus.action == "delete":
+            removed = self._with(_DELETE, batch=self._with(_BATCH))
         else:
-            change = sql.SQL(_UPDATE).format(
-                values=listed(
-                    sql.SQL("{} = {}::{}").format(
-                        sql.Identifier(name), sql.Placeholder(f"value{number}"), sql.SQL(self.columns[name].type)
-                    )
-                    for number, name in enumerate(plan.surplus.values)
-                ),
-                after=archive.sha256(image),
-                **common,
-            )
-        return sql.SQL(_REMOVAL).format(
-            batch=self._batch(), change=change, hash=archive.sha256(sql.SQL("row")), replicas=replicas.LAGS
+            removed = self._with(_UPDATE, locked=self.locked())
+        return self._with(_ARCHIVE, removed=removed)
+
+    def _prepare(self, cursor: Cursor) -> None:
+        """Planning one batch would cost as much as removing a hundred rows. Names are resolved now, too: with our empty
+        search_path, whatever a batch sets for the application's triggers."""
+        moving = {name: AsIs(f"${number}") for number, name in enumerate(_MOVING, 1)}
+        cursor.execute(
+            sql.SQL("PREPARE at_most_one_batch ({}) AS {}").format(
+                sql.SQL(", ".join(_MOVING.values())), self.removal()
+            ),
+            {**self.parameters, **moving},
         )
 
-    def run(self, connection: Connection, work: Work, requested: int, search_path: str, *, refers: bool) -> int:
-        """Work through the list. Returns how many rows went. ``connection`` is idle and in autocommit.
+    def run(self, connection: Connection, work: Work, requested: int, *, refers: bool) -> int:
+        """Work through the list once. Returns how many rows went. ``connection`` is idle and in autocommit.
 
         The lock_timeout of the connection bounds how long a batch asks for its rows. It asks in slices of the target
         time and lets go of everything in between, so that nobody waits for rows that we hold while we wait for others.
@@ -197,32 +199,32 @@ class Batches:
         with connection.cursor() as cursor:
             cursor.execute("SELECT setting::int FROM pg_catalog.pg_settings WHERE name = 'lock_timeout'")
             ((patience_ms,),) = cursor.fetchall()
-            # A batch is a few thousand rows found by their primary key. The planner, which does not know how many, must
-            # not read the whole table for them.
-            cursor.execute("SET enable_hashjoin = off; SET enable_mergejoin = off")
+            # A batch is a few thousand rows, found by their primary key. The planner does not know how few.
+            cursor.execute("SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan")
+            self._prepare(cursor)
             first, size, before = 1, float(self.pace.first), self.progress.removed
             while first <= work.members:
                 self.parameters.update(
                     first=first,
                     size=int(size),
-                    search_path=search_path,
                     lock_timeout=str(self.pace.target_ms),
                     application=f"at-most-one cleanup {self.progress.removed} of {requested}",
                     examples=EXAMPLES - len(self.progress.examples),
                 )
                 started = time.monotonic()
-                removed, last, examples, lags = self._patiently(connection, cursor, patience_ms, refers=refers)
+                removed, examples, lags = self._patiently(connection, cursor, patience_ms, refers=refers)
                 took_ms = (time.monotonic() - started) * 1000
                 self.progress.removed += removed
                 self.progress.batches += 1
                 self.progress.longest_ms = max(self.progress.longest_ms, round(took_ms))
                 self.progress.examples += examples or []
-                first = last + 1
+                first += int(size)
                 factor = min(2.0, max(0.25, self.pace.target_ms * 0.8 / max(took_ms, 0.1)))
                 size = min(self.pace.largest, max(self.pace.smallest, size * factor))
                 self.progress.warnings += replicas.wait(
                     cursor, lags, self.pace.max_replica_lag_s, self.pace.max_replica_wait_s, self.progress.warnings
                 )
+            cursor.execute("DEALLOCATE at_most_one_batch")
             return self.progress.removed - before
 
     def _patiently(self, connection: Connection, cursor: Cursor, patience_ms: int, *, refers: bool) -> Any:
@@ -232,8 +234,7 @@ class Batches:
             try:
                 if refers:
                     return self._one_with_references(connection, cursor)
-                cursor.execute(self.removal(), self.parameters)
-                return cursor.fetchall()[0]
+                return self._execute(cursor)
             except (psycopg2.errors.LockNotAvailable, psycopg2.errors.DeadlockDetected):
                 left = deadline - time.monotonic() if patience_ms else 1
                 if left <= 0:
@@ -242,24 +243,26 @@ class Batches:
                 self.parameters["lock_timeout"] = str(max(1, min(self.pace.target_ms, round(left * 1000))))
             time.sleep(random.uniform(0.002, 0.01))  # noqa: S311  (jitter, not a secret)
 
+    def _execute(self, cursor: Cursor) -> Any:
+        cursor.execute(_EXECUTE, self.parameters)
+        return cursor.fetchall()[0]
+
     def _one_with_references(self, connection: Connection, cursor: Cursor) -> Any:
         """A batch whose rows others may point to. Under the lock no new reference can come, and a later statement of
         the transaction sees every one that came before."""
         connection.autocommit = False
         try:
-            cursor.execute(self.lock(), self.parameters)
-            # Whoever points to these rows may have no index for it.
-            cursor.execute("SET LOCAL enable_hashjoin = on")
+            cursor.execute(sql.SQL("{} SELECT pg_catalog.count(*) FROM locked").format(self.locked()), self.parameters)
+            cursor.execute("SET LOCAL enable_seqscan = on")  # who points to these rows may have no index for it
+            gone = sql.SQL("SELECT {} FROM locked").format(listed(numbered("p", len(self.plan.primary_key))))
             repointed = 0
             if self.plan.surplus.references == "repoint":
-                repointed = point_to_keepers(cursor, self.plan, self._batch(), self.parameters)
-            gone = sql.SQL("SELECT {} FROM surplus").format(listed(numbered("p", len(self.key))))
+                repointed = point_to_keepers(cursor, self.plan, self.locked(), self.parameters)
             refuse_referenced(
-                self.plan, count_references(cursor, self.plan, gone, self.parameters, within=self._batch())
+                self.plan, count_references(cursor, self.plan, gone, self.parameters, within=self.locked())
             )
-            cursor.execute("SET LOCAL enable_hashjoin = off")
-            cursor.execute(self.removal(), self.parameters)
-            row = cursor.fetchall()[0]
+            cursor.execute("SET LOCAL enable_seqscan = off")
+            row = self._execute(cursor)
             connection.commit()
             self.progress.repointed += repointed
             return row

@@ -38,7 +38,7 @@ from .table import (
 
 SHOWN_ROWS = 10_000  # a report describes at most so many rows, however large its groups are
 _FETCHED = 5_000  # rows that come from the server at once
-_ROUNDS = 3
+_ROUNDS = 5
 
 digest = rows_file.digest
 
@@ -207,12 +207,11 @@ def remove(
             refers = bool(foreign_keys(cursor, plan))
             _refuse_what_cannot_be_done(cursor, plan, columns)
             groups = _described(cursor, plan, columns, worklist.first_rows(cursor, plan, EXAMPLES))
-            batches = Batches(plan, columns, run_id, pace or Pace())
+            batches = Batches(plan, columns, run_id, usual_search_path(cursor), pace or Pace())
             statements = [
                 *(archive.missing_objects(cursor) if check else archive.ensure(cursor)),
                 batches.removal().as_string(cursor),
             ] if work.planned else []  # fmt: skip
-            search_path = usual_search_path(cursor)
             if check:
                 batches.progress.removed = work.planned
                 batches.progress.examples = worklist.examples(cursor, plan, EXAMPLES)
@@ -220,7 +219,7 @@ def remove(
                 rest = worklist.rest(cursor, plan, worklist.planned(plan), EXAMPLES)
                 connection.rollback()
         if not check:
-            left = _work_off(connection, plan, batches, work, requested, search_path, refers=refers)
+            left = _work_off(connection, plan, batches, work, requested, refers=refers)
             with transaction(connection, WRITING, plan) as cursor:
                 went = archive.keys_of_run(plan, columns) if plan.surplus.action == "update" and work.planned else None
                 done = batches.progress.removed == requested
@@ -256,8 +255,9 @@ def _nothing_left_behind(connection: Connection) -> Iterator[None]:
             connection.rollback()
             connection.autocommit = False
             with connection.cursor() as cursor:
+                cursor.execute("DEALLOCATE ALL")
                 worklist.drop(cursor)
-                cursor.execute("RESET enable_hashjoin; RESET enable_mergejoin; RESET application_name")
+                cursor.execute("RESET enable_seqscan; RESET plan_cache_mode; RESET application_name")
             connection.commit()
 
 
@@ -327,25 +327,23 @@ def _work_off(
     batches: Batches,
     work: worklist.Work,
     requested: int,
-    search_path: str,
     *,
     refers: bool,
 ) -> tuple[int, int]:
     """Run the batches. Returns the groups and the surplus rows that are left.
 
-    A second round is for what changed under the first: the pieces of one large group keep a row each when its best row
-    was completed in between.
+    Another round is for rows that others changed between the ranking and their batch.
     """
     try:
         for _ in range(_ROUNDS):
             went = 0
             if work.planned:
                 with _in_autocommit(connection):
-                    went = batches.run(connection, work, requested, search_path, refers=refers)
+                    went = batches.run(connection, work, requested, refers=refers)
             with transaction(connection, WRITING, plan) as cursor:
                 cursor.execute(ranking.count(plan), ())
                 ((groups, rows),) = cursor.fetchall()
-                if not rows or not went or went == work.planned:
+                if not rows or went == work.planned:
                     break
                 work = worklist.rank(cursor, plan)
         return groups, rows

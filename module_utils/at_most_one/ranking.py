@@ -57,11 +57,8 @@ def parameters(plan: Plan, rows: Collection[Sequence[str]]) -> dict[str, Any]:
     return {f"p{number}": [row[number] for row in rows] for number in range(len(plan.primary_key))}
 
 
-def candidates(plan: Plan, *more: sql.Composable, join: sql.Composable | None = None) -> sql.Composed:
-    """The rows the rule is about: primary key as p0..., key as k0..., the keeping order's columns as s0...
-
-    What is joined must not have a column that the table may have: the predicate's names carry no table.
-    """
+def candidates(plan: Plan) -> sql.Composed:
+    """The rows the rule is about: primary key as p0..., key as k0..., the keeping order's columns as s0..."""
     named = {"p": plan.primary_key, "k": plan.key, "s": [sort.column for sort in plan.keep]}
     columns = [
         sql.SQL("{}.{} AS {}").format(
@@ -70,10 +67,9 @@ def candidates(plan: Plan, *more: sql.Composable, join: sql.Composable | None = 
         for prefix, names in named.items()
         for number, name in enumerate(names)
     ]
-    return sql.SQL("SELECT {} FROM {}{} WHERE {}{}").format(
-        listed([*columns, *more]),
+    return sql.SQL("SELECT {} FROM {} WHERE {}{}").format(
+        listed(columns),
         sql.Identifier(plan.schema, plan.table),
-        join or sql.SQL(""),
         predicate_sql(plan),
         without_null_keys(plan),
     )

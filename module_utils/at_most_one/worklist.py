@@ -7,6 +7,7 @@ not in a transaction, so that every batch can be a transaction of its own.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TextIO, cast
@@ -25,6 +26,7 @@ REQUESTED = sql.SQL("pg_temp.at_most_one_requested")
 MEMBER = sql.SQL("pg_temp.at_most_one_member")
 _BLOCK = 1 << 16  # characters that go to the server at once
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+_SPECIAL = re.compile(r"[\\\t\n\r]").search
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,10 @@ def _lines(plan: Plan, rows: Iterable[Sequence[str]], seen: Digest) -> Iterator[
                 next_step="give the rows of a report made with this plan.",
             )
         seen.add(row)
-        yield "\t".join(part.translate(_ESCAPES) for part in row) + "\n"
+        line = "\t".join(row)
+        if _SPECIAL(line):
+            line = "\t".join([part.translate(_ESCAPES) for part in row])
+        yield line + "\n"
 
 
 class _Stream(io.TextIOBase):
@@ -105,27 +110,45 @@ class _Stream(io.TextIOBase):
 # position: through all groups in the order of their keys, best row first; head: the position of the group's best row.
 _RANK = """
 CREATE TEMPORARY TABLE at_most_one_member AS
-SELECT {parts}, place, size, is_requested, position, position - place + 1 AS head,
-    pg_catalog.bool_or(is_requested) OVER (PARTITION BY {keys}) AS is_touched
+SELECT {columns}, at_most_one_position - at_most_one_place + 1 AS at_most_one_head
 FROM (
-    SELECT duplicate.*, requested.p0 IS NOT NULL AS is_requested,
-        pg_catalog.row_number() OVER (ORDER BY {keys}, place) AS position
+    SELECT {named}, duplicate.place AS at_most_one_place, duplicate.size AS at_most_one_size,
+        requested.p0 IS NOT NULL AS at_most_one_requested,
+        pg_catalog.row_number() OVER (ORDER BY {keys}, place) AS at_most_one_position
     FROM ({duplicates}) AS duplicate LEFT JOIN {requested} AS requested ON {same}
 ) AS numbered"""
 
 _FIGURES = """
-SELECT pg_catalog.count(*) FILTER (WHERE place = 1), pg_catalog.count(*) FILTER (WHERE place > 1),
-    pg_catalog.count(*) FILTER (WHERE place > 1 AND is_requested),
-    pg_catalog.count(DISTINCT head) FILTER (WHERE place > 1 AND NOT is_requested), pg_catalog.count(*)
+SELECT pg_catalog.count(*) FILTER (WHERE at_most_one_place = 1),
+    pg_catalog.count(*) FILTER (WHERE at_most_one_place > 1),
+    pg_catalog.count(*) FILTER (WHERE at_most_one_place > 1 AND at_most_one_requested),
+    pg_catalog.count(DISTINCT at_most_one_head) FILTER (WHERE at_most_one_place > 1 AND NOT at_most_one_requested),
+    pg_catalog.count(*)
 FROM {member}"""
+
+
+def member(prefix: str, count: int) -> list[sql.Composable]:
+    """The columns of the member table that stand for p0, k0, s0, ...: no table has a column of such a name.
+
+    Its rows are joined to the planned table, and the plan's predicate names columns without their table.
+    """
+    return [sql.Identifier(f"at_most_one_{prefix}{number}") for number in range(count)]
 
 
 def rank(cursor: Cursor, plan: Plan) -> Work:
     """Rank the table as it is now, and mark what was requested."""
     cursor.execute("DROP TABLE IF EXISTS pg_temp.at_most_one_member")
+    sizes = {"p": len(plan.primary_key), "k": len(plan.key), "s": len(plan.keep)}
+    named = [
+        sql.SQL("duplicate.{} AS {}").format(*pair)
+        for prefix, count in sizes.items()
+        for pair in zip(numbered(prefix, count), member(prefix, count), strict=True)
+    ]
+    others = [sql.Identifier(f"at_most_one_{name}") for name in ("place", "size", "requested", "position")]
     cursor.execute(
         sql.SQL(_RANK).format(
-            parts=listed(parts_of("numbered", plan)),
+            columns=listed([*(name for prefix, count in sizes.items() for name in member(prefix, count)), *others]),
+            named=listed(named),
             keys=keys(plan),
             duplicates=duplicates(plan),
             requested=REQUESTED,
@@ -133,25 +156,31 @@ def rank(cursor: Cursor, plan: Plan) -> Work:
         ),
         (),
     )
-    cursor.execute(sql.SQL("CREATE UNIQUE INDEX ON {member} (position)").format(member=MEMBER))
+    cursor.execute(sql.SQL("CREATE UNIQUE INDEX ON {} (at_most_one_position)").format(MEMBER))
     cursor.execute(sql.SQL("ANALYZE {}").format(MEMBER))
     cursor.execute(sql.SQL(_FIGURES).format(member=MEMBER))
     return Work(*cursor.fetchall()[0])
 
 
+_PLANNED = "FROM {member} AS member WHERE at_most_one_place > 1 AND at_most_one_requested"
+
+
 def planned(plan: Plan) -> sql.Composed:
     """The primary keys (p0, ...) of the requested rows that are surplus."""
-    return sql.SQL("SELECT {} FROM {} AS member WHERE place > 1 AND is_requested").format(
-        listed(parts_of("member", plan)), MEMBER
+    size = len(plan.primary_key)
+    pairs = zip(member("p", size), numbered("p", size), strict=True)
+    return sql.SQL("SELECT {parts} " + _PLANNED).format(
+        parts=listed(sql.SQL("{} AS {}").format(*pair) for pair in pairs), member=MEMBER
     )
 
 
 def first_rows(cursor: Cursor, plan: Plan, limit: int) -> list[tuple[int, int, Row]]:
     """(place, size of the group, primary key) of the first ``limit`` rows of all groups."""
     cursor.execute(
-        sql.SQL("SELECT place, size, {} FROM {} AS member WHERE position <= %s ORDER BY position").format(
-            text_array(parts_of("member", plan)), MEMBER
-        ),
+        sql.SQL(
+            "SELECT at_most_one_place, at_most_one_size, {} FROM {} WHERE at_most_one_position <= %s"
+            " ORDER BY at_most_one_position"
+        ).format(text_array(member("p", len(plan.primary_key))), MEMBER),
         (limit,),
     )
     return cursor.fetchall()
@@ -160,8 +189,8 @@ def first_rows(cursor: Cursor, plan: Plan, limit: int) -> list[tuple[int, int, R
 def examples(cursor: Cursor, plan: Plan, limit: int) -> list[Row]:
     """The primary keys of the first requested rows that are surplus."""
     cursor.execute(
-        sql.SQL("SELECT {} FROM {} AS member WHERE place > 1 AND is_requested ORDER BY position LIMIT %s").format(
-            text_array(parts_of("member", plan)), MEMBER
+        sql.SQL("SELECT {parts} " + _PLANNED + " ORDER BY at_most_one_position LIMIT %s").format(
+            parts=text_array(member("p", len(plan.primary_key))), member=MEMBER
         ),
         (limit,),
     )
