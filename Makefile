@@ -118,7 +118,7 @@ unit: setup-dev ## Pure functions and the house's own rules
 	$(PYTEST) tests/unit tests/house
 
 database: setup-dev tools ## The core against a real PostgreSQL
-	$(PYTEST) tests/database
+	$(PYTEST) tests/database tests/adversarial
 
 .PHONY: matrix matrix-ends
 matrix: setup-dev tools ## The same on PostgreSQL 13, 14, 15, 16, 17 and 18, one line each (docs/versions.md)
@@ -126,6 +126,11 @@ matrix: setup-dev tools ## The same on PostgreSQL 13, 14, 15, 16, 17 and 18, one
 
 matrix-ends: setup-dev tools ## On the oldest and the newest: the tests of what differs between versions
 	@$(BIN)/python matrix/run.py --ends --quick
+
+.PHONY: adversarial
+TRIALS ?= 1000
+adversarial: setup-dev tools ## 1,000 clean-ups and builds against eight writers who do not stop (TRIALS=N); CI runs a sample
+	ADVERSARIAL_TRIALS=$(TRIALS) $(PYTEST) tests/adversarial
 
 service: setup-dev tools ## PM2, the traffic probe and the service checks against real processes
 	$(PYTEST) tests/service

@@ -1,0 +1,257 @@
+"""One adversarial trial: a table full of duplicates, eight writers who do not stop, and the procedure of the roles.
+
+Fence, report, removal, the pause of Prisma's start, build, verification, fence down; when a duplicate was in the way,
+clean-up and build again. The trial holds when the rule is in force, nothing that was committed is lost, and no second
+attempt was needed, which only a writer in REPEATABLE READ may cause.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg2
+import psycopg2.errors
+from at_most_one import concurrent, definitions, duplicates, fence, indexes
+from at_most_one.database import Connection, Login, connect
+from at_most_one.errors import OperatorError
+from at_most_one.plan import Plan, parse
+from psycopg2 import sql
+
+from tests.adversarial.account import Ledger, differences
+from tests.adversarial.writers import COLUMNS, LATE_KEY, OPEN, Crowd, writing
+
+ATTEMPTS = 3
+PRISMA_ATTEMPTS, PRISMA_LOCK_TIMEOUT_MS = 5, 3_000  # roles/migrate/defaults
+CLEANUP_LOCK_TIMEOUT_MS = 500  # roles/cleanup/defaults
+WARM_UP_S = 0.2  # at most, for the writers to make duplicates of their own
+PAUSE_S = 0.2  # at most, between clean-up and build
+ONE_IN = 10  # so many trials have a writer in REPEATABLE READ
+SCHEMA, TABLE = "aedpics", "adversarial"
+LIMITS = {"max_rows": 100_000, "expected_groups": 100_000, "expected_rows": 100_000}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a seed stands for."""
+
+    seed: int
+    strategy: str  # prisma | concurrent
+    composite: bool  # a key of two columns with a text status, or one column with an enum
+    update: bool  # surplus rows are cancelled instead of deleted
+    repeatable_read: bool
+
+    @classmethod
+    def of(cls, seed: int) -> Trial:
+        """Strategies alternate, and of each ten trials of a strategy one has a writer in REPEATABLE READ."""
+        pair, block = seed // 2, seed // 20
+        return cls(seed, ("prisma", "concurrent")[seed % 2], pair % 2 == 1, False, pair % 10 == block % 10)
+
+
+@dataclass
+class Result:
+    """What came out. ``faults`` is empty when the trial holds."""
+
+    trial: Trial
+    attempts: int = 0
+    removed: int = 0
+    faults: list[str] = field(default_factory=list)
+    met: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+
+    @property
+    def held(self) -> bool:
+        return not self.faults
+
+
+def run(
+    login: Login, trial: Trial, *, fenced: bool = True, meddle: Callable[[Connection, Plan], None] | None = None
+) -> Result:
+    """The whole trial, in a database that nobody else uses. ``fenced=False`` and ``meddle`` are for the controls."""
+    started = time.monotonic()
+    chance, plan, result = random.Random(trial.seed), plan_of(trial), Result(trial)
+    with connect(login, lock_timeout_ms=CLEANUP_LOCK_TIMEOUT_MS) as connection:
+        ledger = _fresh_table(connection, plan, trial)
+        hot = [(f"AED-{n}", slot) for n in range(4) for slot in ((0, 1) if trial.composite else (0,))]
+        with writing(Crowd(login, plan, hot, trial.seed, trial.repeatable_read, ledger=ledger)) as crowd:
+            try:
+                if trial.repeatable_read:
+                    crowd.has_snapshot.wait(10)
+                    crowd.hot += [LATE_KEY] * 4
+                time.sleep(chance.uniform(0.05, WARM_UP_S))
+                _procedure(login, connection, plan, trial, crowd, chance, result, fenced)
+            except OperatorError as stop:
+                result.faults.append(f"the procedure stopped: {stop}")
+            time.sleep(chance.uniform(0, 0.05))  # under the index alone
+        result.met = crowd.met
+        result.faults += [f"a writer met {type(stranger).__name__}: {stranger}" for stranger in crowd.strangers]
+        if meddle:
+            meddle(connection, plan)
+        result.faults += differences(connection, plan, ledger)
+        result.faults += _rule_in_force(connection, plan, trial)
+        if result.attempts > 1 and not trial.repeatable_read:
+            result.faults.append(f"{result.attempts} attempts were needed, and no writer was in REPEATABLE READ")
+    result.seconds = round(time.monotonic() - started, 2)
+    return result
+
+
+def plan_of(trial: Trial) -> Plan:
+    key = ["serial", "slot"] if trial.composite else ["serial"]
+    predicate = "status IN ('active', 'paused')"
+    return parse(
+        {
+            "id": "adversarial",
+            "title": {"en": "adversarial", "ko": "adversarial"},
+            "schema": SCHEMA,
+            "table": TABLE,
+            "primary_key": ["id"],
+            "key": key,
+            "predicate": predicate,
+            "keep": [{"column": "started_at", "direction": "desc", "nulls": "last"}],
+            "show": ["status"],
+            "surplus": {"action": "update", "values": {"status": "cancelled"}}
+            if trial.update
+            else {"action": "delete"},
+            "ceiling": LIMITS["max_rows"],
+            "indexes": [
+                {"name": "adversarial_rule", "unique": True, "columns": key, "predicate": predicate},
+                {"name": "adversarial_started", "columns": ["serial", "started_at"]},
+            ],
+            "family": {"pattern": "^adversarial_(rule|started)"},
+            "migration": "20251110_adversarial",
+        }
+    )
+
+
+def _fresh_table(connection: Connection, plan: Plan, trial: Trial) -> Ledger:
+    """The table with some old duplicates and some history; what is in it is the ledger's first entry."""
+    status = "text" if trial.composite else "aedpics.session_status"
+    with connection, connection.cursor() as cursor:
+        cursor.execute("DROP SCHEMA IF EXISTS at_most_one CASCADE")
+        cursor.execute(f"DROP TABLE IF EXISTS {SCHEMA}.{TABLE}")
+        cursor.execute(
+            f"CREATE TABLE {SCHEMA}.{TABLE} (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), serial text NOT NULL,"
+            f" slot integer NOT NULL DEFAULT 0, status {status} NOT NULL DEFAULT 'active',"
+            " started_at timestamptz DEFAULT clock_timestamp(), version integer NOT NULL DEFAULT 1, note text)"
+        )
+        cursor.execute(f"CREATE INDEX adversarial_serial ON {SCHEMA}.{TABLE} (serial)")
+        cursor.execute(
+            f"INSERT INTO {SCHEMA}.{TABLE} (serial, status, started_at)"
+            f" SELECT 'AED-' || n % 8, (ARRAY['completed', 'active', 'paused'])[n % 3 + 1]::{status},"
+            " CASE WHEN n % 7 > 0 THEN clock_timestamp() - n % 5 * interval '1 hour' END"
+            " FROM generate_series(1, 40) AS n"
+            f" RETURNING {', '.join(f'{name}::text' for name in COLUMNS)}"
+        )
+        ledger = Ledger()
+        for row in cursor.fetchall():
+            ledger.committed(dict(zip(COLUMNS, row, strict=True)))
+    return ledger
+
+
+def _procedure(
+    login: Login,
+    connection: Connection,
+    plan: Plan,
+    trial: Trial,
+    crowd: Crowd,
+    chance: random.Random,
+    result: Result,
+    fenced: bool,
+) -> None:
+    duplicates.report(connection, plan)
+    if fenced:
+        fence.raise_fence(connection, plan)
+    crowd.fenced.set()
+    for result.attempts in range(1, ATTEMPTS + 1):
+        time.sleep(chance.uniform(0, 0.05))
+        found = duplicates.report(connection, plan)
+        if found.row_count:
+            removal = duplicates.remove(
+                connection, plan, rows=found.rows, digest=found.digest, run_id=f"run-{result.attempts}", **LIMITS
+            )
+            result.removed += removal.archived
+        time.sleep(chance.uniform(0, PAUSE_S))
+        stop = (_prisma if trial.strategy == "prisma" else _concurrent)(login, plan, chance)
+        if stop is None:
+            break
+    else:
+        result.faults.append(f"no index after {ATTEMPTS} attempts: {stop}")
+        return
+    with connection:
+        indexes.require_exact(indexes.inspect(connection, plan), plan)
+    if fenced:
+        fence.lower_fence(connection, plan)
+
+
+def _prisma(login: Login, plan: Plan, chance: random.Random) -> str | None:
+    """The migration as Prisma sends it: one script, one implicit transaction. The duplicate that was in the way."""
+    with connect(login, lock_timeout_ms=PRISMA_LOCK_TIMEOUT_MS, autocommit=True) as connection:
+        script = ";\n".join(definitions.create_statement(i, plan.schema).as_string(connection) for i in plan.indexes)
+        for attempt in itertools.count(1):
+            try:
+                with connection.cursor() as cursor:
+                    cursor.execute(script)
+                return None
+            except psycopg2.errors.UniqueViolation as violation:
+                return str(violation)
+            except psycopg2.errors.LockNotAvailable:
+                if attempt == PRISMA_ATTEMPTS:
+                    raise
+                time.sleep(chance.uniform(0.05, 0.2))
+    raise AssertionError("not reached")
+
+
+def _concurrent(login: Login, plan: Plan, chance: random.Random) -> str | None:
+    with connect(login) as connection:
+        inspection = indexes.inspect(connection, plan)
+    try:
+        concurrent.build(login, plan, inspection, concurrent.Limits(deadline_s=30))
+    except OperatorError as stop:
+        if stop.details.get("cause") != "duplicates":
+            raise
+        return str(stop)
+    return None
+
+
+def _rule_in_force(connection: Connection, plan: Plan, trial: Trial) -> list[str]:
+    """By definition, by count, and by trying: a real second INSERT is refused by the index's name."""
+    with connection:
+        faults = indexes.inspect(connection, plan).faults()
+    if fence.fence_state(connection, plan) != "lowered":
+        faults.append("the fence is still up")
+    with connection.cursor() as cursor:
+        insert = sql.SQL("INSERT INTO {} (serial, status) VALUES ('AED-last', %s)").format(
+            sql.Identifier(plan.schema, plan.table)
+        )
+        cursor.execute(insert, (OPEN[0],))
+        try:
+            cursor.execute(insert, (OPEN[1],))
+            faults.append("a second open row of one key was accepted")
+        except psycopg2.errors.UniqueViolation as refusal:
+            if refusal.diag.constraint_name != plan.rule_index.name:
+                faults.append(f"a second open row was refused by {refusal.diag.constraint_name}")
+    connection.rollback()
+    return faults
+
+
+def summary(results: list[Result]) -> dict[str, Any]:
+    """What .lab/adversarial.json holds."""
+    read_committed = [result for result in results if not result.trial.repeatable_read]
+    met: Counter[str] = sum((result.met for result in results), Counter())
+    return {
+        "trials": len(results),
+        "held": sum(result.held for result in results),
+        "first_attempt": sum(result.held and result.attempts == 1 for result in results),
+        "read_committed": {
+            "trials": len(read_committed),
+            "first_attempt": sum(result.held and result.attempts == 1 for result in read_committed),
+        },
+        "removed": sum(result.removed for result in results),
+        "writers": dict(sorted(met.items())),
+        "failed": [{"seed": r.trial.seed, "faults": r.faults} for r in results if not r.held],
+    }

@@ -1,0 +1,190 @@
+"""Eight writers that do what the application does, all the time, on a few hot keys.
+
+They look, take a moment and insert; they close, reopen, move a session to another equipment, write a note, and now and
+then delete one: each by itself or with its look in one transaction. What they commit they enter in their ledger.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg2
+import psycopg2.errors
+import psycopg2.extensions
+from at_most_one.database import Connection, Login, connect
+from at_most_one.plan import Plan
+from psycopg2 import sql
+
+from tests.adversarial.account import Ledger
+
+WRITERS = 8
+THINKING_S = 0.004  # at most, between the look and the write
+CLOSING = 0.25  # how often a visitor closes the open session it finds
+OPEN = ("active", "paused")
+REFUSED = {"23505": "refused", "40001": "serialization", "40P01": "deadlock"}  # what an application must live with
+# Nobody opens a session on it before the REPEATABLE READ writer has its snapshot, and visitors do not close one there:
+# the duplicate that is born of the snapshot waits for the build.
+LATE_KEY = ("AED-late", 0)
+
+
+@dataclass
+class Crowd:
+    """All writers of a trial and what they met. ``hot`` are the keys they choose from."""
+
+    login: Login
+    plan: Plan
+    hot: list[tuple[str, int]]
+    seed: int
+    repeatable_read: bool  # the first of them
+    ledger: Ledger = field(default_factory=Ledger)
+    met: Counter[str] = field(default_factory=Counter)
+    strangers: list[BaseException] = field(default_factory=list)
+    stop: threading.Event = field(default_factory=threading.Event)
+    has_snapshot: threading.Event = field(default_factory=threading.Event)
+    fenced: threading.Event = field(default_factory=threading.Event)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+@contextmanager
+def writing(crowd: Crowd) -> Iterator[Crowd]:
+    """They write until the block ends; then ``ledger`` and ``met`` are whole."""
+    threads = [threading.Thread(target=_work, args=(crowd, number)) for number in range(WRITERS)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield crowd
+    finally:
+        crowd.stop.set()
+        crowd.fenced.set()
+        for thread in threads:
+            thread.join()
+
+
+def _work(crowd: Crowd, number: int) -> None:
+    try:
+        with connect(crowd.login, autocommit=True) as connection:
+            writer = _Writer(crowd, connection, random.Random(f"{crowd.seed}/{number}"))
+            if number == 0 and crowd.repeatable_read:
+                writer.write_with_an_old_snapshot()
+            while not crowd.stop.is_set():
+                if number == 0 and crowd.repeatable_read:
+                    crowd.stop.wait(writer.chance.uniform(0.2, 0.5))
+                writer.attempt(writer.visit)
+        with crowd.lock:
+            crowd.ledger.include(writer.ledger)
+            crowd.met.update(writer.met)
+    except BaseException as stranger:
+        crowd.strangers.append(stranger)
+        crowd.has_snapshot.set()
+
+
+class _Writer:
+    def __init__(self, crowd: Crowd, connection: Connection, chance: random.Random) -> None:
+        self.crowd, self.connection, self.chance = crowd, connection, chance
+        self.ledger, self.met = Ledger(), Counter[str]()
+        self.known: list[str] = []  # ids it has seen
+        self.pending: list[tuple[str, Any]] = []  # written, not committed
+        self.table = sql.Identifier(crowd.plan.schema, crowd.plan.table)
+        self.isolation = ""
+
+    def attempt(self, visit: Any) -> None:
+        """One visit, by itself or in one transaction; what it wrote counts once it is committed."""
+        whole = bool(self.isolation) or self.chance.random() < 0.5
+        try:
+            if whole:
+                self.run("BEGIN" + self.isolation)
+            visit()
+            if whole:
+                self.run("COMMIT")
+        except psycopg2.Error as refusal:
+            self.pending.clear()
+            kind = REFUSED.get(refusal.pgcode or "")
+            if kind is None or (kind == "refused" and refusal.diag.constraint_name != self.crowd.plan.rule_index.name):
+                raise
+            self.met[kind] += 1
+            if whole:
+                self.run("ROLLBACK")
+            return
+        for what, value in self.pending:
+            self.met[what] += 1
+            if what == "deleted":
+                self.ledger.deleted.add(value)
+            else:
+                self.ledger.committed(value)
+                self.known = [*self.known[-40:], value["id"]]
+        self.pending.clear()
+
+    def visit(self) -> None:
+        choice = self.chance.random()
+        if choice < 0.7 or not self.known:
+            self.open_or_close(self.chance.choice(self.crowd.hot))
+            return
+        identifier = self.chance.choice(self.known)
+        if choice < 0.78:
+            self.update(identifier, "status = 'paused'")
+        elif choice < 0.88:
+            self.update(identifier, "serial = %s, slot = %s", *self.chance.choice(self.crowd.hot))
+        elif choice < 0.96:
+            self.update(identifier, "note = %s", f"점검 {self.chance.random()}: 100% 'done'")
+        else:
+            for (gone,) in self.run("DELETE FROM {table} WHERE id = %s RETURNING id::text", identifier):
+                self.pending.append(("deleted", gone))
+
+    def open_or_close(self, key: tuple[str, int]) -> None:
+        look = "SELECT id::text FROM {table} WHERE serial = %s AND slot = %s AND status IN ('active', 'paused') LIMIT 1"
+        found = self.run(look, *key)
+        time.sleep(self.chance.uniform(0, THINKING_S))
+        if not found:
+            self.insert(key)
+        elif key != LATE_KEY and self.chance.random() < CLOSING:
+            self.update(found[0][0], "status = 'completed'")
+
+    def insert(self, key: tuple[str, int]) -> None:
+        rows = self.run(
+            "INSERT INTO {table} (serial, slot, note) VALUES (%s, %s, %s) RETURNING {texts}", *key, "새 점검 'x' %"
+        )
+        self.pending += [("inserted", self.image(row)) for row in rows]
+
+    def update(self, identifier: str, change: str, *values: Any) -> None:
+        rows = self.run(
+            f"UPDATE {{table}} SET {change}, version = version + 1 WHERE id = %s RETURNING {{texts}}",
+            *(*values, identifier),
+        )
+        self.pending += [("updated", self.image(row)) for row in rows]
+
+    def write_with_an_old_snapshot(self) -> None:
+        """A transaction whose snapshot is older than the fence, and which does not see who has come since.
+
+        It opens a session on an equipment that was free when it looked: by then others have opened one.
+        """
+        self.isolation = " ISOLATION LEVEL REPEATABLE READ"
+
+        def visit() -> None:
+            assert self.run("SELECT id FROM {table} WHERE serial = %s AND slot = %s", *LATE_KEY) == []
+            self.crowd.has_snapshot.set()
+            self.crowd.fenced.wait()
+            time.sleep(self.chance.uniform(0.01, 0.1))
+            self.insert(LATE_KEY)
+            time.sleep(self.chance.uniform(0, 0.1))
+
+        self.attempt(visit)
+
+    def image(self, row: Sequence[str | None]) -> dict[str, str | None]:
+        return dict(zip(COLUMNS, row, strict=True))
+
+    def run(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        text = statement.format(table=self.table.as_string(self.connection), texts=_TEXTS)
+        with self.connection.cursor() as cursor:
+            cursor.execute(text, values or None)
+            return cursor.fetchall() if cursor.description else []
+
+
+COLUMNS = ("id", "serial", "slot", "status", "started_at", "version", "note")
+_TEXTS = ", ".join(f"{name}::text" for name in COLUMNS)
