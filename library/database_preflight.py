@@ -13,7 +13,9 @@ module: database_preflight
 short_description: Check the server, the role and the tables before anything is changed
 description:
   - Reads the server's version, whether it is a primary, the role's privileges, the plan's tables and columns,
-    replication lag and long transactions, and fails with every obstacle it finds, not only the first.
+    replica identity, replication lag and long transactions, and fails with every obstacle it finds, not only the first.
+  - It finds out whether the connection goes through a pooler in transaction mode, which would give the locks and the
+    settings of this session to others. For that it opens a second connection for an instant.
   - It changes nothing, in check mode or not.
 options:
   max_transaction_age_s:
@@ -54,7 +56,7 @@ facts:
     version: "15.18"
     in_recovery: false
     replication_lag_s: 0.0
-    tables: {inspection_sessions: {rows: 68, bytes: 81920, owned: true}}
+    tables: {inspection_sessions: {kind: table, rows: 68, bytes: 81920, owned: true}}
 """
 
 

@@ -88,6 +88,14 @@ def connect(
         )
     except psycopg2.OperationalError as failure:
         first_line = (str(failure).strip().splitlines() or ["no reason given"])[0]
+        if "unsupported startup parameter" in first_line:  # PgBouncer's words
+            raise OperatorError(
+                f"{login.where()} is a connection pooler, not the server: {first_line}.",
+                expected="a connection to the server itself: locks and settings of a session must stay with it.",
+                next_step="give database_host and database_port the server's own address; the application keeps its "
+                "pooler.",
+                database=login.where(),
+            ) from failure
         raise OperatorError(
             f"No connection to {login.where()}: {first_line}.",
             expected="a PostgreSQL server that accepts this login; whether there are duplicates is unknown, not 0.",

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from .database import Connection
+from .database import Connection, Login, connect
 from .errors import OperatorError
 from .plan import Plan
 
-OLDEST_SERVER = 140000  # server_version_num; the write fence needs it
+OLDEST_SERVER = 130000  # server_version_num
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,12 @@ class Limits:
 
 
 def read(connection: Connection, plan: Plan, limits: Limits) -> dict[str, Any]:
-    """The server's facts. Raises OperatorError with every obstacle found, not only the first."""
+    """The server's facts. Raises OperatorError with every obstacle found, not only the first.
+
+    Ends the connection's transaction, if it is in one, and opens a second connection for an instant.
+    """
     facts = {
+        "pooled": _pooled(connection),
         **_server(connection),
         "tables": _tables(connection, plan),
         "long_transactions": _long_transactions(connection, limits.transaction_age_s),
@@ -36,6 +40,36 @@ def read(connection: Connection, plan: Plan, limits: Limits) -> dict[str, Any]:
             facts=facts,
         )
     return facts
+
+
+def _pooled(connection: Connection) -> str | None:
+    """How it shows that statements reach the server through a pooler in transaction mode; None when they do not.
+
+    Such a pooler gives a backend to whoever sends the next statement: while this connection rests, a second one gets
+    the very backend that it had, and its own next statement goes to another. A direct connection keeps its own.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_catalog.current_setting('row_security'), pg_catalog.current_setting('search_path')")
+        if cursor.fetchone() not in (("off", ""), ("off", '""')):
+            return "the settings that the connection asked for are not in force"
+    connection.rollback()
+    info = connection.info
+    sslmode = info.dsn_parameters.get("sslmode", "prefer")
+    with connect(Login(info.host, info.port, info.dbname, info.user, info.password, sslmode)) as other:
+        first = _backend(connection)
+        connection.rollback()
+        second = _backend(other)  # keeps its transaction, and with it the backend, until the next statement is answered
+        again = _backend(connection)
+    if first != again or first == second:
+        return "its statements are answered by changing backends"
+    return None
+
+
+def _backend(connection: Connection) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_catalog.pg_backend_pid()")
+        ((pid,),) = cursor.fetchall()
+        return int(pid)
 
 
 def _server(connection: Connection) -> dict[str, Any]:
@@ -63,6 +97,10 @@ def _server(connection: Connection) -> dict[str, Any]:
     }
 
 
+_KINDS = {"r": "table", "p": "partitioned table", "v": "view", "m": "materialized view", "f": "foreign table"}
+_TABLE_FACTS = ("kind", "rows", "bytes", "owned", "parent", "has_children", "published", "identified", "columns")
+
+
 def _tables(connection: Connection, plan: Plan) -> dict[str, dict[str, Any]]:
     """By name, each table of the plan: kind, estimated rows, bytes, columns, and whether this role owns it."""
     names = sorted({plan.table, *(index.table for index in plan.indexes)})
@@ -71,17 +109,24 @@ def _tables(connection: Connection, plan: Plan) -> dict[str, dict[str, Any]]:
             """
             SELECT c.relname, c.relkind, greatest(c.reltuples, 0)::bigint, pg_catalog.pg_total_relation_size(c.oid),
                    pg_catalog.pg_has_role(c.relowner, 'MEMBER'),
+                   (SELECT p.relname FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class p ON p.oid = i.inhparent
+                     WHERE i.inhrelid = c.oid LIMIT 1),
+                   EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid),
+                   ARRAY(SELECT p.pubname::text
+                           FROM pg_catalog.pg_publication_tables t JOIN pg_catalog.pg_publication p USING (pubname)
+                          WHERE t.schemaname = n.nspname AND t.tablename = c.relname
+                            AND CASE %(action)s WHEN 'delete' THEN p.pubdelete ELSE p.pubupdate END ORDER BY 1),
+                   CASE c.relreplident WHEN 'f' THEN true ELSE EXISTS (
+                       SELECT FROM pg_catalog.pg_index x WHERE x.indrelid = c.oid AND x.indisvalid AND x.indimmediate
+                          AND CASE c.relreplident WHEN 'd' THEN x.indisprimary ELSE x.indisreplident END) END,
                    ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a
                           WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum)
               FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-             WHERE n.nspname = %s AND c.relname = ANY (%s) AND c.relkind IN ('r', 'p')
+             WHERE n.nspname = %(schema)s AND c.relname = ANY (%(names)s) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
             """,
-            (plan.schema, names),
+            {"schema": plan.schema, "names": names, "action": plan.surplus.action},
         )
-        found = {
-            name: {"kind": kind, "rows": rows, "bytes": size, "owned": owned, "columns": columns}
-            for name, kind, rows, size, owned, columns in cursor
-        }
+        found = {name: dict(zip(_TABLE_FACTS, (_KINDS[kind], *row), strict=True)) for name, kind, *row in cursor}
     return {name: found.get(name, {}) for name in names}
 
 
@@ -110,7 +155,15 @@ def _server_obstacles(facts: dict[str, Any], limits: Limits) -> list[_Obstacle]:
     obstacles = []
     if facts["version_num"] < OLDEST_SERVER:
         obstacles.append(
-            (f"The server is PostgreSQL {facts['version']}.", "PostgreSQL 14 or later.", "upgrade the server first.")
+            (f"The server is PostgreSQL {facts['version']}.", "PostgreSQL 13 or later.", "upgrade the server first.")
+        )
+    if facts["pooled"]:
+        obstacles.append(
+            (
+                f"This connection goes through a pooler in transaction mode: {facts['pooled']}.",
+                "a connection to the server itself: locks and settings of a session must stay with it.",
+                "give database_host and database_port the server's own address; the application keeps its pooler.",
+            )
         )
     if facts["in_recovery"]:
         obstacles.append(
@@ -158,10 +211,31 @@ def _table_obstacles(tables: dict[str, dict[str, Any]], plan: Plan) -> list[_Obs
                     "use the owner's login as database_user.",
                 )
             )
+        if table["kind"] != "table":
+            obstacles.append((f"{plan.schema}.{name} is a {table['kind']}.", "an ordinary table.", fix))
     if table := tables[plan.table]:
-        needed = {*plan.primary_key, *plan.key, *plan.show, *(k.column for k in plan.keep), *plan.surplus.values}
-        if missing := sorted(needed - set(table["columns"])):
-            obstacles.append(
-                (f"{plan.schema}.{plan.table} has no column {', '.join(missing)}.", "every column of the plan.", fix)
+        obstacles += _rule_table_obstacles(table, plan, fix)
+    return obstacles
+
+
+def _rule_table_obstacles(table: dict[str, Any], plan: Plan, fix: str) -> list[_Obstacle]:
+    """Of the table that the rule is about: relatives, replication, columns."""
+    name = f"{plan.schema}.{plan.table}"
+    obstacles: list[_Obstacle] = []
+    if table["parent"] and table["kind"] == "table":
+        obstacles.append((f"{name} is a part of {table['parent']}.", "a table whose rows are all of the rule's.", fix))
+    if table["has_children"] and table["kind"] == "table":
+        obstacles.append((f"Other tables inherit from {name}.", "a table whose rows are all its own.", fix))
+    if table["published"] and not table["identified"]:
+        obstacles.append(
+            (
+                f"{name} is published ({', '.join(table['published'])}) and has no replica identity: "
+                f"PostgreSQL refuses each {plan.surplus.action} of a row with 55000.",
+                "a replica identity, or no publication of it.",
+                "give it one (ALTER TABLE ... REPLICA IDENTITY USING INDEX, or FULL), then run again.",
             )
+        )
+    needed = {*plan.primary_key, *plan.key, *plan.show, *(k.column for k in plan.keep), *plan.surplus.values}
+    if missing := sorted(needed - set(table["columns"])):
+        obstacles.append((f"{name} has no column {', '.join(missing)}.", "every column of the plan.", fix))
     return obstacles

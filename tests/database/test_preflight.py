@@ -1,0 +1,147 @@
+"""What stops a run before anything is changed: each obstacle by a real one, all of them named at once."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import psycopg2
+import psycopg2.errors
+import pytest
+from at_most_one import preflight
+from at_most_one.database import Connection, Login, connect
+from at_most_one.errors import OperatorError
+from at_most_one.plan import Plan, parse
+
+from tests.database.pooler import Pooler
+from tests.database.test_fence import open_as_app, run
+
+LIMITS = preflight.Limits(transaction_age_s=3600, replication_lag_s=30)
+TABLE = "aedpics.inspection_sessions"
+
+
+def refusal(connection: Connection, plan: Plan, limits: preflight.Limits = LIMITS) -> OperatorError:
+    with pytest.raises(OperatorError) as stop:
+        preflight.read(connection, plan, limits)
+    return stop.value
+
+
+@pytest.mark.versions
+def test_a_fit_server_has_its_facts_read(connection: Connection, plan: Plan) -> None:
+    facts = preflight.read(connection, plan, LIMITS)
+    assert facts["version_num"] == connection.server_version
+    assert (facts["in_recovery"], facts["pooled"], facts["long_transactions"]) == (False, None, [])
+    assert facts["tables"]["inspection_sessions"]["kind"] == "table"
+    assert facts["tables"]["inspection_schedules"]["owned"] is True
+
+
+def test_every_obstacle_is_named_at_once(connection: Connection, login: Login, plan_data: dict[str, Any]) -> None:
+    data = copy.deepcopy(plan_data)
+    data["show"] = ["no_such_column"]
+    data["indexes"][1]["table"] = "no_such_table"
+    run(connection, "CREATE ROLE visitor LOGIN PASSWORD 'visitor'; GRANT pg_read_all_stats TO visitor")
+    holder = open_as_app(login)
+    run(holder, "SELECT 1")
+    with holder.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    try:
+        with connect(replace(login, user="visitor", password="visitor")) as visiting:
+            stop = refusal(visiting, parse(data), preflight.Limits(transaction_age_s=0, replication_lag_s=30))
+    finally:
+        holder.close()
+        run(connection, "DROP OWNED BY visitor; DROP ROLE visitor")
+    for words in ("may not create a schema", "has been open for", "There is no table aedpics.no_such_table",
+                  "does not own aedpics.inspection_sessions", "has no column no_such_column"):  # fmt: skip
+        assert words in stop.seen
+
+
+class TestPooler:
+    @pytest.mark.parametrize(
+        ("settings_in_force", "words"),
+        [
+            (False, "the settings that the connection asked for are not in force"),
+            (True, "its statements are answered by changing backends"),
+        ],
+    )
+    def test_transaction_mode_is_recognised(
+        self, login: Login, plan: Plan, settings_in_force: bool, words: str
+    ) -> None:
+        with Pooler(login, settings_in_force=settings_in_force) as port, connect(replace(login, port=port)) as pooled:
+            stop = refusal(pooled, plan)
+        assert f"This connection goes through a pooler in transaction mode: {words}." in stop.seen
+        assert "the application keeps its pooler" in stop.next_step
+
+    def test_one_that_refuses_settings_is_told_from_a_dead_server(self, login: Login) -> None:
+        with (
+            Pooler(login, refuses_settings=True) as port,
+            pytest.raises(OperatorError, match=r"is a connection pooler, not the server: .*options"),
+            connect(replace(login, port=port)),
+        ):
+            pass
+
+
+class TestReplicaIdentity:
+    """PostgreSQL refuses a DELETE of what it could not tell the subscribers: better before the run than in it."""
+
+    @pytest.mark.versions
+    @pytest.mark.parametrize(
+        ("publication", "identity", "refused"),
+        [
+            ("FOR TABLE aedpics.inspection_sessions", "NOTHING", True),
+            ("FOR ALL TABLES", "NOTHING", True),
+            ("FOR ALL TABLES WITH (publish = 'insert')", "NOTHING", False),
+            ("FOR TABLE aedpics.aed_data", "NOTHING", False),
+            ("FOR ALL TABLES", "DEFAULT", False),
+            ("FOR ALL TABLES", "FULL", False),
+        ],
+    )
+    def test_the_verdict_is_what_a_delete_meets(
+        self, connection: Connection, plan: Plan, example: Any, publication: str, identity: str, refused: bool
+    ) -> None:
+        run(connection, f"CREATE PUBLICATION subscribers {publication}")
+        run(connection, f"ALTER TABLE {TABLE} REPLICA IDENTITY {identity}")
+        if not refused:
+            preflight.read(connection, plan, LIMITS)
+            run(connection, f"DELETE FROM {TABLE}")
+            return
+        with pytest.raises(psycopg2.errors.ObjectNotInPrerequisiteState):  # 55000
+            run(connection, f"DELETE FROM {TABLE}")
+        seen = refusal(connection, plan).seen
+        assert f"{TABLE} is published (subscribers) and has no replica identity" in seen
+        assert "refuses each delete of a row with 55000" in seen
+
+    def test_a_table_without_primary_key_has_none_by_default(self, connection: Connection, plan: Plan) -> None:
+        run(connection, "CREATE PUBLICATION subscribers FOR ALL TABLES")
+        run(connection, f"ALTER TABLE {TABLE} DROP CONSTRAINT inspection_sessions_pkey, ADD UNIQUE (id)")
+        assert "has no replica identity" in refusal(connection, plan).seen
+        run(connection, f"ALTER TABLE {TABLE} REPLICA IDENTITY USING INDEX inspection_sessions_id_key")
+        preflight.read(connection, plan, LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("definition", "words"),
+    [
+        ("CREATE TABLE aedpics.odd (LIKE aedpics.inspection_sessions) PARTITION BY LIST (status)",
+         "aedpics.odd is a partitioned table."),
+        ("CREATE TABLE aedpics.odd () INHERITS (aedpics.inspection_sessions)",
+         "aedpics.odd is a part of inspection_sessions."),
+        ("CREATE TABLE aedpics.odd (LIKE aedpics.inspection_sessions);"
+         "CREATE TABLE aedpics.child () INHERITS (aedpics.odd)",
+         "Other tables inherit from aedpics.odd."),
+        ("CREATE VIEW aedpics.odd AS SELECT * FROM aedpics.inspection_sessions", "aedpics.odd is a view."),
+    ],
+)  # fmt: skip
+def test_what_is_no_table_of_its_own_is_named(connection: Connection, plan: Plan, definition: str, words: str) -> None:
+    run(connection, definition)
+    assert words in refusal(connection, replace(plan, table="odd")).seen
+
+
+def test_module_fails_with_the_obstacles_and_their_facts(
+    login_args: dict[str, Any], plan_data: dict[str, Any], run_module: Callable[..., dict[str, Any]]
+) -> None:
+    assert run_module("database_preflight", {"login": login_args, "plan": plan_data})["facts"]["pooled"] is None
+    failed = run_module("database_preflight", {"login": login_args, "plan": {**plan_data, "show": ["nothing"]}})
+    assert "has no column nothing" in failed["seen"]
+    assert failed["details"]["facts"]["tables"]["inspection_sessions"]["kind"] == "table"
