@@ -82,14 +82,13 @@ def run(major: int, *, quick: bool, arguments: list[str]) -> bool:
     report.unlink(missing_ok=True)
     marks = "versions and not pg_dump" if quick else "not pg_dump"
     started = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "tests/database", "-q", "-m", marks, f"--junitxml={report}", *arguments],
-        cwd=ROOT,
-        env={**os.environ, "PG_BIN": str(binaries)},
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-    )
+    command = [sys.executable, "-m", "pytest", "tests/database", "-q", "-m", marks, f"--junitxml={report}", *arguments]
+    environment = {**os.environ, "PG_BIN": str(binaries)}
+    try:
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        print(f"PostgreSQL {version.split()[-1]:<6} did not end within {SECONDS} s", flush=True)
+        return False
     seconds = time.monotonic() - started
     suite = next(ElementTree.parse(report).iter("testsuite")).attrib if report.exists() else {}
     counts = {name: int(suite.get(name, 0)) for name in ("tests", "failures", "errors", "skipped")}
