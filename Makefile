@@ -141,5 +141,9 @@ molecule: setup-dev lab-up ## The playbooks as a user's CI would run them
 deploy-tests: setup-dev lab-up ## The whole procedure on the lab, its faults and its way back
 	$(PYTEST) tests/deploy
 
+.PHONY: bench
+bench: setup-dev tools ## The figures in docs/bench.md; BENCH=name for one of them, BENCH_SCALE=0.01 to try it
+	@BENCH='$(BENCH)' BENCH_SCALE='$(BENCH_SCALE)' PYTHONPATH=module_utils $(BIN)/python -m bench
+
 docs: setup-dev ## Write the generated parts of the documents again
 	$(BIN)/python scripts/variables_table.py

@@ -1,0 +1,156 @@
+"""Cleaning up: how much more than the leanest statement, whether it grows with the size, and the memory it takes."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+
+from at_most_one import archive, duplicates
+from at_most_one.database import Connection, Login, connect
+
+from bench import module
+from bench.cleaning import clean_up
+from bench.results import Result, median
+from bench.run import Bench, stopwatch
+from bench.seed import PLAN, ROWS_PER_SURPLUS, seed
+
+RATIO = f"300,000 surplus of {300_000 * ROWS_PER_SURPLUS / 1e6:.1f} M rows: report and removal / one bare statement"
+GROWTH = "dearest surplus row / cheapest, over these sizes"
+SIZES = {1_000: 9, 10_000: 7, 100_000: 5, 1_000_000: 3}  # surplus rows: repetitions
+PAIRS = 5
+GUIDE_ROWS = 4_000
+GUIDE = f"the guide's way, row by row without archive, at {GUIDE_ROWS:,}: a surplus row"
+GUIDE_RATIO = f"the guide's way / ours, at {GUIDE_ROWS:,}"
+MEMORY = "peak memory of the module that reports and removes 1,000,000 rows"
+MEMORY_LIMIT_MB = 150
+TIMEOUT_MS = 600_000
+
+# The leanest that leaves the same behind: one statement, the whole row as jsonb with its hash and its keeper. No
+# report, no row locks before the ranking, no check that a row is one of those reviewed, no batches.
+_BARE = """
+WITH ranked AS (
+    SELECT id, row_number() OVER best AS place, first_value(id) OVER best AS keeper
+    FROM aedpics.inspection_sessions WHERE status IN ('active', 'paused')
+    WINDOW best AS (PARTITION BY equipment_serial ORDER BY started_at DESC NULLS LAST, id)
+), removed AS (
+    DELETE FROM aedpics.inspection_sessions AS s USING ranked WHERE s.id = ranked.id AND ranked.place > 1
+    RETURNING s.id, ranked.keeper, to_jsonb(s) AS row
+)
+INSERT INTO at_most_one.archived_row
+    (run_id, plan_id, table_schema, table_name, primary_key, keeper, row, row_sha256, action)
+SELECT 'bare', %s, 'aedpics', 'inspection_sessions', jsonb_build_object('id', id), jsonb_build_object('id', keeper),
+    row, encode(sha256(convert_to(row::text, 'UTF8')), 'hex'), 'delete'
+FROM removed"""
+
+
+def measure(bench: Bench) -> list[Result]:
+    """Every figure of this file."""
+    return [*_against_bare(bench), *_by_size(bench), *_guide(bench)]
+
+
+def size_name(surplus: int) -> str:
+    """The figure for one size."""
+    return f"a surplus row of {surplus:,}"
+
+
+def _ours(connection: Connection) -> int:
+    return clean_up(connection)
+
+
+def _bare(connection: Connection) -> int:
+    with connection.cursor() as cursor:
+        archive.ensure(cursor)
+        cursor.execute(_BARE, (PLAN.id,))
+        removed = cursor.rowcount
+    connection.commit()
+    return removed
+
+
+def _row_by_row(connection: Connection) -> int:
+    """A look for each group, then a statement for each row, each its own transaction; only of open sessions."""
+    removed = 0
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT equipment_serial FROM aedpics.inspection_sessions WHERE status IN ('active', 'paused')"
+            " GROUP BY equipment_serial HAVING count(*) > 1"
+        )
+        for (serial,) in cursor.fetchall():
+            cursor.execute(
+                "SELECT * FROM aedpics.inspection_sessions WHERE equipment_serial = %s"
+                " AND status IN ('active', 'paused') ORDER BY started_at DESC",
+                (serial,),
+            )
+            for session in cursor.fetchall()[1:]:
+                cursor.execute("DELETE FROM aedpics.inspection_sessions WHERE id = %s", session[:1])
+                removed += 1
+    return removed
+
+
+def _timed(bench: Bench, template: Login, way: Callable[[Connection], int], surplus: int) -> float:
+    """Seconds on a copy of its own; it must have removed exactly the surplus."""
+    with bench.server.copy(template, "bench_copy") as login:
+        with connect(login, statement_timeout_ms=TIMEOUT_MS) as connection:
+            duplicates.report(connection, PLAN, into=lambda row: None)  # a service's table is warm, a new copy is not
+        with connect(login, statement_timeout_ms=TIMEOUT_MS) as connection, stopwatch() as seconds:
+            removed = way(connection)
+        if removed != surplus:
+            raise RuntimeError(f"{way.__name__} removed {removed} rows of {surplus}: nothing to compare")
+    bench.say(f"{way.__name__.strip('_')}: {surplus:,} rows in {seconds[0]:.2f} s")
+    return seconds[0]
+
+
+def _against_bare(bench: Bench) -> list[Result]:
+    surplus = bench.size(300_000)
+    template = seed(bench.server, "bench_cleanup", surplus, schedules=False)
+    ratios = []
+    for pair in range(PAIRS):
+        order = [_ours, _bare] if pair % 2 else [_bare, _ours]
+        seconds = {way: _timed(bench, template, way, surplus) for way in order}
+        ratios.append(seconds[_ours] / seconds[_bare])
+    bench.server.drop(template.dbname)
+    return [bench.result(RATIO, median(ratios), "ratio", goal=1.5, repetitions=PAIRS)]
+
+
+def _by_size(bench: Bench) -> list[Result]:
+    found = []
+    for full, repetitions in SIZES.items():
+        surplus = bench.size(full, least=3)
+        template = seed(bench.server, "bench_size", surplus, schedules=False)
+        seconds = [_timed(bench, template, _ours, surplus) for _ in range(repetitions)]
+        value = median(seconds) / surplus * 1e6
+        found.append(bench.result(size_name(full), value, "µs", repetitions=repetitions))
+        if full == max(SIZES):
+            memory = _memory(bench, template, surplus)
+        bench.server.drop(template.dbname)
+    values = [result.value for result in found]
+    growth = bench.result(GROWTH, max(values) / min(values), "ratio", goal=2, repetitions=min(SIZES.values()))
+    return [*found, growth, memory]
+
+
+def _memory(bench: Bench, template: Login, surplus: int) -> Result:
+    """The module itself, in both phases: the file is all that one knows of the other."""
+    with bench.server.copy(template, "bench_copy") as login, tempfile.TemporaryDirectory() as directory:
+        path, limits = f"{directory}/cleanup_plan.json", ("max_rows", "expected_groups", "expected_rows")
+        arguments = {"path": path, "statement_timeout_ms": TIMEOUT_MS}
+        _, reporting = module.run("duplicate_rows", login, state="reported", **arguments)
+        arguments |= {"state": "removed", "run_id": "bench", **dict.fromkeys(limits, surplus)}
+        removal, removing = module.run("duplicate_rows", login, **arguments)
+    if removal["removed"] != surplus:
+        raise RuntimeError(f"the module removed {removal['removed']} rows of {surplus}")
+    return bench.result(MEMORY, max(reporting, removing) * 1.024 / 1000, "MB", goal=MEMORY_LIMIT_MB, repetitions=1)
+
+
+def _guide(bench: Bench) -> list[Result]:
+    surplus = bench.size(GUIDE_ROWS, least=3)
+    template = seed(bench.server, "bench_guide", surplus, schedules=False)
+    theirs, ours = [], []
+    for _ in range(PAIRS):
+        theirs.append(_timed(bench, template, _row_by_row, surplus))
+        ours.append(_timed(bench, template, _ours, surplus))
+    bench.server.drop(template.dbname)
+    ratios = [their / our for their, our in zip(theirs, ours, strict=True)]
+    return [
+        bench.result(GUIDE, median(theirs) / surplus * 1e6, "µs", repetitions=PAIRS),
+        bench.result(GUIDE_RATIO, median(ratios), "ratio", repetitions=PAIRS),
+    ]

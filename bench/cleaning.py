@@ -1,0 +1,31 @@
+"""The clean-up as the module does it in its two phases: the report into a file, the removal out of it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from at_most_one import duplicates, rows_file
+from at_most_one.database import Connection
+
+from .seed import PLAN
+
+
+def clean_up(connection: Connection) -> int:
+    """Remove and archive every surplus row that the report finds; how many went."""
+    with tempfile.TemporaryDirectory(prefix="at-most-one-bench-") as directory:
+        path = f"{directory}/cleanup_plan.json"
+        limits: dict[str, Any] = {}
+
+        def fill(hand_over: Callable[[Sequence[str]], None]) -> Mapping[str, Any]:
+            found = duplicates.report(connection, PLAN, into=hand_over)
+            limits.update(dict.fromkeys(("max_rows", "expected_groups", "expected_rows"), found.row_count))
+            return {"digest": found.digest}
+
+        rows_file.write(path, fill)
+        reviewed = rows_file.RowsFile(path)
+        removal = duplicates.remove(
+            connection, PLAN, rows=reviewed.rows(), digest=reviewed.digest(), run_id="bench", **limits
+        )
+    return removal.removed

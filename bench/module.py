@@ -1,0 +1,35 @@
+"""A module of library/ as Ansible runs it, in a process whose memory is measured."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from typing import Any
+
+import yaml
+from at_most_one.database import Login
+
+from . import peak
+from .seed import PLAN_FILE
+from .server import ROOT
+
+# What AnsiballZ does, without the archive: our module_utils join Ansible's, the parameters are there before main().
+_HARNESS = """
+import runpy, sys
+import ansible.module_utils
+ansible.module_utils.__path__.append(sys.argv[2])
+from ansible.module_utils import basic
+basic._ANSIBLE_ARGS, basic._ANSIBLE_PROFILE = sys.stdin.buffer.read(), "legacy"
+runpy.run_path(sys.argv[1], run_name="__main__")
+"""
+
+
+def run(name: str, login: Login, **arguments: Any) -> tuple[dict[str, Any], int]:
+    """The module's result and its peak memory in KiB. Raises RuntimeError when it fails."""
+    arguments |= {"login": asdict(login), "plan": yaml.safe_load(PLAN_FILE.read_text(encoding="utf-8"))}
+    files = [str(ROOT / "library" / f"{name}.py"), str(ROOT / "module_utils")]
+    done = peak.run([sys.executable, "-c", _HARNESS, *files], json.dumps({"ANSIBLE_MODULE_ARGS": arguments}))
+    if done.code:
+        raise RuntimeError(f"{name} failed:\n{done.output[:2000]}")
+    return json.loads(done.output), done.peak_kb
