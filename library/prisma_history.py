@@ -77,7 +77,7 @@ RETURN = r"""
 verdict:
   description:
     - One of absent_table, pending, applied, applied_without_indexes, failed, failed_with_indexes, rolled_back, edited,
-      earlier_pending, earlier_failed.
+      ahead, earlier_pending, earlier_failed. docs/prisma-history.md says how each is recognised and repaired.
     - With O(state=rolled_back), only rolled_back or pending.
   returned: success
   type: str
@@ -87,7 +87,8 @@ repair:
   returned: O(state=read)
   type: str
   sample: >-
-    every deploy stops with P3009: mark the row rolled back (prisma_history with state=rolled_back), then deploy again.
+    every deploy by hand stops with P3009; the migrate phase marks the row rolled back by itself once nothing of the
+    migration is there, then applies it again.
 pending:
   description: The migrations that C(prisma migrate deploy) would apply, in its order.
   returned: O(state=read)
@@ -188,6 +189,8 @@ def _rolled_back(module: AnsibleModule, plan: Any) -> dict[str, Any]:
     from ansible.module_utils.at_most_one.database import connect
 
     with connect(login_of(module), **timeouts_of(module)) as connection:
+        if not module.check_mode:
+            prisma.hold(connection)  # before the look: what is read is what is marked
         rows = [
             row
             for row in prisma.read_history(connection, plan.schema) or ()

@@ -199,7 +199,10 @@ def _repair(word: str, name: str, indexes_exact: bool | None) -> str:
             "migration as applied when it does nothing else; or drop them with DROP INDEX CONCURRENTLY, then deploy."
         )
     quoted = name.replace("'", "''")
-    mark = f"UPDATE _prisma_migrations SET rolled_back_at = now() WHERE migration_name = '{quoted}';"  # noqa: S608
+    mark = (  # for a person's eyes and psql
+        "UPDATE _prisma_migrations SET rolled_back_at = now()"  # noqa: S608
+        f" WHERE migration_name = '{quoted}' AND rolled_back_at IS NULL;"
+    )
     return _REPAIRS[word].replace("{mark}", mark)
 
 

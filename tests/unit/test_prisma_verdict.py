@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -64,6 +65,11 @@ DONE = row(EARLIER, "applied")
         ((DONE, row(LATER, "failed")), False, "earlier_failed"),  # any failed row stops every deploy
         ((DONE, row(OURS, "rolled back"), row(LATER, "failed")), False, "earlier_failed"),
         ((row(EARLIER, "failed"), row(OURS, "failed")), False, "failed"),
+        ((DONE, row("20251120_elsewhere", "applied")), False, "ahead"),
+        ((row("20251120_elsewhere", "applied"),), False, "ahead"),  # before what is pending
+        ((row(EARLIER, "failed"), row("20251120_elsewhere", "applied")), False, "earlier_failed"),
+        ((DONE, row("20251120_elsewhere", "rolled back")), False, "pending"),
+        ((DONE, row("20251120_elsewhere", "applied"), row(OURS, "applied")), True, "applied"),  # not this plan's matter
     ],
 )
 def test_verdict(history: tuple[Row, ...] | None, indexes_exact: bool | None, expected: str) -> None:
@@ -114,3 +120,25 @@ def test_the_checksum_is_that_of_the_file(tmp_path: Path) -> None:
     )
     with pytest.raises(OperatorError, match="holds no migration"):
         prisma.read_migrations(tmp_path / "prisma")
+
+
+def test_the_documents_table_has_the_same_verdicts() -> None:
+    """In the order of precedence, which the cases above pin down."""
+    text = (Path(__file__).parents[2] / "docs/prisma-history.md").read_text()
+    documented = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
+    assert len(documented) == len(set(documented))
+    assert set(documented) == set(prisma._REPAIRS)
+
+
+def test_a_database_ahead_of_the_release_is_named() -> None:
+    ahead = row("20251120_of_another_branch", "applied")
+    verdict = prisma.judge((DONE, ahead), MIGRATIONS, OURS, False)
+    assert (verdict.verdict, verdict.unknown) == ("ahead", ("20251120_of_another_branch",))
+    with pytest.raises(OperatorError, match="not in this release: 20251120_of_another_branch"):
+        prisma.require_deployable(verdict, OURS)
+    assert prisma.judge((DONE, ahead), None, OURS, False).verdict == "pending"  # without a release nothing is unknown
+
+
+def test_the_repair_by_hand_names_the_migration() -> None:
+    verdict = prisma.judge((DONE, row("it's ours", "applied")), None, "it's ours", False)
+    assert "SET rolled_back_at = now() WHERE migration_name = 'it''s ours'" in verdict.repair
