@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
 from at_most_one import indexes
 from at_most_one.database import Connection, Login, connect
 from at_most_one.plan import Plan
@@ -37,7 +38,7 @@ def verdict(login: Login, plan: Plan, name: str = RULE) -> indexes.Verdict:
 
 
 def query(login: Login, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-    with connect(login, autocommit=True) as connection, connection.cursor() as cursor:
+    with connect(login, lock_timeout_ms=0, autocommit=True) as connection, connection.cursor() as cursor:
         cursor.execute(statement, values or None)
         return cursor.fetchall() if cursor.description else []
 
@@ -112,3 +113,42 @@ def in_thread(work: Callable[[], Any]) -> Iterator[list[Any]]:
     finally:
         thread.join(60)
         assert not thread.is_alive()
+
+
+@pytest.fixture
+def run_sql(login: Login) -> Iterator[Callable[..., None]]:
+    """Runs statements one by one in autocommit, with the search_path of a person's psql session."""
+    with connect(login, lock_timeout_ms=0, autocommit=True) as connection, connection.cursor() as cursor:
+        cursor.execute("SET search_path = aedpics, public")
+
+        def run(*statements: str) -> None:
+            for statement in statements:
+                cursor.execute(statement)
+
+        yield run
+
+
+@pytest.fixture
+def build(login: Login, plan: Plan) -> Callable[..., None]:
+    """Builds the planned indexes, all but the named ones, with the plan's own statements."""
+
+    def do(*, without: tuple[str, ...] = ()) -> None:
+        with connect(login) as connection, connection.cursor() as cursor:
+            for index in plan.indexes:
+                if index.name not in without:
+                    cursor.execute(indexes.create_statement(index, plan.schema))
+
+    return do
+
+
+@pytest.fixture
+def duplicates(login: Login) -> None:
+    """Two equipments with two open sessions each."""
+    with connect(login) as connection:
+        for serial in ("AED-1", "AED-2"):
+            open_session(connection, serial, 2)
+            connection.commit()
+
+
+def parts(found: indexes.Verdict) -> set[str]:
+    return {part.part for part in found.parts}

@@ -1,88 +1,31 @@
-"""The verdicts against a real catalog: right names, wrong definitions; half-built, half-dropped and held indexes."""
+"""The verdicts against a real catalog: right names, wrong definitions."""
 
 from __future__ import annotations
 
 import copy
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import psycopg2
-import psycopg2.errors
 import pytest
 from at_most_one import definitions, indexes
-from at_most_one.database import Connection, Login, connect
+from at_most_one.database import Login, connect
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan, parse
 
-RULE = "idx_inspection_sessions_active_session_per_equipment"
-DATE = "idx_inspection_schedules_equipment_date"
-ACTIVE = "idx_inspection_schedules_active"
-ON_SESSIONS = f"CREATE UNIQUE INDEX {RULE} ON aedpics.inspection_sessions"
-IN_RULE = "WHERE status IN ('active', 'paused')"
-
-
-@pytest.fixture
-def run_sql(login: Login) -> Iterator[Callable[..., None]]:
-    """Runs statements one by one in autocommit, with the search_path of a person's psql session."""
-    with connect(login, lock_timeout_ms=0, autocommit=True) as connection, connection.cursor() as cursor:
-        cursor.execute("SET search_path = aedpics, public")
-
-        def run(*statements: str) -> None:
-            for statement in statements:
-                cursor.execute(statement)
-
-        yield run
-
-
-@pytest.fixture
-def build(login: Login, plan: Plan) -> Callable[..., None]:
-    """Builds the planned indexes, all but the named ones, with the plan's own statements."""
-
-    def do(*, without: tuple[str, ...] = ()) -> None:
-        with connect(login) as connection, connection.cursor() as cursor:
-            for index in plan.indexes:
-                if index.name not in without:
-                    cursor.execute(indexes.create_statement(index, plan.schema))
-
-    return do
-
-
-def inspect(login: Login, plan: Plan) -> indexes.Inspection:
-    with connect(login) as connection:
-        return indexes.inspect(connection, plan)
-
-
-def verdict(login: Login, plan: Plan, name: str = RULE) -> indexes.Verdict:
-    return next(found for found in inspect(login, plan).verdicts if found.name == name)
-
-
-def parts(found: indexes.Verdict) -> set[str]:
-    return {part.part for part in found.parts}
-
-
-def open_session(connection: Connection, serial: str, times: int = 1, status: str = "active") -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "INSERT INTO aedpics.user_profiles VALUES ('00000000-0000-4000-a000-000000000001', 'a@example.test', 'A')"
-            " ON CONFLICT DO NOTHING"
-        )
-        for _ in range(times):
-            cursor.execute(
-                "INSERT INTO aedpics.inspection_sessions (equipment_serial, inspector_id, status)"
-                " VALUES (%s, '00000000-0000-4000-a000-000000000001', %s)",
-                (serial, status),
-            )
-    connection.commit()
-
-
-@pytest.fixture
-def duplicates(login: Login) -> None:
-    """Two equipments with two open sessions each."""
-    with connect(login) as connection:
-        for serial in ("AED-1", "AED-2"):
-            open_session(connection, serial, 2)
+from tests.database.index_tools import (
+    ACTIVE,
+    DATE,
+    IN_RULE,
+    ON_SESSIONS,
+    RULE,
+    inspect,
+    open_session,
+    parts,
+    verdict,
+)
+from tests.database.index_tools import build as build  # fixtures
+from tests.database.index_tools import duplicates as duplicates
+from tests.database.index_tools import run_sql as run_sql
 
 
 def other_plan(plan_data: dict[str, Any], name: str = RULE, **changes: Any) -> Plan:
@@ -285,78 +228,6 @@ def test_a_fourth_of_the_family_is_a_fault_and_a_neighbour_is_not(
         indexes.require_exact(found, plan)
 
 
-@pytest.mark.usefixtures("duplicates")
-def test_an_index_abandoned_over_duplicates_is_invalid(
-    login: Login, plan: Plan, build: Callable[..., None], run_sql: Callable[..., None]
-) -> None:
-    build(without=(RULE,))
-    with pytest.raises(psycopg2.errors.UniqueViolation):
-        run_sql(f"CREATE UNIQUE INDEX CONCURRENTLY {RULE} ON inspection_sessions (equipment_serial) {IN_RULE}")
-
-    inspection = inspect(login, plan)
-    found = verdict(login, plan)
-
-    assert (found.verdict, found.valid, found.ready, found.building) == ("invalid", False, False, None)
-    assert parts(found) == {"valid", "ready"}
-    assert inspection.duplicates_left == 2
-    assert inspection.existing == (RULE, DATE, ACTIVE)
-    with pytest.raises(OperatorError, match=r"is invalid .*2 duplicate group"):
-        indexes.require_exact(inspection, plan)
-
-
-@pytest.mark.usefixtures("duplicates")
-def test_an_invalid_index_with_another_definition_is_different(
-    login: Login, plan: Plan, run_sql: Callable[..., None]
-) -> None:
-    with pytest.raises(psycopg2.errors.UniqueViolation):
-        run_sql(f"CREATE UNIQUE INDEX CONCURRENTLY {RULE} ON inspection_sessions (equipment_serial, status)")
-    found = verdict(login, plan)
-    assert (found.verdict, parts(found)) == ("different", {"columns", "predicate", "valid", "ready"})
-
-
-def test_an_index_that_is_being_built_now_is_not_called_abandoned(login: Login, plan: Plan) -> None:
-    """A concurrent build waits for a writer of another session: valid=f now, valid=t once the writer has gone."""
-    with connect(login) as writer, writer.cursor() as cursor:
-        open_session(writer, "AED-1")
-        cursor.execute("UPDATE aedpics.inspection_sessions SET notes = 'held'")
-        failures: list[BaseException] = []
-
-        def build() -> None:
-            try:
-                with connect(login, lock_timeout_ms=0, autocommit=True) as connection, connection.cursor() as builder:
-                    builder.execute(
-                        f"CREATE UNIQUE INDEX CONCURRENTLY {RULE} ON aedpics.inspection_sessions"
-                        f" (equipment_serial) {IN_RULE}"
-                    )
-            except BaseException as failure:  # handed to the test's own thread
-                failures.append(failure)
-
-        thread = threading.Thread(target=build)
-        thread.start()
-        try:
-            found = wait_for(lambda: verdict(login, plan), lambda v: v.verdict != "missing" and v.building is not None)
-            assert (found.verdict, found.valid) == ("invalid", False)
-            assert found.building is not None
-            assert found.building.phase == "waiting for writers before build"
-            assert "still being built" in str(found.fault())
-            with pytest.raises(OperatorError) as stop:
-                indexes.require_exact(inspect(login, plan), plan)
-            assert stop.value.next_step.startswith("wait")
-        finally:
-            writer.rollback()
-            thread.join(30)
-    assert failures == []
-    assert verdict(login, plan).verdict == "present"
-
-
-def wait_for(look: Callable[[], Any], good: Callable[[Any], bool], seconds: float = 10) -> Any:
-    deadline = time.monotonic() + seconds
-    while not good(seen := look()):
-        assert time.monotonic() < deadline, f"still {seen}"
-        time.sleep(0.05)
-    return seen
-
-
 def test_null_keys_are_duplicates_only_when_the_index_says_so(
     login: Login, plan: Plan, plan_data: dict[str, Any], run_sql: Callable[..., None]
 ) -> None:
@@ -399,116 +270,3 @@ def test_row_level_security_is_no_false_zero(login: Login, plan: Plan, run_sql: 
                 indexes.inspect(connection, plan)
     finally:
         run_sql("DROP OWNED BY at_most_one_test_reader", "DROP ROLE at_most_one_test_reader")
-
-
-def test_a_table_locked_by_somebody_else_is_no_verdict(login: Login, plan: Plan) -> None:
-    with connect(login) as other, other.cursor() as cursor:
-        cursor.execute("LOCK TABLE aedpics.inspection_sessions IN ACCESS EXCLUSIVE MODE")
-        with (
-            connect(login, lock_timeout_ms=100) as connection,
-            pytest.raises(OperatorError, match="did not end in time"),
-        ):
-            indexes.inspect(connection, plan)
-
-
-@pytest.mark.usefixtures("duplicates")
-def test_module_verified_fails_or_reports(
-    login: Login,
-    login_args: dict[str, Any],
-    plan_data: dict[str, Any],
-    build: Callable[..., None],
-    run_module: Callable[..., dict[str, Any]],
-) -> None:
-    args = {"login": login_args, "plan": plan_data}
-    build(without=(RULE,))
-
-    for check in (True, False):
-        refused = run_module("index_set", args, check=check)
-        assert refused["failed"]
-        assert f"{RULE} is missing; 2 duplicate group(s) are left" in refused["seen"]
-        assert [found["verdict"] for found in refused["details"]["indexes"]] == ["missing", "present", "present"]
-
-        reported = run_module("index_set", {**args, "fail": False}, check=check)
-        assert not reported["changed"]
-        assert (reported["exact"], reported["duplicates_left"]) == (False, 2)
-
-    with connect(login) as connection, connection.cursor() as cursor:
-        cursor.execute("DELETE FROM aedpics.inspection_sessions")
-    build(without=(DATE, ACTIVE))
-    verified = run_module("index_set", args)
-    assert verified["exact"]
-    assert [found["verdict"] for found in verified["indexes"]] == ["present"] * 3
-
-
-def test_module_absent_checks_drops_and_rests(
-    login: Login,
-    login_args: dict[str, Any],
-    plan: Plan,
-    plan_data: dict[str, Any],
-    build: Callable[..., None],
-    run_module: Callable[..., dict[str, Any]],
-    run_sql: Callable[..., None],
-) -> None:
-    args = {"login": login_args, "plan": plan_data, "state": "absent"}
-    build(without=(RULE,))
-    with connect(login) as connection:
-        open_session(connection, "AED-1", 2)
-    with pytest.raises(psycopg2.errors.UniqueViolation):  # an INVALID one must go as well
-        run_sql(f"CREATE UNIQUE INDEX CONCURRENTLY {RULE} ON inspection_sessions (equipment_serial) {IN_RULE}")
-    drops = [f'DROP INDEX CONCURRENTLY IF EXISTS "aedpics"."{name}"' for name in (RULE, DATE, ACTIVE)]
-
-    predicted = run_module("index_set", args, check=True, diff=True)
-    assert (predicted["changed"], predicted["statements"]) == (True, drops)
-    assert predicted["diff"]["before"].count("INDEX") == 3
-    assert predicted["diff"]["after"] == ""
-    assert inspect(login, plan).existing == (RULE, DATE, ACTIVE)
-
-    done = run_module("index_set", args)
-    assert (done["changed"], done["statements"]) == (True, drops)
-    assert inspect(login, plan).existing == ()
-
-    again = run_module("index_set", args)
-    assert (again["changed"], again["statements"]) == (False, [])
-    with connect(login) as connection, connection.cursor() as cursor:
-        cursor.execute("SELECT to_regclass('aedpics.idx_inspection_schedules_equipment') IS NOT NULL")
-        assert cursor.fetchone() == (True,)  # the neighbour is nobody's to drop
-
-
-def test_module_absent_leaves_what_is_not_the_plans(
-    login: Login,
-    login_args: dict[str, Any],
-    plan: Plan,
-    plan_data: dict[str, Any],
-    build: Callable[..., None],
-    run_module: Callable[..., dict[str, Any]],
-    run_sql: Callable[..., None],
-) -> None:
-    build(without=(RULE,))
-    run_sql(f"CREATE UNIQUE INDEX {RULE} ON aed_data (equipment_serial)")
-    refused = run_module("index_set", {"login": login_args, "plan": plan_data, "state": "absent"})
-    assert "table: expected inspection_sessions, seen aed_data" in refused["seen"]
-    assert inspect(login, plan).existing == (RULE, DATE, ACTIVE)
-
-
-def test_module_absent_names_who_holds_it_up_and_the_next_run_ends_it(
-    login: Login,
-    login_args: dict[str, Any],
-    plan: Plan,
-    plan_data: dict[str, Any],
-    build: Callable[..., None],
-    run_module: Callable[..., dict[str, Any]],
-) -> None:
-    args = {"login": login_args, "plan": plan_data, "state": "absent"}
-    build()
-    with connect(login) as writer, writer.cursor() as cursor:
-        open_session(writer, "AED-1")
-        cursor.execute("UPDATE aedpics.inspection_sessions SET notes = 'a secret of a person'")
-        held = run_module("index_set", {**args, "deadline_s": 1})
-        assert held["failed"]
-        assert f"pid {writer.info.backend_pid}" in held["seen"]
-        assert "UPDATE aedpics.inspection_sessions SET notes = ?" in held["seen"]
-        assert "secret" not in str(held)
-        assert verdict(login, plan).verdict == "invalid"
-        writer.rollback()
-    assert run_module("index_set", args)["changed"]
-    assert inspect(login, plan).existing == ()
