@@ -2,9 +2,10 @@
 
 The index compares with the equality of its operator class, under its collation. The lock is made of the hash functions
 of exactly that equality (a hash operator family that holds the same operator), so it is right for citext, numeric and
-nondeterministic collations, where equal keys have different texts. A column whose type has no such function that SQL
-may call on it directly (date, bit, arrays, ...) is left out of the lock: fewer keys then differ in it, and when no
-column is left one lock serves the whole plan. Writers may wait more, none ever less.
+nondeterministic collations, where equal keys have different texts. Of some types (date, timestamptz, boolean, bytea)
+SQL may not call that function before PostgreSQL 18; from 14 on the server does it for a row of the one column. A column
+whose type has none (bit, arrays, ...) is left out of the lock: fewer keys then differ in it, and when no column is left
+one lock serves the whole plan. Writers may wait more, none ever less.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ WITH RECURSIVE typed AS (
     UNION ALL
     SELECT typed.attname, d.typbasetype FROM typed JOIN pg_catalog.pg_type AS d ON d.oid = typed.atttypid
     WHERE d.typtype = 'd')
-SELECT pg_catalog.quote_ident(typed.attname), operator_schema.nspname, o.oprname, hashing.nspname, hashing.proname
+SELECT pg_catalog.quote_ident(typed.attname), operator_schema.nspname, o.oprname, hashing.nspname, hashing.proname,
+    coalesce(hashing.direct, false), coalesce(class.opcintype = t.oid, false)
 FROM typed JOIN pg_catalog.pg_type AS t ON t.oid = typed.atttypid AND t.typtype <> 'd'
 LEFT JOIN LATERAL (
     SELECT c.opcfamily, c.opcintype
@@ -51,16 +53,19 @@ LEFT JOIN pg_catalog.pg_amop AS e ON e.amopfamily = class.opcfamily AND e.amopst
 LEFT JOIN pg_catalog.pg_operator AS o ON o.oid = e.amopopr
 LEFT JOIN pg_catalog.pg_namespace AS operator_schema ON operator_schema.oid = o.oprnamespace
 LEFT JOIN LATERAL (
-    SELECT n.nspname, p.proname
+    SELECT n.nspname, p.proname, {_COMPATIBLE.format(type="p.proargtypes[0]", containers="NULL")} AS direct
     FROM pg_catalog.pg_amop AS h JOIN pg_catalog.pg_am AS m ON m.oid = h.amopmethod
     JOIN pg_catalog.pg_amproc AS f ON f.amprocfamily = h.amopfamily AND f.amprocnum = 2
         AND f.amproclefttype = h.amoplefttype AND f.amprocrighttype = h.amoprighttype
     JOIN pg_catalog.pg_proc AS p ON p.oid = f.amproc JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
     WHERE m.amname = 'hash' AND h.amopopr = o.oid AND h.amoplefttype = h.amoprighttype
-        AND {_COMPATIBLE.format(type="p.proargtypes[0]", containers="NULL")}
-    ORDER BY h.amopfamily LIMIT 1
+    ORDER BY direct DESC, h.amopfamily LIMIT 1
 ) AS hashing ON true
 """  # noqa: S608  (every part is a constant of this file)
+
+
+# What hashes a row with its columns' own functions, and since which server version.
+_HASH_OF_ROW, _SINCE = ("pg_catalog", "hash_record_extended"), 140_000
 
 
 @dataclass(frozen=True)
@@ -85,8 +90,9 @@ class KeyColumn:
         """The bigint that equal values share; 0 for NULL. Only with ``hashing``."""
         if self.hashing is None:
             raise ValueError(f"{self.name} has no hash function")
-        return sql.SQL("coalesce({}({}{}, {}), 0)").format(
-            sql.Identifier(*self.hashing), value, self._collate(), sql.Literal(seed)
+        row = sql.SQL("ROW" if self.hashing == _HASH_OF_ROW else "")
+        return sql.SQL("coalesce({}({}({}{}), {}), 0)").format(
+            sql.Identifier(*self.hashing), row, value, self._collate(), sql.Literal(seed)
         )
 
     def _collate(self) -> sql.Composable:
@@ -104,8 +110,10 @@ def key_columns(cursor: Cursor, plan: Plan) -> Mapping[str, KeyColumn]:
         index_key = declared.get(name)
         opclass, collation = (index_key.opclass, index_key.collation) if index_key else (None, None)
         cursor.execute(_KEY_COLUMNS, {"table": table, "column": name, "opclass": opclass})
-        ((printed, *found),) = cursor.fetchall()
+        ((printed, *found, direct, own_class),) = cursor.fetchall()
         operator, hashing = ((schema, its) if its else None for schema, its in (found[:2], found[2:]))
+        if hashing and not direct:
+            hashing = _HASH_OF_ROW if own_class and cursor.connection.server_version >= _SINCE else None
         columns[name] = KeyColumn(name, printed, operator, hashing, collation)
     return columns
 

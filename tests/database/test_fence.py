@@ -17,6 +17,8 @@ from at_most_one.database import Connection, Login, connect
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan
 
+pytestmark = pytest.mark.versions
+
 TABLE = "aedpics.inspection_sessions"
 INSPECTOR = "00000000-0000-4000-a000-000000000001"
 INSERT = f"INSERT INTO {TABLE} (equipment_serial, inspector_id, status) VALUES (%s, '{INSPECTOR}', %s)"
