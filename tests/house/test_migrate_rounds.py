@@ -1,0 +1,150 @@
+"""The migrate role's rounds: a duplicate in the index's way is cleaned up again, a bounded number of times.
+
+Nothing else is tried again.
+The modules are stand-ins that answer from a list: what is tested is the order in which the role calls them.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PLAYBOOK = ROOT / ".venv/bin/ansible-playbook"
+
+STAND_IN = """#!/usr/bin/python
+# WANT_JSON
+import json, pathlib, sys
+log = pathlib.Path({log!r})
+name = {name!r}
+calls = json.loads(log.read_text())
+calls.append(name)
+log.write_text(json.dumps(calls))
+answers = {answers!r}
+turn = calls.count(name) - 1
+print(json.dumps(answers[min(turn, len(answers) - 1)]))
+"""
+
+BUILT = {
+    "changed": True,
+    "strategy": "concurrent",
+    "history": "applied",
+    "pending": [],
+    "repaired": False,
+    "attempts": 0,
+    "seconds": 1.0,
+    "write_pause_predicted_ms": 900,
+    "write_pause_ms": 0,
+    "stalled_by": [],
+}
+DUPLICATE = {"failed": True, "msg": "a duplicate got in its way", "details": {"cause": "duplicates"}}
+DEADLINE = {"failed": True, "msg": "the deadline has passed", "details": {"cause": "deadline"}}
+
+
+@pytest.fixture
+def migrate(tmp_path: Path) -> Any:
+    """Runs the role with the given answers of index_set; returns exit code, calls, and the facts it has set."""
+
+    def run(answers: list[dict[str, Any]], *options: str) -> tuple[int, list[str], dict[str, Any], str]:
+        log, facts = tmp_path / "log", tmp_path / "facts"
+        log.write_text("[]")
+        library = tmp_path / "library"
+        library.mkdir()
+        for name, given in (("index_set", answers), ("deploy_run", [{"changed": False}]), ("clean", [{}])):
+            text = STAND_IN.format(log=str(log), name=name, answers=given).replace(
+                "#!/usr/bin/python", f"#!{sys.executable}"
+            )
+            (library / name).write_text(text)
+            (library / name).chmod(0o755)
+        role = tmp_path / "roles/cleanup/tasks"
+        role.mkdir(parents=True)
+        result = {"groups": 1, "planned": 1, "removed": 1, "archived": 1, "kept_meanwhile": 0}
+        (role / "main.yml").write_text(
+            json.dumps(
+                [
+                    {"name": "Clean", "clean": {}},
+                    {
+                        "name": "Remember",
+                        "ansible.builtin.set_fact": {"_cleanup_result": result, "_cleanup_fence_raised": False},
+                    },
+                ]
+            )
+        )
+        (tmp_path / "roles/migrate").symlink_to(ROOT / "roles/migrate")
+        shown = (
+            "{{ {'result': _migrate_result, 'cleanup': _cleanup_result, 'fence': _cleanup_fence_raised} | to_json }}"
+        )
+        play = {
+            "hosts": "all",
+            "tags": ["migrate"],
+            "gather_facts": False,
+            "vars": {
+                "_run_plan": {},
+                "_run_id": "run",
+                "_run_release_path": "/nowhere",
+                "app_environment_path": "",
+                "database_login": {},
+                "database_gateway": "localhost",
+                "_cleanup_result": {**result, "removed": 25, "archived": 25},
+            },
+            "tasks": [
+                {"name": "Fence", "ansible.builtin.set_fact": {"_cleanup_fence_raised": True}},
+                {"name": "Migrate", "ansible.builtin.import_role": {"name": "migrate"}},
+                {"name": "Show", "ansible.builtin.copy": {"content": shown, "dest": str(facts), "mode": "0600"}},
+            ],
+        }
+        (tmp_path / "play.yml").write_text(json.dumps([play]))
+        done = subprocess.run(
+            [str(PLAYBOOK), "-i", "localhost,", "-c", "local", str(tmp_path / "play.yml"), *options],
+            cwd=tmp_path,
+            env={
+                "PATH": "/usr/bin:/bin",
+                "HOME": str(tmp_path),
+                "ANSIBLE_LIBRARY": str(library),
+                "ANSIBLE_ROLES_PATH": str(tmp_path / "roles"),
+                "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
+                "ANSIBLE_LOCALHOST_WARNING": "false",
+            },
+            capture_output=True,
+            text=True,
+        )
+        seen = json.loads(facts.read_text()) if facts.exists() else {}
+        return done.returncode, json.loads(log.read_text()), seen, done.stdout + done.stderr
+
+    return run
+
+
+@pytest.mark.parametrize("options", [(), ("--tags", "migrate")])
+def test_a_duplicate_in_the_way_is_cleaned_up_and_the_figures_add_up(migrate: Any, options: tuple[str, ...]) -> None:
+    code, calls, seen, output = migrate([DUPLICATE, BUILT], *options)
+    assert code == 0, output
+    assert calls == ["index_set", "clean", "index_set", "deploy_run"]
+    assert seen["result"] == {name: value for name, value in BUILT.items() if name != "changed"}
+    assert (seen["cleanup"]["removed"], seen["cleanup"]["archived"], seen["fence"]) == (26, 26, True)
+
+
+def test_without_a_duplicate_there_is_no_second_round(migrate: Any) -> None:
+    code, calls, seen, output = migrate([BUILT])
+    assert code == 0, output
+    assert calls == ["index_set", "deploy_run"]
+    assert seen["cleanup"]["removed"] == 25
+
+
+def test_the_rounds_are_bounded_and_it_fails_with_the_builds_error(migrate: Any) -> None:
+    code, calls, _, output = migrate([DUPLICATE])
+    assert code != 0
+    assert calls == ["index_set", "clean", "index_set", "clean", "index_set"]
+    assert "a duplicate got in its way" in output
+
+
+@pytest.mark.parametrize("answers", [[DEADLINE], [DUPLICATE, DEADLINE]])
+def test_any_other_error_stops_at_once(migrate: Any, answers: list[dict[str, Any]]) -> None:
+    code, calls, _, output = migrate(answers)
+    assert code != 0
+    assert calls == ["index_set", "clean", "index_set"][: 2 * len(answers) - 1]
+    assert "the deadline has passed" in output
