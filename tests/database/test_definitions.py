@@ -16,7 +16,8 @@ from at_most_one import indexes
 from at_most_one.database import Connection, Login, connect
 from at_most_one.plan import Plan, parse
 
-from tests.database.conftest import Server, make_citext
+from tests.database.citext import make_citext
+from tests.database.conftest import Server
 
 TYPES = {
     "v": "varchar(20)",

@@ -19,7 +19,7 @@ from at_most_one.database import Connection, Login
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan, parse
 
-from tests.database.conftest import make_citext
+from tests.database.citext import make_citext
 from tests.database.test_fence import open_as_app, refused, run, until_somebody_waits
 
 pytestmark = pytest.mark.versions
