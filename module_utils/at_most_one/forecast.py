@@ -71,7 +71,11 @@ def write_pause(connection: Connection, plan: Plan, order: Sequence[Index] | Non
 def _sample(cursor: psycopg2.extensions.cursor, plan: Plan, table: str, indexes: Sequence[Index], name: str) -> _Sample:
     """Copy what the indexes need of some pages, and time the reading of these pages on the way."""
     real = sql.Identifier(plan.schema, table)
-    cursor.execute("SELECT pg_relation_size(%s) / current_setting('block_size')::bigint", (real.as_string(cursor),))
+    cursor.execute(  # a partitioned table has its pages in its partitions
+        "SELECT coalesce((SELECT sum(pg_relation_size(relid)) FROM pg_partition_tree(%(table)s)),"
+        " pg_relation_size(%(table)s)) / current_setting('block_size')::bigint",
+        {"table": real.as_string(cursor)},
+    )
     pages = int((cursor.fetchone() or (0,))[0])
     percent = min(100.0, 100.0 * _SAMPLE_PAGES / max(pages, 1))
     columns = sql.SQL(", ").join(map(sql.Identifier, _columns(cursor, real, f"{name}_twin", indexes)))

@@ -12,7 +12,7 @@ from typing import Any
 
 import psycopg2.errors
 import pytest
-from at_most_one import concurrent, locks
+from at_most_one import concurrent, indexes, locks
 from at_most_one.concurrent import Limits, Progress
 from at_most_one.database import Login, connect
 from at_most_one.errors import OperatorError
@@ -199,6 +199,32 @@ def test_a_build_in_progress_elsewhere_is_left_alone(login: Login, plan: Plan) -
             reader.rollback()
         assert results == [[]]
     assert verdict(login, plan).verdict == "present"
+
+
+def test_a_build_elsewhere_is_seen_by_its_lock_when_its_progress_is_hidden(login: Login, plan: Plan) -> None:
+    """Without pg_read_all_stats other people's rows of pg_stat_progress_create_index name no index."""
+    role = "at_most_one_test_blind"
+    query(login, f"DROP ROLE IF EXISTS {role}")
+    query(
+        login,
+        f"CREATE ROLE {role}; GRANT USAGE ON SCHEMA aedpics TO {role};"
+        f"GRANT SELECT ON ALL TABLES IN SCHEMA aedpics TO {role}",
+    )
+    try:
+        with old_snapshot(login) as reader, in_thread(lambda: query(login, CONCURRENTLY)):
+            ((pid, _),) = wait_for(
+                lambda: query(login, PHASE), lambda rows: rows and rows[0][1] == "waiting for old snapshots"
+            )
+            with connect(login) as connection, connection.cursor() as cursor:
+                cursor.execute(f"SET ROLE {role}")
+                inspection = indexes.inspect(connection, plan)
+                assert inspection.verdicts[0].building is None
+                with pytest.raises(OperatorError, match=f"pid {pid}, its phase is not visible") as stop:
+                    indexes.refuse_building(connection, plan, inspection)
+            assert stop.value.details["cause"] == "building"
+            reader.rollback()
+    finally:
+        query(login, f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
 def test_an_abandoned_index_is_told_from_one_that_is_built_and_repaired(login: Login, plan: Plan) -> None:

@@ -110,6 +110,22 @@ def test_the_order_of_the_script_decides_which_table_waits_longest(login: Login,
         assert forecast.write_pause(connection, plan, ()).write_pause_ms == 0
 
 
+def test_a_partitioned_table_is_sampled_by_its_partitions(login: Login, plan: Plan) -> None:
+    query(
+        login,
+        "ALTER TABLE aedpics.inspection_schedules RENAME TO one_year;"
+        "CREATE TABLE aedpics.inspection_schedules (LIKE aedpics.one_year) PARTITION BY RANGE (scheduled_for);"
+        "ALTER TABLE aedpics.inspection_schedules ATTACH PARTITION aedpics.one_year"
+        " FOR VALUES FROM ('2000-01-01') TO ('2100-01-01');"
+        "ALTER TABLE aedpics.one_year DISABLE TRIGGER ALL;"
+        "INSERT INTO aedpics.one_year (aed_data_id, scheduled_for) SELECT i, '2025-11-10' FROM"
+        " generate_series(1, 150000) AS i",
+    )
+    found = predict(login, plan)  # 1,100 pages or more: not read whole
+    assert 0.7 * 150_000 < found.rows["inspection_schedules"] < 1.3 * 150_000
+    assert found.rows["inspection_schedules"] != 150_000
+
+
 @pytest.mark.parametrize(
     ("pages", "most", "memory_mb", "workers"),
     [
