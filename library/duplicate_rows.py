@@ -11,7 +11,10 @@ description:
   - Only rows inside the plan's predicate are candidates. Of each group of rows with the same key the first in the
     plan's order stays, then the one with the lowest primary key; the others are surplus.
   - Removal takes the exact rows of a reviewed report. Those that are still surplus under a row lock enter
-    C(at_most_one.archived_row) whole and leave their table, in one transaction; a row that was closed meanwhile stays.
+    C(at_most_one.archived_row) whole and leave their table; a row that was closed meanwhile stays.
+  - It goes in batches, each a transaction of its own. A stop between two leaves whole batches; run it again to go on.
+    C(pg_stat_activity.application_name) says how far it is.
+  - Neither the module nor the result ever holds all rows, unless O(rows) or a report without O(path) is asked for.
 version_added: "1.0.0"
 author:
   - the at-most-one maintainers (@at-most-one)
@@ -19,8 +22,8 @@ extends_documentation_fragment: [at_most_one.login, at_most_one.plan]
 options:
   state:
     description:
-      - V(reported) reads one snapshot and changes nothing.
-      - V(removed) removes the surplus rows among O(rows).
+      - V(reported) reads one snapshot and changes nothing in the database. With O(path) it writes a file.
+      - V(removed) removes the surplus rows among those of O(path), or among O(rows).
       - V(restored) puts back the rows that O(run_id), or every run of the plan, archived, all or none. It refuses
         when a primary key is taken or the plan's unique index would reject a row. Lower the fence and drop the
         index first.
@@ -31,12 +34,23 @@ options:
     description: How many groups RV(groups) holds at most. The counts, RV(rows) and RV(digest) are always complete.
     type: int
     default: 1000
+  path:
+    description:
+      - A clean-up plan, on the host where the module runs. It is read and written as a stream.
+      - V(reported) writes it, JSON with one primary key per line in its last key, readable by owner and group. It
+        appears whole or not at all, also in check mode.
+      - V(removed) reads it. Any order of keys and any white space will do.
+    type: path
+  header:
+    description: What else the file of V(reported) says, ahead of the report's own keys.
+    type: dict
+    default: {}
   rows:
-    description: Primary keys of the reviewed rows, as RV(rows) of V(reported) gives them. Required by V(removed).
+    description: Primary keys of the reviewed rows, as RV(rows) of V(reported) gives them; for few rows.
     type: list
     elements: list
   digest:
-    description: RV(digest) of the reviewed report. It must match O(rows). Required by V(removed).
+    description: RV(digest) of the reviewed report. It must match the rows. Required with O(rows).
     type: str
   run_id:
     description:
@@ -46,6 +60,18 @@ options:
   max_rows:
     description: The ceiling. More O(rows) than this stop the task before anything is written. Default is the plan's.
     type: int
+  batch_target_ms:
+    description: Milliseconds that one batch may last, so that a writer may have to wait for its rows.
+    type: int
+    default: 50
+  max_replica_lag_s:
+    description: Seconds; while a replica is further behind, no batch begins.
+    type: int
+    default: 30
+  max_replica_wait_s:
+    description: Seconds to wait for such a replica, all in all, before the task stops with its name.
+    type: int
+    default: 600
   expected_groups:
     description: More duplicate groups than this stop the task; fewer are only reported. Default is the plan's.
     type: int
@@ -54,10 +80,10 @@ options:
     type: int
 attributes:
   check_mode:
-    description: Reads what would go or come back, takes no lock on rows, writes nothing.
+    description: Reads what would go or come back, takes no lock on rows, leaves nothing in the database.
     support: full
   diff_mode:
-    description: Shows the rows of the groups in question before and after, at most 1000 groups.
+    description: Shows the rows of the groups in question before and after, at most 1000 rows.
     support: full
 """
 
@@ -67,15 +93,14 @@ EXAMPLES = r"""
     login: "{{ database_login }}"
     plan: "{{ lookup('file', 'plans/one-active-inspection-session.yml') | from_yaml }}"
     state: reported
-  register: reported
+    path: /tmp/cleanup_plan.json
 
 - name: Ensure that the surplus rows are archived and removed
   duplicate_rows:
     login: "{{ database_login }}"
     plan: "{{ lookup('file', 'plans/one-active-inspection-session.yml') | from_yaml }}"
     state: removed
-    rows: "{{ reported.rows }}"
-    digest: "{{ reported.digest }}"
+    path: /tmp/cleanup_plan.json
     run_id: 20251110T053000Z-1a2b3c
 
 - name: Ensure that the archived rows are back
@@ -95,13 +120,15 @@ groups:
   contains:
     key: {description: The key's columns., type: dict}
     keep: {description: Primary key and shown columns of the row that stays., type: dict}
-    surplus: {description: "The same of each other row, best first.", type: list, elements: dict}
+    surplus: {description: "The same of each other row, best first; the first of them.", type: list, elements: dict}
+    surplus_count: {description: "How many other rows there are.", type: int}
   sample:
     - key: {equipment_serial: 11-0010656}
       keep: {id: a1b2c3d4-0000-4000-8000-000000000001, status: active, started_at: "2025-11-08 14:30:00+00"}
       surplus: [{id: e5f6a7b8-0000-4000-8000-000000000002, status: paused, started_at: "2025-11-03 09:10:00+00"}]
+      surplus_count: 1
 truncated:
-  description: Whether RV(groups) is cut off at O(limit).
+  description: Whether RV(groups) is cut off at O(limit) groups, or at 10000 rows.
   returned: state is reported
   type: bool
   sample: false
@@ -122,12 +149,12 @@ open_total:
   sample: 35
 rows:
   description: Primary keys of all surplus rows, sorted.
-  returned: state is reported
+  returned: state is reported, without path
   type: list
   elements: list
   sample: [[e5f6a7b8-0000-4000-8000-000000000002]]
 digest:
-  description: SHA-256 over RV(rows).
+  description: Names the exact set of surplus rows, whatever their order.
   returned: state is reported
   type: str
   sample: 9a0364b9e99bb480dd25e1f0284c8555f5e2b6d9f4c8e6d6f4e1a0f8f8b6d6a1
@@ -139,7 +166,7 @@ referenced:
   sample:
     - {constraint: photos_session_id_fkey, table: aedpics.photos, columns: [session_id], on_delete: CASCADE, rows: 0}
 removed:
-  description: Number of rows removed; in check mode, that would be.
+  description: Number of rows removed, or updated as the plan says; in check mode, that would be.
   returned: state is removed
   type: int
   sample: 25
@@ -149,17 +176,47 @@ archived:
   type: int
   sample: 25
 kept_meanwhile:
-  description: Primary keys among O(rows) that stayed because they are no longer surplus.
+  description: Number of given rows that stayed because they are no longer surplus.
+  returned: state is removed
+  type: int
+  sample: 0
+kept_examples:
+  description: Primary keys of at most 1000 of them.
   returned: state is removed
   type: list
   elements: list
   sample: []
 gone_meanwhile:
-  description: Primary keys among O(rows) that are no longer in the table, removed before by this plan or by others.
+  description: Number of given rows that are no longer in the table, removed before by this plan or by others.
+  returned: state is removed
+  type: int
+  sample: 0
+removed_examples:
+  description: Primary keys of at most 1000 removed rows.
   returned: state is removed
   type: list
   elements: list
-  sample: []
+  sample: [[e5f6a7b8-0000-4000-8000-000000000002]]
+repointed:
+  description: Number of rows of other tables that point to the row that stays now (C(surplus.references=repoint)).
+  returned: state is removed
+  type: int
+  sample: 0
+batches:
+  description: Number of transactions that it took.
+  returned: state is removed
+  type: int
+  sample: 1
+seconds:
+  description: How long it took, all in all.
+  returned: state is removed
+  type: float
+  sample: 0.2
+longest_batch_ms:
+  description: Longest of the batches, in milliseconds; no writer waited longer for these rows.
+  returned: state is removed
+  type: int
+  sample: 12
 groups_left:
   description: Duplicate groups counted after the removal; in check mode, that would be left.
   returned: state is removed
@@ -175,6 +232,17 @@ restored:
   returned: state is restored
   type: int
   sample: 25
+restored_examples:
+  description: Primary keys of at most 1000 of them.
+  returned: state is restored
+  type: list
+  elements: list
+  sample: [[e5f6a7b8-0000-4000-8000-000000000002]]
+pointed_back:
+  description: Number of rows of other tables that point to a restored row again.
+  returned: state is restored
+  type: int
+  sample: 0
 refused:
   description: Empty on success. When rows cannot return, the task fails and RV(details) lists them as C(refused).
   returned: state is restored
@@ -194,7 +262,7 @@ details:
   sample: {rows: 60, ceiling: 52}
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -206,14 +274,19 @@ ARGUMENTS: dict[str, Any] = {
     **PLAN_SPEC,
     "state": {"type": "str", "choices": ["reported", "removed", "restored"], "required": True},
     "limit": {"type": "int", "default": 1000},
+    "path": {"type": "path"},
+    "header": {"type": "dict", "default": {}},
     "rows": {"type": "list", "elements": "list"},
     "digest": {"type": "str"},
     "run_id": {"type": "str"},
     "max_rows": {"type": "int"},
+    "batch_target_ms": {"type": "int", "default": 50},
+    "max_replica_lag_s": {"type": "int", "default": 30},
+    "max_replica_wait_s": {"type": "int", "default": 600},
     "expected_groups": {"type": "int"},
     "expected_rows": {"type": "int"},
 }
-REQUIRED = [("state", "removed", ["rows", "digest", "run_id"])]
+REQUIRED = [("state", "removed", ["run_id"]), ("state", "removed", ["path", "rows"], True)]
 
 
 def act(module: AnsibleModule) -> dict[str, Any]:
@@ -227,32 +300,52 @@ def act(module: AnsibleModule) -> dict[str, Any]:
 
 
 def report(module: AnsibleModule, connection: Any, plan: Any) -> dict[str, Any]:
-    from ansible.module_utils.at_most_one import duplicates
+    from ansible.module_utils.at_most_one import duplicates, rows_file
 
-    found = duplicates.report(connection, plan, limit=module.params["limit"])
-    return {"changed": False, **asdict(found)}
+    limit, path = module.params["limit"], module.params["path"]
+    if path is None:
+        return {"changed": False, **asdict(duplicates.report(connection, plan, limit=limit))}
+    result: dict[str, Any] = {}
+
+    def fill(hand_over: Callable[[Sequence[str]], None]) -> dict[str, Any]:
+        result.update(asdict(duplicates.report(connection, plan, limit=limit, into=hand_over)))
+        del result["rows"]
+        return {
+            **module.params["header"],
+            **{name: result[name] for name in ("groups", "group_count", "row_count", "digest")},
+        }
+
+    rows_file.write(path, fill)
+    return {"changed": False, **result}
 
 
 def remove(module: AnsibleModule, connection: Any, plan: Any) -> dict[str, Any]:
-    from ansible.module_utils.at_most_one import duplicates
+    from ansible.module_utils.at_most_one import batches, duplicates, rows_file
 
+    path, digest = module.params["path"], module.params["digest"]
+    reviewed = None if path is None else rows_file.RowsFile(path)
     removal = duplicates.remove(
         connection,
         plan,
-        rows=[[str(part) for part in row] for row in module.params["rows"]],
+        rows=reviewed.rows() if reviewed else ([str(part) for part in row] for row in module.params["rows"]),
+        digest=digest or (reviewed.digest() if reviewed else ""),
         check=module.check_mode,
-        **{name: module.params[name] for name in ("digest", "run_id", "max_rows", "expected_groups", "expected_rows")},
+        pace=batches.Pace(
+            target_ms=module.params["batch_target_ms"],
+            max_replica_lag_s=module.params["max_replica_lag_s"],
+            max_replica_wait_s=module.params["max_replica_wait_s"],
+        ),
+        **{name: module.params[name] for name in ("run_id", "max_rows", "expected_groups", "expected_rows")},
     )
+    for warning in removal.warnings:
+        module.warn(warning)
     gone = {tuple(row) for row in removal.removed_examples}
+    result = asdict(removal)
+    for name in ("groups", "warnings"):
+        del result[name]
     return {
         "changed": bool(removal.statements),
-        "removed": removal.removed,
-        "archived": removal.archived,
-        "kept_meanwhile": removal.kept_meanwhile,
-        "gone_meanwhile": removal.gone_meanwhile,
-        "groups_left": removal.groups_left,
-        "rows_left": removal.rows_left,
-        "statements": removal.statements,
+        **result,
         "diff": {
             "before_header": f"rows of {plan.schema}.{plan.table}",
             "after_header": f"rows of {plan.schema}.{plan.table}",
@@ -268,8 +361,10 @@ def restore(module: AnsibleModule, connection: Any, plan: Any) -> dict[str, Any]
     restoration = archive.restore(connection, plan, run_id=module.params["run_id"], check=module.check_mode)
     lines = (" ".join(_pairs(dict(zip(plan.primary_key, row, strict=True)))) for row in restoration.rows)
     return {
-        "changed": bool(restoration.rows),
-        "restored": len(restoration.rows),
+        "changed": bool(restoration.restored or restoration.pointed_back),
+        "restored": restoration.restored,
+        "restored_examples": restoration.rows,
+        "pointed_back": restoration.pointed_back,
         "refused": [],
         "statements": restoration.statements,
         "diff": {
@@ -282,7 +377,7 @@ def restore(module: AnsibleModule, connection: Any, plan: Any) -> dict[str, Any]
 
 
 def _lines(plan: Any, groups: Collection[Any], gone: Collection[tuple[str, ...]], *, after: bool) -> str:
-    """The rows of every group that loses one, a line each; ``after``: without those that go."""
+    """The rows of every shown group that loses one, a line each; ``after``: without those that go."""
     lines = []
     for group in groups:
         primary_keys = [tuple(row[name] for name in plan.primary_key) for row in (group.keep, *group.surplus)]

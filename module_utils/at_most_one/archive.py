@@ -16,7 +16,6 @@ from .database import Connection
 from .errors import OperatorError
 from .plan import Plan
 from .table import (
-    READING,
     WRITING,
     Column,
     Cursor,
@@ -25,6 +24,7 @@ from .table import (
     predicate_sql,
     table_name,
     transaction,
+    usual_search_path,
     without_null_keys,
 )
 
@@ -61,29 +61,52 @@ _OBJECTS = (
 )
 
 
+_REPOINTED = (
+    (
+        "SELECT pg_catalog.to_regclass('at_most_one.repointed_row')",
+        """CREATE TABLE IF NOT EXISTS at_most_one.repointed_row (
+    id bigserial PRIMARY KEY,
+    run_id text NOT NULL,
+    plan_id text NOT NULL,
+    constraint_name text NOT NULL,
+    table_schema text NOT NULL,
+    table_name text NOT NULL,
+    primary_key jsonb NOT NULL,
+    before jsonb NOT NULL,
+    after jsonb NOT NULL,
+    repointed_at timestamptz NOT NULL DEFAULT now(),
+    restored_at timestamptz
+)""",
+    ),
+)
+_EXAMPLES = 1_000
+
+
 @dataclass(frozen=True)
 class Restoration:
-    """What was put back, or in check mode would be."""
+    """What was put back, or in check mode would be. ``rows`` are examples, at most 1,000 primary keys."""
 
+    restored: int
     rows: list[Row]
+    pointed_back: int
     statements: list[str]
 
 
-def ensure(cursor: Cursor) -> list[str]:
+def ensure(cursor: Cursor, *, repointing: bool = False) -> list[str]:
     """Create what the archive needs and is not there; the statements run, in the caller's transaction.
 
     A second run finds everything in the catalog and needs no privilege to create.
     """
-    statements = missing_objects(cursor)
+    statements = missing_objects(cursor, repointing=repointing)
     for statement in statements:
         cursor.execute(statement)
     return statements
 
 
-def missing_objects(cursor: Cursor) -> list[str]:
+def missing_objects(cursor: Cursor, *, repointing: bool = False) -> list[str]:
     """The statements that :func:`ensure` would run."""
     statements = []
-    for lookup, statement in _OBJECTS:
+    for lookup, statement in (*_OBJECTS, *(_REPOINTED if repointing else ())):
         cursor.execute(lookup)
         if cursor.fetchone() == (None,):
             statements.append(statement)
@@ -112,48 +135,140 @@ def keys_of_run(plan: Plan, columns: Mapping[str, Column]) -> sql.Composed:
     ).format(parts, sql.Literal(plan.id))
 
 
+_RETURNING = """
+CREATE TEMPORARY TABLE at_most_one_returning AS
+SELECT a.id, a.action, ARRAY(SELECT pg_catalog.jsonb_object_keys(a.row) ORDER BY 1) AS names
+FROM at_most_one.archived_row AS a
+WHERE (%(run_id)s::text IS NULL OR a.run_id = %(run_id)s) AND a.plan_id = %(plan)s
+    AND a.table_schema = %(schema)s AND a.table_name = %(table)s AND a.restored_at IS NULL
+ORDER BY a.id"""
+
+
 def restore(connection: Connection, plan: Plan, *, run_id: str | None, check: bool = False) -> Restoration:
     """Put back every row of the run (``None``: of every run) that is not back yet, all or none, in one transaction.
 
-    Refuses before it writes (also in check mode; ``details.refused`` lists the primary keys) when a row's primary key
-    is taken, or when the rule's unique index is there and would reject the row. Verifies each row's hash afterwards.
+    A removed row is inserted again; an updated one gets its old values, if it is still as we left it; rows of other
+    tables that were pointed to a keeper point to their row again, if they still point to that keeper.
+
+    Refuses before it writes (also in check mode; ``details.refused`` lists primary keys, at most 1,000) when a row's
+    primary key is taken, when it was changed since, or when the rule's unique index is there and would reject it.
+    Verifies each row's hash afterwards. No row passes through Python.
     """
-    with transaction(connection, READING if check else WRITING, plan) as cursor:
+    with transaction(connection, WRITING, plan) as cursor:
         columns = columns_of(cursor, plan)
         if missing_objects(cursor):
-            return Restoration([], [])  # no archive: nothing ever left
-        rows: list[Row] = []
-        statements: list[str] = []
-        for names, archived in _pending(cursor, plan, run_id, lock=not check):
-            batch = _Batch(plan, columns, names, archived)
+            return Restoration(0, [], 0, [])  # no archive: nothing ever left
+        values = {"run_id": run_id, "plan": plan.id, "schema": plan.schema, "table": plan.table}
+        cursor.execute("DROP TABLE IF EXISTS pg_temp.at_most_one_returning")
+        if not check:  # two restorations at once: the second waits here, and then finds nothing to do
+            cursor.execute("LOCK TABLE at_most_one.archived_row IN SHARE ROW EXCLUSIVE MODE")
+        cursor.execute(_RETURNING, values)
+        restored = cursor.rowcount
+        cursor.execute("ANALYZE pg_temp.at_most_one_returning")
+        cursor.execute("SELECT DISTINCT names, action FROM pg_temp.at_most_one_returning ORDER BY 1, 2")
+        batches = [_Batch(plan, columns, names, action) for names, action in cursor.fetchall()]
+        for batch in batches:
             batch.refuse_lost_columns()
             batch.refuse_conflicts(cursor)
-            rows += batch.read(cursor)
-            statements += batch.write(cursor, check=check)
-        return Restoration(sorted(rows), sorted(set(statements)))
+        rows = sorted(row for batch in batches for row in batch.read(cursor))[:_EXAMPLES]
+        path = usual_search_path(cursor)
+        statements = sorted({statement for batch in batches for statement in batch.write(cursor, path, check=check)})
+        pointed_back = 0 if missing_objects(cursor, repointing=True) else _point_back(cursor, values, path, check)
+        cursor.execute("DROP TABLE pg_temp.at_most_one_returning")
+        # For the application's deferred triggers, which run at the commit.
+        cursor.execute("SELECT pg_catalog.set_config('search_path', %s, true)", (path,))
+        if check:
+            connection.rollback()
+        return Restoration(restored, rows, pointed_back, statements)
 
 
-def _pending(cursor: Cursor, plan: Plan, run_id: str | None, *, lock: bool) -> list[tuple[list[str], list[int]]]:
-    """The rows to put back as (column names, archive ids): one entry, unless the columns changed within the run."""
-    query = (
-        "SELECT id, ARRAY(SELECT pg_catalog.jsonb_object_keys(row) ORDER BY 1) FROM at_most_one.archived_row"
-        " WHERE (%s::text IS NULL OR run_id = %s)"
-        " AND plan_id = %s AND table_schema = %s AND table_name = %s AND restored_at IS NULL"
-        " ORDER BY id"
-    )
-    cursor.execute(query + (" FOR UPDATE" if lock else ""), (run_id, run_id, plan.id, plan.schema, plan.table))
-    by_names: dict[tuple[str, ...], list[int]] = {}
-    for identifier, names in cursor.fetchall():
-        by_names.setdefault(tuple(names), []).append(identifier)
-    return [(list(names), archived) for names, archived in by_names.items()]
+_POINTED = """
+SELECT table_schema, table_name, ARRAY(SELECT pg_catalog.jsonb_object_keys(primary_key) ORDER BY 1) AS key,
+    ARRAY(SELECT pg_catalog.jsonb_object_keys(after) ORDER BY 1) AS columns, pg_catalog.count(*)
+FROM at_most_one.repointed_row
+WHERE (%(run_id)s::text IS NULL OR run_id = %(run_id)s) AND plan_id = %(plan)s AND restored_at IS NULL
+GROUP BY 1, 2, 3, 4 ORDER BY 1, 2"""
+
+_STILL_POINTING = """
+FROM {table} AS pointing JOIN at_most_one.repointed_row AS r ON {same}
+WHERE (%(run_id)s::text IS NULL OR r.run_id = %(run_id)s) AND r.plan_id = %(plan)s AND r.restored_at IS NULL
+    AND r.table_schema = {schema_text} AND r.table_name = {table_text} AND {unchanged}"""
+
+
+def _point_back(cursor: Cursor, values: Mapping[str, Any], path: str, check: bool) -> int:
+    """Every row that was pointed to a keeper points to its row again; all or none."""
+    cursor.execute(_POINTED, values)
+    total = 0
+    for schema, table, key, columns, count in cursor.fetchall():
+        cursor.execute(
+            "SELECT a.attname::text, pg_catalog.format_type(a.atttypid, -1) FROM pg_catalog.pg_attribute AS a"
+            " WHERE a.attrelid = pg_catalog.to_regclass(%s) AND a.attnum > 0 AND NOT a.attisdropped",
+            (sql.Identifier(schema, table).as_string(cursor),),
+        )
+        types = dict(cursor.fetchall())
+
+        def condition(names: Sequence[str], stored: str, types: Mapping[str, str] = types) -> sql.Composed:
+            return sql.SQL(" AND ").join(
+                sql.SQL("pointing.{} = (r.{} ->> {})::{}").format(
+                    sql.Identifier(name), sql.Identifier(stored), sql.Literal(name), sql.SQL(types[name])
+                )
+                for name in names
+            )
+
+        still = sql.SQL(_STILL_POINTING).format(
+            table=sql.Identifier(schema, table),
+            same=condition(key, "primary_key"),
+            schema_text=sql.Literal(schema),
+            table_text=sql.Literal(table),
+            unchanged=condition(columns, "after"),
+        )
+        cursor.execute(sql.SQL("SELECT pg_catalog.count(*) {}").format(still), values)
+        ((pointing,),) = cursor.fetchall()
+        if pointing != count:
+            raise OperatorError(
+                f"{count - pointing} rows of {schema}.{table} no longer point to the row that stayed; nothing was"
+                " restored.",
+                expected="rows that still point where the clean-up pointed them: newer data is never overwritten.",
+                next_step="compare them with at_most_one.repointed_row, and set restored_at of those that shall stay.",
+                table=f"{schema}.{table}",
+                rows=count - pointing,
+            )
+        total += count
+        if check:
+            continue
+        assign = sql.SQL(", ").join(
+            sql.SQL("{} = (r.before ->> {})::{}").format(sql.Identifier(name), sql.Literal(name), sql.SQL(types[name]))
+            for name in columns
+        )
+        tail = sql.SQL(
+            _STILL_POINTING.replace("FROM {table} AS pointing JOIN", "FROM", 1).replace(
+                "ON {same}\nWHERE", "WHERE {same} AND", 1
+            )
+        ).format(
+            same=condition(key, "primary_key"),
+            schema_text=sql.Literal(schema),
+            table_text=sql.Literal(table),
+            unchanged=condition(columns, "after"),
+        )
+        cursor.execute(
+            sql.SQL(
+                "WITH setting AS MATERIALIZED (SELECT pg_catalog.set_config('search_path', %(path)s, true)),"
+                " back AS (UPDATE {} AS pointing SET {} {} AND EXISTS (SELECT FROM setting) RETURNING r.id)"
+                " UPDATE at_most_one.repointed_row AS done SET restored_at = pg_catalog.now() FROM back"
+                " WHERE done.id = back.id"
+            ).format(sql.Identifier(schema, table), assign, tail),
+            {**values, "path": path},
+        )
+        cursor.execute("SELECT pg_catalog.set_config('search_path', '', true)")
+    return total
 
 
 class _Batch:
     """Archived rows with the same columns, on their way back into their table."""
 
-    def __init__(self, plan: Plan, columns: Mapping[str, Column], names: list[str], archived: list[int]) -> None:
-        self.plan, self.columns, self.names = plan, columns, names
-        self.parameters: dict[str, Any] = {"archived": archived, "names": names}
+    def __init__(self, plan: Plan, columns: Mapping[str, Column], names: list[str], action: str) -> None:
+        self.plan, self.columns, self.names, self.action = plan, columns, names, action
+        self.parameters: dict[str, Any] = {"names": names, "action": action}
         self.table = sql.Identifier(plan.schema, plan.table)
         for number, name in enumerate(names):
             self.parameters[f"name{number}"] = name
@@ -177,8 +292,9 @@ class _Batch:
             for number, name in enumerate(self.names)
         )
         return sql.SQL(
-            "(SELECT a.id AS at_most_one_archived, {values} FROM at_most_one.archived_row AS a"
-            " WHERE a.id = ANY (%(archived)s)) AS {name}"
+            "(SELECT a.id AS at_most_one_archived, a.after_sha256 AS at_most_one_after, {values}"
+            " FROM at_most_one.archived_row AS a JOIN pg_temp.at_most_one_returning AS r ON r.id = a.id"
+            " WHERE r.names = %(names)s::text[] AND r.action = %(action)s) AS {name}"
         ).format(values=values, name=sql.Identifier(self.plan.table))
 
     def key_texts(self, source: sql.Composable) -> sql.Composed:
@@ -193,38 +309,52 @@ class _Batch:
 
     def read(self, cursor: Cursor) -> list[Row]:
         source = sql.Identifier(self.plan.table)
-        query = sql.SQL("SELECT {} FROM {}").format(self.key_texts(source), self.incoming())
+        query = sql.SQL("SELECT {} FROM {} ORDER BY at_most_one_archived LIMIT {}").format(
+            self.key_texts(source), self.incoming(), sql.Literal(_EXAMPLES)
+        )
         cursor.execute(query, self.parameters)
         return [key for (key,) in cursor.fetchall()]
 
     def refuse_conflicts(self, cursor: Cursor) -> None:
         source, here = sql.Identifier(self.plan.table), sql.Identifier("here")
+        parts = {
+            "key": self.key_texts(source),
+            "incoming": self.incoming(),
+            "table": self.table,
+            "same": self.same_row(source, here),
+        }
+        if self.action == "delete":
+            taken = sql.SQL("SELECT {key} FROM {incoming} JOIN {table} AS here ON {same}").format(**parts)
+            self._refuse(cursor, taken, "their primary key is in the table again", "compare these rows by hand")
+        else:
+            changed = sql.SQL(
+                "SELECT {key} FROM {incoming} LEFT JOIN {table} AS here ON {same}"
+                " WHERE at_most_one_after IS DISTINCT FROM {hash}"
+            ).format(hash=sha256(image(self.names, here, "names")), **parts)
+            why = "they are no longer as the clean-up left them, and newer data is never overwritten"
+            self._refuse(cursor, changed, why, "compare these rows by hand")
+        if self._rule_index_judges(cursor):
+            why = f"{self.plan.rule_index.name} is there and would reject them"
+            next_step = "roll the index back first, or leave these rows in the archive"
+            self._refuse(cursor, self._rejected_by_rule(), why, next_step)
+
+    def _refuse(self, cursor: Cursor, rows: sql.Composed, why: str, next_step: str) -> None:
+        """Stop when the query ``rows``, which yields primary keys, yields any."""
         cursor.execute(
-            sql.SQL("SELECT {key} FROM {incoming} JOIN {table} AS here ON {same}").format(
-                key=self.key_texts(source),
-                incoming=self.incoming(),
-                table=self.table,
-                same=self.same_row(source, here),
+            sql.SQL("SELECT pg_catalog.count(*) OVER (), key FROM ({}) AS refused (key) LIMIT {}").format(
+                rows, sql.Literal(_EXAMPLES)
             ),
             self.parameters,
         )
-        taken = sorted(key for (key,) in cursor.fetchall())
-        if taken:
-            raise self._refusal(taken, "their primary key is in the table again", "compare these rows by hand")
-        if self._rule_index_judges(cursor):
-            cursor.execute(self._rejected_by_rule(), self.parameters)
-            rejected = sorted(key for (key,) in cursor.fetchall())
-            if rejected:
-                why = f"{self.plan.rule_index.name} is there and would reject them"
-                raise self._refusal(rejected, why, "roll the index back first, or leave these rows in the archive")
-
-    def _refusal(self, rows: list[Row], why: str, next_step: str) -> OperatorError:
-        return OperatorError(
-            f"{len(rows)} archived rows cannot return to {table_name(self.plan)}: {why}. No row was restored.",
-            expected="an archive whose every row of this run can be put back.",
-            next_step=f"{next_step} (details.refused lists their primary keys).",
-            refused=rows,
-        )
+        refused = cursor.fetchall()
+        if refused:
+            raise OperatorError(
+                f"{refused[0][0]} archived rows cannot return to {table_name(self.plan)}: {why}. No row was restored.",
+                expected="an archive whose every row of this run can be put back.",
+                next_step=f"{next_step} (details.refused lists their primary keys, at most {_EXAMPLES}).",
+                refused=sorted(key for _, key in refused),
+                count=refused[0][0],
+            )
 
     def _rule_index_judges(self, cursor: Cursor) -> bool:
         """An index that is ready rejects rows, even while it is not valid."""
@@ -258,16 +388,41 @@ class _Batch:
             " FROM ({}) AS both_sides) AS sized WHERE is_incoming AND size > 1"
         ).format(sql.SQL(", ").join(numbered), sides)
 
-    def write(self, cursor: Cursor, *, check: bool) -> list[str]:
-        """Insert, compare every row's hash with the archive's, mark as restored. Returns the statement that inserts."""
+    def _change(self, cursor: Cursor) -> sql.Composed:
+        """The statement that puts the rows back. ``setting`` makes it run triggers as a session of the service does,
+        while its own names are resolved before, with our empty search_path."""
         names = [name for name in self.names if not self.columns[name].generated]
-        targets = sql.SQL(", ").join(map(sql.Identifier, names))
-        insert = sql.SQL("INSERT INTO {} ({targets}) OVERRIDING SYSTEM VALUE SELECT {targets} FROM {}").format(
-            self.table, self.incoming(), targets=targets
+        setting = sql.SQL("WITH setting AS MATERIALIZED (SELECT pg_catalog.set_config('search_path', %(path)s, true)) ")
+        if self.action == "delete":
+            targets = sql.SQL(", ").join(map(sql.Identifier, names))
+            return setting + sql.SQL(
+                "INSERT INTO {} ({targets}) OVERRIDING SYSTEM VALUE SELECT {targets} FROM {}, setting"
+            ).format(self.table, self.incoming(), targets=targets)
+        cursor.execute(
+            "SELECT attname::text FROM pg_catalog.pg_attribute"
+            " WHERE attrelid = pg_catalog.to_regclass(%s) AND attidentity = 'a'",
+            (self.table.as_string(cursor),),
         )
+        fixed = {name for (name,) in cursor.fetchall()} | set(self.plan.primary_key)
+        source = sql.Identifier(self.plan.table)
+        return setting + sql.SQL("UPDATE {} AS here SET {} FROM {}, setting WHERE {}").format(
+            self.table,
+            sql.SQL(", ").join(
+                sql.SQL("{name} = {source}.{name}").format(name=sql.Identifier(name), source=source)
+                for name in names
+                if name not in fixed
+            ),
+            self.incoming(),
+            self.same_row(source, sql.Identifier("here")),
+        )
+
+    def write(self, cursor: Cursor, path: str, *, check: bool) -> list[str]:
+        """Put the rows back, compare every row's hash with the archive's, mark as restored. Returns the statement."""
+        change = self._change(cursor)
         if check:
-            return [insert.as_string(cursor)]
-        cursor.execute(insert, self.parameters)
+            return [change.as_string(cursor)]
+        cursor.execute(change, {**self.parameters, "path": path})
+        cursor.execute("SELECT pg_catalog.set_config('search_path', '', true)")
         here, source = sql.Identifier("here"), sql.Identifier(self.plan.table)
         cursor.execute(
             sql.SQL(
@@ -281,12 +436,19 @@ class _Batch:
             ),
             self.parameters,
         )
-        if cursor.rowcount != len(self.parameters["archived"]):
-            differing = len(self.parameters["archived"]) - cursor.rowcount
+        verified = cursor.rowcount
+        cursor.execute(
+            "SELECT pg_catalog.count(*) FROM pg_temp.at_most_one_returning"
+            " WHERE names = %(names)s::text[] AND action = %(action)s",
+            self.parameters,
+        )
+        ((wanted,),) = cursor.fetchall()
+        if verified != wanted:
             raise OperatorError(
-                f"{differing} rows put back into {table_name(self.plan)} differ from their archived image; nothing was"
-                " restored.",
+                f"{wanted - verified} rows put back into {table_name(self.plan)} differ from their archived image;"
+                " nothing was restored.",
                 expected="every row back byte for byte.",
-                next_step="look for a trigger that changes rows on INSERT, or for a column whose type has changed.",
+                next_step="look for a trigger that changes rows on INSERT or UPDATE, or for a column whose type has"
+                " changed.",
             )
-        return [insert.as_string(cursor)]
+        return [change.as_string(cursor)]

@@ -93,13 +93,14 @@ locked AS MATERIALIZED (
 _DELETE = """{batch},
 removed AS (
     DELETE FROM {table} USING going AS at_most_one_member WHERE {is_member} AND {unchanged}
-    RETURNING {key_texts} AS key, at_most_one_keeper_key AS keeper, {image} AS row, NULL::text AS after_sha256)"""
+    RETURNING {key_texts} AS key, at_most_one_keeper_key AS keeper, {image} AS row, NULL::text AS after_sha256,
+        at_most_one_position)"""
 
 _UPDATE = """{locked},
 removed AS (
     UPDATE {table} SET {values} FROM locked AS at_most_one_member WHERE {is_member}
     RETURNING {key_texts} AS key, at_most_one_keeper_key AS keeper, at_most_one_image AS row,
-        {after} AS after_sha256)"""
+        {after} AS after_sha256, at_most_one_position)"""
 
 _ARCHIVE = """{removed},
 archived AS (
@@ -110,7 +111,8 @@ archived AS (
         row, {hash}, %(action)s, after_sha256
     FROM removed RETURNING 1)
 SELECT (SELECT pg_catalog.count(*) FROM archived),
-    (SELECT pg_catalog.array_agg(key) FROM (SELECT key FROM removed LIMIT %(examples)s) AS shown), {replicas}"""
+    (SELECT pg_catalog.array_agg(key) FROM (
+        SELECT key FROM removed ORDER BY at_most_one_position LIMIT %(examples)s) AS shown), {replicas}"""
 
 _MOVING = {"first": "bigint", "size": "bigint", "lock_timeout": "text", "application": "text", "examples": "bigint"}
 

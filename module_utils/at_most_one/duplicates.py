@@ -15,13 +15,13 @@ import psycopg2
 import psycopg2.errors
 from psycopg2 import sql
 
-from . import archive, ranking, rows_file, worklist
+from . import archive, ranking, rows_file, updates, worklist
 from .batches import EXAMPLES, Batches, Pace
 from .database import Connection
 from .errors import OperatorError
 from .plan import Plan
 from .ranking import parameters, requested_rows, text_array
-from .references import Reference, count_references, foreign_keys, refuse_referenced
+from .references import Reference, count_references, foreign_keys, refuse_referenced, refuse_unpointable
 from .table import (
     READING,
     WRITING,
@@ -204,12 +204,14 @@ def remove(
                 plan.expected.groups if expected_groups is None else expected_groups,
                 plan.expected.rows if expected_rows is None else expected_rows,
             )
-            refers = bool(foreign_keys(cursor, plan))
+            # An updated row is still there: who points to it may go on pointing to it.
+            refers = plan.surplus.action == "delete" and bool(foreign_keys(cursor, plan))
+            repointing = refers and plan.surplus.references == "repoint"
             _refuse_what_cannot_be_done(cursor, plan, columns)
             groups = _described(cursor, plan, columns, worklist.first_rows(cursor, plan, EXAMPLES))
             batches = Batches(plan, columns, run_id, usual_search_path(cursor), pace or Pace())
             statements = [
-                *(archive.missing_objects(cursor) if check else archive.ensure(cursor)),
+                *(archive.missing_objects if check else archive.ensure)(cursor, repointing=repointing),
                 batches.removal().as_string(cursor),
             ] if work.planned else []  # fmt: skip
             if check:
@@ -304,21 +306,12 @@ def _refuse_unexpected(found: worklist.Work, groups: int | None, rows: int | Non
 
 
 def _refuse_what_cannot_be_done(cursor: Cursor, plan: Plan, columns: Mapping[str, Column]) -> None:
-    if plan.surplus.action != "delete":
-        raise _unsupported(plan, "action", plan.surplus.action, "delete")
-    if plan.surplus.references != "stop":
-        raise _unsupported(plan, "references", plan.surplus.references, "stop")
-    refuse_referenced(plan, count_references(cursor, plan, worklist.planned(plan), {}))
-
-
-def _unsupported(plan: Plan, key: str, seen: str, supported: str) -> OperatorError:
-    return OperatorError(
-        f"Plan {plan.id}: surplus.{key} is {seen}, which this version cannot do.",
-        expected=f"surplus.{key}: {supported}.",
-        next_step=f"change surplus.{key} in plans/{plan.id}.yml, or bring these rows in order by hand.",
-        plan=plan.id,
-        key=f"surplus.{key}",
-    )
+    if plan.surplus.action == "update":
+        updates.refuse_useless(cursor, plan, columns, worklist.planned(plan))
+    elif plan.surplus.references == "repoint":
+        refuse_unpointable(cursor, plan)
+    else:
+        refuse_referenced(plan, count_references(cursor, plan, worklist.planned(plan), {}))
 
 
 def _work_off(

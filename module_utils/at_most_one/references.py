@@ -10,8 +10,9 @@ from psycopg2 import sql
 
 from .errors import OperatorError
 from .plan import Plan
-from .ranking import equal, of, parts_of
+from .ranking import equal, listed, of, parts_of, text_array
 from .table import Cursor, table_name
+from .worklist import MEMBER
 
 # conparentid: the copies that partitions inherit are left out.
 _FOREIGN_KEYS = """
@@ -93,5 +94,93 @@ def refuse_referenced(plan: Plan, references: Sequence[Reference]) -> None:
         )
 
 
-def point_to_keepers(cursor: Cursor, plan: Plan, batch: sql.Composable, values: Mapping[str, Any]) -> int:
-    raise NotImplementedError
+_PRIMARY_KEY = """
+SELECT ARRAY(SELECT a.attname::text FROM unnest(x.indkey::int2[]) WITH ORDINALITY AS k (number, place)
+             JOIN pg_catalog.pg_attribute AS a ON a.attrelid = x.indrelid AND a.attnum = k.number ORDER BY k.place)
+FROM pg_catalog.pg_index AS x WHERE x.indrelid = pg_catalog.to_regclass(%s) AND x.indisprimary
+"""
+
+_POINT = """{locked},
+pair AS MATERIALIZED (
+    SELECT {both} FROM locked
+    JOIN {member} AS best ON best.at_most_one_position = locked.at_most_one_head
+    JOIN {table} AS stay ON {stays} JOIN {table} AS gone ON {goes}
+    WHERE {known}),
+repointed AS (
+    UPDATE {referencing} AS pointing SET {assign} FROM pair WHERE {points}
+    RETURNING {key} AS key, {before} AS before, {after} AS after)
+INSERT INTO at_most_one.repointed_row
+    (run_id, plan_id, constraint_name, table_schema, table_name, primary_key, before, after)
+SELECT %(run_id)s, %(plan_id)s, {constraint}, {schema}, {name}, pg_catalog.jsonb_object({key_names}, key),
+    pg_catalog.jsonb_object({columns}, before), pg_catalog.jsonb_object({columns}, after)
+FROM repointed"""
+
+
+def _primary_key(cursor: Cursor, schema: str, table: str) -> list[str]:
+    cursor.execute(_PRIMARY_KEY, (sql.Identifier(schema, table).as_string(cursor),))
+    found = cursor.fetchone()
+    return found[0] if found else []
+
+
+def refuse_unpointable(cursor: Cursor, plan: Plan) -> None:
+    """Stop when rows that refer to the table could not be pointed elsewhere and back again."""
+    for constraint, schema, table, *_ in foreign_keys(cursor, plan):
+        seen = None
+        if (schema, table) == (plan.schema, plan.table):
+            seen = "the table itself, whose rows would be archived as changed"
+        elif not _primary_key(cursor, schema, table):
+            seen = f"{schema}.{table}, which has no primary key"
+        if seen:
+            raise OperatorError(
+                f"{constraint} refers to {table_name(plan)} from {seen}: its rows cannot be pointed to a keeper.",
+                expected="other tables with a primary key, so that there is a way back (references: repoint).",
+                next_step=f"add a primary key, or take surplus.references: stop in plans/{plan.id}.yml.",
+                constraint=constraint,
+            )
+
+
+def point_to_keepers(cursor: Cursor, plan: Plan, locked: sql.Composable, values: Mapping[str, Any]) -> int:
+    """Point every row that refers to a row of ``locked`` to its keeper, and write down which. Returns how many.
+
+    By the columns that the foreign key refers to, which need not be the primary key. A keeper with a NULL in them can
+    take nobody over: its rows are left as they are, and the count that follows stops the batch.
+    """
+    total = 0
+    for constraint, schema, table, pointing, pointed, _ in foreign_keys(cursor, plan):
+        key = _primary_key(cursor, schema, table)
+        old = [sql.Identifier(f"at_most_one_old{number}") for number in range(len(pointed))]
+        new = [sql.Identifier(f"at_most_one_new{number}") for number in range(len(pointed))]
+        ours = [sql.Identifier("pointing", name) for name in pointing]
+        stays, goes = of("stay", pointed), of("gone", pointed)
+        best = [sql.Identifier("best", f"at_most_one_p{number}") for number in range(len(plan.primary_key))]
+        cursor.execute(
+            sql.SQL(_POINT).format(
+                locked=locked,
+                both=listed(
+                    sql.SQL("{} AS {}").format(*pair)
+                    for pair in [*zip(goes, old, strict=True), *zip(stays, new, strict=True)]
+                ),
+                member=MEMBER,
+                table=sql.Identifier(plan.schema, plan.table),
+                stays=equal(of("stay", plan.primary_key), best),
+                goes=equal(of("gone", plan.primary_key), parts_of("locked", plan)),
+                known=sql.SQL(" AND ").join(sql.SQL("{} IS NOT NULL").format(column) for column in stays),
+                referencing=sql.Identifier(schema, table),
+                assign=listed(
+                    sql.SQL("{} = {}").format(sql.Identifier(name), column)
+                    for name, column in zip(pointing, new, strict=True)
+                ),
+                points=equal(ours, old),
+                key=text_array(of("pointing", key)),
+                before=text_array(old),
+                after=text_array(new),
+                constraint=sql.Literal(constraint),
+                schema=sql.Literal(schema),
+                name=sql.Literal(table),
+                key_names=sql.Literal(key),
+                columns=sql.Literal(pointing),
+            ),
+            values,
+        )
+        total += cursor.rowcount
+    return total

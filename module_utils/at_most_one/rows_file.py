@@ -18,9 +18,11 @@ from typing import IO, Any
 from .errors import OperatorError
 
 _encode = json.JSONEncoder(ensure_ascii=False).encode
+_quote = json.encoder.encode_basestring  # what _encode calls for a text, without its preparations
 _decode = json.JSONDecoder().raw_decode
 _SPACE = " \t\r\n"
 _CHUNK = 1 << 16  # characters
+_LONGEST_VALUE = 1 << 26  # characters; a plan's groups need far less
 
 
 class Digest:
@@ -35,7 +37,7 @@ class Digest:
 
     def add(self, row: Sequence[str]) -> str:
         """Take one row in. Returns the line that was hashed: the row as JSON."""
-        line = _encode(list(row))
+        line = f"[{', '.join([_quote(part) for part in row])}]"
         self._sum += int.from_bytes(hashlib.sha256(line.encode()).digest(), "big")
         self.count += 1
         return line
@@ -175,6 +177,8 @@ class _Text:
     def _grow(self) -> bool:
         """Read on; the window at least doubles, so that one long value is not parsed over and over."""
         kept = self._window[self._at :]
+        if len(kept) > _LONGEST_VALUE:
+            raise self._fault(f"{self._seen()} begins a value that does not end", self.position())
         try:
             more = self._stream.read(max(_CHUNK, len(kept)))
         except UnicodeDecodeError as broken:
@@ -235,8 +239,24 @@ class _Text:
         self.expect("[", "a list of rows")
         more = not self.take("]")
         while more:
+            yield from self._many()
             yield self.value()
             more = self.next_or("]")
+
+    def _many(self) -> list[Any]:
+        """The elements that can be parsed at once: those up to the last ``],`` of the window, if that is JSON.
+
+        A cut inside a text, a nested list or behind the list's end leaves no JSON; then they come one by one.
+        """
+        cut = self._window.rfind("],", self._at)
+        if cut < 0:
+            return []
+        try:
+            found: list[Any] = json.loads(f"[{self._window[self._at : cut + 1]}]")
+        except (ValueError, RecursionError):
+            return []
+        self._at = cut + 2
+        return found
 
     def next_or(self, end: str) -> bool:
         """Whether a comma comes and so one more; False when ``end`` does."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg2
@@ -79,10 +81,6 @@ class TestReport:
     def test_an_empty_table_has_none(self, connection: Connection, plan: Plan) -> None:
         found = duplicates.report(connection, plan)
         assert (found.groups, found.rows, found.open_total, found.truncated) == ([], [], 0, False)
-
-    def test_the_digest_does_not_depend_on_the_order(self) -> None:
-        assert duplicates.digest([["a", "1"], ["b", "2"]]) == duplicates.digest([("b", "2"), ("a", "1")])
-        assert duplicates.digest([["a", "1"]]) != duplicates.digest([["a1", ""]])
 
     def test_a_role_that_row_security_blinds_gets_an_error_and_no_zero(
         self, connection: Connection, login: Login, plan: Plan, example: Any
@@ -191,16 +189,6 @@ class TestRemoval:
         with pytest.raises(OperatorError, match=seen):
             remove(connection, plan, duplicates.report(connection, plan), **expected)
         assert ids(connection) == before
-
-    @pytest.mark.parametrize(
-        ("change", "seen"), [({"action": "update"}, "action is update"), ({"references": "repoint"}, "is repoint")]
-    )
-    def test_what_it_cannot_do_is_refused_by_name(
-        self, connection: Connection, plan: Plan, example: Any, change: dict[str, Any], seen: str
-    ) -> None:
-        other = replace(plan, surplus=replace(plan.surplus, **change))
-        with pytest.raises(OperatorError, match=seen):
-            remove(connection, other, duplicates.report(connection, other))
 
     def test_a_referenced_row_stops_even_where_the_database_would_cascade(
         self, connection: Connection, plan: Plan, example: Any
@@ -511,6 +499,36 @@ class TestModule:
         assert run_module("duplicate_rows", restoration)["restored"] == 25
         assert ids(connection) == before
         assert run_module("duplicate_rows", restoration)["changed"] is False
+
+    def test_by_a_file_report_check_remove(
+        self,
+        connection: Connection,
+        plan_data: dict[str, Any],
+        example: Any,
+        login_args: dict[str, Any],
+        run_module: Callable[..., dict[str, Any]],
+        tmp_path: Path,
+    ) -> None:
+        path = tmp_path / "cleanup_plan.json"
+        base = {"login": login_args, "plan": plan_data, "path": str(path)}
+        found = run_module("duplicate_rows", {**base, "state": "reported", "header": {"run_id": "run-1"}}, check=True)
+        document = json.loads(path.read_text())
+        assert list(document) == ["run_id", "groups", "group_count", "row_count", "digest", "rows"]
+        assert keys(document["rows"]) == example.surplus
+        assert {name: found[name] for name in ("groups", "digest", "row_count")}.items() <= document.items()
+        assert "rows" not in found, "the controller never holds all rows"
+
+        removal = {**base, "state": "removed", "run_id": "run-1"}
+        assert run_module("duplicate_rows", removal, check=True)["removed"] == 25
+        document["rows"].pop()
+        path.write_text(json.dumps(document))
+        assert "exactly the rows that were reviewed" in run_module("duplicate_rows", removal)["msg"]
+        path.write_text("{")
+        assert "is no clean-up plan" in run_module("duplicate_rows", removal)["msg"]
+        assert len(ids(connection)) == 69
+        run_module("duplicate_rows", {**base, "state": "reported"})
+        done = run_module("duplicate_rows", removal)
+        assert (done["removed"], done["rows_left"], done["batches"]) == (25, 0, 1)
 
     def test_a_stop_says_seen_expected_next(
         self,

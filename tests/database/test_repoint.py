@@ -1,0 +1,131 @@
+"""surplus.references repoint: who pointed to a surplus row points to its keeper, and back again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from at_most_one import archive, duplicates
+from at_most_one.batches import Pace
+from at_most_one.database import Connection
+from at_most_one.errors import OperatorError
+from at_most_one.plan import Plan
+
+TABLE = "aedpics.inspection_sessions"
+
+
+def run(connection: Connection, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+    with connection, connection.cursor() as cursor:
+        cursor.execute(statement, values)
+        return cursor.fetchall() if cursor.description else []
+
+
+def clean_up(connection: Connection, plan: Plan, **more: Any) -> duplicates.Removal:
+    found = duplicates.report(connection, plan)
+    return duplicates.remove(connection, plan, rows=found.rows, digest=found.digest, run_id="run-1", **more)
+
+
+@pytest.fixture
+def repointing(plan: Plan) -> Plan:
+    return replace(plan, surplus=replace(plan.surplus, references="repoint"))
+
+
+@pytest.fixture
+def photos(connection: Connection, example: Any) -> list[tuple[Any, ...]]:
+    """A photo of every session, by its id and by its code, which is unique as well; CASCADE would take them along."""
+    run(connection, f"ALTER TABLE {TABLE} ADD COLUMN code int GENERATED ALWAYS AS IDENTITY UNIQUE")
+    run(
+        connection,
+        f"""CREATE TABLE aedpics.photos (
+             id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+             "Session" uuid NOT NULL REFERENCES {TABLE} (id) ON DELETE CASCADE,
+             session_code int REFERENCES {TABLE} (code) ON DELETE SET NULL)""",
+    )
+    run(connection, f'INSERT INTO aedpics.photos ("Session", session_code) SELECT id, code FROM {TABLE}')
+    return pointing(connection)
+
+
+def pointing(connection: Connection) -> list[tuple[Any, ...]]:
+    return run(connection, 'SELECT id, "Session"::text, session_code FROM aedpics.photos ORDER BY id')
+
+
+@pytest.mark.parametrize("size", [3, 500])
+def test_everybody_points_to_the_keeper_and_then_back(
+    connection: Connection, repointing: Plan, example: Any, photos: list[tuple[Any, ...]], size: int
+) -> None:
+    before = run(connection, f"SELECT t::text FROM {TABLE} AS t ORDER BY 1")
+    found = duplicates.report(connection, repointing)
+    assert {(r.constraint, r.on_delete, r.rows) for r in found.referenced} == {
+        ("photos_Session_fkey", "CASCADE", 25),
+        ("photos_session_code_fkey", "SET NULL", 25),
+    }
+    done = clean_up(connection, repointing, pace=Pace(first=size, smallest=size, largest=size))
+    assert (done.removed, done.repointed, done.rows_left) == (25, 50, 0)
+    assert run(connection, "SELECT count(*) FROM aedpics.photos") == [(len(photos),)]
+    serials = run(
+        connection,
+        f"""SELECT count(*), count(*) FILTER (WHERE s.id = p."Session" AND s.code = p.session_code)
+            FROM aedpics.photos p JOIN at_most_one.archived_row a ON true
+            JOIN {TABLE} s ON s.id = (a.keeper ->> 'id')::uuid
+            WHERE p.id IN (SELECT (primary_key ->> 'id')::int FROM at_most_one.repointed_row
+                           WHERE before ->> 'Session' = a.primary_key ->> 'id')""",
+    )
+    assert serials == [(25, 25)], "each of the 25 points to the keeper of the very row that it pointed to"
+    assert archive.restore(connection, repointing, run_id="run-1", check=True).pointed_back == 50
+    restored = archive.restore(connection, repointing, run_id="run-1")
+    assert (restored.restored, restored.pointed_back) == (25, 50)
+    assert pointing(connection) == photos
+    assert run(connection, f"SELECT t::text FROM {TABLE} AS t ORDER BY 1") == before
+
+
+def test_who_was_pointed_elsewhere_since_refuses_the_way_back(
+    connection: Connection, repointing: Plan, example: Any, photos: list[tuple[Any, ...]]
+) -> None:
+    clean_up(connection, repointing)
+    history = min(example.history)
+    run(
+        connection,
+        "UPDATE aedpics.photos SET \"Session\" = %s WHERE id = (SELECT min((primary_key ->> 'id')::int)"
+        " FROM at_most_one.repointed_row)",
+        history,
+    )
+    left = pointing(connection), run(connection, f"SELECT count(*) FROM {TABLE}")
+    for check in (True, False):
+        with pytest.raises(OperatorError, match=r"1 rows of aedpics\.photos no longer point"):
+            archive.restore(connection, repointing, run_id="run-1", check=check)
+    assert (pointing(connection), run(connection, f"SELECT count(*) FROM {TABLE}")) == left
+
+
+@pytest.mark.parametrize(
+    ("table", "seen"),
+    [
+        (f"CREATE TABLE aedpics.photos (session_id uuid REFERENCES {TABLE} (id))", r"photos, which has no primary key"),
+        (f"ALTER TABLE {TABLE} ADD COLUMN previous uuid REFERENCES {TABLE} (id)", "from the table itself"),
+    ],
+)
+def test_references_without_a_way_back_are_refused_by_name(
+    connection: Connection, repointing: Plan, example: Any, table: str, seen: str
+) -> None:
+    run(connection, table)
+    for check in (True, False):
+        with pytest.raises(OperatorError, match=seen):
+            clean_up(connection, repointing, check=check)
+    assert run(connection, "SELECT to_regnamespace('at_most_one')") == [(None,)]
+
+
+def test_a_keeper_without_the_value_that_is_referred_to_takes_nobody_over(
+    connection: Connection, repointing: Plan, example: Any
+) -> None:
+    """Left alone, the row would be set to NULL by the removal: the batch stops instead, and nothing of it stays."""
+    run(connection, f"ALTER TABLE {TABLE} ADD COLUMN code text UNIQUE")
+    run(connection, f"UPDATE {TABLE} SET code = id::text WHERE id = %s", min(example.surplus))
+    run(
+        connection,
+        f"CREATE TABLE aedpics.photos (id int PRIMARY KEY, code text REFERENCES {TABLE} (code) ON DELETE SET NULL)",
+    )
+    run(connection, "INSERT INTO aedpics.photos VALUES (1, %s)", min(example.surplus))
+    with pytest.raises(OperatorError, match=r"1 of aedpics\.photos by photos_code_fkey \(ON DELETE SET NULL\)") as stop:
+        clean_up(connection, repointing)
+    assert stop.value.details["removed"] == 0
+    assert run(connection, "SELECT code FROM aedpics.photos") == [(min(example.surplus),)]

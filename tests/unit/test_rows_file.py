@@ -1,0 +1,144 @@
+"""The clean-up plan's file: what was written is read back, in any layout; what is no such document is named."""
+
+from __future__ import annotations
+
+import json
+import random
+import resource
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from at_most_one.errors import OperatorError
+from at_most_one.rows_file import Digest, RowsFile, digest, write
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+_rows = st.lists(st.lists(st.text(max_size=8), min_size=1, max_size=3), max_size=20)
+_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def written(path: Path, rows: list[list[str]], **keys: Any) -> str:
+    def fill(hand_over: Any) -> dict[str, Any]:
+        for row in rows:
+            hand_over(row)
+        return {**keys, "digest": digest(rows)}
+
+    write(str(path), fill)
+    return str(path)
+
+
+class TestWriting:
+    def test_it_is_json_with_one_row_per_line_as_the_last_key(self, tmp_path: Path) -> None:
+        path = written(tmp_path / "plan.json", [["a"], ["점검", "2"]], groups=[{"key": 1}])
+        text = Path(path).read_text()
+        assert list(json.loads(text)) == ["groups", "digest", "rows"]
+        assert text.endswith('"rows": [\n["a"],\n["점검", "2"]\n]\n}\n')
+        assert stat.S_IMODE(Path(path).stat().st_mode) == 0o640
+
+    def test_a_failure_leaves_the_file_as_it_was_and_nothing_beside_it(self, tmp_path: Path) -> None:
+        path = written(tmp_path / "plan.json", [["a"]])
+
+        def fail(hand_over: Any) -> dict[str, Any]:
+            hand_over(["b"])
+            raise RuntimeError
+
+        with pytest.raises(RuntimeError):
+            write(path, fail)
+        assert list(RowsFile(path).rows()) == [["a"]]
+        assert [entry.name for entry in tmp_path.iterdir()] == ["plan.json"]
+
+
+class TestReading:
+    @settings(max_examples=200, deadline=None)
+    @given(rows=_rows, more=st.dictionaries(st.text(max_size=4), _values, max_size=3), seed=st.integers(0, 999))
+    def test_any_order_of_keys_and_any_layout(
+        self, tmp_path_factory: pytest.TempPathFactory, rows: list[list[str]], more: dict[str, Any], seed: int
+    ) -> None:
+        chance = random.Random(seed)
+        keys = [*more.items(), ("rows", rows), ("digest", digest(rows))]
+        chance.shuffle(keys)
+        text = json.dumps(
+            dict(keys),
+            ensure_ascii=chance.random() < 0.5,
+            indent=chance.choice([None, 0, 3, "\t"]),
+            separators=chance.choice([(",", ":"), (" , ", " :\r\n")]),
+        )
+        path = tmp_path_factory.mktemp("rows") / "plan.json"
+        path.write_text(text, newline="")
+        assert list(RowsFile(str(path)).rows()) == rows
+        assert RowsFile(str(path)).digest() == digest(rows)
+
+    def test_a_number_is_the_text_of_a_primary_key(self, tmp_path: Path) -> None:
+        path = tmp_path / "plan.json"
+        path.write_text('{"rows": [[1, "x"], [-20, "y"]], "digest": "d"}')
+        assert list(RowsFile(str(path)).rows()) == [["1", "x"], ["-20", "y"]]
+
+    @pytest.mark.parametrize(
+        ("text", "seen"),
+        [
+            ("", "the end stands where an object should"),
+            ("[]", r"'\[' stands where an object should"),
+            ('{"digest": "d"}', 'it has no key "rows"'),
+            ('{"rows": {}}', r"'\{' stands where a list of rows should, at character 9"),
+            ('{"rows": ["a"]}', "a row is a text"),
+            ('{"rows": [[]]}', "a row is a list that is no primary key"),
+            ('{"rows": [[null]]}', "a row is a list that is no primary key"),
+            ('{"rows": [[true]]}', "a row is a list that is no primary key"),
+            ('{"rows": [["a"] ["b"]]}', r"'\[' stands where a \",\" or \"\]\" should"),
+            ('{"rows": [["a"],]}', r"'\]' begins no whole JSON value"),
+            ('{"rows": [["a"]', "the end stands where"),
+            ('{"rows": [["a', r"'\[' begins no whole JSON value"),
+            ('{"rows": [["a"]]} x', "'x' stands behind its end"),
+            ("{rows: []}", "'r' stands where a key should"),
+            ('{"rows" []}', r"'\[' stands where a \":\" should"),
+        ],
+    )
+    def test_what_is_no_such_document_is_named_with_its_place(self, tmp_path: Path, text: str, seen: str) -> None:
+        path = tmp_path / "plan.json"
+        path.write_text(text)
+        with pytest.raises(OperatorError, match=seen) as stop:
+            list(RowsFile(str(path)).rows())
+        assert str(path) in str(stop.value)
+        assert "cleanup_plan.json" in stop.value.next_step
+
+    def test_bytes_that_are_no_text_are_named(self, tmp_path: Path) -> None:
+        path = tmp_path / "plan.json"
+        path.write_bytes(b'{"rows": [["\xff"]]}')
+        with pytest.raises(OperatorError, match="it is not UTF-8"):
+            list(RowsFile(str(path)).rows())
+
+    def test_a_digest_that_is_no_text_or_missing_is_named(self, tmp_path: Path) -> None:
+        path = tmp_path / "plan.json"
+        for text, seen in (('{"digest": 1}', "its digest is a number"), ("{}", 'it has no key "digest"')):
+            path.write_text(text)
+            with pytest.raises(OperatorError, match=seen):
+                RowsFile(str(path)).digest()
+
+    def test_memory_does_not_grow_with_the_rows(self, tmp_path: Path) -> None:
+        path = tmp_path / "plan.json"
+        with path.open("w") as file:
+            file.write('{"digest": "d", "rows": [')
+            file.write(",".join(f'["{number:036d}"]' for number in range(400_000)))
+            file.write("]}")
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        assert sum(1 for _ in RowsFile(str(path)).rows()) == 400_000
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 8 * 1024, "KiB"
+
+
+class TestDigest:
+    def test_does_not_depend_on_the_order_and_does_on_everything_else(self) -> None:
+        assert digest([["a", "1"], ["b", "2"]]) == digest([("b", "2"), ("a", "1")])
+        others = [[["a", "1"]], [["a1", ""]], [["a"], ["1"]], [["a", "1"], ["a", "1"]], [], [["A", "1"]]]
+        assert len({digest(rows) for rows in others}) == len(others)
+
+    def test_while_streaming_it_is_the_same(self) -> None:
+        made = Digest()
+        for row in (["b"], ["a"]):
+            made.add(row)
+        assert (made.hexdigest(), made.count) == (digest([["a"], ["b"]]), 2)
