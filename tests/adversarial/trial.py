@@ -50,7 +50,7 @@ class Trial:
     def of(cls, seed: int) -> Trial:
         """Strategies alternate, and of each ten trials of a strategy one has a writer in REPEATABLE READ."""
         pair, block = seed // 2, seed // 20
-        return cls(seed, ("prisma", "concurrent")[seed % 2], pair % 2 == 1, False, pair % 10 == block % 10)
+        return cls(seed, ("prisma", "concurrent")[seed % 2], pair % 2 == 1, pair // 2 % 2 == 1, pair % 10 == block % 10)
 
 
 @dataclass
