@@ -63,22 +63,9 @@ def migrate(tmp_path: Path) -> Any:
             (library / name).chmod(0o755)
         role = tmp_path / "roles/cleanup/tasks"
         role.mkdir(parents=True)
-        result = {"groups": 1, "planned": 1, "removed": 1, "archived": 1, "kept_meanwhile": 0}
-        (role / "main.yml").write_text(
-            json.dumps(
-                [
-                    {"name": "Clean", "clean": {}},
-                    {
-                        "name": "Remember",
-                        "ansible.builtin.set_fact": {"_cleanup_result": result, "_cleanup_fence_raised": False},
-                    },
-                ]
-            )
-        )
+        (role / "main.yml").write_text(json.dumps([{"name": "Clean", "clean": {}}]))
         (tmp_path / "roles/migrate").symlink_to(ROOT / "roles/migrate")
-        shown = (
-            "{{ {'result': _migrate_result, 'cleanup': _cleanup_result, 'fence': _cleanup_fence_raised} | to_json }}"
-        )
+        shown = "{{ _migrate_result | to_json }}"
         play = {
             "hosts": "all",
             "tags": ["migrate"],
@@ -90,10 +77,8 @@ def migrate(tmp_path: Path) -> Any:
                 "app_environment_path": "",
                 "database_login": {},
                 "database_gateway": "localhost",
-                "_cleanup_result": {**result, "removed": 25, "archived": 25},
             },
             "tasks": [
-                {"name": "Fence", "ansible.builtin.set_fact": {"_cleanup_fence_raised": True}},
                 {"name": "Migrate", "ansible.builtin.import_role": {"name": "migrate"}},
                 {"name": "Show", "ansible.builtin.copy": {"content": shown, "dest": str(facts), "mode": "0600"}},
             ],
@@ -120,19 +105,18 @@ def migrate(tmp_path: Path) -> Any:
 
 
 @pytest.mark.parametrize("options", [(), ("--tags", "migrate")])
-def test_a_duplicate_in_the_way_is_cleaned_up_and_the_figures_add_up(migrate: Any, options: tuple[str, ...]) -> None:
+def test_a_duplicate_in_the_way_is_cleaned_up_and_built_again(migrate: Any, options: tuple[str, ...]) -> None:
     code, calls, seen, output = migrate([DUPLICATE, BUILT], *options)
     assert code == 0, output
     assert calls == ["index_set", "clean", "index_set", "deploy_run"]
-    assert seen["result"] == {name: value for name, value in BUILT.items() if name != "changed"}
-    assert (seen["cleanup"]["removed"], seen["cleanup"]["archived"], seen["fence"]) == (26, 26, True)
+    assert seen == {name: value for name, value in BUILT.items() if name != "changed"}
 
 
 def test_without_a_duplicate_there_is_no_second_round(migrate: Any) -> None:
     code, calls, seen, output = migrate([BUILT])
     assert code == 0, output
     assert calls == ["index_set", "deploy_run"]
-    assert seen["cleanup"]["removed"] == 25
+    assert seen["strategy"] == "concurrent"
 
 
 def test_the_rounds_are_bounded_and_it_fails_with_the_builds_error(migrate: Any) -> None:
