@@ -92,7 +92,7 @@ locked AS MATERIALIZED (
 
 _DELETE = """{batch},
 removed AS (
-    DELETE FROM {table} USING going AS at_most_one_member WHERE {is_member} AND {unchanged}
+    DELETE FROM {table} USING going AS at_most_one_member WHERE {is_there} AND {is_member} AND {unchanged}
     RETURNING {key_texts} AS key, at_most_one_keeper_key AS keeper, {image} AS row, NULL::text AS after_sha256,
         at_most_one_position)"""
 
@@ -137,6 +137,8 @@ class Batches:
             "alone": sql.Identifier(plan.table),
             "key": listed(key),
             "key_texts": text_array(key),
+            # Where the row was when it was ranked: found without an index. One that was updated since is elsewhere.
+            "is_there": sql.SQL("{}.ctid = at_most_one_member.at_most_one_ctid").format(sql.Identifier(plan.table)),
             "is_member": equal(key, [sql.SQL("at_most_one_member.{}").format(part) for part in member("p", size)]),
             # *= compares bytes: it needs no operator of the column's type, which search_path might not find.
             "unchanged": sql.SQL("{}{} AND ROW({})::record OPERATOR(pg_catalog.*=) ROW({})::record").format(
@@ -192,8 +194,10 @@ class Batches:
             {**self.parameters, **moving},
         )
 
-    def run(self, connection: Connection, work: Work, requested: int, *, refers: bool) -> int:
+    def run(self, connection: Connection, work: Work, requested: int, *, refers: bool, again: bool = False) -> int:
         """Work through the list once. Returns how many rows went. ``connection`` is idle and in autocommit.
+
+        ``again``: rows are looked up by their primary key, because somebody keeps updating them.
 
         The lock_timeout of the connection bounds how long a batch asks for its rows. It asks in slices of the target
         time and lets go of everything in between, so that nobody waits for rows that we hold while we wait for others.
@@ -203,6 +207,8 @@ class Batches:
             ((patience_ms,),) = cursor.fetchall()
             # A batch is a few thousand rows, found by their primary key. The planner does not know how few.
             cursor.execute("SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan")
+            if again:
+                self.parts["is_there"] = sql.SQL("true")
             self._prepare(cursor)
             first, size, before = 1, float(self.pace.first), self.progress.removed
             while first <= work.members:

@@ -328,11 +328,11 @@ def _work_off(
     Another round is for rows that others changed between the ranking and their batch.
     """
     try:
-        for _ in range(_ROUNDS):
+        for turn in range(_ROUNDS):
             went = 0
             if work.planned:
                 with _in_autocommit(connection):
-                    went = batches.run(connection, work, requested, refers=refers)
+                    went = batches.run(connection, work, requested, refers=refers, again=turn > 0)
             with transaction(connection, WRITING, plan) as cursor:
                 cursor.execute(ranking.count(plan), ())
                 ((groups, rows),) = cursor.fetchall()

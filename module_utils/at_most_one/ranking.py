@@ -68,7 +68,7 @@ def candidates(plan: Plan) -> sql.Composed:
         for number, name in enumerate(names)
     ]
     return sql.SQL("SELECT {} FROM {} WHERE {}{}").format(
-        listed(columns),
+        listed([*columns, sql.SQL("{}.ctid AS place_in_table").format(sql.Identifier(plan.table))]),
         sql.Identifier(plan.schema, plan.table),
         predicate_sql(plan),
         without_null_keys(plan),

@@ -112,7 +112,8 @@ _RANK = """
 CREATE TEMPORARY TABLE at_most_one_member AS
 SELECT {columns}, at_most_one_position - at_most_one_place + 1 AS at_most_one_head
 FROM (
-    SELECT {named}, duplicate.place AS at_most_one_place, duplicate.size AS at_most_one_size,
+    SELECT {named}, duplicate.place_in_table AS at_most_one_ctid,
+        duplicate.place AS at_most_one_place, duplicate.size AS at_most_one_size,
         requested.p0 IS NOT NULL AS at_most_one_requested,
         pg_catalog.row_number() OVER (ORDER BY {keys}, place) AS at_most_one_position
     FROM ({duplicates}) AS duplicate LEFT JOIN {requested} AS requested ON {same}
@@ -144,7 +145,7 @@ def rank(cursor: Cursor, plan: Plan) -> Work:
         for prefix, count in sizes.items()
         for pair in zip(numbered(prefix, count), member(prefix, count), strict=True)
     ]
-    others = [sql.Identifier(f"at_most_one_{name}") for name in ("place", "size", "requested", "position")]
+    others = [sql.Identifier(f"at_most_one_{name}") for name in ("ctid", "place", "size", "requested", "position")]
     cursor.execute(
         sql.SQL(_RANK).format(
             columns=listed([*(name for prefix, count in sizes.items() for name in member(prefix, count)), *others]),
