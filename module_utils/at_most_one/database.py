@@ -45,7 +45,8 @@ class Login:
         """The connection URL with the password in it, for Prisma's environment only: never log it."""
         query = urlencode({"sslmode": self.sslmode, **parameters}, quote_via=quote)
         secret = f"{quote(self.user, safe='')}:{quote(self.password, safe='')}"
-        return f"postgresql://{secret}@{self.host}:{self.port}/{quote(self.dbname, safe='')}?{query}"
+        host = f"[{self.host}]" if ":" in self.host else self.host  # an IPv6 address: RFC 3986, section 3.2.2
+        return f"postgresql://{secret}@{host}:{self.port}/{quote(self.dbname, safe='')}?{query}"
 
     def where(self) -> str:
         """The place, for a person: no password."""

@@ -292,6 +292,13 @@ def _rule_index(top: _Reader, indexes: Sequence[Index], table: str, key: Sequenc
             and index.predicate == predicate
         ):
             return index
+    for index in indexes:
+        if index.unique and index.table == table and None in [k.column for k in index.keys]:
+            raise top.error(
+                "indexes",
+                f"a list without the index that enforces the rule: {index.name} is over an expression",
+                "a unique index over columns: add a generated column for the expression, and make that the key",
+            )
     raise top.error(
         "indexes",
         "a list without the index that enforces the rule",

@@ -197,3 +197,8 @@ class TestOptions:
         index = parse(data).indexes[-1]
         assert index.keys == (IndexKey("name", None, "desc", "last", "text_pattern_ops", "C"),)
         assert (index.include, index.nulls_not_distinct, index.predicate) == (("id",), True, None)
+
+    def test_an_expression_is_pointed_to_a_generated_column(self, data: dict[str, Any]) -> None:
+        data["indexes"][0]["columns"] = [{"expression": "lower(equipment_serial)"}]
+        with pytest.raises(OperatorError, match="add a generated column for the expression"):
+            parse(data)

@@ -1,0 +1,87 @@
+"""Tables that the clean-up would not understand are refused by name, before anything changes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from at_most_one import duplicates
+from at_most_one.database import Connection
+from at_most_one.errors import OperatorError
+from at_most_one.plan import Plan, SortKey
+
+_ROWS = "(id int PRIMARY KEY, name text, status text)"
+
+
+@pytest.mark.parametrize(
+    ("statement", "seen"),
+    [
+        ("CREATE TABLE odd.t (id int, PRIMARY KEY (id)) PARTITION BY RANGE (id)", "it is partitioned"),
+        (f"CREATE TABLE odd.t {_ROWS}; CREATE TABLE odd.child () INHERITS (odd.t)", "other tables inherit from it"),
+        (f"CREATE TABLE odd.base {_ROWS}; CREATE VIEW odd.t AS SELECT * FROM odd.base", "it is a view"),
+        (
+            "CREATE FOREIGN DATA WRAPPER w; CREATE SERVER s FOREIGN DATA WRAPPER w;"
+            " CREATE FOREIGN TABLE odd.t (id int) SERVER s",
+            "it is a foreign table",
+        ),
+        (
+            f"CREATE TABLE odd.t {_ROWS}; CREATE RULE keep AS ON DELETE TO odd.t DO INSTEAD NOTHING",
+            "it has the rule keep",
+        ),
+        (f'CREATE TABLE odd.t {_ROWS}; ALTER TABLE odd.t ADD COLUMN "rate %" int', "the name rate % holds a percent"),
+        ("CREATE TABLE odd.t (id int UNIQUE DEFERRABLE NOT NULL, name text)", "does not identify a row"),
+        ("CREATE TABLE odd.t (id int UNIQUE, name text)", "does not identify a row"),
+    ],
+)
+def test_it_is_refused(connection: Connection, plan: Plan, statement: str, seen: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"CREATE SCHEMA odd; {statement}")
+    connection.commit()
+    odd = replace(
+        plan, schema="odd", table="t", key=("name",), predicate="true", keep=(SortKey("id", "asc", "last"),), show=()
+    )
+    with pytest.raises(OperatorError, match=seen):
+        duplicates.report(connection, odd)
+    for check in (True, False):
+        with pytest.raises(OperatorError, match=seen):
+            duplicates.remove(connection, odd, rows=[], digest=duplicates.digest([]), run_id="run-1", check=check)
+
+
+class TestTriggersOfTheService:
+    """They run as in a session of the service, or stop the batch with their own words."""
+
+    @pytest.fixture
+    def log(self, connection: Connection, example: Any) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                """CREATE TABLE public.gone (id uuid);
+                   CREATE FUNCTION aedpics.log() RETURNS trigger LANGUAGE plpgsql AS
+                     $$BEGIN INSERT INTO gone VALUES (OLD.id); RETURN OLD; END$$;
+                   CREATE TRIGGER log AFTER DELETE ON aedpics.inspection_sessions FOR EACH ROW
+                     EXECUTE FUNCTION aedpics.log()"""
+            )
+        connection.commit()
+
+    def clean_up(self, connection: Connection, plan: Plan) -> duplicates.Removal:
+        found = duplicates.report(connection, plan)
+        return duplicates.remove(connection, plan, rows=found.rows, digest=found.digest, run_id="run-1")
+
+    def test_a_table_without_its_schema_is_found(
+        self, connection: Connection, plan: Plan, example: Any, log: None
+    ) -> None:
+        assert self.clean_up(connection, plan).removed == 25
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT array_agg(id::text) FROM public.gone")
+            assert set(cursor.fetchall()[0][0]) == example.surplus
+
+    def test_one_that_raises_stops_and_nothing_has_gone(
+        self, connection: Connection, plan: Plan, example: Any, log: None
+    ) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE public.gone ADD CHECK (id IS NULL)")
+        connection.commit()
+        with pytest.raises(OperatorError, match="gone_id_check") as stop:
+            self.clean_up(connection, plan)
+        assert stop.value.details["removed"] == 0
+        assert duplicates.report(connection, plan).row_count == 25
