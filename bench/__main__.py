@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import pkgutil
+import signal
 import sys
 from collections.abc import Sequence
 from types import ModuleType
@@ -23,11 +24,14 @@ from .run import Bench
 
 def main() -> int:
     """The command line; its options are the environment's, as make passes them."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # by way of every `finally`
     subjects = {name: importlib.import_module(f"{cases.__name__}.{name}") for name in case_names()}
     wanted = chosen(os.environ.get("BENCH", ""), list(subjects))
     scale = float(os.environ.get("BENCH_SCALE") or 1)
     measured = measure({name: subjects[name] for name in wanted}, scale)
-    Console().print(table(measured))
+    console = Console()
+    console.width = max(console.width, 0 if console.is_terminal else 150)  # a log is as wide as the table
+    console.print(table(measured))
     if scale == 1:
         every = results.merged(results.load(), measured, list(subjects))
         results.save(every)

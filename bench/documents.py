@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from .results import Result, markdown
 
@@ -33,14 +34,19 @@ def draw(results: Sequence[Result], subjects: Mapping[str, ModuleType], path: Pa
     matplotlib.use("svg")
     from matplotlib import pyplot
 
-    settings = {"svg.hashsalt": "at-most-one", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+    settings: dict[Any, Any] = {
+        "svg.hashsalt": "at-most-one",
+        "font.size": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+    }
     by_subject = {name: [result for result in results if result.bench == name] for name in subjects}
     panels = [name for name, subject in subjects.items() if hasattr(subject, "draw") and by_subject[name]]
     if not panels:
         return
     with pyplot.rc_context(settings):
         figure, axes = pyplot.subplots(
-            len(panels), 1, figsize=(8, 3 * len(panels)), layout="constrained", squeeze=False
+            len(panels), 1, figsize=(9, 2.8 * len(panels)), layout="constrained", squeeze=False
         )
         for name, panel in zip(panels, axes[:, 0], strict=True):
             subjects[name].draw(panel, {result.name: result for result in by_subject[name]})

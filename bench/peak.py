@@ -34,7 +34,7 @@ def run(command: Sequence[str], given: str, timeout_s: float = 900) -> Run:
 
 def main(command: Sequence[str]) -> None:
     """The small process: start, wait, tell on the last line of standard error."""
-    pid = os.posix_spawn(command[0], command, os.environ)
+    pid = os.posix_spawn(command[0], list(command), os.environ)
     _, status, usage = os.wait4(pid, 0)
     told = {"code": os.waitstatus_to_exitcode(status), "peak_kb": usage.ru_maxrss}
     sys.stderr.write("\n" + json.dumps(told))

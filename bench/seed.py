@@ -37,11 +37,12 @@ SELECT '11-' || lpad((2 * g + CASE WHEN turn < 10 THEN 1 ELSE 0 END)::text, 7, '
     (CASE WHEN turn < 20 THEN 'completed' WHEN turn %% 2 = 0 THEN 'active' ELSE 'paused' END)::aedpics.session_status,
     turn %% 6, at, CASE WHEN turn < 20 THEN at + interval '20 minutes' END,
     jsonb_build_object('step', turn %% 6, 'result', '정상', 'ratio', 0.1), '점검 ' || turn
-FROM generate_series(0, 23) AS turn, generate_series(0, %(groups)s - 1) AS g,
+FROM (
+    SELECT turn, g FROM generate_series(0, 23) AS turn, generate_series(0, %(groups)s - 1) AS g ORDER BY turn, g
+) AS numbers,
     LATERAL (
         SELECT timestamptz '2025-01-01 09:00+09' + turn * interval '13 days' + (g %% 86400) * interval '1 s'
-    ) AS t (at)
-ORDER BY turn, g"""
+    ) AS t (at)"""
 _SCHEDULES = """
 INSERT INTO aedpics.inspection_schedules (aed_data_id, scheduled_for, status)
 SELECT id, timestamptz '2025-06-01 09:00+09' + turn * interval '30 days' + (id %% 86400) * interval '1 s',
@@ -49,6 +50,7 @@ SELECT id, timestamptz '2025-06-01 09:00+09' + turn * interval '30 days' + (id %
 FROM generate_series(1, 6) AS turn, aedpics.aed_data ORDER BY turn, id"""
 
 # Built after the rows: faster, and as compact as a REINDEX leaves them.
+_PRIMARY_KEYS = ("inspection_sessions", "inspection_schedules")
 _INDEXES = """
 SELECT x.indexrelid::regclass::text, pg_get_indexdef(x.indexrelid) FROM pg_index AS x
 JOIN pg_class AS c ON c.oid = x.indrelid
@@ -67,10 +69,14 @@ def seed(server: Server, name: str, surplus: int, *, schedules: bool = True) -> 
         indexes = cursor.fetchall()
         for index, _ in indexes:
             cursor.execute(f"DROP INDEX {index}")
+        for table in _PRIMARY_KEYS:
+            cursor.execute(f"ALTER TABLE aedpics.{table} DROP CONSTRAINT {table}_pkey")
         cursor.execute("SET session_replication_role = replica")  # the seed's references are right by construction
         values = {"groups": groups(surplus), "inspectors": INSPECTORS}
         for statement in (_PEOPLE, _EQUIPMENT, _SESSIONS, *([_SCHEDULES] if schedules else [])):
             cursor.execute(statement, values)
+        for table in _PRIMARY_KEYS:
+            cursor.execute(f"ALTER TABLE aedpics.{table} ADD CONSTRAINT {table}_pkey PRIMARY KEY (id)")
         for _, definition in indexes:
             cursor.execute(definition)
         cursor.execute("VACUUM (FREEZE, ANALYZE)")

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable
+from typing import Any
 
 from at_most_one import archive, duplicates
 from at_most_one.database import Connection, Login, connect
 
 from bench import module
-from bench.cleaning import clean_up
-from bench.results import Result, median
+from bench.cleaning import Cleaned, clean_up
+from bench.results import Result, median, number
 from bench.run import Bench, stopwatch
 from bench.seed import PLAN, ROWS_PER_SURPLUS, seed
 
 RATIO = f"300,000 surplus of {300_000 * ROWS_PER_SURPLUS / 1e6:.1f} M rows: report and removal / one bare statement"
+REMOVAL = "the same, the removal alone / one bare statement"
 GROWTH = "dearest surplus row / cheapest, over these sizes"
 SIZES = {1_000: 9, 10_000: 7, 100_000: 5, 1_000_000: 3}  # surplus rows: repetitions
 PAIRS = 5
@@ -53,22 +56,23 @@ def size_name(surplus: int) -> str:
     return f"a surplus row of {surplus:,}"
 
 
-def _ours(connection: Connection) -> int:
+def _ours(connection: Connection) -> Cleaned:
     return clean_up(connection)
 
 
-def _bare(connection: Connection) -> int:
+def _bare(connection: Connection) -> Cleaned:
+    began = time.perf_counter()
     with connection.cursor() as cursor:
         archive.ensure(cursor)
         cursor.execute(_BARE, (PLAN.id,))
         removed = cursor.rowcount
     connection.commit()
-    return removed
+    return Cleaned(removed, time.perf_counter() - began)
 
 
-def _row_by_row(connection: Connection) -> int:
+def _row_by_row(connection: Connection) -> Cleaned:
     """A look for each group, then a statement for each row, each its own transaction; only of open sessions."""
-    removed = 0
+    removed, began = 0, time.perf_counter()
     connection.autocommit = True
     with connection.cursor() as cursor:
         cursor.execute(
@@ -84,32 +88,37 @@ def _row_by_row(connection: Connection) -> int:
             for session in cursor.fetchall()[1:]:
                 cursor.execute("DELETE FROM aedpics.inspection_sessions WHERE id = %s", session[:1])
                 removed += 1
-    return removed
+    return Cleaned(removed, time.perf_counter() - began)
 
 
-def _timed(bench: Bench, template: Login, way: Callable[[Connection], int], surplus: int) -> float:
-    """Seconds on a copy of its own; it must have removed exactly the surplus."""
+def _timed(bench: Bench, template: Login, way: Callable[[Connection], Cleaned], surplus: int) -> tuple[float, float]:
+    """Seconds of the whole and of the removal, on a copy of its own; it must have removed exactly the surplus."""
     with bench.server.copy(template, "bench_copy") as login:
         with connect(login, statement_timeout_ms=TIMEOUT_MS) as connection:
             duplicates.report(connection, PLAN, into=lambda row: None)  # a service's table is warm, a new copy is not
         with connect(login, statement_timeout_ms=TIMEOUT_MS) as connection, stopwatch() as seconds:
-            removed = way(connection)
-        if removed != surplus:
-            raise RuntimeError(f"{way.__name__} removed {removed} rows of {surplus}: nothing to compare")
-    bench.say(f"{way.__name__.strip('_')}: {surplus:,} rows in {seconds[0]:.2f} s")
-    return seconds[0]
+            cleaned = way(connection)
+    name = way.__name__.strip("_")
+    if cleaned.removed != surplus:
+        raise RuntimeError(f"{name} removed {cleaned.removed} rows of {surplus}: nothing to compare")
+    bench.say(f"{name}: {surplus:,} rows in {seconds[0]:.2f} s, of which removal {cleaned.removal_s:.2f} s")
+    return seconds[0], cleaned.removal_s
 
 
 def _against_bare(bench: Bench) -> list[Result]:
     surplus = bench.size(300_000)
     template = seed(bench.server, "bench_cleanup", surplus, schedules=False)
-    ratios = []
+    whole, removal = [], []
     for pair in range(PAIRS):
         order = [_ours, _bare] if pair % 2 else [_bare, _ours]
         seconds = {way: _timed(bench, template, way, surplus) for way in order}
-        ratios.append(seconds[_ours] / seconds[_bare])
+        whole.append(seconds[_ours][0] / seconds[_bare][0])
+        removal.append(seconds[_ours][1] / seconds[_bare][0])
     bench.server.drop(template.dbname)
-    return [bench.result(RATIO, median(ratios), "ratio", goal=1.5, repetitions=PAIRS)]
+    return [
+        bench.result(RATIO, median(whole), "ratio", goal=1.5, repetitions=PAIRS),
+        bench.result(REMOVAL, median(removal), "ratio", repetitions=PAIRS),
+    ]
 
 
 def _by_size(bench: Bench) -> list[Result]:
@@ -117,7 +126,7 @@ def _by_size(bench: Bench) -> list[Result]:
     for full, repetitions in SIZES.items():
         surplus = bench.size(full, least=3)
         template = seed(bench.server, "bench_size", surplus, schedules=False)
-        seconds = [_timed(bench, template, _ours, surplus) for _ in range(repetitions)]
+        seconds = [_timed(bench, template, _ours, surplus)[0] for _ in range(repetitions)]
         value = median(seconds) / surplus * 1e6
         found.append(bench.result(size_name(full), value, "µs", repetitions=repetitions))
         if full == max(SIZES):
@@ -146,11 +155,24 @@ def _guide(bench: Bench) -> list[Result]:
     template = seed(bench.server, "bench_guide", surplus, schedules=False)
     theirs, ours = [], []
     for _ in range(PAIRS):
-        theirs.append(_timed(bench, template, _row_by_row, surplus))
-        ours.append(_timed(bench, template, _ours, surplus))
+        theirs.append(_timed(bench, template, _row_by_row, surplus)[0])
+        ours.append(_timed(bench, template, _ours, surplus)[0])
     bench.server.drop(template.dbname)
     ratios = [their / our for their, our in zip(theirs, ours, strict=True)]
     return [
         bench.result(GUIDE, median(theirs) / surplus * 1e6, "µs", repetitions=PAIRS),
         bench.result(GUIDE_RATIO, median(ratios), "ratio", repetitions=PAIRS),
     ]
+
+
+def draw(panel: Any, results: dict[str, Result]) -> None:
+    """What a surplus row costs, by the number of them, and the guide's way beside it."""
+    names = {size_name(full): f"{full:,} surplus rows" for full in SIZES}
+    names[GUIDE] = f"the guide's way, {GUIDE_ROWS:,}"
+    values = [results[name].value for name in names]
+    bars = panel.barh(list(names.values()), values, color=["#2b7a4b"] * len(SIZES) + ["#b5483a"])
+    panel.bar_label(bars, [f"{number(value)} µs" for value in values], padding=3)
+    panel.set_xscale("log")
+    panel.invert_yaxis()
+    panel.margins(x=0.15)
+    panel.set_title("Archive and remove: time of one surplus row (µs)", loc="left")
