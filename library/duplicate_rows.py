@@ -356,9 +356,9 @@ def remove(module: AnsibleModule, connection: Any, plan: Any) -> dict[str, Any]:
 
 
 def restore(module: AnsibleModule, connection: Any, plan: Any) -> dict[str, Any]:
-    from ansible.module_utils.at_most_one import archive
+    from ansible.module_utils.at_most_one.restore import restore as put_back
 
-    restoration = archive.restore(connection, plan, run_id=module.params["run_id"], check=module.check_mode)
+    restoration = put_back(connection, plan, run_id=module.params["run_id"], check=module.check_mode)
     lines = (" ".join(_pairs(dict(zip(plan.primary_key, row, strict=True)))) for row in restoration.rows)
     return {
         "changed": bool(restoration.restored or restoration.pointed_back),

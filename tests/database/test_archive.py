@@ -10,6 +10,7 @@ from at_most_one import archive, duplicates
 from at_most_one.database import Connection
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan, SortKey
+from at_most_one.restore import restore
 
 TABLE = "aedpics.inspection_sessions"
 OPEN = "status IN ('active', 'paused')"
@@ -77,22 +78,22 @@ class TestRestore:
     ) -> None:
         before = content(connection)
         clean_up(connection, plan)
-        assert len(archive.restore(connection, plan, run_id="run-1").rows) == 25
+        assert len(restore(connection, plan, run_id="run-1").rows) == 25
         assert content(connection) == before
-        assert archive.restore(connection, plan, run_id="run-1").rows == []
+        assert restore(connection, plan, run_id="run-1").rows == []
         assert run(connection, "SELECT count(*) FROM at_most_one.archived_row WHERE restored_at IS NULL") == [(0,)]
 
     def test_check_mode_says_which_and_writes_nothing(self, connection: Connection, plan: Plan, archived: Any) -> None:
         before = content(connection)
-        predicted = archive.restore(connection, plan, run_id="run-1", check=True)
+        predicted = restore(connection, plan, run_id="run-1", check=True)
         assert {row[0] for row in predicted.rows} == archived.surplus
         assert content(connection) == before
-        assert archive.restore(connection, plan, run_id="run-1").rows == predicted.rows
+        assert restore(connection, plan, run_id="run-1").rows == predicted.rows
 
     def test_another_run_or_no_archive_restores_nothing(self, connection: Connection, plan: Plan, example: Any) -> None:
-        assert archive.restore(connection, plan, run_id="run-1").rows == []
+        assert restore(connection, plan, run_id="run-1").rows == []
         clean_up(connection, plan)
-        assert archive.restore(connection, plan, run_id="run-2").rows == []
+        assert restore(connection, plan, run_id="run-2").rows == []
 
     @pytest.mark.parametrize("check", [True, False])
     def test_a_taken_primary_key_refuses_all(
@@ -107,7 +108,7 @@ class TestRestore:
         )
         before = content(connection)
         with pytest.raises(OperatorError, match="their primary key is in the table again") as stop:
-            archive.restore(connection, plan, run_id="run-1", check=check)
+            restore(connection, plan, run_id="run-1", check=check)
         assert stop.value.details["refused"] == [[taken]]
         assert content(connection) == before
 
@@ -121,7 +122,7 @@ class TestRestore:
         )
         before = content(connection)
         with pytest.raises(OperatorError, match=f"{plan.rule_index.name} is there") as stop:
-            archive.restore(connection, plan, run_id="run-1", check=check)
+            restore(connection, plan, run_id="run-1", check=check)
         assert {row[0] for row in stop.value.details["refused"]} == archived.surplus
         assert content(connection) == before
 
@@ -137,7 +138,7 @@ class TestRestore:
             f"CREATE UNIQUE INDEX {plan.rule_index.name} ON {TABLE} (equipment_serial) WHERE {plan.predicate}",
         )
         run(connection, f"UPDATE {TABLE} SET status = 'completed' WHERE id = %s", group.keep["id"])
-        assert archive.restore(connection, plan, run_id="run-1").rows == row
+        assert restore(connection, plan, run_id="run-1").rows == row
 
     def test_another_constraint_refuses_all_and_is_named(
         self, connection: Connection, plan: Plan, archived: Any
@@ -145,20 +146,20 @@ class TestRestore:
         run(connection, f"ALTER TABLE {TABLE} ADD CONSTRAINT few_steps CHECK (current_step > 0) NOT VALID")
         before = content(connection)
         with pytest.raises(OperatorError, match="few_steps") as stop:
-            archive.restore(connection, plan, run_id="run-1")
+            restore(connection, plan, run_id="run-1")
         assert stop.value.details["constraint"] == "few_steps"
         assert "AED-" not in str(stop.value)
         assert content(connection) == before
 
     def test_a_column_added_since_gets_its_default(self, connection: Connection, plan: Plan, archived: Any) -> None:
         run(connection, f"ALTER TABLE {TABLE} ADD COLUMN source text NOT NULL DEFAULT 'web'")
-        archive.restore(connection, plan, run_id="run-1")
+        restore(connection, plan, run_id="run-1")
         assert run(connection, f"SELECT DISTINCT source FROM {TABLE} WHERE {OPEN}") == [("web",)]
 
     def test_a_column_dropped_since_refuses_all(self, connection: Connection, plan: Plan, archived: Any) -> None:
         run(connection, f"ALTER TABLE {TABLE} DROP COLUMN notes")
         with pytest.raises(OperatorError, match="no longer has column notes"):
-            archive.restore(connection, plan, run_id="run-1")
+            restore(connection, plan, run_id="run-1")
 
     def test_a_trigger_that_changes_rows_is_noticed(self, connection: Connection, plan: Plan, archived: Any) -> None:
         run(
@@ -172,7 +173,7 @@ class TestRestore:
         )
         before = content(connection)
         with pytest.raises(OperatorError, match=r"25 rows put back into .* differ from their archived image"):
-            archive.restore(connection, plan, run_id="run-1")
+            restore(connection, plan, run_id="run-1")
         assert content(connection) == before
 
     def test_every_kind_of_value_comes_back(self, connection: Connection, plan: Plan) -> None:
@@ -204,5 +205,5 @@ class TestRestore:
         before = content(connection, "aedpics.kinds")
         clean_up(connection, kinds)
         assert len(content(connection, "aedpics.kinds")) == 1
-        archive.restore(connection, kinds, run_id="run-1")
+        restore(connection, kinds, run_id="run-1")
         assert content(connection, "aedpics.kinds") == before

@@ -19,6 +19,7 @@ from at_most_one import archive, duplicates
 from at_most_one.database import Connection, Login, connect
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan, SortKey, parse
+from at_most_one.restore import restore
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -414,7 +415,7 @@ class TestAgainstAnOracle:
         if surplus:  # otherwise there is no archive
             pairs = run(connection, "SELECT primary_key ->> 'id', keeper ->> 'id' FROM at_most_one.archived_row")
             assert dict(pairs) == surplus
-        archive.restore(connection, plan, run_id="run-1")
+        restore(connection, plan, run_id="run-1")
         assert run(connection, f"SELECT * FROM {TABLE} ORDER BY id") == content
 
 

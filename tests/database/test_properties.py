@@ -16,9 +16,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from at_most_one import archive, duplicates
+from at_most_one import duplicates
 from at_most_one.database import Connection
 from at_most_one.plan import Plan, parse
+from at_most_one.restore import restore
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from psycopg2 import sql
@@ -298,7 +299,7 @@ def judge(bench: Bench, rows: Sequence[Row], keep: Sequence[tuple[str, str, str]
         assert len(kept) == len(keeper)
         assert {action for *_, action, _ in kept} == {plan.surplus.action}
 
-    archive.restore(connection, plan, run_id="run-1")
+    restore(connection, plan, run_id="run-1")
     assert bench.digest() == hash_before
     assert bench.images() == before
     return len(keeper)

@@ -10,9 +10,10 @@ from typing import Any
 
 import psycopg2.errors
 import pytest
-from at_most_one import archive, duplicates, fence, indexes, preflight
+from at_most_one import duplicates, fence, indexes, preflight
 from at_most_one.database import Connection, Login, connect
 from at_most_one.plan import Plan, parse
+from at_most_one.restore import restore
 
 from tests.database.test_fence import open_as_app, run
 
@@ -93,6 +94,6 @@ def test_report_fence_clean_up_build_verify_lower_drop_restore(
             assert cursor.fetchone() == (0,)
     assert indexes.inspect(connection, odd).existing == ()
     connection.rollback()
-    archive.restore(connection, odd, run_id="run 1's")
+    restore(connection, odd, run_id="run 1's")
     assert content(connection) == before
     app.close()

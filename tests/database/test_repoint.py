@@ -6,11 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from at_most_one import archive, duplicates
+from at_most_one import duplicates
 from at_most_one.batches import Pace
 from at_most_one.database import Connection
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan
+from at_most_one.restore import restore
 
 TABLE = "aedpics.inspection_sessions"
 
@@ -72,8 +73,8 @@ def test_everybody_points_to_the_keeper_and_then_back(
                            WHERE before ->> 'Session' = a.primary_key ->> 'id')""",
     )
     assert serials == [(25, 25)], "each of the 25 points to the keeper of the very row that it pointed to"
-    assert archive.restore(connection, repointing, run_id="run-1", check=True).pointed_back == 50
-    restored = archive.restore(connection, repointing, run_id="run-1")
+    assert restore(connection, repointing, run_id="run-1", check=True).pointed_back == 50
+    restored = restore(connection, repointing, run_id="run-1")
     assert (restored.restored, restored.pointed_back) == (25, 50)
     assert pointing(connection) == photos
     assert run(connection, f"SELECT t::text FROM {TABLE} AS t ORDER BY 1") == before
@@ -93,7 +94,7 @@ def test_who_was_pointed_elsewhere_since_refuses_the_way_back(
     left = pointing(connection), run(connection, f"SELECT count(*) FROM {TABLE}")
     for check in (True, False):
         with pytest.raises(OperatorError, match=r"1 rows of aedpics\.photos no longer point"):
-            archive.restore(connection, repointing, run_id="run-1", check=check)
+            restore(connection, repointing, run_id="run-1", check=check)
     assert (pointing(connection), run(connection, f"SELECT count(*) FROM {TABLE}")) == left
 
 

@@ -6,10 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from at_most_one import archive, duplicates
+from at_most_one import duplicates
 from at_most_one.database import Connection
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan, Surplus
+from at_most_one.restore import restore
 
 TABLE = "aedpics.inspection_sessions"
 
@@ -58,8 +59,8 @@ def test_surplus_rows_get_the_values_and_everything_comes_back(
     )
     assert {identifier for (identifier,) in changed} == example.surplus
     assert run(connection, "SELECT DISTINCT action FROM at_most_one.archived_row") == [("update",)]
-    assert archive.restore(connection, cancelling, run_id="run-1", check=True).restored == 25
-    assert archive.restore(connection, cancelling, run_id="run-1").restored == 25
+    assert restore(connection, cancelling, run_id="run-1", check=True).restored == 25
+    assert restore(connection, cancelling, run_id="run-1").restored == 25
     assert content(connection) == before
 
 
@@ -72,7 +73,7 @@ def test_a_row_that_was_changed_since_is_not_overwritten(
     before = content(connection)
     for check in (True, False):
         with pytest.raises(OperatorError, match="newer data is never overwritten") as stop:
-            archive.restore(connection, cancelling, run_id="run-1", check=check)
+            restore(connection, cancelling, run_id="run-1", check=check)
         assert stop.value.details["refused"] == [[changed]]
     assert content(connection) == before
 
@@ -96,7 +97,7 @@ def test_what_the_services_trigger_writes_is_part_of_the_row_as_we_left_it(
     before = content(connection)
     assert clean_up(connection, cancelling).removed == 25
     assert run(connection, "SELECT count(*) FROM aedpics.touched") == [(25,)]
-    assert archive.restore(connection, cancelling, run_id="run-1").restored == 25
+    assert restore(connection, cancelling, run_id="run-1").restored == 25
     assert content(connection) == before
 
 
