@@ -127,26 +127,12 @@ groups:
       keep: {id: a1b2c3d4-0000-4000-8000-000000000001, status: active, started_at: "2025-11-08 14:30:00+00"}
       surplus: [{id: e5f6a7b8-0000-4000-8000-000000000002, status: paused, started_at: "2025-11-03 09:10:00+00"}]
       surplus_count: 1
-truncated:
-  description: Whether RV(groups) is cut off at O(limit) groups, or at 10000 rows.
-  returned: state is reported
-  type: bool
-  sample: false
-group_count:
-  description: Number of duplicate groups.
-  returned: state is reported
-  type: int
-  sample: 10
-row_count:
-  description: Number of surplus rows.
-  returned: state is reported
-  type: int
-  sample: 25
-open_total:
-  description: Number of rows inside the predicate, the surplus ones included.
-  returned: state is reported
-  type: int
-  sample: 35
+truncated: {description: "Whether RV(groups) is cut off at O(limit) groups, or at 10000 rows.",
+  returned: state is reported, type: bool, sample: false}
+group_count: {description: "Number of duplicate groups.", returned: state is reported, type: int, sample: 10}
+row_count: {description: "Number of surplus rows.", returned: state is reported, type: int, sample: 25}
+open_total: {description: "Number of rows inside the predicate, the surplus ones included.",
+  returned: state is reported, type: int, sample: 35}
 rows:
   description: Primary keys of all surplus rows, sorted.
   returned: state is reported, without path
@@ -165,84 +151,34 @@ referenced:
   elements: dict
   sample:
     - {constraint: photos_session_id_fkey, table: aedpics.photos, columns: [session_id], on_delete: CASCADE, rows: 0}
-removed:
-  description: Number of rows removed, or updated as the plan says; in check mode, that would be.
-  returned: state is removed
-  type: int
-  sample: 25
-archived:
-  description: Number of rows that entered the archive. Always the same as RV(removed).
-  returned: state is removed
-  type: int
-  sample: 25
-kept_meanwhile:
-  description: Number of given rows that stayed because they are no longer surplus.
-  returned: state is removed
-  type: int
-  sample: 0
-kept_examples:
-  description: Primary keys of at most 1000 of them.
-  returned: state is removed
-  type: list
-  elements: list
-  sample: []
-gone_meanwhile:
-  description: Number of given rows that are no longer in the table, removed before by this plan or by others.
-  returned: state is removed
-  type: int
-  sample: 0
-removed_examples:
-  description: Primary keys of at most 1000 removed rows.
-  returned: state is removed
-  type: list
-  elements: list
-  sample: [[e5f6a7b8-0000-4000-8000-000000000002]]
-repointed:
-  description: Number of rows of other tables that point to the row that stays now (C(surplus.references=repoint)).
-  returned: state is removed
-  type: int
-  sample: 0
-batches:
-  description: Number of transactions that it took.
-  returned: state is removed
-  type: int
-  sample: 1
-seconds:
-  description: How long it took, all in all.
-  returned: state is removed
-  type: float
-  sample: 0.2
-longest_batch_ms:
-  description: Longest of the batches, in milliseconds; no writer waited longer for these rows.
-  returned: state is removed
-  type: int
-  sample: 12
-groups_left:
-  description: Duplicate groups counted after the removal; in check mode, that would be left.
-  returned: state is removed
-  type: int
-  sample: 0
-rows_left:
-  description: Surplus rows counted after the removal; in check mode, that would be left.
-  returned: state is removed
-  type: int
-  sample: 0
-restored:
-  description: Number of rows put back; in check mode, that would be.
-  returned: state is restored
-  type: int
-  sample: 25
-restored_examples:
-  description: Primary keys of at most 1000 of them.
-  returned: state is restored
-  type: list
-  elements: list
-  sample: [[e5f6a7b8-0000-4000-8000-000000000002]]
-pointed_back:
-  description: Number of rows of other tables that point to a restored row again.
-  returned: state is restored
-  type: int
-  sample: 0
+removed: {description: "Number of rows removed, or updated as the plan says; in check mode, that would be.",
+  returned: state is removed, type: int, sample: 25}
+archived: {description: "Number of rows that entered the archive. Always the same as RV(removed).",
+  returned: state is removed, type: int, sample: 25}
+kept_meanwhile: {description: "Number of given rows that stayed because they are no longer surplus.",
+  returned: state is removed, type: int, sample: 0}
+kept_examples: {description: "Primary keys of at most 1000 of them.",
+  returned: state is removed, type: list, elements: list, sample: []}
+gone_meanwhile: {description: "Number of given rows that are not in the table any more, whoever removed them.",
+  returned: state is removed, type: int, sample: 0}
+removed_examples: {description: "Primary keys of at most 1000 removed rows.",
+  returned: state is removed, type: list, elements: list, sample: [[e5f6a7b8-0000-4000-8000-000000000002]]}
+repointed: {description: "Number of rows of other tables that point to a keeper now (C(surplus.references=repoint)).",
+  returned: state is removed, type: int, sample: 0}
+batches: {description: "Number of transactions that it took.", returned: state is removed, type: int, sample: 1}
+seconds: {description: "How long it took, all in all.", returned: state is removed, type: float, sample: 0.2}
+longest_batch_ms: {description: "Longest of the batches, in milliseconds; no writer waited longer for these rows.",
+  returned: state is removed, type: int, sample: 12}
+groups_left: {description: "Duplicate groups counted after the removal; in check mode, that would be left.",
+  returned: state is removed, type: int, sample: 0}
+rows_left: {description: "Surplus rows counted after the removal; in check mode, that would be left.",
+  returned: state is removed, type: int, sample: 0}
+restored: {description: "Number of rows put back; in check mode, that would be.",
+  returned: state is restored, type: int, sample: 25}
+restored_examples: {description: "Primary keys of at most 1000 of them.",
+  returned: state is restored, type: list, elements: list, sample: [[e5f6a7b8-0000-4000-8000-000000000002]]}
+pointed_back: {description: "Number of rows of other tables that point to a restored row again.",
+  returned: state is restored, type: int, sample: 0}
 refused:
   description: Empty on success. When rows cannot return, the task fails and RV(details) lists them as C(refused).
   returned: state is restored
@@ -346,12 +282,7 @@ def remove(module: AnsibleModule, connection: Any, plan: Any) -> dict[str, Any]:
     return {
         "changed": bool(removal.statements),
         **result,
-        "diff": {
-            "before_header": f"rows of {plan.schema}.{plan.table}",
-            "after_header": f"rows of {plan.schema}.{plan.table}",
-            "before": _lines(plan, removal.groups, gone, after=False),
-            "after": _lines(plan, removal.groups, gone, after=True),
-        },
+        "diff": _diff(plan, *(_lines(plan, removal.groups, gone, after=after) for after in (False, True))),
     }
 
 
@@ -367,13 +298,13 @@ def restore(module: AnsibleModule, connection: Any, plan: Any) -> dict[str, Any]
         "pointed_back": restoration.pointed_back,
         "refused": [],
         "statements": restoration.statements,
-        "diff": {
-            "before_header": f"rows of {plan.schema}.{plan.table}",
-            "after_header": f"rows of {plan.schema}.{plan.table}",
-            "before": "",
-            "after": "".join(f"{line}\n" for line in lines),
-        },
+        "diff": _diff(plan, "", "".join(f"{line}\n" for line in lines)),
     }
+
+
+def _diff(plan: Any, before: str, after: str) -> dict[str, str]:
+    header = f"rows of {plan.schema}.{plan.table}"
+    return {"before_header": header, "after_header": header, "before": before, "after": after}
 
 
 def _lines(plan: Any, groups: Collection[Any], gone: Collection[tuple[str, ...]], *, after: bool) -> str:
