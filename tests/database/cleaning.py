@@ -1,0 +1,76 @@
+"""Short words for clean-ups in tests, and another session whose row locks a clean-up waits for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import psycopg2
+from at_most_one import duplicates
+from at_most_one.database import Connection, Login, connect
+from at_most_one.plan import Plan
+
+TABLE = "aedpics.inspection_sessions"
+INSPECTOR = "00000000-0000-4000-a000-000000000001"
+
+
+def run(connection: Connection, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+    """Run and commit; when it fails, roll back."""
+    with connection, connection.cursor() as cursor:
+        cursor.execute(statement, values)
+        return cursor.fetchall() if cursor.description else []
+
+
+def ids(connection: Connection, condition: str = "true") -> set[str]:
+    return {identifier for (identifier,) in run(connection, f"SELECT id::text FROM {TABLE} WHERE {condition}")}
+
+
+def keys(rows: list[list[str]]) -> set[str]:
+    return {identifier for (identifier,) in rows}
+
+
+def remove(connection: Connection, plan: Plan, found: duplicates.Report, **more: Any) -> duplicates.Removal:
+    return duplicates.remove(connection, plan, rows=found.rows, digest=found.digest, run_id="run-1", **more)
+
+
+def until(condition: Callable[[], bool], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+class Waiting:
+    """Another session that holds row locks, and our removal that waits for them in a thread."""
+
+    def __init__(self, login: Login) -> None:
+        self.login = login
+        self.pool = ThreadPoolExecutor(1)
+        self.other = psycopg2.connect(
+            host=login.host, port=login.port, dbname=login.dbname, user=login.user, password=login.password
+        )
+
+    def change(self, statement: str, *values: Any) -> None:
+        with self.other.cursor() as cursor:
+            cursor.execute(statement, values)
+
+    def start(self, work: Callable[[Connection], Any]) -> Future[Any]:
+        def with_connection() -> Any:
+            with connect(self.login) as connection:
+                return work(connection)
+
+        future = self.pool.submit(with_connection)
+        until(lambda: self._somebody_waits() or future.done())
+        assert not future.done(), "it should be waiting for the other session's locks"
+        return future
+
+    def _somebody_waits(self) -> bool:
+        with connect(self.login) as watcher:
+            found = run(watcher, "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'")
+        return found != [(0,)]
+
+    def close(self) -> None:
+        self.other.close()
+        self.pool.shutdown()

@@ -1,0 +1,102 @@
+"""The module of surplus rows: report, check, remove, again, restore; by a list, by a file."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from at_most_one.database import Connection
+from at_most_one.plan import parse
+
+from tests.database.cleaning import ids, keys
+
+
+class TestModule:
+    def test_report_check_remove_again_restore(
+        self,
+        connection: Connection,
+        plan_data: dict[str, Any],
+        example: Any,
+        login_args: dict[str, Any],
+        run_module: Callable[..., dict[str, Any]],
+    ) -> None:
+        before = ids(connection)
+        base = {"login": login_args, "plan": plan_data}
+        found = run_module("duplicate_rows", {**base, "state": "reported"})
+        assert (found["changed"], found["group_count"], found["row_count"]) == (False, 10, 25)
+        removal = {**base, "state": "removed", "rows": found["rows"], "digest": found["digest"], "run_id": "run-1"}
+
+        predicted = run_module("duplicate_rows", removal, check=True, diff=True)
+        assert (predicted["changed"], predicted["removed"]) == (True, 25)
+        assert ids(connection) == before
+        gone = set(predicted["diff"]["before"].splitlines()) - set(predicted["diff"]["after"].splitlines())
+        assert len(gone) == 25
+        assert all(any(surplus in line for line in gone) for surplus in example.surplus)
+
+        done = run_module("duplicate_rows", removal, diff=True)
+        assert (done["changed"], done["removed"], done["archived"], done["rows_left"]) == (True, 25, 25, 0)
+        assert done["diff"] == predicted["diff"]
+        assert ids(connection) == before - example.surplus
+
+        again = run_module("duplicate_rows", removal)
+        assert (again["changed"], again["removed"], again["gone_meanwhile"]) == (False, 0, 25)
+
+        restoration = {**base, "state": "restored", "run_id": "run-1"}
+        assert run_module("duplicate_rows", restoration, check=True)["restored"] == 25
+        assert ids(connection) == before - example.surplus
+        assert run_module("duplicate_rows", restoration)["restored"] == 25
+        assert ids(connection) == before
+        assert run_module("duplicate_rows", restoration)["changed"] is False
+
+    def test_by_a_file_report_check_remove(
+        self,
+        connection: Connection,
+        plan_data: dict[str, Any],
+        example: Any,
+        login_args: dict[str, Any],
+        run_module: Callable[..., dict[str, Any]],
+        tmp_path: Path,
+    ) -> None:
+        path = tmp_path / "cleanup_plan.json"
+        base = {"login": login_args, "plan": plan_data, "path": str(path)}
+        found = run_module("duplicate_rows", {**base, "state": "reported", "header": {"run_id": "run-1"}}, check=True)
+        document = json.loads(path.read_text())
+        assert list(document) == ["run_id", "groups", "group_count", "row_count", "digest", "rows"]
+        assert keys(document["rows"]) == example.surplus
+        assert {name: found[name] for name in ("groups", "digest", "row_count")}.items() <= document.items()
+        assert "rows" not in found, "the controller never holds all rows"
+
+        removal = {**base, "state": "removed", "run_id": "run-1"}
+        assert run_module("duplicate_rows", removal, check=True)["removed"] == 25
+        document["rows"].pop()
+        path.write_text(json.dumps(document))
+        assert "exactly the rows that were reviewed" in run_module("duplicate_rows", removal)["msg"]
+        path.write_text("{")
+        assert "is no clean-up plan" in run_module("duplicate_rows", removal)["msg"]
+        assert len(ids(connection)) == 69
+        run_module("duplicate_rows", {**base, "state": "reported"})
+        done = run_module("duplicate_rows", removal)
+        assert (done["removed"], done["rows_left"], done["batches"]) == (25, 0, 1)
+
+    def test_a_stop_says_seen_expected_next(
+        self,
+        plan_data: dict[str, Any],
+        example: Any,
+        login_args: dict[str, Any],
+        run_module: Callable[..., dict[str, Any]],
+    ) -> None:
+        smaller = copy.deepcopy(plan_data)
+        smaller["expected"] = {"groups": 9, "rows": 24}
+        base = {"login": login_args, "plan": smaller}
+        found = run_module("duplicate_rows", {**base, "state": "reported"})
+        stop = run_module(
+            "duplicate_rows",
+            {**base, "state": "removed", "rows": found["rows"], "digest": found["digest"], "run_id": "run-1"},
+        )
+        assert stop["failed"]
+        assert "10 groups found, 9 expected" in stop["msg"]
+        assert stop["details"]["found"] == {"groups": 10, "rows": 25}
+        assert parse(smaller).expected.rows == 24

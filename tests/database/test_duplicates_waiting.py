@@ -1,0 +1,123 @@
+"""A removal among writers: what changes while it waits for a row lock, and who else removes at the same time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from at_most_one import archive, duplicates
+from at_most_one.database import Connection, Login, connect
+from at_most_one.errors import OperatorError
+from at_most_one.plan import Plan
+
+from tests.database.cleaning import TABLE, Waiting, ids, remove, run
+
+
+class TestUnderConcurrentWriters:
+    @pytest.fixture
+    def waiting(self, login: Login) -> Iterator[Waiting]:
+        waiting = Waiting(login)
+        yield waiting
+        waiting.close()
+
+    def test_a_row_completed_while_we_wait_stays_and_is_named(
+        self, connection: Connection, plan: Plan, example: Any, waiting: Waiting
+    ) -> None:
+        found = duplicates.report(connection, plan)
+        ((completed,), *others) = found.rows
+        waiting.change(f"UPDATE {TABLE} SET status = 'completed' WHERE id = %s", completed)
+        removal = waiting.start(lambda c: remove(c, plan, found))
+        waiting.other.commit()
+        done = removal.result(10)
+        assert (done.kept_meanwhile, done.kept_examples) == (1, [[completed]])
+        assert sorted(done.removed_examples) == others
+        assert done.groups_left == 0
+        assert completed in ids(connection, "status = 'completed'")
+
+    def test_a_keeper_completed_while_we_wait_leaves_the_next_one_open(
+        self, connection: Connection, plan: Plan, example: Any, waiting: Waiting
+    ) -> None:
+        found = duplicates.report(connection, plan)
+        group = found.groups[0]
+        waiting.change(f"UPDATE {TABLE} SET status = 'completed' WHERE id = %s", group.keep["id"])
+        removal = waiting.start(lambda c: remove(c, plan, found))
+        waiting.other.commit()
+        done = removal.result(10)
+        assert done.kept_examples == [[group.surplus[0]["id"]]]
+        still_open = ids(connection, "status IN ('active', 'paused') AND equipment_serial = 'AED-0001'")
+        assert still_open == {group.surplus[0]["id"]}
+        keepers = run(connection, "SELECT DISTINCT keeper ->> 'id' FROM at_most_one.archived_row")
+        assert (group.surplus[0]["id"],) in keepers
+        assert (group.keep["id"],) not in keepers
+
+    def test_a_row_changed_but_still_surplus_is_archived_as_it_was_at_last(
+        self, connection: Connection, plan: Plan, example: Any, waiting: Waiting
+    ) -> None:
+        found = duplicates.report(connection, plan)
+        ((changed,), *_) = found.rows
+        waiting.change(f"UPDATE {TABLE} SET notes = 'the last word', status = 'paused' WHERE id = %s", changed)
+        removal = waiting.start(lambda c: remove(c, plan, found))
+        waiting.other.commit()
+        assert removal.result(10).removed == 25
+        query = "SELECT row ->> 'notes' FROM at_most_one.archived_row WHERE primary_key ->> 'id' = %s"
+        assert run(connection, query, changed) == [("the last word",)]
+
+    def test_a_row_moved_to_another_key_while_we_wait_is_judged_by_its_new_key(
+        self, connection: Connection, plan: Plan, example: Any, waiting: Waiting
+    ) -> None:
+        found = duplicates.report(connection, plan)
+        moved = found.groups[0].surplus[0]["id"]
+        waiting.change(f"UPDATE {TABLE} SET equipment_serial = 'AED-0099' WHERE id = %s", moved)
+        removal = waiting.start(lambda c: remove(c, plan, found))
+        waiting.other.commit()
+        assert removal.result(10).kept_examples == [[moved]]
+
+    def test_a_reference_that_comes_while_we_wait_stops_the_removal(
+        self, connection: Connection, plan: Plan, example: Any, waiting: Waiting
+    ) -> None:
+        run(
+            connection,
+            f"CREATE TABLE aedpics.photos (session_id uuid REFERENCES {TABLE} (id) ON DELETE SET NULL)",
+        )
+        found = duplicates.report(connection, plan)
+        waiting.change("INSERT INTO aedpics.photos VALUES (%s)", found.rows[0][0])
+        removal = waiting.start(lambda c: remove(c, plan, found))
+        waiting.other.commit()
+        with pytest.raises(OperatorError, match=r"1 of aedpics\.photos"):
+            removal.result(10)
+        assert ids(connection) >= example.surplus
+
+    def test_a_lock_that_does_not_come_names_its_holder_and_nothing_is_written(
+        self, login: Login, plan: Plan, example: Any, waiting: Waiting
+    ) -> None:
+        waiting.change(f"UPDATE {TABLE} SET notes = 'secret' WHERE id = %s", min(example.surplus))
+        with connect(login, lock_timeout_ms=50) as hurried:
+            found = duplicates.report(hurried, plan)
+            with pytest.raises(OperatorError, match="a lock was not obtained in time") as stop:
+                remove(hurried, plan, found)
+            assert ids(hurried) >= example.surplus
+        (blocker,) = stop.value.details["blockers"]
+        assert blocker["pid"] == waiting.other.info.backend_pid
+        assert "secret" not in str(stop.value)
+
+    def test_two_removals_at_once_share_the_rows_without_a_deadlock(
+        self, login: Login, connection: Connection, plan: Plan, example: Any
+    ) -> None:
+        found = duplicates.report(connection, plan)
+        with connection.cursor() as cursor:
+            archive.ensure(cursor)
+        connection.commit()
+        start = threading.Barrier(2)
+
+        def once() -> duplicates.Removal:
+            with connect(login) as own:
+                start.wait()
+                return remove(own, plan, found)
+
+        with ThreadPoolExecutor(2) as pool:
+            one, other = (future.result(20) for future in [pool.submit(once), pool.submit(once)])
+        assert sorted(one.removed_examples + other.removed_examples) == found.rows
+        assert one.gone_meanwhile + other.gone_meanwhile == 25
