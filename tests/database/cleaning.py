@@ -56,17 +56,17 @@ class Waiting:
         with self.other.cursor() as cursor:
             cursor.execute(statement, values)
 
-    def start(self, work: Callable[[Connection], Any]) -> Future[Any]:
+    def start(self, work: Callable[[Connection], Any], **timeouts: int) -> Future[Any]:
         def with_connection() -> Any:
-            with connect(self.login) as connection:
+            with connect(self.login, **timeouts) as connection:
                 return work(connection)
 
         future = self.pool.submit(with_connection)
-        until(lambda: self._somebody_waits() or future.done())
+        until(lambda: self.somebody_waits() or future.done())
         assert not future.done(), "it should be waiting for the other session's locks"
         return future
 
-    def _somebody_waits(self) -> bool:
+    def somebody_waits(self) -> bool:
         with connect(self.login) as watcher:
             found = run(watcher, "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'")
         return found != [(0,)]
