@@ -73,6 +73,7 @@ class TestArchivedRow:
 
 
 class TestRestore:
+    @pytest.mark.versions
     def test_puts_every_row_back_byte_for_byte_and_only_once(
         self, connection: Connection, plan: Plan, example: Any
     ) -> None:
@@ -176,6 +177,7 @@ class TestRestore:
             restore(connection, plan, run_id="run-1")
         assert content(connection) == before
 
+    @pytest.mark.versions
     def test_every_kind_of_value_comes_back(self, connection: Connection, plan: Plan) -> None:
         """Generated and identity columns, and text whose ::text form is not what psql prints."""
         run(

@@ -97,6 +97,7 @@ class TestReport:
 
 
 class TestRemoval:
+    @pytest.mark.versions
     def test_removes_exactly_the_surplus_and_a_second_time_nothing(
         self, connection: Connection, plan: Plan, example: Any
     ) -> None:

@@ -51,6 +51,7 @@ def pointing(connection: Connection) -> list[tuple[Any, ...]]:
     return run(connection, 'SELECT id, "Session"::text, session_code FROM aedpics.photos ORDER BY id')
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("size", [3, 500])
 def test_everybody_points_to_the_keeper_and_then_back(
     connection: Connection, repointing: Plan, example: Any, photos: list[tuple[Any, ...]], size: int

@@ -43,6 +43,7 @@ def cancelling(plan: Plan) -> Plan:
     return updating(plan, status="cancelled", completed_at="now", notes=None)
 
 
+@pytest.mark.versions
 def test_surplus_rows_get_the_values_and_everything_comes_back(
     connection: Connection, cancelling: Plan, example: Any
 ) -> None:
