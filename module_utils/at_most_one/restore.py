@@ -115,6 +115,13 @@ def _point_back(cursor: Cursor, values: Mapping[str, Any], path: str, check: boo
             (sql.Identifier(schema, table).as_string(cursor),),
         )
         types = dict(cursor.fetchall())
+        if lost := sorted({*key, *columns} - set(types)):
+            raise OperatorError(
+                f"{schema}.{table}, whose rows were pointed to a keeper, no longer has column {', '.join(lost)}.",
+                expected="every column that was there when its rows were pointed elsewhere.",
+                next_step="set restored_at in at_most_one.repointed_row for rows that shall stay as they are.",
+                columns=lost,
+            )
 
         def condition(names: Sequence[str], stored: str, types: Mapping[str, str] = types) -> sql.Composed:
             return sql.SQL(" AND ").join(

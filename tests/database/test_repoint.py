@@ -100,6 +100,22 @@ def test_who_was_pointed_elsewhere_since_refuses_the_way_back(
 
 
 @pytest.mark.parametrize(
+    ("change", "lost"),
+    [("DROP TABLE aedpics.photos", "Session, id"), ("ALTER TABLE aedpics.photos DROP session_code", "session_code")],
+)
+def test_a_referring_table_or_column_that_is_gone_is_named(
+    connection: Connection, repointing: Plan, example: Any, photos: list[tuple[Any, ...]], change: str, lost: str
+) -> None:
+    clean_up(connection, repointing)
+    run(connection, change)
+    left = run(connection, f"SELECT count(*) FROM {TABLE}")
+    for check in (True, False):
+        with pytest.raises(OperatorError, match=rf"aedpics\.photos, .* no longer has column {lost}"):
+            restore(connection, repointing, run_id="run-1", check=check)
+    assert run(connection, f"SELECT count(*) FROM {TABLE}") == left
+
+
+@pytest.mark.parametrize(
     ("table", "seen"),
     [
         (f"CREATE TABLE aedpics.photos (session_id uuid REFERENCES {TABLE} (id))", r"photos, which has no primary key"),
