@@ -318,7 +318,11 @@ def by_name(shape: Shape, primary_key: dict[str, str]) -> tuple[str, ...]:
     return tuple(primary_key[name] for name in shape.primary_key)
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
+@pytest.mark.parametrize(
+    "shape",
+    [*SHAPES[:-1], pytest.param(SHAPES[-1], marks=pytest.mark.versions)],
+    ids=lambda shape: shape.name,
+)
 def test_what_goes_what_stays_and_what_comes_back_is_what_the_oracle_says(
     connection: Connection, shape: Shape, capsys: pytest.CaptureFixture[str]
 ) -> None:
