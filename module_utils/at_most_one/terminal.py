@@ -1,0 +1,127 @@
+"""A terminal's one live line, and text laid out in its cells: Korean letters take two."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+_ERASE = b"\r\x1b[2K"
+_FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+_TICK_S = 0.1
+
+
+def is_live(is_terminal: bool, environment: Mapping[str, str]) -> bool:
+    """Whether a line may be drawn over: on a terminal that can, outside CI, unless a person asked for none.
+
+    NO_COLOR counts as such a wish (https://no-color.org): who sets it wants text that a file can hold.
+    """
+    unwanted = any(environment.get(name) for name in ("CI", "NO_COLOR", "ANSIBLE_NOCOLOR"))
+    return is_terminal and not unwanted and environment.get("TERM", "dumb") != "dumb"
+
+
+def width(text: str) -> int:
+    """How many cells of a terminal ``text`` takes (Unicode standard annex 11)."""
+    return sum(
+        0 if unicodedata.combining(letter) else 2 if unicodedata.east_asian_width(letter) in "WF" else 1
+        for letter in text
+    )
+
+
+def fit(text: str, cells: int) -> str:
+    """``text`` on one line, cut to ``cells`` with an ellipsis where it is longer."""
+    line = " ".join(text.split())
+    if width(line) <= cells:
+        return line
+    while line and width(line) > cells - 1:
+        line = line[:-1]
+    return line.rstrip() + "…"
+
+
+def pad(text: str, cells: int) -> str:
+    """``text``, filled with spaces up to ``cells``."""
+    return text + " " * max(0, cells - width(text))
+
+
+def seconds(value: float) -> str:
+    """A duration as a person says it: 0.4 s, 12 s, 3 min 05 s."""
+    if value < 9.95:
+        return f"{value:.1f} s"
+    if value < 119.5:
+        return f"{value:.0f} s"
+    minutes, rest = divmod(round(value), 60)
+    return f"{minutes} min {rest:02} s"
+
+
+class Ticker:
+    """Calls ``compose`` while something runs, and shows what it returns.
+
+    On a live terminal that is one line, drawn over about ten times a second. Elsewhere it is a whole line every
+    ``still_s`` seconds, so that a log shows that a long step still runs. ``compose`` gets a spinner's frame, or an
+    empty string for a whole line, and returns an empty string when there is nothing to say.
+
+    It writes to the descriptor, never through a buffer that a forked child could flush a second time.
+    """
+
+    def __init__(self, descriptor: int, *, live: bool, still_s: float, compose: Callable[[str], str]) -> None:
+        self._descriptor, self._live, self._still_s, self._compose = descriptor, live, still_s, compose
+        self._lock = threading.RLock()
+        self._owner = os.getpid()
+        self._stop = threading.Event()
+        self._drawn = False
+        self._silent_until = 0.0
+        self._thread = threading.Thread(target=self._run, name="at-most-one-ticker", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self.touch()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take the live line away for good. Safe to call twice."""
+        self._stop.set()
+        with self.hidden():
+            pass
+
+    def touch(self) -> None:
+        """Something was just said: the next whole line is ``still_s`` away."""
+        self._silent_until = time.monotonic() + self._still_s
+
+    @contextmanager
+    def hidden(self) -> Iterator[None]:
+        """For as long as others write. A forked child never waits: it may have been born while the lock was held."""
+        if os.getpid() != self._owner:
+            yield
+            return
+        with self._lock:
+            if self._drawn:
+                self._write(_ERASE)
+                self._drawn = False
+            yield
+
+    def _run(self) -> None:
+        tick = 0
+        while not self._stop.wait(_TICK_S if self._live else 1.0):
+            tick += 1
+            with self._lock:
+                if self._live:
+                    self._draw(self._compose(_FRAMES[tick % len(_FRAMES)]))
+                elif time.monotonic() >= self._silent_until and (line := self._compose("")):
+                    self.touch()
+                    self._write(f"{line}\n".encode())
+
+    def _draw(self, line: str) -> None:
+        if line and not self._stop.is_set():
+            columns = shutil.get_terminal_size().columns
+            self._write(_ERASE + fit(line, columns - 1).encode())
+            self._drawn = True
+
+    def _write(self, data: bytes) -> None:
+        try:
+            os.write(self._descriptor, data)
+        except OSError:  # nobody reads any more; what is said about a run must not end it
+            self._stop.set()
