@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -76,6 +77,11 @@ class CallbackModule(DefaultCallback):
     def _say(self, text: str = "", colour: str | None = None) -> None:
         self._display.display(text, color=colour)
 
+    def _say_indented(self, text: str, colour: str | None = None) -> None:
+        """One line of an error; on a terminal of its width, in a log whole, so that it can be searched for."""
+        columns = shutil.get_terminal_size().columns if self._ticker and self._ticker.live else None
+        self._say("\n".join(terminal.wrap(text, columns, "    ")), colour)
+
     def _begin(self) -> None:
         """Start the ticker; whatever else Ansible displays takes the live line away first."""
         # ansible-runner gives every run a terminal; its own callback, which inherits this one, wants plain lines.
@@ -118,6 +124,7 @@ class CallbackModule(DefaultCallback):
         name = play.get_name().strip()
         if not self._phases or self._phases[-1].name != name:  # not the next batch of the same one
             self._end_phase()
+            self._failed_task = ""
             translation = screen.translated(name, KOREAN_PHASES) if language == "ko" else ""
             self._phases.append(screen.Phase(name, str(play.get_vars().get("_run_phase", "")), translation))
         if self._earlier is None and "environment_name" in variables:
@@ -289,15 +296,16 @@ class CallbackModule(DefaultCallback):
             self._closing.append(f"{words['report']} {message.report}")
         if known:
             if added := message.findings[0].seen:
-                self._say(f"    {added}", C.COLOR_ERROR)
+                self._say_indented(added, C.COLOR_ERROR)
             return
-        self._failed_task = self._running.name if self._running else ""
-        self._say(f"  ✖ {self._failed_task}" + (f" [{host}]" if len(self._hosts) > 1 else ""), C.COLOR_ERROR)
+        name = self._running.name if self._running else ""
+        self._failed_task = self._failed_task or name  # the first one; what fails in a rescue comes of it
+        self._say(f"  ✖ {name}" + (f" [{host}]" if len(self._hosts) > 1 else ""), C.COLOR_ERROR)
         for finding in message.findings:
-            self._say(f"    {finding.seen}", C.COLOR_ERROR)
+            self._say_indented(finding.seen, C.COLOR_ERROR)
             if finding.expected:
-                self._say(f"    {words['expected']} {finding.expected}")
-            self._say(f"    {words['next']} {finding.next_step or words['more']}")
+                self._say_indented(f"{words['expected']} {finding.expected}")
+            self._say_indented(f"{words['next']} {finding.next_step or words['more']}")
 
     def v2_playbook_on_no_hosts_matched(self) -> None:
         if self._verbose:

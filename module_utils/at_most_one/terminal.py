@@ -34,7 +34,7 @@ def width(text: str) -> int:
 
 def fit(text: str, cells: int) -> str:
     """``text`` on one line, cut to ``cells`` with an ellipsis where it is longer."""
-    line = " ".join(text.split())
+    line = text.replace("\n", " ")
     if width(line) <= cells:
         return line
     while line and width(line) > cells - 1:
@@ -45,6 +45,20 @@ def fit(text: str, cells: int) -> str:
 def pad(text: str, cells: int) -> str:
     """``text``, filled with spaces up to ``cells``."""
     return text + " " * max(0, cells - width(text))
+
+
+def wrap(text: str, columns: int | None, indent: str) -> list[str]:
+    """``text`` with every line indented, broken between words where it is longer than ``columns``; None: never."""
+    lines = []
+    for whole in text.splitlines():
+        line = indent
+        for word in whole.split(" "):
+            if columns and line.strip() and width(line) + width(word) >= columns:
+                lines.append(line.rstrip())
+                line = indent
+            line += f"{word} "
+        lines.append(line.rstrip())
+    return lines
 
 
 def seconds(value: float) -> str:
@@ -68,7 +82,8 @@ class Ticker:
     """
 
     def __init__(self, descriptor: int, *, live: bool, still_s: float, compose: Callable[[str], str]) -> None:
-        self._descriptor, self._live, self._still_s, self._compose = descriptor, live, still_s, compose
+        self.live = live
+        self._descriptor, self._still_s, self._compose = descriptor, still_s, compose
         self._lock = threading.RLock()
         self._owner = os.getpid()
         self._stop = threading.Event()
@@ -105,10 +120,10 @@ class Ticker:
 
     def _run(self) -> None:
         tick = 0
-        while not self._stop.wait(_TICK_S if self._live else 1.0):
+        while not self._stop.wait(_TICK_S if self.live else 1.0):
             tick += 1
             with self._lock:
-                if self._live:
+                if self.live:
                     self._draw(self._compose(_FRAMES[tick % len(_FRAMES)]))
                 elif time.monotonic() >= self._silent_until and (line := self._compose("")):
                     self.touch()

@@ -1,0 +1,150 @@
+"""Filters of the report: errors taken apart, definitions as the plan has them, charts."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "module_utils"))
+from at_most_one.findings import parse
+
+# Chosen for a contrast of at least 3:1 on both grounds (WCAG 2.2, 1.4.11).
+_GOOD, _SOFT, _BAD = "#2f8f46", "#6b7a8c", "#d1353f"
+_BLUES = ("#4a90d9", "#8a6fd1", "#d0731f")
+_STATUS_COLOURS = {"ok": _GOOD, "unchanged": _SOFT, "skipped": _SOFT, "failed": _BAD}
+_WIDTHS = {"wide": 860, "narrow": 340}
+# What an inline drawing does not need: scripts, comments, namespaces that look like addresses, ids that are not unique.
+_NOT_DRAWN = re.compile(
+    r"<script.*?</script>|<!--.*?-->|<\?xml.*?\?>|\sxmlns(:\w+)?=\"[^\"]*\"|\sid=\"activate-serie-\d+\"", re.DOTALL
+)
+
+
+def findings(text: str) -> list[dict[str, str]]:
+    """An error's findings, each with seen, expected and next_step; none of an empty text."""
+    return [finding._asdict() for finding in parse(text).findings] if text.strip() else []
+
+
+def markdown(value: Any) -> str:
+    """A value inside a Markdown table or line: on one line, and nothing in it is markup."""
+    text = " ".join(str(value).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_\[\]|#~])", r"\\\1", text)
+
+
+def _column(column: str | Mapping[str, Any]) -> str:
+    if isinstance(column, str):
+        return column
+    text = column.get("column") or f"({column.get('expression')})"
+    text += f' COLLATE "{column["collation"]}"' if column.get("collation") else ""
+    text += f" {column['opclass']}" if column.get("opclass") else ""
+    text += f" {str(column['order']).upper()}" if column.get("order") else ""
+    return text + (f" NULLS {str(column['nulls']).upper()}" if column.get("nulls") else "")
+
+
+def planned_definitions(plan: Mapping[str, Any]) -> dict[str, str]:
+    """The definition of each planned index by its name, for people: what is run is built by the core."""
+    definitions = {}
+    for index in plan.get("indexes", []):
+        unique = "UNIQUE " if index.get("unique") else ""
+        columns = ", ".join(_column(column) for column in index["columns"])
+        text = f"CREATE {unique}INDEX {index['name']} ON {plan['schema']}.{index.get('table', plan['table'])}"
+        text += f" USING {index.get('method', 'btree')} ({columns})"
+        text += f" INCLUDE ({', '.join(index['include'])})" if index.get("include") else ""
+        text += " NULLS NOT DISTINCT" if index.get("nulls_not_distinct") else ""
+        definitions[index["name"]] = text + (f" WHERE {index['predicate']}" if index.get("predicate") else "")
+    return definitions
+
+
+def timeline(phases: Sequence[Mapping[str, Any]], names: Mapping[str, str], label: str) -> str:
+    """Each phase as a bar that begins where the one before has ended, in seconds; drawn for a desk and for a phone."""
+    if not phases:
+        return ""
+    spans = [float(phase.get("seconds") or 0) for phase in phases]
+    starts = [sum(spans[:number]) for number in range(len(spans))]
+    bars = [
+        {"value": round(span, 1), "color": _STATUS_COLOURS.get(str(phase.get("status")), _SOFT)}
+        for phase, span in zip(phases, spans, strict=True)
+    ]
+    labels = [str(names.get(phase["name"], phase["name"])) for phase in phases]
+    gaps = [{"value": start, "color": "transparent"} for start in starts]
+    return _drawn("HorizontalStackedBar", labels, [("", gaps), ("", bars)], label=label, legend=False)
+
+
+def latency(traffic: Mapping[str, Any], label: str) -> str:
+    """The percentiles of each watched request, in milliseconds; empty when nothing was watched or answered."""
+    targets = traffic.get("targets") or {}
+    answered = {name: figures for name, figures in targets.items() if figures.get("p50_ms") is not None}
+    if not answered:
+        return ""
+    series = [
+        (f"p{percent}", [{"value": float(figures[f"p{percent}_ms"])} for figures in answered.values()])
+        for percent in (50, 95, 99)
+    ]
+    return _drawn("HorizontalBar", list(answered), series, label=label, legend=True)
+
+
+def _missing_width(labels: Sequence[str]) -> int:
+    """Pixels: pygal reserves 0.6 of the font's height for every letter, and a Korean one takes all of it."""
+    reserved = max(len(label) for label in labels) * 0.6
+    needed = max(sum(0.6 if ord(letter) < 0x1100 else 1.0 for letter in label) for label in labels)
+    return round(13 * (needed - reserved)) if needed > reserved else 0
+
+
+def _drawn(kind: str, labels: list[str], series: Iterable[tuple[str, Any]], *, label: str, legend: bool) -> str:
+    """Two inline drawings; the page's style shows the one that fits. Without the library none: the tables remain."""
+    try:
+        import pygal
+        from markupsafe import escape
+        from pygal.style import Style
+    except ImportError:
+        return ""
+    drawings, series = [], list(series)
+    row = 26 if legend is False else 62
+    for name, width in _WIDTHS.items():
+        style = Style(
+            background="transparent",
+            plot_background="transparent",
+            foreground="var(--ink)",
+            foreground_strong="var(--ink)",
+            foreground_subtle="var(--line)",
+            font_family="inherit",
+            label_font_size=13,
+            major_label_font_size=13,
+            legend_font_size=13,
+            value_font_size=12,
+            opacity="1",
+            opacity_hover="1",
+            transition="none",
+            guide_stroke_color="var(--line)",
+            major_guide_stroke_color="var(--line)",
+            colors=_BLUES,
+        )
+        chart = getattr(pygal, kind)(
+            style=style, width=width, height=row * len(labels) + (92 if legend else 56), explicit_size=False,
+            show_legend=legend, legend_at_bottom=True, legend_at_bottom_columns=3, js=[], spacing=8,
+            margin=4, margin_left=4 + _missing_width(labels),
+            truncate_label=60 if name == "wide" else 18, print_values=False, show_y_guides=True, rounded_bars=2,
+            x_labels_major_count=4, y_labels_major_count=4, disable_xml_declaration=True, pretty_print=False,
+            value_formatter=lambda value: f"{value:g}", x_label_rotation=0, max_scale=4 if name == "narrow" else 10,
+        )  # fmt: skip
+        chart.x_labels = list(reversed(labels))
+        for title, values in series:
+            chart.add(title, list(reversed(values)))
+        drawing = _NOT_DRAWN.sub("", chart.render(is_unicode=True)).strip()
+        drawings.append(f'<div class="chart {name}" role="img" aria-label="{escape(label)}">{drawing}</div>')
+    return "".join(drawings)
+
+
+class FilterModule:
+    """What Ansible loads."""
+
+    def filters(self) -> dict[str, Any]:
+        return {
+            "at_most_one_findings": findings,
+            "at_most_one_latency_chart": latency,
+            "at_most_one_markdown": markdown,
+            "at_most_one_planned_definitions": planned_definitions,
+            "at_most_one_timeline_chart": timeline,
+        }

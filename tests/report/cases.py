@@ -1,0 +1,145 @@
+"""What a run leaves behind for its report: deployed, stopped, rolled back, stopped early."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+# In every value that comes from outside: from rows, answers, logs, catalogs.
+HOSTILE = '<script>alert("&")</script>|`*'
+PLAN = yaml.safe_load((ROOT / "plans/one-active-inspection-session.yml").read_text())
+BEFORE, AFTER = "f30ada37db1b3e57a0b960a57965af7bad5f0b8e", "4f743598c1458746f8762db5977339d2e10611e8"
+PHASES = ("prepare", "cleanup", "migrate", "verify", "pm2_reload", "healthcheck")
+
+Facts = dict[str, Any]
+
+
+def _run(outcome: str) -> Facts:
+    return {
+        "_run_id": "20251110T053000Z-1a2b3c",
+        "_run_plan": PLAN,
+        "_run_plan_sha256": "397eefdb7225d74d840c0f6da0a627b682696a144ee47d6525b528b2e80687a8",
+        "_run_commit_before": BEFORE,
+        "_run_commit_after": AFTER,
+        "_run_outcome": outcome,
+    }
+
+
+def _journal(phases: list[Facts]) -> Facts:
+    run = {
+        "who": f"deploy{HOSTILE}",
+        "controller": "gateway-1",
+        "started_at": "2025-11-10T05:30:00.000Z",
+        "seconds": 95,
+    }
+    reported = [{key: phase[key] for key in ("name", "status", "seconds")} for phase in phases]
+    return {"__run_closed": {"run": {**run, "phases": phases}, "phases": reported}}
+
+
+def _phase(name: str, status: str = "ok", **details: Any) -> Facts:
+    return {"name": name, "status": status, "seconds": 10.0 + len(name), "details": details}
+
+
+def _row(number: int, serial: str) -> Facts:
+    return {"id": f"{serial}-{number}", "status": "active", "started_at": None if number else "2025-11-08 14:30:00+00"}
+
+
+def _reported(groups: int) -> Facts:
+    serials = [HOSTILE if number == 0 else f"11-00{number:05}" for number in range(groups)]
+    shown = [
+        {"key": {"equipment_serial": serial}, "keep": _row(0, serial), "surplus": [_row(1, serial), _row(2, serial)]}
+        for serial in serials
+    ]
+    return {
+        "group_count": groups,
+        "row_count": 2 * groups,
+        "open_total": 3 * groups + 1,
+        "truncated": True,
+        "groups": shown,
+    }
+
+
+def _indexes(verdict: str) -> list[Facts]:
+    return [
+        {
+            "name": index["name"],
+            "verdict": verdict,
+            "parts": [{"part": "predicate", "expected": "a", "seen": HOSTILE}] if verdict == "different" else [],
+            "definition": None if verdict == "missing" else f"CREATE INDEX {index['name']} ON {HOSTILE}",
+        }
+        for index in PLAN["indexes"]
+    ]
+
+
+GATES = {
+    "backup": {"passed": True, "seen": "backup of age 3 hours", "expected": "at most 24 hours", "next_step": "none"},
+    "notice": {
+        "passed": False,
+        "seen": f"not confirmed {HOSTILE}",
+        "expected": "the team knows",
+        "next_step": "send it",
+    },
+}
+FIGURES = {"requests": 120, "failures": 1, "longest_gap_ms": 210, "p50_ms": 3.4, "p95_ms": 20.5, "p99_ms": 41.0}
+TRAFFIC = {
+    "requests": 240,
+    "failures": 1,
+    "longest_gap_ms": 210,
+    "last_old_answer": "2025-11-10T05:31:10.123+00:00",
+    "targets": {
+        "page": FIGURES,
+        f"api {HOSTILE}": FIGURES,
+        "gone": {**FIGURES, "p50_ms": None, "p95_ms": None, "p99_ms": None},
+    },
+}
+CHECKS = [
+    {"name": "health", "request": "GET /api/health", "expected": "200 ok", "got": "200 healthy", "ok": True},
+    {"name": "session", "request": "POST /x", "expected": "200 or 409", "got": f"500 {HOSTILE}", "ok": False},
+]
+INSTANCES = [{"host": "web1", "pm_id": n, "old_pid": 100 + n, "new_pid": 200 + n} for n in range(2)]
+BUILD = {"strategy": "prisma", "write_pause_predicted_ms": 180, "write_pause_ms": 42, "seconds": 1.4, "attempts": 1}
+REMOVED = {"groups": 10, "planned": 20, "removed": 20, "archived": 20}
+
+_deployed = [_phase(name) for name in PHASES]
+_deployed[0]["details"] = {"checklist": GATES}
+_deployed[2]["details"] = BUILD
+
+CASES: dict[str, Facts] = {
+    "deployed": {
+        **_run("deployed"),
+        **_journal(_deployed),
+        "_cleanup_result": REMOVED,
+        "__cleanup_reported": _reported(10),
+        "__verify_indexes": {"indexes": _indexes("present"), "duplicates_left": 0},
+        "_healthcheck_traffic": TRAFFIC,
+        "_healthcheck_checks": CHECKS,
+        "_pm2_reload_instances": INSTANCES,
+    },
+    "stopped": {
+        **_run("stopped"),
+        **_journal([_phase("prepare", "unchanged"), _phase("cleanup"), _phase("migrate"), _phase("verify", "failed")]),
+        "_run_failed_phase": "verify",
+        "_run_error": f"1 of 3 indexes is different: {HOSTILE}. Expected: exactly the plan's."
+        " Next: drop it, then run again.",
+        "_cleanup_result": REMOVED,
+        "__cleanup_reported": _reported(3),
+        "__verify_indexes": {"details": {"indexes": _indexes("different"), "duplicates_left": 0}},
+    },
+    "rolled_back": {
+        **_run("rolled_back"),
+        **_journal([_phase("rollback", runs=["20251110T043000Z-000000"], commit=BEFORE, restored=20)]),
+        "_rollback_commit": BEFORE,
+        "_rollback_restored": 20,
+        "_rollback_instances": INSTANCES,
+        "__rollback_verified": {"indexes": _indexes("missing"), "duplicates_left": 10},
+    },
+    # The journal could not be reached: what is known is little, and the page must still come.
+    "stopped_early": {
+        **_run("stopped"),
+        "_run_failed_phase": "prepare",
+        "_run_error": f"A text of another shape, with {HOSTILE}",
+    },
+}
