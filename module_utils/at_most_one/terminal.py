@@ -50,7 +50,7 @@ def pad(text: str, cells: int) -> str:
 def wrap(text: str, columns: int | None, indent: str) -> list[str]:
     """``text`` with every line indented, broken between words where it is longer than ``columns``; None: never."""
     lines = []
-    for whole in text.splitlines():
+    for whole in filter(str.strip, text.splitlines()):
         line = indent
         for word in whole.split(" "):
             if columns and line.strip() and width(line) + width(word) >= columns:

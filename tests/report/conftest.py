@@ -24,6 +24,8 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Rendered:
 
     def render(case: str) -> Path:
         directory = tmp_path_factory.mktemp(case)
+        for language in ("en", "ko"):
+            (directory / language).mkdir()
         (directory / "hosts.yml").write_text(INVENTORY)
         facts = {**SERVICE, "output": str(directory), **CASES[case]}
         (directory / "facts.json").write_text(json.dumps(facts))

@@ -132,7 +132,7 @@ def test_a_deployed_run_shows_every_part(rendered: Rendered) -> None:
 
 def test_a_rollback_calls_a_missing_index_good(rendered: Rendered) -> None:
     text = rendered("rolled_back", "en", "report.html")
-    assert 'class="good">missing' in text
+    assert 'class="word good">missing' in text
     assert "deploy.yml -i inventories/" in text
     assert "rollback.yml" not in text
 

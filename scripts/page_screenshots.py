@@ -1,0 +1,75 @@
+#!/usr/bin/env python3
+"""Pictures of pages as a phone and a desk show them: page_screenshots.py OUTPUT NAME=PAGE.html [...] [--height PIXELS]
+
+Needs chromium and Pillow (of requirements/dev.txt). No network; a page that writes to the console fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from PIL import Image, ImageChops
+
+WIDTHS = {"phone": 360, "desk": 1100}
+TALLEST = 6000  # pixels; what a page does not fill is cut off
+QUIET = (
+    *(
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+    ),
+    *("--disable-component-update", "--disable-sync", "--hide-scrollbars", "--enable-logging=stderr"),
+    "--host-resolver-rules=MAP * ~NOTFOUND",
+)
+
+
+def shoot(page: Path, picture: Path, width: int, height: int) -> None:
+    """One picture. Raises RuntimeError when the browser fails or the page writes to its console."""
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is None:
+        raise RuntimeError("chromium is not installed. Expected: it on PATH. Next: apt-get install -y chromium")
+    with tempfile.TemporaryDirectory() as profile:
+        command = [browser, *QUIET, f"--user-data-dir={profile}", f"--window-size={width},{height}"]
+        command += [f"--screenshot={picture}", page.resolve().as_uri()]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)  # noqa: S603 (a browser)
+    if done.returncode or not picture.exists() or "CONSOLE" in done.stderr:
+        raise RuntimeError(f"{page}: {done.stderr.strip()}")
+
+
+def trim(picture: Path, height: int) -> None:
+    """Cut what the page does not fill and what is below ``height``; few colours keep the file small."""
+    image = Image.open(picture).convert("RGB")
+    ground = Image.new("RGB", image.size, image.getpixel((0, 0)))
+    box = ImageChops.difference(image, ground).getbbox() or (0, 0, *image.size)
+    image = image.crop((0, 0, image.width, min(box[3] + 24, height)))
+    image.quantize(64).save(picture, optimize=True)
+
+
+def main(arguments: list[str]) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("pages", nargs="+")
+    parser.add_argument("--height", type=int, default=TALLEST)
+    options = parser.parse_args(arguments)
+    options.output.mkdir(parents=True, exist_ok=True)
+    for name, page in (pair.split("=", 1) for pair in options.pages):
+        for device, width in WIDTHS.items():
+            picture = options.output / f"{name}-{device}.png"
+            shoot(Path(page), picture, width, TALLEST)
+            trim(picture, options.height)
+            print(f"{os.path.relpath(picture)} {picture.stat().st_size // 1024} KB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

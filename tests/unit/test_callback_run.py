@@ -1,0 +1,222 @@
+"""The callback in a real ansible-playbook, with a terminal and without one."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import ansible_runner
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+ERROR = "2 rows are left. Expected: 0 rows. Next: run it again."
+
+PLAYBOOK = """
+- name: (0/2) Open the run
+  hosts: all
+  gather_facts: false
+  tasks:
+    - name: Show the table
+      ansible.builtin.debug: {msg: "■ 11-001\\n    ✅ id=1, \\"quoted\\"\\n"}
+      run_once: true
+- name: (1/2) Clean up
+  hosts: all
+  gather_facts: false
+  vars: {_run_phase: cleanup}
+  tasks:
+    - name: Ensure that a file is there
+      ansible.builtin.copy: {content: "a\\n", dest: "{{ place }}/{{ inventory_hostname }}", mode: "0600"}
+    - name: Handle a secret
+      ansible.builtin.debug: {msg: "hunter2 is the password"}
+      no_log: true
+    - name: Take a while
+      ansible.builtin.command: sleep 0.5
+      changed_when: false
+- name: (2/2) Close the run
+  hosts: all
+  gather_facts: false
+  tasks:
+    - name: Say what came out
+      ansible.builtin.debug: {msg: "Deployed: the rule | staging"}
+      run_once: true
+"""
+FAILING = f"""
+- name: (1/1) Verify
+  hosts: all
+  gather_facts: false
+  tasks:
+    - name: Verify
+      block:
+        - name: Stop if rows are left
+          ansible.builtin.fail: {{msg: "{ERROR}"}}
+      rescue:
+        - name: Stop with the first error
+          ansible.builtin.fail: {{msg: "{ERROR} Report: /a/report.html"}}
+"""
+SECRET = """
+- name: (1/1) Prepare
+  hosts: all
+  gather_facts: false
+  tasks:
+    - name: Log in
+      ansible.builtin.command: {argv: [sh, -c, "echo hunter2; exit 3"]}
+      no_log: true
+"""
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> list[str]:
+    hosts = "".join(f"    web{n}: {{ansible_connection: local}}\n" for n in (1, 2))
+    (tmp_path / "hosts.yml").write_text(
+        f"all:\n  hosts:\n{hosts}  vars:\n    report_language: en\n    place: {tmp_path}\n"
+        "    ansible_python_interpreter: '{{ ansible_playbook_python }}'\n"
+    )
+    return [str(ROOT / ".venv/bin/ansible-playbook"), str(tmp_path / "play.yml"), "-i", str(tmp_path / "hosts.yml")]
+
+
+def environment(**more: str) -> dict[str, str]:
+    usual = {name: value for name, value in os.environ.items() if name not in ("CI", "NO_COLOR", "ANSIBLE_NOCOLOR")}
+    return {**usual, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "TERM": "xterm", **more}
+
+
+def without_terminal(command: list[str], playbook: str, *arguments: str, limit: str = "all") -> tuple[int, str]:
+    Path(command[1]).write_text(playbook)
+    words = [*command, "-l", limit, *arguments]
+    done = subprocess.run(words, capture_output=True, text=True, env=environment(), cwd=ROOT, check=False)
+    assert not CONTROL.search(done.stdout), repr(done.stdout)
+    return done.returncode, done.stdout
+
+
+def with_terminal(command: list[str], playbook: str, **more: str) -> str:
+    Path(command[1]).write_text(playbook)
+    controller, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [*command, "-l", "all"], stdout=terminal, stderr=terminal, env=environment(**more), cwd=ROOT
+    )
+    os.close(terminal)
+    parts = []
+    while True:
+        try:
+            part = os.read(controller, 65536)
+        except OSError:  # the other end is closed
+            break
+        if not part:
+            break
+        parts.append(part)
+    os.close(controller)
+    assert process.wait() == 0
+    return b"".join(parts).decode()
+
+
+def test_without_a_terminal_there_are_plain_lines_in_their_order(command: list[str]) -> None:
+    code, output = without_terminal(command, PLAYBOOK)
+
+    assert code == 0, output
+    lines = output.splitlines()
+    assert '■ 11-001\n    ✅ id=1, "quoted"\n' in output, "a message is whole, with nothing escaped"
+    assert re.search(r"^  Ensure that a file is there: changed on web[12], web[12] \(.* s\)$", output, re.MULTILINE)
+    order = ["(0/2) Open the run", "(1/2) Clean up", "(2/2) Close the run"]
+    assert [line for line in lines if line in order] == order
+    assert [line.split()[0] for line in lines if re.match(r"\(\d/2\).* s( |$)", line)] == ["(0/2)", "(1/2)", "(2/2)"]
+    assert re.search(r"^web1 : ok=\d changed=1 unreachable=0 failed=0 ", output, re.MULTILINE)
+    assert lines[-1] == "Deployed: the rule | staging", "the last line is the run's own"
+
+
+def test_a_secret_stays_hidden(command: list[str]) -> None:
+    _, output = without_terminal(command, PLAYBOOK)
+    failed, error = without_terminal(command, SECRET, limit="web1")
+
+    assert "hunter2" not in output
+    assert failed == 2, error
+    assert "hunter2" not in error
+    assert "no_log" in error
+
+
+def test_an_error_is_three_lines_and_said_once(command: list[str]) -> None:
+    code, output = without_terminal(command, FAILING, limit="web1")
+
+    assert code == 2
+    lines = output.splitlines()
+    place = next(number for number, line in enumerate(lines) if line == "  ✖ Stop if rows are left")
+    assert lines[place + 1 : place + 4] == ["    2 rows are left.", "    Expected: 0 rows.", "    Next: run it again."]
+    assert output.count("2 rows are left.") == 1
+    assert lines[-2:] == ["Stopped in (1/1) Verify: Stop if rows are left", "Report: /a/report.html"]
+    assert "{" not in output
+
+
+def test_the_same_error_of_another_host_is_one_line(command: list[str]) -> None:
+    _, output = without_terminal(command, FAILING)
+    assert output.count("2 rows are left.") == 1
+    assert output.count("the same on web") == 2
+
+
+def test_korean(command: list[str]) -> None:
+    _, output = without_terminal(command, FAILING, "-e", "report_language=ko", limit="web1")
+    assert "(1/1) Verify · 인덱스 검증" in output
+    assert "    기대 Expected: 0 rows." in output
+    assert "보고서: /a/report.html" in output
+
+
+def test_more_is_said_when_asked_for(command: list[str]) -> None:
+    _, output = without_terminal(command, PLAYBOOK, "-v")
+    assert "TASK [Ensure that a file is there]" in output
+    assert "changed: [web1] =>" in output
+    assert "PLAY RECAP" in output
+    assert re.search(r"^\(1/2\) Clean up +done +\d", output, re.MULTILINE)
+
+
+def test_check_and_diff_say_so_and_are_readable(command: list[str]) -> None:
+    _, output = without_terminal(command, PLAYBOOK, "--check", "--diff", limit="web1")
+    assert "(1/2) Clean up [check mode: nothing is changed]" in output
+    assert "\n+a\n" in output
+    assert "would change" in output
+
+
+def test_on_a_terminal_one_line_lives_and_nothing_of_it_stays(command: list[str]) -> None:
+    output = with_terminal(command, PLAYBOOK)
+
+    frames = re.findall(r"\r\x1b\[2K(  [⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏] 1/2 [^\r\n]*)", output)
+    assert any("Take a while" in frame and "waits for web" in frame for frame in frames), output
+    drawn, stays = "", []
+    for line in output.replace("\r\n", "\n").split("\n"):
+        drawn = re.sub(r"\x1b\[[\d;]*m", "", line.split("\r\x1b[2K")[-1])
+        stays.append(drawn)
+    assert not [line for line in stays if re.search("[⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏]", line)]
+    assert stays[-2] == "Deployed: the rule | staging"
+
+
+@pytest.mark.parametrize("name", ["NO_COLOR", "CI"])
+def test_on_a_terminal_that_wants_plain_text_nothing_is_drawn(command: list[str], name: str) -> None:
+    assert not CONTROL.search(with_terminal(command, PLAYBOOK, **{name: "1"}).replace("\r\n", "\n"))
+
+
+def test_ansible_runner_has_its_events_and_the_same_lines(command: list[str], tmp_path: Path) -> None:
+    Path(command[1]).write_text(FAILING)
+    (tmp_path / "runner").mkdir()
+    events: list[dict[str, Any]] = []
+    runner = ansible_runner.run(
+        private_data_dir=str(tmp_path / "runner"),
+        project_dir=str(ROOT),
+        playbook=command[1],
+        inventory=command[3],
+        limit="web1",
+        quiet=True,
+        event_handler=lambda event: events.append(event) or True,
+        envvars={"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_STDOUT_CALLBACK": "phases"}
+        | {
+            "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "callback_plugins"),
+            "PATH": f"{ROOT}/.venv/bin:{os.environ['PATH']}",
+        },
+    )
+    output = runner.stdout.read()
+
+    failed = [event["event_data"]["res"]["msg"] for event in events if event["event"] == "runner_on_failed"]
+    assert failed == [ERROR, f"{ERROR} Report: /a/report.html"]
+    assert runner.stats["failures"] == {"web1": 1}
+    assert "    Expected: 0 rows." in output
+    assert not re.search("[⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏]", output)

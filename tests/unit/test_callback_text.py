@@ -1,0 +1,148 @@
+"""What the screen is made of: an error taken apart, a line cut to its cells, the table of phases."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+from at_most_one import findings, screen, terminal
+from at_most_one.errors import OperatorError
+from at_most_one.screen_words import KOREAN_PHASES, WORDS
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_an_operator_error_comes_apart_again() -> None:
+    error = OperatorError("2 rows are left.", expected="0 rows.", next_step="run it again: it goes on.")
+    parsed = findings.parse(f"{error} Report: /a/b/report.html")
+    assert parsed.findings == (findings.Finding("2 rows are left.", "0 rows.", "run it again: it goes on."),)
+    assert parsed.report == "/a/b/report.html"
+
+
+def test_a_text_of_several_findings_has_each_of_them() -> None:
+    text = "2 gates are open. Seen: a. Expected: b. Next: c. Seen: d. Expected: e. Next: f."
+    assert [tuple(finding) for finding in findings.parse(text).findings] == [
+        ("2 gates are open. Seen: a.", "b.", "c."),
+        ("d.", "e.", "f."),
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "Something else broke", "Expected: x. Next: y."])
+def test_a_text_of_another_shape_stays_whole(text: str) -> None:
+    assert findings.parse(text) == findings.Message((findings.Finding(text, "", ""),), "")
+
+
+@pytest.mark.parametrize(
+    ("text", "cells", "shown"),
+    [
+        ("abc", 3, "abc"),
+        ("abcd", 3, "ab…"),
+        ("중복 정리", 9, "중복 정리"),
+        ("중복 정리", 8, "중복 정…"),
+        ("중복", 2, "…"),
+        ("  indented", 20, "  indented"),
+    ],
+)
+def test_a_line_is_cut_to_its_cells(text: str, cells: int, shown: str) -> None:
+    assert terminal.fit(text, cells) == shown
+    assert terminal.width(shown) <= cells
+
+
+def test_a_long_error_is_broken_between_words_and_only_on_a_terminal() -> None:
+    assert terminal.wrap("one two three", 12, "  ") == ["  one two", "  three"]
+    assert terminal.wrap("one two three", None, "  ") == ["  one two three"]
+    assert terminal.wrap("/a/path/longer/than/the/line", 10, "  ") == ["  /a/path/longer/than/the/line"]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0.04, "0.0 s"), (9.94, "9.9 s"), (9.96, "10 s"), (119.4, "119 s"), (125.2, "2 min 05 s")]
+)
+def test_durations_are_said_as_a_person_says_them(value: float, shown: str) -> None:
+    assert terminal.seconds(value) == shown
+
+
+@pytest.mark.parametrize("name", ["CI", "NO_COLOR", "ANSIBLE_NOCOLOR"])
+def test_a_line_lives_on_a_terminal_only_and_when_nobody_minds(name: str) -> None:
+    usual = {"TERM": "xterm"}
+    assert terminal.is_live(True, usual)
+    assert not terminal.is_live(False, usual)
+    assert not terminal.is_live(True, {**usual, name: "1"})
+    assert not terminal.is_live(True, {"TERM": "dumb"})
+
+
+def test_a_long_task_says_in_a_log_that_it_still_runs() -> None:
+    reading, writing = os.pipe()
+    ticker = terminal.Ticker(writing, live=False, still_s=0.1, compose=lambda frame: f"[{frame}] still")
+    ticker.start()
+    time.sleep(1.5)
+    ticker.stop()
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        assert pipe.read().splitlines()[0] == b"[] still"
+
+
+def test_hosts_are_named_until_there_are_too_many() -> None:
+    assert screen.named(["a", "b"]) == "a, b"
+    assert screen.named([f"web{n}" for n in range(500)]) == "web0, web1, web2, web3 (+496)"
+
+
+def test_the_table_has_every_phase_beside_the_run_before() -> None:
+    phases = [
+        screen.Phase("(0/2) Open the run", "", "실행 시작", begun=0.0, ended=3.0),
+        screen.Phase("(1/2) Clean up", "cleanup", "중복 정리", begun=3.0, ended=15.0, changed=True),
+        screen.Phase("(2/2) Verify", "verify", "인덱스 검증", begun=15.0, ended=16.0),
+    ]
+    lines = list(screen.table(phases, stopped=True, check_mode=False, earlier={"cleanup": 11.0}, words=WORDS["ko"]))
+    assert [red for _, red in lines] == [False, False, True, False]
+    assert lines[1][0].split() == [
+        "(1/2)",
+        "Clean",
+        "up",
+        "·",
+        "중복",
+        "정리",
+        "완료",
+        "12",
+        "s",
+        "지난",
+        "실행",
+        "11",
+        "s",
+    ]
+    assert "중단됨" in lines[2][0]
+    assert len({terminal.width(line.split(" s")[0]) for line, _ in lines}) == 1, "the seconds stand under one another"
+
+
+def test_the_time_beside_is_that_of_the_last_run_that_deployed_here(tmp_path: Path) -> None:
+    def report(environment: str, run: str, outcome: str, seconds: float, age_s: int) -> None:
+        path = tmp_path / environment / run / "report.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps({"outcome": outcome, "phases": [{"name": "cleanup", "seconds": seconds}]}))
+        os.utime(path, (time.time() - age_s,) * 2)
+
+    assert screen.earlier_seconds(tmp_path, "production") == {}
+    report("staging", "1", "deployed", 4.0, 10)
+    assert screen.earlier_seconds(tmp_path, "production") == {"cleanup": 4.0}, (
+        "the rehearsal, where there is nothing else"
+    )
+    report("production", "2", "deployed", 2.0, 900)
+    report("production", "3", "deployed", 3.0, 500)
+    report("production", "4", "stopped", 9.0, 5)
+    (tmp_path / "production/5").mkdir()
+    (tmp_path / "production/5/report.json").write_text("{half")
+    assert screen.earlier_seconds(tmp_path, "production") == {"cleanup": 3.0}
+
+
+def test_both_languages_say_everything_and_every_phase_has_its_name() -> None:
+    assert set(WORDS["en"]) == set(WORDS["ko"])
+    names = {
+        line.split(") ", 1)[1].strip()
+        for path in ROOT.glob("playbooks/*.yml")
+        for line in path.read_text().splitlines()
+        if line.startswith("- name: (")
+    }
+    assert names
+    assert names <= set(KOREAN_PHASES)
