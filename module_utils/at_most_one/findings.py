@@ -32,7 +32,9 @@ def parse(text: str) -> Message:
     named = _REPORT.search(text)
     body = (text[: named.start()] if named else text).strip()
     findings = tuple(
-        Finding(match["seen"].strip().removeprefix("Seen:").strip(), match["expected"].strip(), match["next_step"].strip())
+        Finding(
+            match["seen"].strip().removeprefix("Seen:").strip(), match["expected"].strip(), match["next_step"].strip()
+        )
         for match in _FINDING.finditer(body)
     )
     return Message(findings or (Finding(body, "", ""),), named["path"] if named else "")
