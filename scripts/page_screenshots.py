@@ -17,7 +17,7 @@ from pathlib import Path
 from PIL import Image, ImageChops
 
 WIDTHS = {"phone": 360, "desk": 1100}
-TALLEST = 6000  # pixels; what a page does not fill is cut off
+TALLEST = 8000  # pixels; what a page does not fill is cut off
 QUIET = (
     *(
         "--headless",
