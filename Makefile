@@ -114,8 +114,8 @@ lint: setup-dev ## Style, types, the rooms' borders, the playbooks' rules, the m
 	  $(PLAYBOOK) $$playbook -i inventories/$$environment -l $$environment --syntax-check > /dev/null || exit 1; done; done
 	@echo "lint: modules documented, every playbook parses against every inventory"
 
-unit: setup-dev ## Pure functions and the house's own rules
-	$(PYTEST) tests/unit tests/house
+unit: setup-dev ## Pure functions, the house's own rules, what people see
+	$(PYTEST) tests/unit tests/house tests/report
 
 database: setup-dev tools ## The core against a real PostgreSQL
 	$(PYTEST) tests/database tests/adversarial
