@@ -205,7 +205,7 @@ import os
 from dataclasses import asdict
 from typing import Any
 
-from ansible.module_utils.at_most_one import pm2, pm2_proof, pm2_reload, pm2_start
+from ansible.module_utils.at_most_one import pm2, pm2_preflight, pm2_proof, pm2_reload, pm2_start
 from ansible.module_utils.at_most_one_entry import run
 from ansible.module_utils.basic import AnsibleModule
 
@@ -240,7 +240,7 @@ OPTIONS = {
 }
 
 
-def _aim(module: AnsibleModule) -> pm2_reload.Aim:
+def _aim(module: AnsibleModule) -> pm2_preflight.Aim:
     given = module.params
     probe = given["probe"]
     if probe:
@@ -259,7 +259,7 @@ def _aim(module: AnsibleModule) -> pm2_reload.Aim:
         instance_timeout_s=given["instance_timeout_s"],
         stable_s=given["stable_s"],
     )
-    return pm2_reload.Aim(
+    return pm2_preflight.Aim(
         demand,
         path=given["path"] or "",
         ecosystem=os.path.join(given["path"] or "", given["ecosystem"]),
@@ -285,7 +285,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
     target = pm2.Pm2(given["pm2"], home, given["environment_path"])
     if given["state"] == "queried":
         if given["fail"]:
-            pm2_reload.preflight(target, _aim(module), linked=False)
+            pm2_preflight.preflight(target, _aim(module), linked=False)
         return {"changed": False, **_query(target, given["name"])}
     if given["state"] == "saved":
         return {"changed": pm2_start.save(target, given["name"], check=module.check_mode)}

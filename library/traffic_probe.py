@@ -39,13 +39,27 @@ options:
       method:
         description: The request method.
         type: str
-        choices: [GET, HEAD]
+        choices: [GET, HEAD, POST]
         default: GET
       expect:
         description: Status codes that count as a success.
         type: list
         elements: int
         default: [200]
+      legitimate:
+        description:
+          - Status codes of refusals that the service owes its users, such as 409. They are answers and no failures, and
+            are counted apart.
+        type: list
+        elements: int
+        default: []
+      headers:
+        description: Request headers, such as a login. They are kept in memory only.
+        type: dict
+        default: {}
+      body:
+        description: The request's body, for POST.
+        type: str
   rate_per_s:
     description: Requests a second, over all addresses together.
     type: float
@@ -62,6 +76,11 @@ options:
     description: Seconds after which the prober ends by itself, for the case that nobody stops it.
     type: float
     default: 1800
+  controller_pid:
+    description:
+      - A process of the same host. When it is gone the prober ends within seconds, with a receipt. Meant for
+        ansible-playbook itself, so that a killed deployment leaves nothing behind.
+    type: int
   build_header:
     description: The response header that names the build, to say when the old one answered last.
     type: str
@@ -119,6 +138,11 @@ failures_by_kind:
   returned: when state is stopped
   type: dict
   sample: {"reset": 2, "status_503": 1}
+legitimate:
+  description: The legitimate refusals by status; they are among the requests, not among the failures.
+  returned: when state is stopped
+  type: dict
+  sample: {"status_409": 31}
 longest_gap_ms:
   description: The longest time without any successful answer, start and end of the probe included.
   returned: when state is stopped
@@ -129,6 +153,11 @@ p50_ms:
   returned: when state is stopped
   type: float
   sample: 3.1
+max_ms:
+  description: The latest success.
+  returned: when state is stopped
+  type: float
+  sample: 210.4
 last_old_answer:
   description: The last answer of a build other than the one that answered last, null when there was one build.
   returned: when state is stopped
@@ -156,7 +185,7 @@ started_at:
   type: str
   sample: "2025-11-10T05:30:02.101+00:00"
 ended_by:
-  description: V(signal) when it was stopped, V(max_s) when it ended by itself before that.
+  description: V(signal) when it was stopped, V(max_s) or V(controller_gone) when it ended by itself before that.
   returned: when state is stopped
   type: str
   sample: signal
@@ -173,8 +202,11 @@ from ansible.module_utils.basic import AnsibleModule
 URL = {
     "name": {"type": "str", "required": True},
     "url": {"type": "str", "required": True},
-    "method": {"type": "str", "choices": ["GET", "HEAD"], "default": "GET"},
+    "method": {"type": "str", "choices": ["GET", "HEAD", "POST"], "default": "GET"},
     "expect": {"type": "list", "elements": "int", "default": [200]},
+    "legitimate": {"type": "list", "elements": "int", "default": []},
+    "headers": {"type": "dict", "default": {}, "no_log": True},
+    "body": {"type": "str"},
 }
 OPTIONS = {
     "state": {"type": "str", "choices": ["started", "stopped"], "required": True},
@@ -184,6 +216,7 @@ OPTIONS = {
     "keepalive": {"type": "bool", "default": False},
     "timeout_s": {"type": "float", "default": 10.0},
     "max_s": {"type": "float", "default": 1800.0},
+    "controller_pid": {"type": "int"},
     "build_header": {"type": "str"},
     "validate_certs": {"type": "bool", "default": True},
 }
@@ -191,6 +224,7 @@ _NOTHING_SEEN = {
     "requests": 0,
     "failures": 0,
     "failures_by_kind": {},
+    "legitimate": {},
     "longest_gap_ms": 0,
     "last_old_answer": None,
     "builds": {},
@@ -199,10 +233,19 @@ _NOTHING_SEEN = {
     "p50_ms": None,
     "p95_ms": None,
     "p99_ms": None,
+    "max_ms": None,
     "started_at": None,
     "ended_at": None,
     "ended_by": None,
 }
+
+
+def _target(url: dict[str, Any]) -> traffic.Target:
+    return traffic.Target(
+        *(url["name"], url["url"], url["method"], tuple(url["expect"]), tuple(url["legitimate"])),
+        headers=tuple((str(name), str(value)) for name, value in url["headers"].items()),
+        body=url["body"],
+    )
 
 
 def _settings(given: dict[str, Any]) -> traffic.Settings:
@@ -216,8 +259,9 @@ def _settings(given: dict[str, Any]) -> traffic.Settings:
             next_step="correct urls and rate_per_s of the traffic probe.",
         )
     return traffic.Settings(
-        tuple(traffic.Target(url["name"], url["url"], url["method"], tuple(url["expect"])) for url in urls),
+        tuple(_target(url) for url in urls),
         **{name: given[name] for name in ("rate_per_s", "keepalive", "timeout_s", "max_s", "validate_certs")},
+        controller_pid=given["controller_pid"],
         build_header=given["build_header"] or None,
     )
 

@@ -21,7 +21,6 @@ from typing import Any
 from .applog import log_sizes, without_colour
 from .errors import OperatorError
 from .processes import command_line, working_directory
-from .redaction import redact
 
 # What belongs to this login, not to the application that a first `pm2 start` hands its whole environment to.
 _NOT_FOR_THE_APP = re.compile(r"^(ANSIBLE_|SSH_|SUDO_|_$|OLDPWD$|PWD$|SHLVL$|PM2_PROGRAMMATIC$)")
@@ -81,6 +80,7 @@ class Listing:
     instances: tuple[Instance, ...] = ()
     parked: tuple[str, ...] = ()
     others: tuple[str, ...] = field(default=())  # names of the other applications of this PM2_HOME
+    pids: frozenset[int] = field(default=frozenset(), repr=False)  # of every process in the list, whatever its name
 
 
 def daemon_of(pm2: Pm2) -> Daemon | None:
@@ -159,10 +159,17 @@ def version_tuple(version: str | None) -> tuple[int, ...]:
     return tuple(map(int, matched.groups())) if matched else ()
 
 
-def run(pm2: Pm2, *arguments: str, cwd: str = "/", timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
-    """Run the pm2 command, colours removed. Its return code proves nothing. Raises OperatorError when it hangs."""
-    environment = pm2.environment()
-    executable = shutil.which(pm2.executable, path=environment["PATH"]) or pm2.executable
+def run(
+    pm2: Pm2, *arguments: str, cwd: str = "/", timeout_s: float = 60, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the pm2 command, colours removed. Its return code proves nothing. Raises OperatorError when it hangs.
+
+    With ``environment`` it gets that, and of the caller's only what it needs itself.
+    """
+    own = pm2.environment()
+    needed = {key: value for key, value in own.items() if key in ("PATH", "HOME", "PM2_HOME")}
+    environment = own if environment is None else {**needed, **environment, "PM2_HOME": pm2.home}
+    executable = shutil.which(pm2.executable, path=own["PATH"]) or pm2.executable
     try:
         done = subprocess.run(  # noqa: S603 (an argument list, no shell; the executable is the inventory's)
             [executable, *arguments],
@@ -251,6 +258,7 @@ def listing(pm2: Pm2, name: str) -> Listing:
         tuple(instances),
         tuple(str(entry.get("pm_id")) for entry in ours if not isinstance(entry.get("pm_id"), int)),
         tuple(sorted({str(entry.get("name")) for entry in entries} - {name})),
+        frozenset(int(entry.get("pid") or 0) for entry in entries),
     )
 
 
@@ -263,42 +271,3 @@ def described(instance: Instance) -> dict[str, Any]:
         "cwd": working_directory(instance.pid) if instance.pid else None,
         "log_sizes": log_sizes(logs),
     }
-
-
-_READ_ECOSYSTEM = """
-const [file, name] = process.argv.slice(1);
-const loaded = require(file);
-const apps = Array.isArray(loaded) ? loaded : loaded.apps || [loaded];
-const app = apps.find((candidate) => candidate.name === name);
-const { script, cwd, instances, exec_mode } = app || {};
-process.stdout.write('\\n' + JSON.stringify(app ? { script, cwd, instances, exec_mode } : null) + '\\n');
-"""
-
-
-def declared(pm2: Pm2, ecosystem: str, name: str) -> dict[str, Any] | None:
-    """script, cwd, instances and exec_mode that the ecosystem file declares for ``name``; None when it has no such app.
-
-    Raises OperatorError when Node cannot load the file: the next cold start would fail the same way.
-    """
-    environment = pm2.environment()
-    node = shutil.which("node", path=environment["PATH"]) or "node"
-    try:
-        done = subprocess.run(  # noqa: S603 (as above)
-            [node, "-e", _READ_ECOSYSTEM, ecosystem, name],
-            env=environment,
-            cwd=os.path.dirname(ecosystem),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=True,
-        )
-        found = json.loads(done.stdout.splitlines()[-1])
-    except (OSError, subprocess.SubprocessError, ValueError, IndexError) as failure:
-        said = [line for line in (getattr(failure, "stderr", None) or str(failure)).splitlines() if "Error" in line]
-        raise OperatorError(
-            f"Node cannot load {ecosystem}: {redact(said[0]) if said else type(failure).__name__}.",
-            expected="an ecosystem file in JavaScript or JSON.",
-            next_step="correct the file, or app_ecosystem and app_environment_path in the inventory.",
-        ) from failure
-    return found if isinstance(found, dict) else None

@@ -9,10 +9,11 @@ from dataclasses import replace
 from typing import Any
 
 from .errors import OperatorError
-from .pm2 import Pm2, daemon_of, declared, listing, parse_jlist, run
+from .pm2 import Pm2, daemon_of, listing, parse_jlist, run
 from .pm2_bus import Overheard
+from .pm2_definition import declared
+from .pm2_preflight import Aim, require_running
 from .pm2_proof import Unproven, error_lines, prove
-from .pm2_reload import Aim, require_running
 from .redaction import redact
 
 

@@ -10,13 +10,25 @@ def start_ticks(pid: int) -> int | None:
 
     ``None`` when there is no such process, or only its zombie.
     """
+    fields = _stat(pid)
+    return None if fields is None else int(fields[19])
+
+
+def children(pid: int) -> list[int]:
+    """The pids of the living processes whose parent is ``pid``."""
+    entries = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
+    return [entry for entry in entries if (fields := _stat(entry)) and fields[1] == str(pid)]
+
+
+def _stat(pid: int) -> list[str] | None:
+    """The fields of /proc/PID/stat from the state on; ``None`` when there is no such process, or only its zombie."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stat:
             content = stat.read()
     except OSError:
         return None
     fields = content[content.rindex(")") + 2 :].split()  # the command in the brackets may contain anything
-    return None if fields[0] in "ZX" else int(fields[19])
+    return None if fields[0] in "ZX" else fields
 
 
 def working_directory(pid: int) -> str | None:

@@ -7,6 +7,7 @@ waits with it ("coordinated omission").
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 import os
@@ -14,32 +15,43 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from . import detached
 from .errors import OperatorError
+from .processes import start_ticks
 from .web import Client, NoAnswer, place
 
 _WORKERS = 32  # requests that can be under way at once; more than that wait, and their waiting counts
-_NOTE_EVERY_S = 5.0
+_NOTE_EVERY_S = 2.0
 _FAILURES_SHOWN = 50
 
 
 @dataclass(frozen=True)
 class Target:
-    """One address to ask, and the status codes that count as a success."""
+    """One address to ask, and the status codes that count as a success.
+
+    ``legitimate`` are refusals that the service owes its users, such as the 409 for a second open session: answers, and
+    counted apart.
+    """
 
     name: str
     url: str
-    method: str  # GET | HEAD
+    method: str  # GET | HEAD | POST
     expect: tuple[int, ...]
+    legitimate: tuple[int, ...] = ()
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    body: str | None = None
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the prober does. ``rate_per_s`` is the total over all targets, which take turns."""
+    """What the prober does. ``rate_per_s`` is the total over all targets, which take turns.
+
+    ``controller_pid`` is the process on whose behalf it runs, of this host: when that one is gone, the prober ends too.
+    """
 
     targets: tuple[Target, ...]
     rate_per_s: float
@@ -48,17 +60,22 @@ class Settings:
     max_s: float = 1800.0
     build_header: str | None = None
     validate_certs: bool = True
+    controller_pid: int | None = None
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One request. Times are seconds on the monotonic clock; ``problem`` is None for a success."""
+    """One request. Times are seconds on the monotonic clock; ``problem`` is None for a success.
+
+    ``refusal`` is the status of a legitimate one, which is an answer.
+    """
 
     target: int
     due: float
     done: float
     problem: str | None
     build: str | None
+    refusal: int | None = None
 
 
 def percentile(ordered: Sequence[float], percent: float) -> float | None:
@@ -116,11 +133,13 @@ def _figures(samples: Sequence[Sample], started: float, ended: float) -> dict[st
         "requests": len(samples),
         "failures": sum(problems.values()),
         "failures_by_kind": dict(sorted(problems.items())),
+        "legitimate": dict(sorted(Counter(f"status_{one.refusal}" for one in samples if one.refusal).items())),
         "longest_gap_ms": round(gap * 1000),
         **{
             f"p{percent}_ms": None if (value := percentile(latencies, percent)) is None else round(value, 1)
             for percent in (50, 95, 99)
         },
+        "max_ms": round(latencies[-1], 1) if latencies else None,
     }
 
 
@@ -159,18 +178,22 @@ def _work(
             # Every worker was waiting for an answer when this one was due. Its user would have given up by now.
             samples.append(Sample(number, due, time.monotonic(), "stalled", None))
             continue
-        target, problem, build = settings.targets[number], None, None
+        target, problem, build, refusal = settings.targets[number], None, None, None
         try:
-            answer = clients[number].request(target.method, paths[number])
+            answer = clients[number].request(
+                target.method, paths[number], dict(target.headers), target.body.encode() if target.body else None
+            )
         except NoAnswer as failure:
             problem = failure.kind
         except Exception as failure:  # never lose a request in silence: what the prober cannot do is a failure too
             problem = f"prober_{type(failure).__name__}"
         else:
             build = answer.header(settings.build_header) if settings.build_header else None
-            if answer.status not in target.expect:
+            if answer.status in target.legitimate:
+                refusal = answer.status
+            elif answer.status not in target.expect:
                 problem = f"status_{answer.status}"
-        samples.append(Sample(number, due, time.monotonic(), problem, build))
+        samples.append(Sample(number, due, time.monotonic(), problem, build, refusal))
     for client in clients:
         client.close()
 
@@ -178,10 +201,14 @@ def _work(
 def start(settings: Settings, output: str) -> tuple[int, bool]:
     """Start the detached prober; its receipt will be in ``output``. Returns its pid and whether it was started now.
 
-    One that already runs with these settings is left alone; with other settings it is an OperatorError.
+    One that already runs with these settings is left alone, and one of another controller is replaced: it would end
+    with that one. With other settings it is an OperatorError.
     """
-    note = {"settings": _as_json(settings)}
+    note = {"settings": _as_json(settings), "controller_pid": settings.controller_pid}
     noted = running(output)
+    if noted and noted.get("controller_pid") != settings.controller_pid:
+        detached.terminate(noted, within_s=settings.timeout_s + 10)
+        noted = None
     if noted:
         if noted.get("settings") != note["settings"]:
             raise OperatorError(
@@ -240,9 +267,10 @@ def stop(output: str) -> tuple[dict[str, Any], bool]:
 
 
 def _run(settings: Settings, output: str) -> None:
-    """The detached process: probe until SIGTERM or ``max_s``, then write the receipt."""
+    """The detached process: probe until SIGTERM, ``max_s`` or its controller's end, then write the receipt."""
     stopping, samples = threading.Event(), list[Sample]()
     epoch, started = time.time(), time.monotonic()
+    controller_ticks = start_ticks(settings.controller_pid) if settings.controller_pid else None
     prober = threading.Thread(target=probe, args=(settings, stopping, samples, started))
     try:
         prober.start()
@@ -250,6 +278,9 @@ def _run(settings: Settings, output: str) -> None:
         while not detached.asked_to_end(min(_NOTE_EVERY_S, started + settings.max_s - time.monotonic())):
             if time.monotonic() - started >= settings.max_s:
                 ended_by = "max_s"
+                break
+            if settings.controller_pid and start_ticks(settings.controller_pid) != controller_ticks:
+                ended_by = "controller_gone"
                 break
             failures = sum(sample.problem is not None for sample in list(samples))
             detached.write_json(output, {"finished": False, "requests": len(samples), "failures": failures})
@@ -269,7 +300,11 @@ def _pid_file(output: str) -> str:
 
 def _as_json(settings: Settings) -> dict[str, Any]:
     return {
-        "targets": [[t.name, t.url, t.method, list(t.expect)] for t in settings.targets],
+        # What a request carries may be a login: the note says only whether it is the same.
+        "targets": [
+            [t.name, t.url, t.method, [*t.expect], [*t.legitimate], _digest(t.headers, t.body)]
+            for t in settings.targets
+        ],
         "rate_per_s": settings.rate_per_s,
         "keepalive": settings.keepalive,
         "timeout_s": settings.timeout_s,
@@ -277,3 +312,7 @@ def _as_json(settings: Settings) -> dict[str, Any]:
         "build_header": settings.build_header,
         "validate_certs": settings.validate_certs,
     }
+
+
+def _digest(headers: Sequence[tuple[str, str]], body: str | None) -> str:
+    return hashlib.sha256(repr((headers, body)).encode()).hexdigest()

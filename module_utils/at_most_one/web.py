@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import select
 import socket
 import ssl
 import time
@@ -106,11 +107,20 @@ class Client:
     def close(self) -> None:
         self._connection.close()
 
+    def _said_goodbye(self) -> bool:
+        """Whether the server has closed the idle connection: browsers and proxies look before they send on it."""
+        idle: socket.socket | None = self._connection.sock
+        if idle is None:
+            return False
+        waiting = select.poll()
+        waiting.register(idle, select.POLLIN)
+        return bool(waiting.poll(0))
+
     def request(
         self, method: str, target: str, headers: Mapping[str, str] | None = None, body: bytes | None = None
     ) -> Answer:
         """Send one request, read the whole answer. Raises NoAnswer."""
-        if self._keepalive and time.monotonic() - self._last_used > self.IDLE_S:
+        if self._keepalive and (time.monotonic() - self._last_used > self.IDLE_S or self._said_goodbye()):
             self._connection.close()
         wanted = {"Connection": "keep-alive" if self._keepalive else "close", "User-Agent": "at-most-one"}
         try:

@@ -17,7 +17,7 @@ import pytest
 from at_most_one import detached, traffic
 from at_most_one.errors import OperatorError
 from at_most_one.processes import start_ticks
-from at_most_one.web import NoAnswer, fetch
+from at_most_one.web import Client, NoAnswer, fetch
 
 from tests.service.conftest import ROOT, App, free_port
 
@@ -209,3 +209,61 @@ def test_kinds_of_no_answer() -> None:
     assert refused.value.kind == "refused"
     with pytest.raises(OperatorError, match="without user name and password"):
         fetch("GET", "http://user:secret@127.0.0.1/", timeout_s=1)
+
+
+def test_it_ends_with_its_controller(tmp_path: Path) -> None:
+    output = str(tmp_path / "receipt.json")
+    with subprocess.Popen(["sleep", "60"]) as controller:
+        traffic.start(settings(f"http://127.0.0.1:{free_port()}/", controller_pid=controller.pid), output)
+        time.sleep(0.3)
+        assert traffic.running(output)
+        controller.kill()
+    deadline = time.monotonic() + 10
+    while traffic.running(output) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    receipt, ran = traffic.stop(output)
+    assert (ran, receipt["ended_by"]) == (False, "controller_gone")
+    assert receipt["requests"] > 0
+
+
+def test_the_prober_of_another_controller_is_replaced(tmp_path: Path) -> None:
+    output, url = str(tmp_path / "receipt.json"), f"http://127.0.0.1:{free_port()}/"
+    with subprocess.Popen(["sleep", "60"]) as other:
+        first, _ = traffic.start(settings(url, controller_pid=other.pid), output)
+        second, changed = traffic.start(settings(url, controller_pid=os.getpid()), output)
+        other.kill()
+    assert changed
+    assert start_ticks(first) is None
+    time.sleep(2.5)  # longer than it takes to notice a controller's end
+    assert traffic.running(output)
+    receipt, ran = traffic.stop(output)
+    assert (ran, receipt["ended_by"], first == second) == (True, "signal", False)
+
+
+def test_legitimate_refusals_are_counted_apart(
+    app: App, tmp_path: Path, run_module: Callable[..., dict[str, Any]]
+) -> None:
+    app.start(app.release("a" * 40))
+    output = tmp_path / "receipt.json"
+    creation = {"url": app.url, "method": "POST", "body": "{}", "headers": {"Cookie": "login=s3cret"}}
+    urls = [{"name": "apart", "legitimate": [409], **creation}, {"name": "failing", **creation}]
+    started = run_module("traffic_probe", {"state": "started", "output": str(output), "urls": urls, "rate_per_s": 40})
+    assert "s3cret" not in json.dumps(started) + Path(f"{output}.pid").read_text()
+    time.sleep(1)
+    receipt = run_module("traffic_probe", {"state": "stopped", "output": str(output)})
+    apart, failing = receipt["targets"]["apart"], receipt["targets"]["failing"]
+    assert (apart["failures"], apart["legitimate"]) == (0, {"status_409": apart["requests"]})
+    assert (failing["failures_by_kind"], failing["legitimate"]) == ({"status_409": failing["requests"]}, {})
+    assert receipt["p99_ms"] <= receipt["max_ms"]
+
+
+def test_a_kept_connection_that_the_server_has_closed_is_not_used(app: App) -> None:
+    """As browsers and proxies do it. What counts as a failure is a connection that ends while it is used."""
+    app.start(app.release("a" * 40, shutdown="as next start"))
+    client = Client(app.url, timeout_s=5, keepalive=True)
+    first = client.request("GET", "/").header("x-app-pid")
+    assert first
+    os.kill(int(first), signal.SIGINT)
+    time.sleep(0.5)
+    assert client.request("GET", "/").header("x-app-pid") != first
+    client.close()

@@ -10,7 +10,8 @@ module.exports = {
       exec_mode: behaviour.exec_mode || "cluster",
       listen_timeout: 1000,
       kill_timeout: 1000,
-      env: { PORT: behaviour.port, DATABASE_PASSWORD: "never in a result" },
+      ...behaviour.app,
+      env: { PORT: behaviour.port, DATABASE_PASSWORD: "never in a result", ...behaviour.env },
     },
   ],
 };

@@ -9,20 +9,32 @@ if (behaviour.fault === "crash at boot") {
 const server = http.createServer((request, response) => {
   response.setHeader("x-app-commit", behaviour.answers || behaviour.commit);
   response.setHeader("x-app-pid", process.pid);
+  response.setHeader("x-app-colour", process.env.COLOUR || "none");
   if (request.url === "/stall") {
     const until = Date.now() + 700;
     while (Date.now() < until); // the event loop is blocked, as by a synchronous call in a real application
   }
+  response.statusCode = request.method === "POST" ? 409 : 200;
   response.end(JSON.stringify({ status: "ok", commit: behaviour.commit }));
 });
 
-server.listen(Number(process.env.PORT), "127.0.0.1", () => {
+const listening = () => {
   if (behaviour.fault === "crash after boot") {
     setTimeout(() => {
       throw new Error("late: the first timer fired");
     }, 600);
   }
-});
+};
 
-// The primary stops handing connections to a worker whose server is closed; those under way are answered first.
-process.on("SIGINT", () => server.close(() => setTimeout(() => process.exit(0), 50)));
+async function start() {
+  if (behaviour.boot_ms) await new Promise((resolve) => setTimeout(resolve, behaviour.boot_ms));
+  if (behaviour.drain) (await import(behaviour.drain)).drainOnClose(); // the lab's application's own
+  server.listen(Number(process.env.PORT), "127.0.0.1", listening);
+}
+
+// "as next start": end when all connections have. Otherwise stay a moment longer: the daemon stops handing connections
+// to a worker whose server is closed, and what is under way is answered first.
+const linger_ms = behaviour.shutdown === "as next start" ? 0 : 50;
+const end = () => (linger_ms ? setTimeout(() => process.exit(0), linger_ms) : process.exit(130));
+process.on("SIGINT", () => server.close(end));
+start();

@@ -1,0 +1,200 @@
+"""What stands against a reload one by one: every trap has a message of its own, and nothing is touched."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+from .errors import OperatorError
+from .pm2 import Listing, Pm2, executable_version, listing, version_tuple
+from .pm2_definition import declared, drift
+from .pm2_proof import Demand
+from .processes import children, working_directory
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What to reload, and how sure to be. ``path`` is the application's path: the link, or the directory in place."""
+
+    demand: Demand
+    path: str
+    ecosystem: str
+    min_instances: int = 2
+    min_version: str = "7.0.4"
+    log_lines: int = 20
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What can be reloaded: the instances, which variables PM2 holds with other values than declared, and those."""
+
+    found: Listing
+    outdated: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+def preflight(pm2: Pm2, aim: Aim, *, linked: bool) -> Ready:
+    """The instances, when a reload one by one can work on them; OperatorError names what stands against it.
+
+    With ``linked`` the application's path must already lead to the release, as it does when the reload is for real.
+    """
+    name = aim.demand.name
+    deadline = time.monotonic() + aim.demand.instance_timeout_s
+    found = listing(pm2, name)
+    while found.parked and time.monotonic() < deadline:
+        time.sleep(0.5)  # an interrupted reload: PM2 ends it by itself after listen_timeout
+        found = listing(pm2, name)
+    require_running(pm2, found, name)
+    in_memory = found.daemon.version if found.daemon else None
+    versions = {"the daemon in memory": in_memory, "on disk": executable_version(pm2)}
+    for where, version in versions.items():
+        if version_tuple(version) < version_tuple(aim.min_version):
+            raise OperatorError(
+                f"PM2 ({where}) is {version or 'of an unknown version'}.",
+                expected=f"{aim.min_version} or newer: before it a reload can leave a worker with old code in no list.",
+                next_step="install that version (npm install -g pm2), then run `pm2 update` as the application's user: "
+                "it restarts every application of that user, so announce it.",
+                version=version,
+            )
+    _require_no_orphan(pm2, aim, found)
+    _require_definition(aim, found)
+    return _require_declared(pm2, aim, found) if linked else Ready(found)
+
+
+def require_running(pm2: Pm2, found: Listing, name: str) -> None:
+    """Raises OperatorError unless PM2 lists an instance of ``name`` and no reload is under way."""
+    if found.daemon is None or not found.instances:
+        others = f"; it runs {', '.join(found.others)}" if found.others else ""
+        raise OperatorError(
+            f"There is no PM2 daemon in {pm2.home}."
+            if found.daemon is None
+            else f"PM2 in {pm2.home} has no application {name}{others}.",
+            expected=f"{name}, started by the user that this task runs as.",
+            next_step="check app_name, pm2_home and become_user; on a new host start it (pm2_app, state: started).",
+            others=list(found.others),
+        )
+    if found.parked:
+        raise OperatorError(
+            f"A reload of {name} is under way: PM2 still holds {', '.join(found.parked)}.",
+            expected="no other reload.",
+            next_step="wait for it to end, and find out who started it.",
+        )
+
+
+def orphans(found: Listing, path: str) -> list[int]:
+    """Children of the daemon that work in ``path`` or its releases and that PM2 has in no list."""
+    here = (os.path.realpath(path), path)
+    family = tuple(f"{one}{os.sep}" for one in (*here, f"{path}.releases", os.path.dirname(here[0])))
+    unlisted = [pid for pid in children(found.daemon.pid) if pid not in found.pids] if found.daemon else []
+    return [pid for pid in unlisted if f"{working_directory(pid) or ''}{os.sep}".startswith(family)]
+
+
+def _require_no_orphan(pm2: Pm2, aim: Aim, found: Listing) -> None:
+    name, seen = aim.demand.name, orphans(found, aim.path)
+    if seen:
+        time.sleep(1)  # one that PM2 is just starting is in its list by then
+        seen = sorted(set(seen) & set(orphans(listing(pm2, name), aim.path)))
+    if seen:
+        raise OperatorError(
+            f"PM2's daemon has a child that is in no list and works in {working_directory(seen[0])}: pid {_ids(seen)}.",
+            expected="only workers that PM2 lists: this one takes its share of the requests, with the code it has.",
+            next_step=f"look at it (ps -fp {seen[0]}), then end it: kill -INT {seen[0]}",
+            orphans=seen,
+        )
+
+
+def _refuse(aim: Aim, seen: str, expected: str, next_step: str) -> NoReturn:
+    raise OperatorError(seen, expected=expected, next_step=next_step, application=aim.demand.name)
+
+
+def _start_anew(aim: Aim) -> str:
+    name = aim.demand.name
+    return (
+        f"in a window of its own: `pm2 delete {name} && pm2 start {aim.ecosystem} --only {name} && pm2 save`; "
+        "a reload never applies a changed definition."
+    )
+
+
+def _require_definition(aim: Aim, found: Listing) -> None:
+    """What PM2 runs, whatever the ecosystem file says."""
+    name, instances, start_anew = aim.demand.name, found.instances, _start_anew(aim)
+    forked = [one.pm_id for one in instances if one.exec_mode != "cluster_mode"]
+    if forked:
+        _refuse(
+            aim,
+            f"Instances {_ids(forked)} of {name} run in fork mode.",
+            "cluster mode: in fork mode a reload is a restart, and users get connection errors.",
+            f"set exec_mode: 'cluster' in the ecosystem file, then {start_anew}",
+        )
+    if len(instances) < aim.min_instances:
+        _refuse(
+            aim,
+            f"{name} has {len(instances)} instance{'s' * (len(instances) > 1)}.",
+            f"{aim.min_instances} or more: the others serve while one is reloaded.",
+            f"set instances: {aim.min_instances} in the ecosystem file, then {start_anew}",
+        )
+
+
+def _require_declared(pm2: Pm2, aim: Aim, found: Listing) -> Ready:
+    """What the ecosystem file of the release says, behind the link that leads to it already."""
+    name, instances, start_anew = aim.demand.name, found.instances, _start_anew(aim)
+    release = aim.demand.release_path
+    if release and os.path.realpath(aim.path) != release:
+        _refuse(aim, f"{aim.path} leads to {os.path.realpath(aim.path)}.", f"{release}.", "switch the link first.")
+    frozen = [one.pm_id for one in instances if release and not _inside(os.path.realpath(one.pm_cwd), release)]
+    if frozen:
+        where = next(one.pm_cwd for one in instances if one.pm_id in frozen)
+        _refuse(
+            aim,
+            f"PM2 would start instances {_ids(frozen)} of {name} in {where}, whatever {aim.path} leads to.",
+            f"{aim.path} as the directory that PM2 remembers.",
+            f"set cwd: '{aim.path}' in the ecosystem file, then {start_anew}",
+        )
+    want = declared(pm2, aim.ecosystem, name)
+    if want is None:
+        _refuse(
+            aim, f"{aim.ecosystem} declares no application {name}.", "one.", "correct app_name or the ecosystem file."
+        )
+    base = os.path.join(aim.path, str(want.get("cwd") or ""))
+    script = os.path.realpath(os.path.join(base, str(want.get("script") or "")))
+    other = [one.script for one in instances if os.path.realpath(one.script) != script]
+    if other:
+        _refuse(aim, f"PM2 runs {other[0]}, the ecosystem file says {script}.", "the same script.", start_anew)
+    count = want.get("instances")
+    if isinstance(count, int) and count > 0 and count != len(instances):
+        _refuse(
+            aim,
+            f"PM2 runs {len(instances)} instances of {name}, the ecosystem file says {count}.",
+            "the same number.",
+            start_anew,
+        )
+    differing = drift(pm2, name, want)
+    arguments = sorted({key for one in differing.values() for key in one.arguments})
+    if arguments:
+        _refuse(
+            aim,
+            f"PM2 holds other {' and '.join(arguments)} for {name} than the ecosystem file declares.",
+            "the same.",
+            start_anew,
+        )
+    variables = {pm_id: one.variables for pm_id, one in differing.items()}
+    if variables and want.get("more"):
+        names = ", ".join(sorted({name for several in variables.values() for name in several}))
+        _refuse(
+            aim,
+            f"PM2 holds values for {names} that no env block of the ecosystem file declares.",
+            "one of the declared values; which block was chosen at the start, PM2 does not say.",
+            f"start it again with the block that is meant (--env ...), {start_anew}",
+        )
+    return Ready(found, variables, {key: str(value) for key, value in (want.get("env") or {}).items()})
+
+
+def _inside(path: str, directory: str) -> bool:
+    return path == directory or path.startswith(f"{directory}{os.sep}")
+
+
+def _ids(pm_ids: Sequence[int]) -> str:
+    return ", ".join(map(str, pm_ids))

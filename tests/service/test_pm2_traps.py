@@ -1,0 +1,178 @@
+"""What PM2 keeps to itself: old variables, old arguments, workers in no list, somebody else's reload."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from at_most_one import pm2, pm2_preflight, pm2_reload, pm2_start
+from at_most_one.errors import OperatorError
+from at_most_one.pm2_definition import differs
+from at_most_one.processes import start_ticks, working_directory
+from at_most_one.web import fetch
+
+from tests.service.conftest import App, free_port
+
+# In PM2's daemon itself: a child that it does not list, as a reload of PM2 before 7.0.4 could leave one behind.
+ORPHAN = """
+if (/Daemon\\.js$/.test(process.argv[1] || "")) {
+  const { spawn } = require("node:child_process");
+  spawn("sleep", ["300"], { cwd: process.env.ORPHAN_CWD, stdio: "ignore" });
+}
+"""
+
+
+def patient(app: App, release: Path) -> pm2_preflight.Aim:
+    aim = app.aim(release)
+    return replace(aim, demand=replace(aim.demand, instance_timeout_s=40))
+
+
+def colours(app: App) -> set[str | None]:
+    return {fetch("GET", app.url, timeout_s=5).header("x-app-colour") for _ in range(8)}
+
+
+def test_a_variable_that_the_release_declares_anew_reaches_the_instances(app: App) -> None:
+    """`pm2 reload` alone keeps the old value, and hides a new variable until the next cold start."""
+    old, new = app.release("a" * 40), app.release("b" * 40, env={"COLOUR": "blue, s3cret"})
+    app.start(old)
+    app.link(new)
+    pm2.run(app.pm2, "reload", app.name)
+    assert colours(app) == {"none"}  # the trap: both instances run the new release without its variable
+
+    done = pm2_reload.reload(app.pm2, patient(app, new))
+    assert done["changed"]
+    assert done["environment"] == ["COLOUR"]
+    assert "s3cret" not in str(done)
+    assert colours(app) == {"blue, s3cret"}
+    assert [working_directory(one.pid) for one in app.instances()] == [str(new)] * 2
+
+
+@pytest.mark.parametrize("key", ["args", "node_args"])
+def test_arguments_that_changed_are_refused(app: App, key: str) -> None:
+    old, new = app.release("a" * 40), app.release("b" * 40, app={key: "--no-warnings"})
+    app.start(old)
+    before = app.instances()
+    app.link(new)
+    with pytest.raises(OperatorError, match=f"PM2 holds other {key} ") as refused:
+        pm2_reload.reload(app.pm2, patient(app, new))
+    assert "pm2 delete" in refused.value.next_step
+    assert app.instances() == before
+
+
+def test_a_block_that_was_chosen_at_the_start_is_not_overwritten(app: App) -> None:
+    """`pm2 start --env production`: PM2 does not say which block it was, so no declared value may replace another."""
+    blocks: dict[str, Any] = {"env": {"COLOUR": "grey"}, "app": {"env_production": {"COLOUR": "red"}}}
+    old, new = app.release("a" * 40, **blocks), app.release("b" * 40, **blocks)
+    other = app.release("c" * 40, env={"COLOUR": "grey"}, app={"env_production": {"COLOUR": "green"}})
+    app.link(old)
+    pm2.run(app.pm2, "start", str(app.path / "ecosystem.config.cjs"), "--env", "production")
+    app.link(new)
+    assert pm2_preflight.preflight(app.pm2, patient(app, new), linked=True).outdated == {}
+    app.link(other)
+    with pytest.raises(OperatorError, match="PM2 holds values for COLOUR that no env block"):
+        pm2_reload.reload(app.pm2, patient(app, other))
+    assert colours(app) == {"red"}
+
+
+@pytest.mark.parametrize(
+    ("held", "want", "arguments", "variables"),
+    [
+        ({"args": ["start", "-p", "3000"]}, {"args": "start -p 3000"}, (), ()),
+        ({"args": ["a b"]}, {"args": '"a b"'}, (), ()),
+        ({"args": ["start"]}, {}, ("args",), ()),
+        ({}, {"node_args": ["--inspect"]}, ("node_args",), ()),
+        ({"env": {"PORT": "3000", "PATH": "/bin"}}, {"env": {"PORT": 3000}}, (), ()),
+        ({"env": {"PORT": "3000"}}, {"env": {"PORT": 3001, "NEW": ""}}, (), ("NEW", "PORT")),
+        ({"env": {"A": "2"}}, {"env": {"A": "1"}, "more": [{"A": "2"}]}, (), ()),
+    ],
+)
+def test_where_pm2_differs_from_the_file(
+    held: dict[str, Any], want: dict[str, Any], arguments: tuple[str, ...], variables: tuple[str, ...]
+) -> None:
+    found = differs(held, want)
+    assert (found.arguments, found.variables) == (arguments, variables)
+
+
+def test_a_single_instance_is_refused(app: App) -> None:
+    release = app.release("a" * 40, instances=1)
+    app.start(release)
+    with pytest.raises(OperatorError, match="has 1 instance\\.") as refused:
+        pm2_reload.reload(app.pm2, patient(app, release))
+    assert "set instances: 2" in refused.value.next_step
+
+
+def test_somebody_elses_reload_is_waited_for_and_named_when_it_takes_too_long(app: App) -> None:
+    app.start(app.release("a" * 40, app={"listen_timeout": 30_000}))
+    slow, new = app.release("b" * 40, boot_ms=5_000), app.release("c" * 40)
+    app.link(slow)
+    environment = app.pm2.environment()
+    with subprocess.Popen(
+        [app.pm2.executable, "reload", app.name], env=environment, stdout=subprocess.DEVNULL
+    ) as somebody:
+        deadline = time.monotonic() + 20
+        while not pm2.listing(app.pm2, app.name).parked and time.monotonic() < deadline:
+            time.sleep(0.05)
+        hasty = replace(app.aim(slow), demand=replace(app.aim(slow).demand, instance_timeout_s=0))
+        with pytest.raises(OperatorError, match=r"A reload of .* is under way: PM2 still holds _old_"):
+            pm2_reload.reload(app.pm2, hasty)
+        app.link(new)
+        pm2_reload.reload(app.pm2, patient(app, new))
+        somebody.wait(timeout=60)
+    assert [working_directory(one.pid) for one in app.instances()] == [str(new)] * 2
+
+
+def test_what_does_not_run_is_not_saved_for_the_next_boot(app: App) -> None:
+    app.start(app.release("a" * 40))
+    pm2.run(app.pm2, "stop", str(app.instances()[0].pm_id))
+    with pytest.raises(OperatorError, match="are not online"):
+        pm2_start.save(app.pm2, app.name)
+    assert not Path(app.pm2.home, "dump.pm2").exists() or app.name not in Path(app.pm2.home, "dump.pm2").read_text()
+
+
+@pytest.fixture
+def app_with_an_orphan(pm2_executable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
+    """An application under a daemon of its own that has a child in no list."""
+    home = tempfile.mkdtemp(prefix="amo-")
+    made = App(pm2.Pm2(pm2_executable, home), "haunted", free_port(), tmp_path / "app")
+    release = made.release("a" * 40)
+    made.link(release)
+    hook = tmp_path / "orphan.cjs"
+    hook.write_text(ORPHAN)
+    monkeypatch.setenv("NODE_OPTIONS", f"--require {hook}")
+    monkeypatch.setenv("ORPHAN_CWD", str(release))
+    pm2.run(made.pm2, "ping")
+    monkeypatch.undo()
+    try:
+        made.start(made.release("b" * 40))
+        yield made
+    finally:
+        daemon = pm2.daemon_of(made.pm2)
+        for pid in pm2_preflight.orphans(pm2.listing(made.pm2, made.name), str(made.path)):
+            os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(OperatorError):
+            pm2.run(made.pm2, "kill")
+        if daemon and start_ticks(daemon.pid):
+            os.kill(daemon.pid, signal.SIGTERM)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def test_a_worker_in_no_list_is_named_with_its_pid(app_with_an_orphan: App) -> None:
+    app = app_with_an_orphan
+    before = app.instances()
+    with pytest.raises(OperatorError, match=r"a child that is in no list and works in .*a{40}: pid") as refused:
+        pm2_reload.reload(app.pm2, patient(app, app.path.resolve()))
+    (orphan,) = refused.value.details["orphans"]
+    assert orphan not in [one.pid for one in before]
+    assert f"kill -INT {orphan}" in refused.value.next_step
+    os.kill(orphan, signal.SIGINT)
+    pm2_reload.reload(app.pm2, patient(app, app.path.resolve()))
