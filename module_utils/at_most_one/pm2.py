@@ -74,11 +74,10 @@ class Instance:
 
 @dataclass(frozen=True)
 class Listing:
-    """What the daemon manages. ``parked`` are old workers of a reload that has not ended."""
+    """What the daemon lists. The old worker of a reload under way is not in it (PM2's lib/God/Methods.js)."""
 
     daemon: Daemon | None
     instances: tuple[Instance, ...] = ()
-    parked: tuple[str, ...] = ()
     others: tuple[str, ...] = field(default=())  # names of the other applications of this PM2_HOME
     pids: frozenset[int] = field(default=frozenset(), repr=False)  # of every process in the list, whatever its name
 
@@ -247,7 +246,6 @@ def listing(pm2: Pm2, name: str) -> Listing:
             next_step=f"run `PM2_HOME={pm2.home} pm2 jlist` as the same user and read what it says instead.",
         )
     ours = [entry for entry in entries if entry.get("name") == name]
-    # During a reload the old worker is listed under the id `_old_<pm_id>` (PM2's lib/God/Reload.js).
     instances = sorted(
         (instance_of(entry) for entry in ours if isinstance(entry.get("pm_id"), int)), key=lambda one: one.pm_id
     )
@@ -256,7 +254,6 @@ def listing(pm2: Pm2, name: str) -> Listing:
     return Listing(
         daemon,
         tuple(instances),
-        tuple(str(entry.get("pm_id")) for entry in ours if not isinstance(entry.get("pm_id"), int)),
         tuple(sorted({str(entry.get("name")) for entry in entries} - {name})),
         frozenset(int(entry.get("pid") or 0) for entry in entries),
     )

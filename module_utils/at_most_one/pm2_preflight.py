@@ -14,6 +14,9 @@ from .pm2_definition import declared, drift
 from .pm2_proof import Demand
 from .processes import children, working_directory
 
+_RELOAD_LOCK_S = 30
+_STARTING_S = 3.0  # a worker that PM2 is just starting is in its list by then
+
 
 @dataclass(frozen=True)
 class Aim:
@@ -42,11 +45,7 @@ def preflight(pm2: Pm2, aim: Aim, *, linked: bool) -> Ready:
     With ``linked`` the application's path must already lead to the release, as it does when the reload is for real.
     """
     name = aim.demand.name
-    deadline = time.monotonic() + aim.demand.instance_timeout_s
-    found = listing(pm2, name)
-    while found.parked and time.monotonic() < deadline:
-        time.sleep(0.5)  # an interrupted reload: PM2 ends it by itself after listen_timeout
-        found = listing(pm2, name)
+    found = _settled(pm2, aim)
     require_running(pm2, found, name)
     in_memory = found.daemon.version if found.daemon else None
     versions = {"the daemon in memory": in_memory, "on disk": executable_version(pm2)}
@@ -59,13 +58,12 @@ def preflight(pm2: Pm2, aim: Aim, *, linked: bool) -> Ready:
                 "it restarts every application of that user, so announce it.",
                 version=version,
             )
-    _require_no_orphan(pm2, aim, found)
     _require_definition(aim, found)
     return _require_declared(pm2, aim, found) if linked else Ready(found)
 
 
 def require_running(pm2: Pm2, found: Listing, name: str) -> None:
-    """Raises OperatorError unless PM2 lists an instance of ``name`` and no reload is under way."""
+    """Raises OperatorError unless PM2 lists an instance of ``name``."""
     if found.daemon is None or not found.instances:
         others = f"; it runs {', '.join(found.others)}" if found.others else ""
         raise OperatorError(
@@ -75,12 +73,6 @@ def require_running(pm2: Pm2, found: Listing, name: str) -> None:
             expected=f"{name}, started by the user that this task runs as.",
             next_step="check app_name, pm2_home and become_user; on a new host start it (pm2_app, state: started).",
             others=list(found.others),
-        )
-    if found.parked:
-        raise OperatorError(
-            f"A reload of {name} is under way: PM2 still holds {', '.join(found.parked)}.",
-            expected="no other reload.",
-            next_step="wait for it to end, and find out who started it.",
         )
 
 
@@ -92,18 +84,41 @@ def orphans(found: Listing, path: str) -> list[int]:
     return [pid for pid in unlisted if f"{working_directory(pid) or ''}{os.sep}".startswith(family)]
 
 
-def _require_no_orphan(pm2: Pm2, aim: Aim, found: Listing) -> None:
-    name, seen = aim.demand.name, orphans(found, aim.path)
-    if seen:
-        time.sleep(1)  # one that PM2 is just starting is in its list by then
-        seen = sorted(set(seen) & set(orphans(listing(pm2, name), aim.path)))
-    if seen:
+def _settled(pm2: Pm2, aim: Aim) -> Listing:
+    """The list once no worker is outside it: somebody else's reload parks the old one where no list shows it."""
+    until = time.monotonic() + aim.demand.instance_timeout_s
+    at_least = time.monotonic() + min(_STARTING_S, aim.demand.instance_timeout_s)
+    while True:
+        found = listing(pm2, aim.demand.name)
+        unlisted, under_way = orphans(found, aim.path), _reload_lock_held(pm2)
+        if not unlisted:
+            return found
+        if time.monotonic() > (until if under_way else at_least):
+            break
+        time.sleep(0.5)
+    pids, where = _ids(unlisted), working_directory(unlisted[0])
+    if under_way:
         raise OperatorError(
-            f"PM2's daemon has a child that is in no list and works in {working_directory(seen[0])}: pid {_ids(seen)}.",
-            expected="only workers that PM2 lists: this one takes its share of the requests, with the code it has.",
-            next_step=f"look at it (ps -fp {seen[0]}), then end it: kill -INT {seen[0]}",
-            orphans=seen,
+            f"A reload of {aim.demand.name} is under way: PM2 still holds pid {pids} in {where}, in no list.",
+            expected="no other reload.",
+            next_step="wait for it to end, and find out who started it.",
+            unlisted=unlisted,
         )
+    raise OperatorError(
+        f"PM2's daemon has a child that is in no list and works in {where}: pid {pids}.",
+        expected="only workers that PM2 lists: this one takes its share of the requests, with the code it has.",
+        next_step=f"look at it (ps -fp {unlisted[0]}); unless a reload is just ending it, kill -INT {unlisted[0]}",
+        unlisted=unlisted,
+    )
+
+
+def _reload_lock_held(pm2: Pm2) -> bool:
+    """Whether a `pm2 reload` has begun and not ended, for 30 s at most (PM2's lib/Common.js, lockReload)."""
+    try:
+        with open(os.path.join(pm2.home, "reload.lock"), encoding="utf-8") as lock:
+            return time.time() - float(lock.read()) / 1000 < _RELOAD_LOCK_S
+    except (OSError, ValueError):
+        return False
 
 
 def _refuse(aim: Aim, seen: str, expected: str, next_step: str) -> NoReturn:

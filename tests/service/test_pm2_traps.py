@@ -113,17 +113,19 @@ def test_a_single_instance_is_refused(app: App) -> None:
 
 def test_somebody_elses_reload_is_waited_for_and_named_when_it_takes_too_long(app: App) -> None:
     app.start(app.release("a" * 40, app={"listen_timeout": 30_000}))
-    slow, new = app.release("b" * 40, boot_ms=5_000), app.release("c" * 40)
+    slow, new = app.release("b" * 40, boot_ms=8_000), app.release("c" * 40)
     app.link(slow)
     environment = app.pm2.environment()
     with subprocess.Popen(
         [app.pm2.executable, "reload", app.name], env=environment, stdout=subprocess.DEVNULL
     ) as somebody:
         deadline = time.monotonic() + 20
-        while not pm2.listing(app.pm2, app.name).parked and time.monotonic() < deadline:
-            time.sleep(0.05)
+        before = pm2.listing(app.pm2, app.name)
+        while not pm2_preflight.orphans(before, str(app.path)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+            before = pm2.listing(app.pm2, app.name)
         hasty = replace(app.aim(slow), demand=replace(app.aim(slow).demand, instance_timeout_s=0))
-        with pytest.raises(OperatorError, match=r"A reload of .* is under way: PM2 still holds _old_"):
+        with pytest.raises(OperatorError, match=r"A reload of .* is under way: PM2 still holds pid \d+ in .*a{40}"):
             pm2_reload.reload(app.pm2, hasty)
         app.link(new)
         pm2_reload.reload(app.pm2, patient(app, new))
@@ -171,7 +173,7 @@ def test_a_worker_in_no_list_is_named_with_its_pid(app_with_an_orphan: App) -> N
     before = app.instances()
     with pytest.raises(OperatorError, match=r"a child that is in no list and works in .*a{40}: pid") as refused:
         pm2_reload.reload(app.pm2, patient(app, app.path.resolve()))
-    (orphan,) = refused.value.details["orphans"]
+    (orphan,) = refused.value.details["unlisted"]
     assert orphan not in [one.pid for one in before]
     assert f"kill -INT {orphan}" in refused.value.next_step
     os.kill(orphan, signal.SIGINT)
