@@ -10,6 +10,8 @@ short_description: Reload an application under PM2 one instance at a time, and p
 description:
   - C(pm2 reload) returns 0 and prints a tick whatever happens. This module reloads one instance, requires of it a new
     process that stays up, works in the new release and answers with the new build, and only then goes to the next.
+    Where answers name their process (O(probe.pid_header)), the old one is held until the new one has answered, so that
+    no connection is lost with it (docs/cutover.md).
     The first one that does not stops the rest, and the others keep serving the old code.
   - What PM2 says is checked against C(/proc). PM2 is never asked when no daemon runs, because asking would start one.
 options:
@@ -170,6 +172,12 @@ unchanged:
   type: list
   elements: int
   sample: []
+environment:
+  description: The names of declared variables that PM2 held with other values, and that the reload has brought up to date.
+  returned: when state is reloaded
+  type: list
+  elements: str
+  sample: [CRON_TOKEN]
 log_offsets:
   description: The length in bytes of every log of the application before the reload.
   returned: when state is reloaded
