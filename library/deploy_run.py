@@ -23,8 +23,10 @@ options:
       - V(recorded) adds a finished phase and renews the lease. It fails when the run was taken over meanwhile.
       - V(closed) ends the run with its O(outcome) and releases the plan.
       - V(read) returns the last runs.
+      - V(reached) says what O(run_id) has changed so far, with the unfinished runs that it goes on from; without
+        O(run_id), what the last deployment of O(plan) has changed. It reads journal, catalog and archive.
     type: str
-    choices: [opened, recorded, closed, read]
+    choices: [opened, recorded, closed, read, reached]
     required: true
   run_id:
     description: The run, as O(state=opened) returned it. With O(state=read), only this run.
@@ -50,6 +52,12 @@ options:
   commit_after:
     description: The commit to be deployed.
     type: str
+  hosts:
+    description:
+      - With O(state=opened), what each host serves now. It is kept, with the definitions of the planned tables and
+        Prisma's history, for O(state=reached) to compare with.
+    type: dict
+    default: {}
   takeover:
     description:
       - Take the plan from whoever holds it.
@@ -168,15 +176,35 @@ phases:
   type: list
   elements: dict
   sample: [{name: cleanup, status: ok, seconds: 1.25}]
-last_deployment:
-  description: What a rollback of O(plan) would take back; empty when there is nothing, or when no plan is given.
-  returned: O(state=read)
+reached:
+  description: What is there to be taken back.
+  returned: O(state=reached)
   type: dict
-  sample:
-    runs: [20251110T053000Z-1a2b3c]
-    commit_before: 1c5af34
-    commit_after: 3f616e0
-    database: true
+  contains:
+    runs: {description: "The runs that reached it, newest first.", type: list, elements: str}
+    commit_before: {description: The commit that the first of them found., type: str}
+    commit_after: {description: The commit that they brought., type: str}
+    database: {description: Whether the journal says that they touched rows or indexes., type: bool}
+    hosts: {description: What each host served when the first of them began., type: dict}
+    point: {description: "nothing, rows or migration, by the catalog and the archive.", type: str}
+    built: {description: The planned indexes that they built., type: list, elements: str}
+    kept: {description: The planned indexes that were there before; they are not theirs., type: list, elements: str}
+    applied: {description: Whether the plan's migration counts as applied and did not before., type: bool}
+    fence: {description: Whether their write fence is up., type: bool}
+    content:
+      description:
+        - Their archived rows compared with the table. C(archived), C(pending) (not put back), C(back) (as archived),
+          C(changed) and C(absent) (put back, and changed or removed since by the service).
+        - C(taken) lists primary keys of pending rows that are in the table again. C(archived_sha256) and
+          C(table_sha256) are over the same columns of both sides.
+      type: dict
+    differences:
+      description: What of the catalog and of Prisma's history is gone (-) or new (+) since the first of them began.
+      type: list
+      elements: str
+    recorded: {description: Whether that beginning is recorded; without it nothing can be compared., type: bool}
+    in_the_way: {description: Runs of other plans that are at work or serve on top., type: list, elements: str}
+  sample: {runs: [20251110T053000Z-1a2b3c], point: migration, built: [idx_inspection_schedules_active], applied: true}
 runs:
   description: The last runs, newest first.
   returned: O(state=read)
@@ -186,9 +214,12 @@ runs:
 """
 
 
+STATES = ["opened", "recorded", "closed", "read", "reached"]
+
+
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Do what ``state`` says."""
-    from ansible.module_utils.at_most_one import journal, undo
+    from ansible.module_utils.at_most_one import journal
     from ansible.module_utils.at_most_one.database import connect
     from ansible.module_utils.at_most_one.plan import parse
 
@@ -198,8 +229,9 @@ def act(module: AnsibleModule) -> dict[str, Any]:
         if wanted["state"] == "read":
             plan_id = plan.id if plan else None
             runs = journal.read(connection, run_id=wanted["run_id"], plan_id=plan_id, limit=wanted["limit"])
-            last = undo.last_deployment(runs) if plan else None
-            return {"changed": False, "runs": runs, "last_deployment": asdict(last) if last else {}}
+            return {"changed": False, "runs": runs}
+        if wanted["state"] == "reached":
+            return {"changed": False, "reached": _reached(connection, plan, wanted["run_id"])}
         if wanted["state"] == "opened":
             return _open(module, connection, plan)
         if module.check_mode:
@@ -218,8 +250,28 @@ def act(module: AnsibleModule) -> dict[str, Any]:
         return {"changed": False, "run_id": wanted["run_id"], **_run(connection, wanted["run_id"])}
 
 
+def _reached(connection: Any, plan: Any, run_id: str | None) -> dict[str, Any]:
+    from ansible.module_utils.at_most_one import journal, snapshot, undo
+
+    runs = journal.read(connection, limit=10_000)
+    ours = [run for run in runs if run["plan_id"] == plan.id]
+    found = undo.reached_by(ours, run_id) if run_id else undo.last_deployment(ours)
+    before = journal.before(connection, found.runs[-1]) if found else None
+    change = snapshot.changed_since(before, snapshot.take(connection, plan), plan)
+    content = snapshot.content(connection, plan, found.runs if found else None)
+    nothing = {"runs": (), "commit_before": None, "commit_after": None, "database": False}
+    return {
+        **(asdict(found) if found else nothing),
+        **asdict(change),
+        "hosts": (before or {}).get("hosts", {}),
+        "content": asdict(content),
+        "point": "migration" if change.built or change.applied else "rows" if content.pending else "nothing",
+        "in_the_way": undo.in_the_way(runs, plan.id, found),
+    }
+
+
 def _open(module: AnsibleModule, connection: Any, plan: Any) -> dict[str, Any]:
-    from ansible.module_utils.at_most_one import journal
+    from ansible.module_utils.at_most_one import journal, snapshot
     from ansible.module_utils.at_most_one.controllers import Controller
 
     wanted = module.params
@@ -231,6 +283,7 @@ def _open(module: AnsibleModule, connection: Any, plan: Any) -> dict[str, Any]:
         commit_before=wanted["commit_before"] or None,
         commit_after=wanted["commit_after"] or None,
         lease_minutes=wanted["lease_minutes"],
+        before={"hosts": wanted["hosts"], **snapshot.take(connection, plan).kept()},
     )
     do = journal.look if module.check_mode else journal.open_run
     opened = do(connection, opening, takeover=wanted["takeover"])
@@ -256,7 +309,7 @@ def main() -> None:
     run(
         {
             **LOGIN_SPEC,
-            "state": {"type": "str", "choices": ["opened", "recorded", "closed", "read"], "required": True},
+            "state": {"type": "str", "choices": STATES, "required": True},
             "run_id": {"type": "str"},
             "plan": {"type": "dict"},
             "environment": {"type": "str"},
@@ -265,6 +318,7 @@ def main() -> None:
             "controller_pid": {"type": "int"},
             "commit_before": {"type": "str"},
             "commit_after": {"type": "str"},
+            "hosts": {"type": "dict", "default": {}},
             "takeover": {"type": "bool", "default": False},
             "lease_minutes": {"type": "int", "default": 30},
             "phase": {"type": "str"},
@@ -281,6 +335,7 @@ def main() -> None:
             ("state", "opened", ("plan", "environment", "who", "controller", "controller_pid")),
             ("state", "recorded", ("run_id", "phase", "status")),
             ("state", "closed", ("run_id", "outcome")),
+            ("state", "reached", ("plan",)),
         ],
     )
 

@@ -7,9 +7,11 @@ file, to see where to go on. All times are the database's.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,55 +20,13 @@ import psycopg2.errors
 from psycopg2.extras import RealDictCursor
 
 from .controllers import Controller, proven_alive, proven_dead
-from .database import Connection
+from .database import Connection, Login, connect
 from .errors import OperatorError
+from .journal_tables import ensure, exists
 from .plan import Plan
 
 OUTCOMES = ("deployed", "unchanged", "rolled_back", "stopped")  # and abandoned, which only a take-over writes
 STATUSES = ("ok", "unchanged", "failed", "skipped")
-
-_RULE = "run_one_unfinished_per_plan"
-_CREATE = f"""
-CREATE TABLE IF NOT EXISTS at_most_one.run (
-    run_id text PRIMARY KEY,
-    plan_id text NOT NULL,
-    plan_sha256 text NOT NULL,
-    environment text NOT NULL,
-    who text NOT NULL,
-    controller text NOT NULL,
-    controller_pid integer NOT NULL,
-    controller_process text,
-    commit_before text,
-    commit_after text,
-    started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    lease interval NOT NULL,
-    lease_until timestamptz NOT NULL,
-    finished_at timestamptz,
-    outcome text CHECK (outcome IN ('deployed', 'unchanged', 'rolled_back', 'stopped', 'abandoned')),
-    failed_phase text,
-    error text,
-    report jsonb,
-    taken_over_by text,
-    CHECK ((finished_at IS NULL) = (outcome IS NULL))
-);
-CREATE UNIQUE INDEX IF NOT EXISTS {_RULE} ON at_most_one.run (plan_id) WHERE finished_at IS NULL;
-CREATE TABLE IF NOT EXISTS at_most_one.step (
-    run_id text NOT NULL REFERENCES at_most_one.run,
-    position integer NOT NULL,
-    phase text NOT NULL,
-    status text NOT NULL CHECK (status IN ('ok', 'unchanged', 'failed', 'skipped')),
-    started_at timestamptz NOT NULL,
-    finished_at timestamptz NOT NULL,
-    details jsonb NOT NULL,
-    PRIMARY KEY (run_id, position)
-);
-COMMENT ON TABLE at_most_one.run IS 'at-most-one: one row for each deployment or rollback of a plan';
-COMMENT ON TABLE at_most_one.step IS 'at-most-one: the phases of each run'
-"""
-_OBJECTS = ("run", _RULE, "step")
-
-# Two first runs may create the journal at once; IF NOT EXISTS alone does not survive that.
-_CREATION_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('at_most_one journal', 0))"
 
 _HOLDER = """
 SELECT r.run_id, r.plan_id, r.who, r.environment, r.controller, r.controller_pid, r.controller_process,
@@ -109,6 +69,7 @@ class Opening:
     commit_before: str | None = None
     commit_after: str | None = None
     lease_minutes: int = 30
+    before: Mapping[str, Any] | None = None  # what a rollback compares with: see snapshot.py
 
 
 @dataclass(frozen=True)
@@ -118,43 +79,6 @@ class Opened:
     run_id: str
     took_over: dict[str, Any] | None
     created: bool
-
-
-def ensure(connection: Connection) -> bool:
-    """Create the journal's tables in the caller's transaction; whether anything was missing.
-
-    A second run finds them in the catalog and needs no privilege to create.
-    """
-    if exists(connection):
-        return False
-    with connection.cursor() as cursor:
-        try:
-            cursor.execute(_CREATION_LOCK)
-            if exists(connection):
-                return False
-            # CREATE SCHEMA IF NOT EXISTS asks for the privilege even where the schema is there.
-            cursor.execute("SELECT to_regnamespace('at_most_one') IS NULL")
-            if (cursor.fetchone() or (False,))[0]:
-                cursor.execute("CREATE SCHEMA at_most_one")
-            cursor.execute(_CREATE)
-        except psycopg2.errors.InsufficientPrivilege as refused:
-            raise OperatorError(
-                f"The journal cannot be created: {refused.diag.message_primary}.",
-                expected="a role that may create the schema at_most_one in this database, once.",
-                next_step="GRANT CREATE ON DATABASE to this role, or create the schema with this role as its owner.",
-                sqlstate=refused.pgcode,
-            ) from refused
-    return True
-
-
-def exists(connection: Connection) -> bool:
-    """Whether the whole journal is there."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT bool_and(to_regclass('at_most_one.' || name) IS NOT NULL) FROM unnest(%s) AS name",
-            (list(_OBJECTS),),
-        )
-        return cursor.fetchone() == (True,)
 
 
 def open_run(connection: Connection, opening: Opening, *, takeover: bool = False) -> Opened:
@@ -178,13 +102,15 @@ def open_run(connection: Connection, opening: Opening, *, takeover: bool = False
         with connection.cursor() as cursor:
             cursor.execute(
                 "INSERT INTO at_most_one.run (run_id, plan_id, plan_sha256, environment, who, controller,"
-                " controller_pid, controller_process, commit_before, commit_after, lease, lease_until)"
-                " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s * interval '1 minute',"
+                " controller_pid, controller_process, commit_before, commit_after, before, lease, lease_until)"
+                " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s * interval '1 minute',"
                 " clock_timestamp() + %s * interval '1 minute')",
                 (
                     *(run_id, opening.plan.id, opening.plan.sha256, opening.environment, opening.who),
                     *(opening.controller.host, opening.controller.pid, opening.controller.process()),
-                    *(opening.commit_before, opening.commit_after, opening.lease_minutes, opening.lease_minutes),
+                    *(opening.commit_before, opening.commit_after),
+                    None if opening.before is None else _json(opening.before),
+                    *(opening.lease_minutes, opening.lease_minutes),
                 ),
             )
     except (psycopg2.errors.UniqueViolation, psycopg2.errors.LockNotAvailable) as lost:
@@ -213,9 +139,57 @@ def record(connection: Connection, run_id: str, phase: str, status: str, details
             " WHERE r.run_id = %s GROUP BY r.run_id",
             (phase, status, _json(details), run_id),
         )
+    renew(connection, run_id)
+
+
+def require_held(connection: Connection, run_id: str) -> None:
+    """Raise OperatorError unless the run is open, and keep it so until the caller's transaction ends.
+
+    For the transaction that writes, as its first statement: from here to its commit nobody can take the run over, so
+    what it writes is the holder's. FOR KEY SHARE is what a take-over's and a closing's FOR UPDATE wait for, and what
+    :func:`renew` does not: the lease goes on being renewed meanwhile.
+    https://www.postgresql.org/docs/current/explicit-locking.html#LOCKING-ROWS
+    """
+    _hold(connection, run_id, lock=_KEEP_OPEN)
+
+
+def renew(connection: Connection, run_id: str) -> bool:
+    """Renew the lease; False when the run is not open any more. Needs the caller's commit."""
+    with connection.cursor() as cursor:
         cursor.execute(
-            "UPDATE at_most_one.run SET lease_until = clock_timestamp() + lease WHERE run_id = %s", (run_id,)
+            "UPDATE at_most_one.run SET lease_until = clock_timestamp() + lease"
+            " WHERE run_id = %s AND finished_at IS NULL",
+            (run_id,),
         )
+        return bool(cursor.rowcount)
+
+
+@contextlib.contextmanager
+def kept_alive(login: Login, run_id: str | None, *, every_s: float = 60) -> Iterator[None]:
+    """Renew the lease every ``every_s`` seconds for as long as the block lasts, on connections of its own.
+
+    For a step that may outlast the lease, such as a long index build. Without a run there is nothing to renew. A
+    renewal that fails is tried again: the block's own connection says what is wrong with the server. Once the run is
+    found taken over there is nothing left to renew; the block's next :func:`require_held` stops it.
+    """
+    if run_id is None:
+        yield
+        return
+    ended = threading.Event()
+
+    def beat() -> None:
+        held = True
+        while held and not ended.wait(every_s):
+            with contextlib.suppress(OperatorError, psycopg2.Error), connect(login) as connection:
+                held = renew(connection, run_id)
+
+    heart = threading.Thread(target=beat, name="at-most-one lease", daemon=True)
+    heart.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        heart.join()
 
 
 def close_run(
@@ -246,12 +220,27 @@ def read(
         return [dict(row) for row in cursor.fetchall()]
 
 
-def _hold(connection: Connection, run_id: str) -> None:
+def before(connection: Connection, run_id: str) -> dict[str, Any] | None:
+    """What was kept when the run began, see :class:`Opening`; None when nothing was."""
+    if not exists(connection):
+        return None
+    with connection.cursor() as cursor:
+        # Through jsonb, because a journal that was only read so far may not have the column yet.
+        cursor.execute("SELECT to_jsonb(r) -> 'before' FROM at_most_one.run r WHERE r.run_id = %s", (run_id,))
+        row: tuple[dict[str, Any] | None] | None = cursor.fetchone()
+        return row[0] if row else None
+
+
+_CHANGE = "SELECT outcome, taken_over_by FROM at_most_one.run WHERE run_id = %s FOR UPDATE"
+_KEEP_OPEN = "SELECT outcome, taken_over_by FROM at_most_one.run WHERE run_id = %s FOR KEY SHARE"
+
+
+def _hold(connection: Connection, run_id: str, *, lock: str = _CHANGE) -> None:
     """Lock the run's row until the transaction ends; raise OperatorError unless the run is there and unfinished."""
     row = None
     if exists(connection):
         with connection.cursor() as cursor:
-            cursor.execute("SELECT outcome, taken_over_by FROM at_most_one.run WHERE run_id = %s FOR UPDATE", (run_id,))
+            cursor.execute(lock, (run_id,))
             row = cursor.fetchone()
     if row is None or row[0] is not None:
         how = "is not in the journal" if row is None else f"was closed as {row[0]}"

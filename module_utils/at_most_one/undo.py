@@ -11,7 +11,7 @@ Run = Mapping[str, Any]  # as journal.read returns it
 
 @dataclass(frozen=True)
 class Deployment:
-    """The last deployment that has not been taken back."""
+    """A deployment that has not been taken back."""
 
     runs: tuple[str, ...]  # newest first: a run that stopped and those that went on with the same commit
     commit_before: str
@@ -22,25 +22,82 @@ class Deployment:
 def last_deployment(runs: Sequence[Run]) -> Deployment | None:
     """The newest runs that changed something for one and the same commit, or None when there are none.
 
-    ``runs`` is the plan's journal, newest first. What lies behind a rollback has been taken back; runs that were
-    refused, that only prepared or that found nothing to do have nothing to take back.
+    ``runs`` is the plan's journal, newest first. Runs that were taken back before, that were refused, that only
+    prepared or that found nothing to do have nothing to take back.
     """
     unit: list[Run] = []
+    taken_back: set[str] = set()
     for run in runs:
         if run["outcome"] == "rolled_back":
+            named = _taken_back_by(run)
+            if unit or named is None:
+                break
+            taken_back |= named
+        elif run["run_id"] in taken_back or not _changed_something(run):
+            continue
+        elif unit and run["commit_after"] != unit[-1]["commit_after"]:
+            break
+        else:
+            unit.append(run)
+    return _deployment(unit) if unit else None
+
+
+def reached_by(runs: Sequence[Run], run_id: str) -> Deployment | None:
+    """What this run, still open, has begun, with the unfinished runs that it goes on from; None when it is not there.
+
+    A run goes on from one that stopped or was abandoned on the way to the same commit. It does not from a deployment
+    that was completed: what that one built is not this run's to take back.
+    """
+    position = next((number for number, run in enumerate(runs) if run["run_id"] == run_id), None)
+    if position is None:
+        return None
+    unit = [runs[position]]
+    for run in runs[position + 1 :]:
+        if run["outcome"] in ("deployed", "rolled_back") or _was_found_complete(run):
             break
         if not _changed_something(run):
             continue
-        if unit and run["commit_after"] != unit[-1]["commit_after"]:
+        if run["commit_after"] != unit[0]["commit_after"]:
             break
         unit.append(run)
-    if not unit:
-        return None
+    return _deployment(unit)
+
+
+def in_the_way(runs: Sequence[Run], plan_id: str, deployment: Deployment | None) -> list[str]:
+    """The runs of other plans that a rollback of this deployment would pull the ground from under.
+
+    ``runs`` is the whole journal, newest first. In the way are those at work, and deployments that came later and
+    brought another commit: they serve on top of this one.
+    """
+    others = [run for run in runs if run["plan_id"] != plan_id]
+    found = [run["run_id"] for run in others if run["outcome"] is None]
+    age = {run["run_id"]: number for number, run in enumerate(runs)}
+    for other_plan in sorted({run["plan_id"] for run in others}):
+        last = last_deployment([run for run in others if run["plan_id"] == other_plan])
+        if deployment and last and last.commit_after != deployment.commit_after:
+            found += [last.runs[0]] if age[last.runs[0]] < age[deployment.runs[0]] else []
+    return found
+
+
+def _deployment(unit: Sequence[Run]) -> Deployment:
     return Deployment(
         runs=tuple(run["run_id"] for run in unit),
         commit_before=unit[-1]["commit_before"],
         commit_after=unit[-1]["commit_after"],
         database=any(run["outcome"] == "abandoned" or _touched(run, "cleanup", "migrate") for run in unit),
+    )
+
+
+def _taken_back_by(run: Run) -> set[str] | None:
+    """The runs that a rollback has taken back; None when it did not say, which then means everything before it."""
+    said = [phase["details"]["runs"] for phase in run["phases"] if "runs" in (phase.get("details") or {})]
+    return {name for names in said for name in names} if said else None
+
+
+def _was_found_complete(run: Run) -> bool:
+    """Whether a run that had nothing to do has proven a deployment: it went as far as the last phase."""
+    return run["outcome"] == "unchanged" and any(
+        phase["name"] == "healthcheck" and phase["status"] in ("ok", "unchanged") for phase in run["phases"]
     )
 
 
