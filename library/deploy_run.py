@@ -257,15 +257,17 @@ def _reached(connection: Any, plan: Any, run_id: str | None) -> dict[str, Any]:
     ours = [run for run in runs if run["plan_id"] == plan.id]
     found = undo.reached_by(ours, run_id) if run_id else undo.last_deployment(ours)
     before = journal.before(connection, found.runs[-1]) if found else None
-    change = snapshot.changed_since(before, snapshot.take(connection, plan), plan)
+    change = asdict(snapshot.changed_since(before, snapshot.take(connection, plan), plan))
+    if not before and not (found and found.database):
+        change["built"] = ()  # nothing says that what is there now was not there before
     content = snapshot.content(connection, plan, found.runs if found else None)
     nothing = {"runs": (), "commit_before": None, "commit_after": None, "database": False}
     return {
         **(asdict(found) if found else nothing),
-        **asdict(change),
+        **change,
         "hosts": (before or {}).get("hosts", {}),
         "content": asdict(content),
-        "point": "migration" if change.built or change.applied else "rows" if content.pending else "nothing",
+        "point": "migration" if change["built"] or change["applied"] else "rows" if content.pending else "nothing",
         "in_the_way": undo.in_the_way(runs, plan.id, found),
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from at_most_one.undo import last_deployment
+from at_most_one.undo import in_the_way, last_deployment, reached_by
 
 
 def run(name: str, outcome: str, commits: str, **phases: str) -> dict[str, Any]:
@@ -20,6 +20,17 @@ def run(name: str, outcome: str, commits: str, **phases: str) -> dict[str, Any]:
     return {"run_id": name, "outcome": outcome, "commit_before": before, "commit_after": after, "phases": steps}
 
 
+def open_run(name: str, commits: str, **phases: str) -> dict[str, Any]:
+    """A run that has not ended."""
+    return {**run(name, "", commits, **phases), "outcome": None}
+
+
+def back(name: str, *runs: str) -> dict[str, Any]:
+    """A run that took these runs back."""
+    step = {"name": "rollback", "status": "ok", "details": {"runs": list(runs)}}
+    return {"run_id": name, "outcome": "rolled_back", "commit_before": "B", "commit_after": "B", "phases": [step]}
+
+
 WHOLE = {"prepare": "ok", "cleanup": "ok", "migrate": "ok", "verify": "ok", "pm2_reload": "ok", "healthcheck": "ok"}
 IDLE = {name: "unchanged" for name in WHOLE}
 NOTHING: list[Any] = [None, None, None]
@@ -30,6 +41,25 @@ CASES: dict[str, tuple[list[dict[str, Any]], list[Any]]] = {
         [run("2", "rolled_back", "BB", rollback="ok"), run("1", "deployed", "AB", **WHOLE)],
         NOTHING,
     ),
+    "of two deployments the one before, once a rollback has taken the last one back": (
+        [
+            back("3", "2"),
+            run("2", "deployed", "BC", cleanup="unchanged", migrate="unchanged", pm2_reload="ok"),
+            run("1", "deployed", "AB", **WHOLE),
+        ],
+        [("1",), "A", True],
+    ),
+    "the deployment on which a run took itself back": (
+        [
+            {
+                **back("2", "2"),
+                "phases": [*open_run("2", "BC", migrate="failed0")["phases"], *back("2", "2")["phases"]],
+            },
+            run("1", "deployed", "AB", **WHOLE),
+        ],
+        [("1",), "A", True],
+    ),
+    "nothing behind what a rollback has named": ([back("2", "1"), run("1", "deployed", "AB", **WHOLE)], NOTHING),
     "a refused rollback changes nothing of that": (
         [
             run("3", "stopped", "AA", rollback="failed"),
@@ -74,3 +104,71 @@ def test_takes_back(case: str) -> None:
     runs, expected = CASES[case]
     last = last_deployment(runs)
     assert [last and last.runs, last and last.commit_before, last and last.database] == expected
+
+
+REACHED: dict[str, tuple[list[dict[str, Any]], list[Any]]] = {
+    "its own work alone": ([open_run("1", "AB", prepare="ok", cleanup="failed0")], [("1",), "A"]),
+    "what a stopped run and a killed one before it had begun": (
+        [
+            open_run("3", "BB", migrate="unchanged", pm2_reload="failed0"),
+            run("2", "abandoned", "AB"),
+            run("1", "stopped", "AB", cleanup="ok", migrate="failed0"),
+        ],
+        [("3", "2", "1"), "A"],
+    ),
+    "nothing of a completed deployment of the same commit": (
+        [open_run("2", "BB", migrate="failed0"), run("1", "deployed", "AB", **WHOLE)],
+        [("2",), "B"],
+    ),
+    "nothing of a stopped run that a later one has found complete": (
+        [
+            open_run("3", "BB", migrate="failed0"),
+            run("2", "unchanged", "BB", **IDLE),
+            run("1", "stopped", "AB", cleanup="ok", pm2_reload="ok"),
+        ],
+        [("3",), "B"],
+    ),
+    "nothing of a stopped run on the way to another commit": (
+        [open_run("2", "AC", migrate="failed0"), run("1", "stopped", "AB", cleanup="ok")],
+        [("2",), "A"],
+    ),
+    "nothing that a rollback has taken back": (
+        [open_run("3", "AB", cleanup="failed25"), back("2", "1"), run("1", "stopped", "AB", cleanup="ok")],
+        [("3",), "A"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REACHED)
+def test_a_failed_run_takes_back(case: str) -> None:
+    runs, expected = REACHED[case]
+    reached = reached_by(runs, runs[0]["run_id"])
+    assert reached is not None
+    assert [reached.runs, reached.commit_before] == expected
+
+
+def test_a_run_that_is_not_in_the_journal_has_reached_nothing() -> None:
+    assert reached_by([run("1", "deployed", "AB", **WHOLE)], "20251110T053000Z-check") is None
+
+
+def of_plan(plan_id: str, *runs: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{**each, "plan_id": plan_id} for each in runs]
+
+
+def test_other_plans_at_work_or_on_top_stand_in_the_way() -> None:
+    ours = of_plan("ours", run("2", "deployed", "AB", **WHOLE))
+    deployment = last_deployment(ours)
+    on_top = of_plan("theirs", run("3", "deployed", "BC", **WHOLE))
+    below = of_plan("theirs", run("1", "deployed", "0A", **WHOLE))
+    same_commit = of_plan("theirs", run("3", "deployed", "BB", cleanup="ok", migrate="ok"))
+    at_work = of_plan("theirs", open_run("4", "BC"))
+    taken_back = of_plan("theirs", back("4", "3"), *on_top)
+
+    def way(runs: list[dict[str, Any]]) -> list[str]:
+        return in_the_way(runs, "ours", deployment)
+
+    assert way([*on_top, *ours]) == ["3"]
+    assert way([*at_work, *ours]) == ["4"]
+    assert way([*ours, *below]) == []
+    assert way([*same_commit, *ours]) == []
+    assert way([*taken_back, *ours]) == []
