@@ -1,4 +1,4 @@
-"""What a deployment that stopped in pm2_reload leaves: the old code served by both instances, the rule in force."""
+"""What a deployment that failed in pm2_reload leaves: the old code served by both instances, everything as before."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def lab() -> dict[str, Any]:
 
 def test_the_report_names_the_phase() -> None:
     report = json.loads((ROOT / "artifacts/local/latest/report.json").read_text())
-    assert report["outcome"] == "stopped"
+    assert report["outcome"] == "rolled_back"
     assert report["failed_phase"] == "pm2_reload"
     assert "does not boot" in report["error"]
-    assert [index["verdict"] for index in report["indexes"]] == ["present"] * 3
+    assert [index["verdict"] for index in report["indexes"]] == ["missing"] * 3
     assert report["traffic"]["requests"] > 0
 
 
