@@ -26,6 +26,9 @@ WITH planned AS (
 ), indexes AS (
     SELECT i.relname, x.indisvalid AND x.indisready AS usable, pg_catalog.pg_get_indexdef(i.oid) AS definition
     FROM pg_catalog.pg_index x JOIN planned p ON p.oid = x.indrelid JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
+), fence AS (
+    SELECT f.oid FROM pg_catalog.pg_proc f JOIN pg_catalog.pg_namespace n ON n.oid = f.pronamespace
+    WHERE n.nspname = 'at_most_one'
 ), objects AS (
     SELECT pg_catalog.concat('column ', p.relname, '.', a.attname, ' ', pg_catalog.format_type(a.atttypid, a.atttypmod),
                CASE WHEN a.attnotnull THEN ' not null' END, ' default ' || pg_catalog.pg_get_expr(d.adbin, d.adrelid),
@@ -43,18 +46,20 @@ WITH planned AS (
     SELECT pg_catalog.concat('trigger ', pg_catalog.pg_get_triggerdef(t.oid),
                CASE WHEN t.tgenabled = 'D' THEN ' DISABLED' END)
     FROM planned p JOIN pg_catalog.pg_trigger t ON t.tgrelid = p.oid AND NOT t.tgisinternal
+    WHERE t.tgfoid NOT IN (SELECT oid FROM fence)
 )
 SELECT coalesce((SELECT pg_catalog.array_agg(line ORDER BY line) FROM objects), '{}'),
        coalesce((SELECT pg_catalog.array_agg(relname::text ORDER BY relname) FROM indexes
                  WHERE relname = ANY (%(indexes)s)), '{}'),
        coalesce((SELECT pg_catalog.array_agg(relname::text ORDER BY relname) FROM indexes
-                 WHERE relname = ANY (%(indexes)s) AND usable), '{}')
+                 WHERE relname = ANY (%(indexes)s) AND usable), '{}'),
+       EXISTS (SELECT FROM planned p JOIN pg_catalog.pg_trigger t ON t.tgrelid = p.oid JOIN fence f ON f.oid = t.tgfoid)
 """
 _MIGRATIONS = """
 SELECT migration_name, pg_catalog.bool_or(finished_at IS NOT NULL) FROM {}
 WHERE rolled_back_at IS NULL GROUP BY 1 ORDER BY 1
 """
-_FENCE = "EXECUTE FUNCTION at_most_one."
+_FENCE = "+ the write fence"
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,7 @@ class Snapshot:
     migrations: tuple[str, ...]
     planned_indexes: tuple[str, ...]  # those of the plan that are there, whatever their state
     usable_indexes: tuple[str, ...]  # those of them that are valid and ready
+    fence: bool  # any trigger of the write fence; it is the tool's own, so no object to give back
 
     def kept(self) -> dict[str, Any]:
         """As the journal keeps it, with the digest that names it."""
@@ -73,6 +79,7 @@ class Snapshot:
             "objects": list(self.objects),
             "migrations": list(self.migrations),
             "usable_indexes": list(self.usable_indexes),
+            "fence": self.fence,
             "sha256": hashlib.sha256("\n".join(lines).encode()).hexdigest(),
         }
 
@@ -84,7 +91,7 @@ def take(connection: Connection, plan: Plan) -> Snapshot:
     with connection.cursor() as cursor:
         names = [index.name for index in plan.indexes]
         cursor.execute(_OBJECTS, {"schema": plan.schema, "tables": tables, "indexes": names})
-        objects, there, usable = cursor.fetchone() or ([], [], [])
+        objects, there, usable, fence = cursor.fetchone() or ([], [], [], False)
         cursor.execute("SELECT pg_catalog.to_regclass(%s) IS NOT NULL", (history.as_string(cursor),))
         migrations = []
         if cursor.fetchone() == (True,):
@@ -95,14 +102,15 @@ def take(connection: Connection, plan: Plan) -> Snapshot:
                 for name, applied in cursor.fetchall()
                 if applied or name != plan.migration
             ]
-    return Snapshot(tuple(objects), tuple(migrations), tuple(there), tuple(usable))
+    return Snapshot(tuple(objects), tuple(migrations), tuple(there), tuple(usable), fence)
 
 
 def differences(before: Mapping[str, Any], now: Snapshot) -> list[str]:
     """What is gone (``-``) and what is new (``+``) since ``before``, which is a :meth:`Snapshot.kept`."""
     old = {*before["objects"], *before["migrations"]}
     new = {*now.objects, *now.migrations}
-    return [*(f"- {line}" for line in sorted(old - new)), *(f"+ {line}" for line in sorted(new - old))]
+    fence = [_FENCE] if now.fence and not before["fence"] else []
+    return [*(f"- {line}" for line in sorted(old - new)), *(f"+ {line}" for line in sorted(new - old)), *fence]
 
 
 @dataclass(frozen=True)
@@ -112,7 +120,7 @@ class Change:
     built: tuple[str, ...]  # planned indexes, in any state, that were not usable before
     kept: tuple[str, ...]  # planned indexes that were: whoever takes something back leaves them alone
     applied: bool  # the plan's migration counts as applied, and did not before
-    fence: bool  # a trigger of the write fence is there, and was not before
+    fence: bool  # the write fence is up, and was not before
     differences: tuple[str, ...]
     recorded: bool
 
@@ -125,7 +133,7 @@ def changed_since(before: Mapping[str, Any] | None, now: Snapshot, plan: Plan) -
         built=tuple(name for name in now.planned_indexes if name not in kept),
         kept=kept,
         applied=f"+ migration {plan.migration} applied" in found,
-        fence=any(line.startswith("+ trigger ") and _FENCE in line for line in found),
+        fence=_FENCE in found,
         differences=tuple(found),
         recorded=before is not None,
     )
@@ -144,7 +152,7 @@ class Content:
     back: int = 0  # in the table, as archived
     changed: int = 0  # put back, and changed since by the service
     absent: int = 0  # put back, and removed since by the service
-    taken: tuple[Mapping[str, str], ...] = ()  # pending, but a row with that primary key is in the table: the first 20
+    taken: tuple[Mapping[str, str], ...] = ()  # pending, and newer data is in their place: the first 20
     archived_sha256: str = ""
     table_sha256: str = ""
 
@@ -152,7 +160,9 @@ class Content:
 # The rows of the archive are few, those of the table may be many: only rows that match are rendered as an image.
 _CONTENT = """
 WITH a AS (
-    SELECT id, primary_key, row, row_sha256, restored_at IS NULL AS pending FROM at_most_one.archived_row
+    SELECT id, primary_key, row, row_sha256, restored_at IS NULL AS pending, action,
+           pg_catalog.to_jsonb(archived_row) ->> 'after_sha256' AS after_sha256 -- older archives do not have it
+    FROM at_most_one.archived_row
     WHERE plan_id = %(plan)s AND table_schema = %(schema)s AND table_name = %(table)s
       AND (%(runs)s::text[] IS NULL OR run_id = ANY (%(runs)s))
 ), matched AS MATERIALIZED (
@@ -169,7 +179,8 @@ SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE pending),
        pg_catalog.count(*) FILTER (WHERE NOT pending AND image IS NOT NULL AND same_columns IS DISTINCT FROM row),
        pg_catalog.count(*) FILTER (WHERE NOT pending AND image IS NULL),
        coalesce((SELECT pg_catalog.jsonb_agg(primary_key) FROM (
-           SELECT primary_key FROM b WHERE pending AND image IS NOT NULL ORDER BY id LIMIT 20) first_ones), '[]'),
+           SELECT primary_key FROM b WHERE pending AND image IS NOT NULL
+               AND (action = 'delete' OR after_sha256 <> {row_hash}) ORDER BY id LIMIT 20) first_ones), '[]'),
        {digest_archived}, {digest_table}
 FROM b
 """
@@ -205,6 +216,7 @@ def content(connection: Connection, plan: Plan, runs: Sequence[str] | None) -> C
                 table=sql.Identifier(plan.schema, plan.table),
                 columns=sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier("t", name)) for name in names),
                 same_key=same_key,
+                row_hash=sql.SQL(_ROW_HASH),
                 digest_archived=sql.SQL(_DIGEST.format(line="row_sha256")),
                 digest_table=sql.SQL(_DIGEST.format(line=_ROW_HASH)),
             ),
