@@ -13,7 +13,7 @@ def test_forward_back_forward(fresh: Lab) -> None:
     forward = run_playbook("deploy.yml")
     assert forward.code == 0, forward.output
 
-    back = run_playbook("rollback.yml", "-e", "rollback_restore_rows=true")
+    back = run_playbook("rollback.yml")
 
     assert back.code == 0, back.output
     assert back.report["outcome"] == "rolled_back"
@@ -26,7 +26,7 @@ def test_forward_back_forward(fresh: Lab) -> None:
         "SELECT rolled_back_at IS NOT NULL FROM aedpics._prisma_migrations ORDER BY started_at DESC LIMIT 1"
     )
 
-    for arguments in ([], ["-e", "rollback_restore_rows=true"], []):
+    for arguments in ([], ["-e", "rollback_restore_rows=false"]):
         again = run_playbook("rollback.yml", *arguments)
         assert again.code != 0
         assert "nothing to roll back" in " ".join(again.failures)
