@@ -11,6 +11,7 @@ import pytest
 from at_most_one import archive, snapshot
 from at_most_one.database import Connection, Login, connect
 from at_most_one.plan import Plan
+from at_most_one.restore import restore
 
 Module = Callable[..., dict[str, Any]]
 RULE = "idx_inspection_sessions_active_session_per_equipment"
@@ -81,7 +82,7 @@ def test_from_nothing_to_the_migration_and_back(login: Login, plan: Plan, exampl
 
     execute(login, f"DROP INDEX aedpics.{RULE}")
     with connect(login) as connection:
-        archive.restore(connection, plan, run_id=run_id)
+        restore(connection, plan, run_id=run_id)
     back = reached()
     assert (back["point"], back["differences"]) == ("nothing", []), "another table's new row is no fault"
     assert (back["content"]["archived"], back["content"]["back"]) == (25, 25)
@@ -95,7 +96,7 @@ def test_what_the_service_changes_afterwards_is_counted_and_is_no_fault(
     one, two, three = sorted(example.surplus)[:3]
     archive_rows(login, plan, run_id, where=f"id IN ('{one}', '{two}', '{three}')")
     with connect(login) as connection:
-        archive.restore(connection, plan, run_id=run_id)
+        restore(connection, plan, run_id=run_id)
     execute(
         login,
         f"UPDATE aedpics.inspection_sessions SET status = 'completed' WHERE id = '{one}'",
