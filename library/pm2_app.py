@@ -173,7 +173,7 @@ unchanged:
   elements: int
   sample: []
 environment:
-  description: The names of declared variables that PM2 held with other values, and that the reload has brought up to date.
+  description: The names of declared variables that PM2 held with other values; the reload has brought them up to date.
   returned: when state is reloaded
   type: list
   elements: str
