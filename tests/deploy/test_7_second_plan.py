@@ -136,7 +136,7 @@ def test_it_is_taken_back_first_without_then_with_its_rows(deployed: Deployed) -
     after = state_of(lab)
     assert after["catalog"] == before["catalog"], "the index has gone, everything else is there"
     assert after["served"] == before["served"]
-    assert {id_: row for id_, row in after["records"].items() if id_ in surplus} == superseded, "rows stay where they are not wanted back"
+    assert {id_: row for id_, row in after["records"].items() if id_ in surplus} == superseded, "rows stay where asked"
     history = "SELECT rolled_back_at IS NOT NULL FROM aedpics._prisma_migrations WHERE migration_name = %s"
     assert lab.rows(history, MIGRATION) == [(True,)]
 
