@@ -206,7 +206,8 @@ class Batches:
             cursor.execute("SELECT setting::int FROM pg_catalog.pg_settings WHERE name = 'lock_timeout'")
             ((patience_ms,),) = cursor.fetchall()
             # A batch is a few thousand rows, found by their primary key. The planner does not know how few.
-            cursor.execute("SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan")
+            # Compiling a batch would cost more than running it.
+            cursor.execute("SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan; SET jit = off")
             if again:
                 self.parts["is_there"] = sql.SQL("true")
             self._prepare(cursor)

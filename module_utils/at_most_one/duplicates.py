@@ -259,7 +259,7 @@ def _nothing_left_behind(connection: Connection) -> Iterator[None]:
             with connection.cursor() as cursor:
                 cursor.execute("DEALLOCATE ALL")
                 worklist.drop(cursor)
-                cursor.execute("RESET enable_seqscan; RESET plan_cache_mode; RESET application_name")
+                cursor.execute("RESET enable_seqscan; RESET plan_cache_mode; RESET jit; RESET application_name")
             connection.commit()
 
 
