@@ -59,7 +59,7 @@ class Progress:
         """The same error, saying what was done until then."""
         seen, next_step = stop.seen, stop.next_step
         if self.removed:
-            seen = seen.removesuffix(" Nothing was written.")
+            seen = seen.removesuffix(" Nothing was written.").replace("; nothing was written.", ".")
             seen += f" {self.removed} rows had left by then, in {self.batches} whole batches; they are in the archive."
             next_step += " The same command again goes on from here."
         details = {**stop.details, "removed": self.removed, "batches": self.batches, "repointed": self.repointed}

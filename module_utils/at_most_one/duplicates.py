@@ -343,7 +343,9 @@ def _work_off(
     except psycopg2.errors.LockNotAvailable as failure:
         raise batches.progress.add_to(lock_not_obtained(connection, plan, failure)) from failure
     except psycopg2.Error as failure:
-        raise batches.progress.add_to(explain(failure, plan)) from failure
+        # A batch commits itself: when its answer is lost, so is whether it did. A cancelled one has not.
+        lost = not isinstance(failure, psycopg2.errors.QueryCanceled)
+        raise batches.progress.add_to(explain(failure, plan, committing=lost)) from failure
     except OperatorError as stop:
         raise batches.progress.add_to(stop) from stop
 
