@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,7 @@ def clean_up(connection: Connection) -> Cleaned:
         path = f"{directory}/cleanup_plan.json"
         limits: dict[str, Any] = {}
 
-        def fill(hand_over: Callable[[Sequence[str]], None]) -> Mapping[str, Any]:
+        def fill(hand_over: Callable[[str], None]) -> Mapping[str, Any]:
             found = duplicates.report(connection, PLAN, into=hand_over)
             limits.update(dict.fromkeys(("max_rows", "expected_groups", "expected_rows"), found.row_count))
             return {"digest": found.digest}

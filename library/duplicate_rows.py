@@ -198,7 +198,7 @@ details:
   sample: {rows: 60, ceiling: 52}
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import asdict
 from typing import Any
 
@@ -243,7 +243,7 @@ def report(module: AnsibleModule, connection: Any, plan: Any) -> dict[str, Any]:
         return {"changed": False, **asdict(duplicates.report(connection, plan, limit=limit))}
     result: dict[str, Any] = {}
 
-    def fill(hand_over: Callable[[Sequence[str]], None]) -> dict[str, Any]:
+    def fill(hand_over: Callable[[str], None]) -> dict[str, Any]:
         result.update(asdict(duplicates.report(connection, plan, limit=limit, into=hand_over)))
         del result["rows"]
         return {
@@ -266,6 +266,7 @@ def remove(module: AnsibleModule, connection: Any, plan: Any) -> dict[str, Any]:
         rows=reviewed.rows() if reviewed else ([str(part) for part in row] for row in module.params["rows"]),
         digest=digest or (reviewed.digest() if reviewed else ""),
         check=module.check_mode,
+        describe=module._diff,
         pace=batches.Pace(
             target_ms=module.params["batch_target_ms"],
             max_replica_lag_s=module.params["max_replica_lag_s"],

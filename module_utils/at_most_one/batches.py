@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,7 +39,7 @@ class Pace:
     target_ms: int = 50
     max_replica_lag_s: float = 30
     max_replica_wait_s: float = 600
-    first: int = 500  # rows of the first batch; from then on the size follows the time
+    first: int = 1_000  # rows of the first batch; from then on the size follows the time
     smallest: int = 20
     largest: int = 20_000
 
@@ -76,8 +76,9 @@ surplus AS MATERIALIZED (
     WHERE at_most_one_position >= %(first)s AND at_most_one_position < %(first)s + %(size)s
         AND at_most_one_place > 1 AND at_most_one_requested),
 keeper AS MATERIALIZED (
-    SELECT at_most_one_head AS at_most_one_keeper, {key_texts} AS at_most_one_keeper_key
-    FROM {table} JOIN {member} AS at_most_one_member ON {is_member}
+    SELECT at_most_one_head AS at_most_one_keeper,
+        pg_catalog.jsonb_object(%(key_names)s::text[], {key_texts}) AS at_most_one_keeper_key
+    FROM {table} JOIN {member} AS at_most_one_member ON {is_the_row}
     WHERE at_most_one_position IN (SELECT at_most_one_head FROM surplus) AND {unchanged}
     ORDER BY {key} FOR UPDATE OF {alone}),
 going AS MATERIALIZED (
@@ -92,7 +93,7 @@ locked AS MATERIALIZED (
 
 _DELETE = """{batch},
 removed AS (
-    DELETE FROM {table} USING going AS at_most_one_member WHERE {is_there} AND {is_member} AND {unchanged}
+    DELETE FROM {table} USING going AS at_most_one_member WHERE {is_the_row} AND {unchanged}
     RETURNING {key_texts} AS key, at_most_one_keeper_key AS keeper, {image} AS row, NULL::text AS after_sha256,
         at_most_one_position)"""
 
@@ -107,8 +108,7 @@ archived AS (
     INSERT INTO at_most_one.archived_row
         (run_id, plan_id, table_schema, table_name, primary_key, keeper, row, row_sha256, action, after_sha256)
     SELECT %(run_id)s, %(plan_id)s, %(schema)s, %(table)s,
-        pg_catalog.jsonb_object(%(key_names)s::text[], key), pg_catalog.jsonb_object(%(key_names)s::text[], keeper),
-        row, {hash}, %(action)s, after_sha256
+        pg_catalog.jsonb_object(%(key_names)s::text[], key), keeper, row, {hash}, %(action)s, after_sha256
     FROM removed RETURNING 1)
 SELECT (SELECT pg_catalog.count(*) FROM archived),
     (SELECT pg_catalog.array_agg(key) FROM (
@@ -117,7 +117,15 @@ SELECT (SELECT pg_catalog.count(*) FROM archived),
 _MOVING = {"first": "bigint", "size": "bigint", "lock_timeout": "text", "application": "text", "examples": "bigint"}
 
 
+# In milliseconds; the view of all settings would take longer than a small batch.
+_PATIENCE = """
+SELECT (EXTRACT(epoch FROM pg_catalog.current_setting('lock_timeout')::pg_catalog.interval) * 1000)::pg_catalog.int4"""
 _EXECUTE = f"EXECUTE at_most_one_batch ({', '.join(f'%({name})s' for name in _MOVING)})"
+
+
+def _same_bytes(ones: Iterable[sql.Composable], others: Iterable[sql.Composable]) -> sql.Composed:
+    """Needs no operator of the columns' types, which search_path might not find, and no index."""
+    return sql.SQL("ROW({})::record OPERATOR(pg_catalog.*=) ROW({})::record").format(listed(ones), listed(others))
 
 
 class Batches:
@@ -130,6 +138,7 @@ class Batches:
         key = of(plan.table, plan.primary_key)
         here = [*of(plan.table, plan.key), *of(plan.table, [sort.column for sort in plan.keep])]
         there = [*member("k", len(plan.key)), *member("s", len(plan.keep))]
+        member_key = of("at_most_one_member", [f"at_most_one_p{number}" for number in range(size)])
         image = archive.image(list(columns), sql.Identifier(plan.table), "names")
         self.parts: dict[str, sql.Composable] = {
             "member": MEMBER,
@@ -137,12 +146,13 @@ class Batches:
             "alone": sql.Identifier(plan.table),
             "key": listed(key),
             "key_texts": text_array(key),
+            "is_member": equal(key, member_key),
             # Where the row was when it was ranked: found without an index. One that was updated since is elsewhere.
-            "is_there": sql.SQL("{}.ctid = at_most_one_member.at_most_one_ctid").format(sql.Identifier(plan.table)),
-            "is_member": equal(key, [sql.SQL("at_most_one_member.{}").format(part) for part in member("p", size)]),
-            # *= compares bytes: it needs no operator of the column's type, which search_path might not find.
-            "unchanged": sql.SQL("{}{} AND ROW({})::record OPERATOR(pg_catalog.*=) ROW({})::record").format(
-                predicate_sql(plan), without_null_keys(plan), listed(here), listed(there)
+            "is_the_row": sql.SQL("{}.ctid = at_most_one_member.at_most_one_ctid AND {}").format(
+                sql.Identifier(plan.table), _same_bytes(key, member_key)
+            ),
+            "unchanged": sql.SQL("{}{} AND {}").format(
+                predicate_sql(plan), without_null_keys(plan), _same_bytes(here, there)
             ),
             "parts": listed(sql.SQL("{} AS {}").format(*pair) for pair in zip(key, numbered("p", size), strict=True)),
             "image": image,
@@ -203,13 +213,13 @@ class Batches:
         time and lets go of everything in between, so that nobody waits for rows that we hold while we wait for others.
         """
         with connection.cursor() as cursor:
-            cursor.execute("SELECT setting::int FROM pg_catalog.pg_settings WHERE name = 'lock_timeout'")
+            cursor.execute(_PATIENCE)
             ((patience_ms,),) = cursor.fetchall()
             # A batch is a few thousand rows, found by their primary key. The planner does not know how few.
             # Compiling a batch would cost more than running it.
             cursor.execute("SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan; SET jit = off")
             if again:
-                self.parts["is_there"] = sql.SQL("true")
+                self.parts["is_the_row"] = self.parts["is_member"]
             self._prepare(cursor)
             first, size, before = 1, float(self.pace.first), self.progress.removed
             while first <= work.members:

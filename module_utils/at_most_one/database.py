@@ -27,6 +27,7 @@ _SESSION = {
     "standard_conforming_strings": "on",
     "row_security": "off",
     "client_min_messages": "warning",
+    "temp_buffers": "64MB",  # for the work list of a clean-up; nothing is taken before a temporary table is used
 }
 
 

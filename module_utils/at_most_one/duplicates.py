@@ -15,12 +15,12 @@ import psycopg2
 import psycopg2.errors
 from psycopg2 import sql
 
-from . import archive, ranking, rows_file, updates, worklist
+from . import archive, copying, ranking, rows_file, updates, worklist
 from .batches import EXAMPLES, Batches, Pace
 from .database import Connection
 from .errors import OperatorError
+from .groups import Group, described
 from .plan import Plan
-from .ranking import parameters, requested_rows, text_array
 from .references import Reference, count_references, foreign_keys, refuse_referenced, refuse_unpointable
 from .table import (
     READING,
@@ -37,20 +37,9 @@ from .table import (
 )
 
 SHOWN_ROWS = 10_000  # a report describes at most so many rows, however large its groups are
-_FETCHED = 5_000  # rows that come from the server at once
 _ROUNDS = 5
 
 digest = rows_file.digest
-
-
-@dataclass(frozen=True)
-class Group:
-    """Rows that share a key. ``keep`` and ``surplus`` hold the text of the primary key's and the shown columns."""
-
-    key: dict[str, str | None]
-    keep: dict[str, str | None]
-    surplus: list[dict[str, str | None]]  # best first; may be cut
-    surplus_count: int
 
 
 @dataclass(frozen=True)
@@ -83,37 +72,43 @@ class Removal:
     longest_batch_ms: int
     removed_examples: list[Row]
     kept_examples: list[Row]
-    groups: list[Group]  # the first ones, as they were before
+    groups: list[Group]  # the first ones, as they were before, if they were to be described
     statements: list[str]
     warnings: list[str]
 
 
 def report(
-    connection: Connection, plan: Plan, *, limit: int = 1_000, into: Callable[[Row], None] | None = None
+    connection: Connection, plan: Plan, *, limit: int = 1_000, into: Callable[[str], None] | None = None
 ) -> Report:
     """The duplicate groups, from one snapshot in a read-only transaction; at most ``limit`` groups in detail.
 
-    With ``into`` every surplus row's primary key is handed over, one by one as they come, and ``rows`` stays empty.
+    With ``into`` every surplus row is handed over as its line for ``rows_file.write``, and ``rows`` stays empty.
     """
-    rows: list[Row] = []
-    hand_over = rows.append if into is None else into
     seen = rows_file.Digest()
     shown: list[tuple[int, int, Row]] = []
+    rows: list[Row] = []
     group_count = 0
+
+    def take(block: Iterator[list[str]]) -> None:
+        nonlocal group_count
+        for place, size, *primary_key in block:
+            if place == "1":
+                group_count += 1
+            elif into is None:
+                seen.add(primary_key)
+                rows.append(primary_key)
+            else:
+                into(seen.add(primary_key))
+            if group_count <= limit and len(shown) < SHOWN_ROWS:
+                shown.append((int(place), int(size), primary_key))
+
     with transaction(connection, READING, plan) as cursor:
         columns = columns_of(cursor, plan)
-        for place, size, primary_key in _stream(connection, plan):
-            if place == 1:
-                group_count += 1
-            else:
-                seen.add(primary_key)
-                hand_over(primary_key)
-            if group_count <= limit and len(shown) < SHOWN_ROWS:
-                shown.append((place, size, primary_key))
+        copying.read(cursor, _every_row(plan), take)
         cursor.execute(sql.SQL("SELECT pg_catalog.count(*) FROM ({}) AS c").format(ranking.inside(plan)), ())
         ((open_total,),) = cursor.fetchall()
         return Report(
-            groups=_described(cursor, plan, columns, shown),
+            groups=described(cursor, plan, columns, shown),
             truncated=len(shown) < group_count + seen.count,
             group_count=group_count,
             row_count=seen.count,
@@ -124,51 +119,17 @@ def report(
         )
 
 
-def _stream(connection: Connection, plan: Plan) -> Iterator[tuple[int, int, Row]]:
-    """(place, size of the group, primary key) of every row of every duplicate group, in the order of the keys."""
-    with connection.cursor(name="at_most_one_report") as stream:
-        stream.itersize = _FETCHED
-        stream.execute(
-            sql.SQL("SELECT place, size, {} FROM ({}) AS duplicate ORDER BY {}, place").format(
-                text_array(ranking.numbered("p", len(plan.primary_key))), ranking.duplicates(plan), ranking.keys(plan)
-            ),
-            (),
-        )
-        yield from stream
+def _every_row(plan: Plan) -> sql.Composed:
+    """Place, size of the group and primary key of every row of every group, in the order of the keys, best row first.
 
-
-def _described(
-    cursor: Cursor, plan: Plan, columns: Mapping[str, Column], shown: Sequence[tuple[int, int, Row]]
-) -> list[Group]:
-    """The rows with their texts, by group; a row that has gone meanwhile is left out, with its group if it was kept."""
-    described = list(dict.fromkeys([*plan.primary_key, *plan.show]))
-    own = ranking.of(plan.table, plan.primary_key)
-    cursor.execute(
-        sql.SQL("SELECT {}, {}, {} FROM {} JOIN ({}) AS shown ON {}").format(
-            text_array(own),
-            text_array(ranking.of(plan.table, plan.key)),
-            text_array(ranking.of(plan.table, described)),
-            sql.Identifier(plan.schema, plan.table),
-            requested_rows(plan, columns),
-            ranking.equal(own, ranking.parts_of("shown", plan)),
-        ),
-        parameters(plan, [primary_key for _, _, primary_key in shown]),
+    The order is the one that they were ranked in: nothing is sorted again.
+    """
+    return sql.SQL("SELECT place, size, {} FROM ({}) AS duplicate ORDER BY {}, {}").format(
+        ranking.listed(ranking.numbered("p", len(plan.primary_key))),
+        ranking.duplicates(plan),
+        ranking.keys(plan),
+        ranking.order(plan),
     )
-    texts = {tuple(primary_key): (key, row) for primary_key, key, row in cursor.fetchall()}
-    groups: list[Group] = []
-    in_group = False
-    for place, size, primary_key in shown:
-        found = texts.get(tuple(primary_key))
-        if place == 1:
-            in_group = found is not None
-        if found is None or not in_group:
-            continue
-        row = dict(zip(described, found[1], strict=True))
-        if place == 1:
-            groups.append(Group(dict(zip(plan.key, found[0], strict=True)), row, [], size - 1))
-        else:
-            groups[-1].surplus.append(row)
-    return groups
 
 
 def remove(
@@ -182,6 +143,7 @@ def remove(
     expected_groups: int | None = None,
     expected_rows: int | None = None,
     check: bool = False,
+    describe: bool = False,
     pace: Pace | None = None,
 ) -> Removal:
     """Remove those of ``rows`` that are still surplus, each archived whole, in batches that are a transaction each.
@@ -207,8 +169,9 @@ def remove(
             # An updated row is still there: who points to it may go on pointing to it.
             refers = plan.surplus.action == "delete" and bool(foreign_keys(cursor, plan))
             repointing = refers and plan.surplus.references == "repoint"
-            _refuse_what_cannot_be_done(cursor, plan, columns)
-            groups = _described(cursor, plan, columns, worklist.first_rows(cursor, plan, EXAMPLES))
+            _refuse_what_cannot_be_done(cursor, plan, columns, refers=refers)
+            shown = worklist.first_rows(cursor, plan, EXAMPLES) if describe else []
+            groups = described(cursor, plan, columns, shown) if shown else []
             batches = Batches(plan, columns, run_id, usual_search_path(cursor), pace or Pace())
             statements = [
                 *(archive.missing_objects if check else archive.ensure)(cursor, repointing=repointing),
@@ -305,12 +268,12 @@ def _refuse_unexpected(found: worklist.Work, groups: int | None, rows: int | Non
             )
 
 
-def _refuse_what_cannot_be_done(cursor: Cursor, plan: Plan, columns: Mapping[str, Column]) -> None:
+def _refuse_what_cannot_be_done(cursor: Cursor, plan: Plan, columns: Mapping[str, Column], *, refers: bool) -> None:
     if plan.surplus.action == "update":
         updates.refuse_useless(cursor, plan, columns, worklist.planned(plan))
-    elif plan.surplus.references == "repoint":
+    elif refers and plan.surplus.references == "repoint":
         refuse_unpointable(cursor, plan)
-    else:
+    elif refers:
         refuse_referenced(plan, count_references(cursor, plan, worklist.planned(plan), {}))
 
 

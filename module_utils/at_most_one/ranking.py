@@ -84,20 +84,19 @@ def keys(plan: Plan) -> sql.Composed:
     return listed(numbered("k", len(plan.key)))
 
 
-def windows(plan: Plan) -> sql.Composed:
-    """``best``: a group in the plan's order, the row to keep first; the primary key makes the order total."""
+def order(plan: Plan) -> sql.Composed:
+    """The plan's order, the row to keep first; the primary key makes it total."""
     order: list[sql.Composable] = [
         sql.SQL(f"{{}} {sort.direction.upper()} NULLS {sort.nulls.upper()}").format(sql.Identifier(f"s{number}"))
         for number, sort in enumerate(plan.keep)
     ]
-    order += numbered("p", len(plan.primary_key))
-    return sql.SQL("WINDOW best AS (PARTITION BY {} ORDER BY {})").format(keys(plan), listed(order))
+    return listed([*order, *numbered("p", len(plan.primary_key))])
 
 
 _DUPLICATES = """
 SELECT * FROM (
     SELECT c.*, pg_catalog.row_number() OVER best AS place, pg_catalog.count(*) OVER (PARTITION BY {keys}) AS size
-    FROM ({candidates}) AS c {windows}
+    FROM ({candidates}) AS c WINDOW best AS (PARTITION BY {keys} ORDER BY {order})
 ) AS sized WHERE size > 1"""
 
 _COUNT = """
@@ -109,7 +108,7 @@ FROM (
 
 def duplicates(plan: Plan) -> sql.Composed:
     """Every row of every duplicate group: p0..., k0..., s0..., its place in the plan's order, its group's size."""
-    return sql.SQL(_DUPLICATES).format(keys=keys(plan), candidates=candidates(plan), windows=windows(plan))
+    return sql.SQL(_DUPLICATES).format(keys=keys(plan), candidates=candidates(plan), order=order(plan))
 
 
 def surplus(plan: Plan) -> sql.Composed:

@@ -37,7 +37,7 @@ class Digest:
 
     def add(self, row: Sequence[str]) -> str:
         """Take one row in. Returns the line that was hashed: the row as JSON."""
-        line = f"[{', '.join([_quote(part) for part in row])}]"
+        line = f"[{', '.join(map(_quote, row))}]"
         self._sum += int.from_bytes(hashlib.sha256(line.encode()).digest(), "big")
         self.count += 1
         return line
@@ -56,8 +56,8 @@ def digest(rows: Iterable[Sequence[str]]) -> str:
     return made.hexdigest()
 
 
-def write(path: str, fill: Callable[[Callable[[Sequence[str]], None]], Mapping[str, Any]]) -> None:
-    """Write the document: ``fill`` hands its rows over one by one and returns the other keys.
+def write(path: str, fill: Callable[[Callable[[str], None]], Mapping[str, Any]]) -> None:
+    """Write the document: ``fill`` hands its rows over, each as a Digest's line, and returns the other keys.
 
     The rows wait in a file beside the document until the other keys are known. The document appears at ``path`` whole
     or not at all, readable by its owner and group.
@@ -70,9 +70,9 @@ def write(path: str, fill: Callable[[Callable[[Sequence[str]], None]], Mapping[s
         document = stack.enter_context(open(number, "w", encoding="utf-8"))
         separator = "\n"
 
-        def hand_over(row: Sequence[str]) -> None:
+        def hand_over(line: str) -> None:
             nonlocal separator
-            waiting.write(separator + _encode(list(row)))
+            waiting.write(separator + line)
             separator = ",\n"
 
         keys = fill(hand_over)

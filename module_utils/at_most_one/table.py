@@ -131,7 +131,8 @@ def explain(failure: psycopg2.Error, plan: Plan, *, committing: bool = False) ->
     )
 
 
-# reset_val is ours, because it is set at connect: what another session of this role gets is stored in the catalog.
+# reset_val is ours, because it is set at connect: what another session of this role gets is stored in the catalog, or
+# is what PostgreSQL itself begins with.
 _SEARCH_PATH = """
 SELECT coalesce(
     (SELECT pg_catalog.substr(setting, 13)
@@ -140,7 +141,7 @@ SELECT coalesce(
            WHERE datname = pg_catalog.current_database()))
        AND s.setrole IN (0, (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = session_user))
      ORDER BY s.setrole = 0, s.setdatabase = 0 LIMIT 1),
-    (SELECT boot_val FROM pg_catalog.pg_settings WHERE name = 'search_path'))
+    '"$user", public')
 """
 
 

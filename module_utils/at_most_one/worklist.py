@@ -6,16 +6,13 @@ not in a transaction, so that every batch can be a transaction of its own.
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TextIO, cast
 
-import psycopg2
 import psycopg2.errors
 from psycopg2 import sql
 
+from . import copying
 from .errors import OperatorError
 from .plan import Plan
 from .ranking import duplicates, equal, keys, listed, numbered, of, parts_of, text_array
@@ -24,9 +21,6 @@ from .table import Column, Cursor, Row, table_name
 
 REQUESTED = sql.SQL("pg_temp.at_most_one_requested")
 MEMBER = sql.SQL("pg_temp.at_most_one_member")
-_BLOCK = 1 << 16  # characters that go to the server at once
-_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
-_SPECIAL = re.compile(r"[\\\t\n\r]").search
 
 
 @dataclass(frozen=True)
@@ -51,11 +45,7 @@ def load(cursor: Cursor, plan: Plan, columns: Mapping[str, Column], rows: Iterab
         )
     )
     seen = Digest()
-    stream = _Stream(_lines(plan, rows, seen))
-    try:
-        cursor.copy_expert(sql.SQL("COPY {} FROM STDIN").format(REQUESTED), cast(TextIO, stream), size=_BLOCK)
-    except psycopg2.Error as failure:
-        raise stream.failure or failure from failure
+    copying.write(cursor, REQUESTED, _checked(plan, rows, seen))
     try:
         cursor.execute(sql.SQL("CREATE UNIQUE INDEX ON {} ({})").format(REQUESTED, listed(parts)))
     except psycopg2.errors.UniqueViolation as failure:
@@ -64,11 +54,10 @@ def load(cursor: Cursor, plan: Plan, columns: Mapping[str, Column], rows: Iterab
             expected="each row once.",
             next_step="make the report again, review it, and give its rows and its digest together.",
         ) from failure
-    cursor.execute(sql.SQL("ANALYZE {}").format(REQUESTED))
     return seen
 
 
-def _lines(plan: Plan, rows: Iterable[Sequence[str]], seen: Digest) -> Iterator[str]:
+def _checked(plan: Plan, rows: Iterable[Sequence[str]], seen: Digest) -> Iterator[Sequence[str]]:
     size = len(plan.primary_key)
     for row in rows:
         if len(row) != size:
@@ -78,46 +67,18 @@ def _lines(plan: Plan, rows: Iterable[Sequence[str]], seen: Digest) -> Iterator[
                 next_step="give the rows of a report made with this plan.",
             )
         seen.add(row)
-        line = "\t".join(row)
-        if _SPECIAL(line):
-            line = "\t".join([part.translate(_ESCAPES) for part in row])
-        yield line + "\n"
-
-
-class _Stream(io.TextIOBase):
-    """Lines as the file that COPY wants. psycopg2 tells only the text of an error in read: ``failure`` is the error."""
-
-    def __init__(self, lines: Iterator[str]) -> None:
-        self._lines = lines
-        self._rest = ""
-        self.failure: Exception | None = None
-
-    def read(self, size: int | None = -1) -> str:
-        wanted = _BLOCK if size is None or size < 0 else size
-        block, length = [self._rest], len(self._rest)
-        try:
-            while length < wanted and (line := next(self._lines, "")):
-                block.append(line)
-                length += len(line)
-        except Exception as failure:
-            self.failure = failure
-            raise
-        text = "".join(block)
-        self._rest = text[wanted:]
-        return text[:wanted]
+        yield row
 
 
 # position: through all groups in the order of their keys, best row first; head: the position of the group's best row.
+# rank() counts the rows of the groups before, so the sort that ranked the rows serves once more.
 _RANK = """
 CREATE TEMPORARY TABLE at_most_one_member AS
-SELECT {columns}, at_most_one_position - at_most_one_place + 1 AS at_most_one_head
-FROM (
-    SELECT {named}, duplicate.place_in_table AS at_most_one_ctid,
-        duplicate.place AS at_most_one_place, duplicate.size AS at_most_one_size,
-        requested.p0 IS NOT NULL AS at_most_one_requested,
-        pg_catalog.row_number() OVER (ORDER BY {keys}, place) AS at_most_one_position
-    FROM ({duplicates}) AS duplicate LEFT JOIN {requested} AS requested ON {same}
-) AS numbered"""
+SELECT {named}, placed.place_in_table AS at_most_one_ctid, placed.place AS at_most_one_place,
+    placed.size AS at_most_one_size, requested.p0 IS NOT NULL AS at_most_one_requested,
+    placed.head + placed.place - 1 AS at_most_one_position, placed.head AS at_most_one_head
+FROM (SELECT duplicate.*, pg_catalog.rank() OVER (ORDER BY {keys}) AS head FROM ({duplicates}) AS duplicate) AS placed
+LEFT JOIN {requested} AS requested ON {same}"""
 
 _FIGURES = """
 SELECT pg_catalog.count(*) FILTER (WHERE at_most_one_place = 1),
@@ -141,19 +102,17 @@ def rank(cursor: Cursor, plan: Plan) -> Work:
     cursor.execute("DROP TABLE IF EXISTS pg_temp.at_most_one_member")
     sizes = {"p": len(plan.primary_key), "k": len(plan.key), "s": len(plan.keep)}
     named = [
-        sql.SQL("duplicate.{} AS {}").format(*pair)
+        sql.SQL("placed.{} AS {}").format(*pair)
         for prefix, count in sizes.items()
         for pair in zip(numbered(prefix, count), member(prefix, count), strict=True)
     ]
-    others = [sql.Identifier(f"at_most_one_{name}") for name in ("ctid", "place", "size", "requested", "position")]
     cursor.execute(
         sql.SQL(_RANK).format(
-            columns=listed([*(name for prefix, count in sizes.items() for name in member(prefix, count)), *others]),
             named=listed(named),
             keys=keys(plan),
             duplicates=duplicates(plan),
             requested=REQUESTED,
-            same=equal(parts_of("duplicate", plan), parts_of("requested", plan)),
+            same=equal(parts_of("placed", plan), parts_of("requested", plan)),
         ),
         (),
     )

@@ -1,0 +1,57 @@
+"""Duplicate groups as a person sees them: the row that stays, the surplus ones, each by the columns the plan shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from psycopg2 import sql
+
+from . import ranking
+from .plan import Plan
+from .ranking import parameters, requested_rows, text_array
+from .table import Column, Cursor, Row
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows that share a key. ``keep`` and ``surplus`` hold the text of the primary key's and the shown columns."""
+
+    key: dict[str, str | None]
+    keep: dict[str, str | None]
+    surplus: list[dict[str, str | None]]  # best first; may be cut
+    surplus_count: int
+
+
+def described(
+    cursor: Cursor, plan: Plan, columns: Mapping[str, Column], shown: Sequence[tuple[int, int, Row]]
+) -> list[Group]:
+    """The rows with their texts, by group; a row that has gone meanwhile is left out, with its group if it was kept."""
+    names = list(dict.fromkeys([*plan.primary_key, *plan.show]))
+    own = ranking.of(plan.table, plan.primary_key)
+    cursor.execute(
+        sql.SQL("SELECT {}, {}, {} FROM {} JOIN ({}) AS shown ON {}").format(
+            text_array(own),
+            text_array(ranking.of(plan.table, plan.key)),
+            text_array(ranking.of(plan.table, names)),
+            sql.Identifier(plan.schema, plan.table),
+            requested_rows(plan, columns),
+            ranking.equal(own, ranking.parts_of("shown", plan)),
+        ),
+        parameters(plan, [primary_key for _, _, primary_key in shown]),
+    )
+    texts = {tuple(primary_key): (key, row) for primary_key, key, row in cursor.fetchall()}
+    groups: list[Group] = []
+    in_group = False
+    for place, size, primary_key in shown:
+        found = texts.get(tuple(primary_key))
+        if place == 1:
+            in_group = found is not None
+        if found is None or not in_group:
+            continue
+        row = dict(zip(names, found[1], strict=True))
+        if place == 1:
+            groups.append(Group(dict(zip(plan.key, found[0], strict=True)), row, [], size - 1))
+        else:
+            groups[-1].surplus.append(row)
+    return groups
