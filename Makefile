@@ -90,6 +90,7 @@ lab-fault: setup ## Push a commit with a real fault to the lab's origin: FAULT=c
 ## ---- Tests: everything that CI runs ---------------------------------------------------------------------------------
 
 PYTEST := $(BIN)/python -m pytest
+WORKERS := --numprocesses auto # each with a PostgreSQL of its own; what a suite starts must stand that
 PLAYBOOKS := $(wildcard *.yml)
 FRONT_DOORS := $(filter-out requirements.yml,$(PLAYBOOKS))
 # Linters that import modules find this project's module_utils through scripts/lint/sitecustomize.py.
@@ -118,7 +119,8 @@ unit: setup-dev ## Pure functions, the house's own rules, what people see
 	$(PYTEST) tests/unit tests/house tests/report
 
 database: setup-dev tools ## The core against a real PostgreSQL
-	$(PYTEST) tests/database tests/adversarial
+	$(PYTEST) $(WORKERS) tests/database
+	$(PYTEST) tests/adversarial
 
 .PHONY: matrix matrix-ends
 matrix: setup-dev tools ## The same on PostgreSQL 13, 14, 15, 16, 17 and 18, one line each (docs/versions.md)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -324,7 +324,7 @@ def by_name(shape: Shape, primary_key: dict[str, str]) -> tuple[str, ...]:
     ids=lambda shape: shape.name,
 )
 def test_what_goes_what_stays_and_what_comes_back_is_what_the_oracle_says(
-    connection: Connection, shape: Shape, capsys: pytest.CaptureFixture[str]
+    connection: Connection, shape: Shape, record_property: Callable[[str, object], None]
 ) -> None:
     bench = Bench(connection, shape)
     tables = surplus = 0
@@ -340,7 +340,6 @@ def test_what_goes_what_stays_and_what_comes_back_is_what_the_oracle_says(
         tables += len(drawn)
 
     holds()
-    with capsys.disabled():
-        print(f"\n{shape.name}: {tables} tables, {surplus} surplus rows, 0 differences", end=" ")
+    record_property("summary", f"{shape.name}: {tables} tables, {surplus} surplus rows, 0 differences")
     assert tables >= 2_000 / len(SHAPES)
     assert surplus >= tables / 4, "tables without surplus rows prove little"
