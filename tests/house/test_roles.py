@@ -46,7 +46,10 @@ def test_every_described_option_has_its_default_somewhere(role: str) -> None:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_variables_carry_their_roles_prefix(role: str) -> None:
-    prefixes = (f"{role}_", *(("app_", "database_", "pm2_", "plan", "environment_name") if role == "run" else ()))
+    prefixes = (
+        f"{role}_",
+        *(("app_", "database_", "pm2_", "release_", "plan", "environment_name") if role == "run" else ()),
+    )
     assert all(name.startswith(prefixes) for name in options_of(role))
 
 

@@ -1,0 +1,163 @@
+#!/usr/bin/python
+"""Ansible module: room for a release, the assets that it carries forward, and the releases that stay."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.at_most_one_entry import run
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: release_store
+short_description: Check the disk for a release, carry old assets forward, remove old releases
+description:
+  - What a release needs from its neighbours, before, while and after it takes their place.
+options:
+  state:
+    description:
+      - V(roomy) stops when the disk has less than O(min_free_mb) left.
+      - V(carried) copies the assets of O(before) that O(release) lacks into it, so that pages loaded before find them.
+      - V(pruned) removes what is beyond the newest O(keep) releases in O(path), but none in O(needed), and none that a
+        process works in.
+    type: str
+    choices: [roomy, carried, pruned]
+    required: true
+  path:
+    description: The directory of the releases, one per commit. Required by V(roomy) and V(pruned).
+    type: path
+  min_free_mb:
+    description: Megabytes that must be free before a release is built. Required by V(roomy).
+    type: int
+  before:
+    description: The release, or its link, that is served until now. Required by V(carried).
+    type: path
+  release:
+    description: The release that was built. Required by V(carried).
+    type: path
+  assets:
+    description: Where a release has its assets.
+    type: str
+    default: .next/static
+  keep_hours:
+    description: Hours for which the assets of a build stay after it was replaced. Required by V(carried).
+    type: float
+  keep:
+    description: How many of the newest releases stay, at least one. Required by V(pruned).
+    type: int
+  needed:
+    description: Releases that stay however old they are, such as the one that serves and the one before.
+    type: list
+    elements: path
+    default: []
+attributes:
+  check_mode:
+    support: full
+    description: Says what would be carried or removed.
+  diff_mode:
+    support: full
+    description: Names the releases before and after.
+author:
+  - the at-most-one maintainers (@at-most-one)
+"""
+
+EXAMPLES = r"""
+- name: Ensure that pages loaded before find their assets in the new release
+  release_store:
+    state: carried
+    before: /var/www/aedpics
+    release: /var/www/aedpics.releases/4b825dc642cb6eb9a060e54bf8d69288fbee4904
+    keep_hours: 168
+
+- name: Ensure that only the newest releases are kept
+  release_store:
+    state: pruned
+    path: /var/www/aedpics.releases
+    keep: 5
+    needed: [/var/www/aedpics]
+"""
+
+RETURN = r"""
+free_mb:
+  description: The free megabytes.
+  returned: when state is roomy
+  type: int
+  sample: 51200
+carried:
+  description: How many assets of earlier builds the release has.
+  returned: when state is carried
+  type: int
+  sample: 34
+left:
+  description: How many were left behind, because their build was replaced too long ago.
+  returned: when state is carried
+  type: int
+  sample: 0
+removed:
+  description: The releases that were removed, or in check mode would be, the oldest first.
+  returned: when state is pruned
+  type: list
+  elements: str
+  sample: [/var/www/aedpics.releases/1c5af34af1e2d5f8f0d6f3f8a1c4b3d2e1f0a9b8]
+"""
+
+OPTIONS = {
+    "state": {"type": "str", "choices": ["roomy", "carried", "pruned"], "required": True},
+    "path": {"type": "path"},
+    "min_free_mb": {"type": "int"},
+    "before": {"type": "path"},
+    "release": {"type": "path"},
+    "assets": {"type": "str", "default": ".next/static"},
+    "keep_hours": {"type": "float"},
+    "keep": {"type": "int"},
+    "needed": {"type": "list", "elements": "path", "default": []},
+}
+
+
+def act(module: AnsibleModule) -> dict[str, Any]:
+    """Hand the state's arguments to its room."""
+    from ansible.module_utils.at_most_one import assets, retention
+
+    given = module.params
+    if given["state"] == "roomy":
+        return {"changed": False, "free_mb": retention.require_room(Path(given["path"]), given["min_free_mb"])}
+    if given["state"] == "carried":
+        before, release = Path(given["before"]), Path(given["release"])
+        done = assets.carry(
+            before,
+            release,
+            given["assets"],
+            given["keep_hours"] * 3600,
+            time.time(),
+            check_mode=module.check_mode,
+        )
+        return {"changed": done.kept > 0, "carried": done.kept, "left": done.left}
+    releases = Path(given["path"])
+    gone = retention.surplus(releases, max(given["keep"], 1), [Path(one) for one in given["needed"]])
+    if gone and not module.check_mode:
+        retention.remove(releases, gone)
+    return {
+        "changed": bool(gone),
+        "removed": list(map(str, gone)),
+        "diff": {"before": "".join(f"{one}\n" for one in gone), "after": ""},
+    }
+
+
+def main() -> None:
+    """Arguments in, core called, result out."""
+    run(
+        OPTIONS,
+        act,
+        needs_psycopg2=False,
+        required_if=[
+            ("state", "roomy", ("path", "min_free_mb")),
+            ("state", "carried", ("before", "release", "keep_hours")),
+            ("state", "pruned", ("path", "keep")),
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""Which releases stay: the newest, and each that serves, that may be gone back to, or that somebody works in."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+
+from .errors import OperatorError
+from .processes import working_directory
+
+MARKER = ".at-most-one.json"  # roles/prepare writes it when a release is built
+_GOING = ".going-"  # a release that is being removed is none any more
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def require_room(releases: Path, least_mb: int) -> int:
+    """The free megabytes where the releases lie; OperatorError when they are fewer than ``least_mb``."""
+    place = next(path for path in (releases, *releases.parents) if path.exists())
+    free = shutil.disk_usage(place).free // 1_000_000
+    if free < least_mb:
+        raise OperatorError(
+            f"The disk of {place} has {free} MB left.",
+            expected=f"at least {least_mb} MB (release_min_free_mb), so that a build cannot fill it under the service.",
+            next_step=f"make room, for example among the releases in {releases}, or lower release_keep.",
+        )
+    return free
+
+
+def surplus(releases: Path, keep: int, needed: Collection[Path]) -> list[Path]:
+    """The releases that may go, the oldest first: those beyond the newest ``keep`` that nobody needs or works in."""
+    try:
+        found = [path for path in releases.iterdir() if _COMMIT.fullmatch(path.name) and path.is_dir()]
+    except FileNotFoundError:
+        return []
+    found = sorted((path for path in found if not path.is_symlink()), key=_age)
+    held = {path.resolve() for path in needed} | _worked_in(releases)
+    return [path for path in found[: -keep or None] if path.resolve() not in held]
+
+
+def remove(releases: Path, gone: Collection[Path]) -> None:
+    """Remove them, and what an earlier removal has left: each is renamed first, so that none is ever there by half."""
+    for path in gone:
+        path.rename(path.with_name(_GOING + path.name))
+    for path in releases.glob(f"{_GOING}*"):
+        shutil.rmtree(path)
+
+
+def _age(release: Path) -> float:
+    """When it was built; an adopted checkout or an unfinished build has only its directory's own time."""
+    marker = release / MARKER
+    return (marker if marker.exists() else release).stat().st_mtime
+
+
+def _worked_in(releases: Path) -> set[Path]:
+    """The releases that a process works in, as far as this user may see."""
+    below = releases.resolve()
+    found = set()
+    for entry in os.listdir("/proc"):
+        directory = working_directory(int(entry)) if entry.isdigit() else None
+        with contextlib.suppress(ValueError, IndexError):
+            found.add(below / Path(directory or "/").relative_to(below).parts[0])
+    return found

@@ -1,0 +1,60 @@
+"""The newest releases stay, and so does every one that somebody may still need."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from at_most_one import retention
+from at_most_one.errors import OperatorError
+
+
+@pytest.fixture
+def releases(tmp_path: Path) -> list[Path]:
+    """Six releases, the oldest first, beside what is none."""
+    made = []
+    for number in range(6):
+        release = tmp_path / (str(number) * 40)
+        release.mkdir()
+        (release / retention.MARKER).write_text("{}")
+        os.utime(release / retention.MARKER, (1_000 + number, 1_000 + number))
+        made.append(release)
+    (tmp_path / "shared").mkdir()
+    (tmp_path / ("f" * 40)).write_text("a file")
+    return made
+
+
+def test_the_newest_stay(releases: list[Path], tmp_path: Path) -> None:
+    assert retention.surplus(tmp_path, 2, []) == releases[:4]
+    assert retention.surplus(tmp_path, 9, []) == []
+    assert retention.surplus(tmp_path / "absent", 2, []) == []
+
+
+def test_never_the_one_that_serves_the_one_before_or_one_that_a_process_works_in(
+    releases: list[Path], tmp_path: Path
+) -> None:
+    link = tmp_path / "app"
+    link.symlink_to(releases[0])
+    (releases[2] / "below").mkdir()
+    worker = subprocess.Popen(["sleep", "60"], cwd=releases[2] / "below")
+    try:
+        assert retention.surplus(tmp_path, 1, [link, releases[1]]) == releases[3:5]
+    finally:
+        worker.kill()
+        worker.wait()
+
+
+def test_a_removal_that_was_interrupted_is_finished(releases: list[Path], tmp_path: Path) -> None:
+    (tmp_path / ".going-of-before").mkdir()
+
+    retention.remove(tmp_path, releases[:2])
+
+    assert {path.name for path in tmp_path.iterdir()} == {"shared", "f" * 40, *(one.name for one in releases[2:])}
+
+
+def test_a_full_disk_stops_before_anything_is_built(tmp_path: Path) -> None:
+    assert retention.require_room(tmp_path / "not/yet/there", 1) > 0
+    with pytest.raises(OperatorError, match=r"MB left.*release_min_free_mb"):
+        retention.require_room(tmp_path, 10**12)
