@@ -96,8 +96,11 @@ FRONT_DOORS := $(filter-out requirements.yml,$(PLAYBOOKS))
 # Linters that import modules find this project's module_utils through scripts/lint/sitecustomize.py.
 LINT_ENV := ANSIBLE_LINT_SKIP_SCHEMA_UPDATE=1 PYTHONPATH=scripts/lint PATH=$(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: test lint unit database service molecule deploy-tests docs
-test: lint unit database matrix-ends service molecule deploy-tests ## Everything that CI runs
+.PHONY: test test-packages lint unit database service hosts molecule deploy-tests docs
+test: test-packages lint unit database matrix-ends service hosts molecule deploy-tests ## Everything that CI runs
+
+test-packages: ## The system packages that only tests need: installed by root on Debian and Ubuntu, named elsewhere
+	@scripts/test_packages.sh sshd:openssh-server nginx:nginx-light chromium:chromium
 
 lint: setup-dev ## Style, types, the rooms' borders, the playbooks' rules, the modules' documentation, the docs' tables
 	$(BIN)/ruff format --check .
@@ -136,6 +139,9 @@ adversarial: setup-dev tools ## 1,000 clean-ups and builds against eight writers
 
 service: setup-dev tools ## PM2, the traffic probe and the service checks against real processes
 	$(PYTEST) tests/service
+
+hosts: setup-dev tools test-packages ## Several hosts over ssh behind nginx: batch by batch, faults, a lost host, a reboot
+	$(PYTEST) tests/hosts
 
 molecule: setup-dev lab-up ## The playbooks as a user's CI would run them
 	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/molecule test --all

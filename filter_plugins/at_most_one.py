@@ -41,9 +41,10 @@ def any_true(hosts: Iterable[Mapping[str, Any]], *facts: str) -> bool:
 
 def first_error(hosts: Iterable[Mapping[str, Any]]) -> str:
     """The error of the first host that has one, as a person needs it: a command with what it printed last."""
+    hosts = list(hosts)
     results = [host["ansible_failed_result"] for host in hosts if "ansible_failed_result" in host]
     if not results:
-        return "A task failed without a message."
+        return next(filter(None, map(_lost, hosts)), "A task failed without a message.")
     result = results[0]
     result = next((item for item in result.get("results", []) if item.get("failed")), result)
     if "cmd" not in result:
@@ -54,6 +55,19 @@ def first_error(hosts: Iterable[Mapping[str, Any]]) -> str:
         f"`{command}` ended with exit code {result.get('rc')}: {' | '.join(line.strip() for line in printed[-12:])}. "
         "Expected: exit code 0. Next: run it by hand on that host, mend what it says, then the same playbook again."
     )
+
+
+def _lost(host: Mapping[str, Any]) -> str:
+    """What to say of a host whose connection was lost: Ansible remembers no failure of it, only the task's result."""
+    for name in (name for name in host if name.startswith("__")):
+        result = host[name]
+        if isinstance(result, Mapping) and result.get("unreachable"):
+            return redact(
+                f"The connection to {host['inventory_hostname']} was lost: {result.get('msg', 'no reason given')} "
+                "Expected: a connection until the host is proven. Next: find out whether it is up and what it serves "
+                "(readlink of the application's path, pm2 list), then the same playbook again."
+            )
+    return ""
 
 
 class FilterModule:

@@ -158,10 +158,11 @@ class Lab:
 
 
 def run_playbook(playbook: str, *arguments: str, limit: str | None = "local", inventory: str = "local") -> Run:
-    """Run a front door as from the shell, at the root of the project."""
-    latest = ROOT / "artifacts/local/latest"
+    """Run a front door as from the shell, at the project's root. An inventory is the project's own, or a path."""
+    inventory = inventory if "/" in inventory else f"inventories/{inventory}"
+    latest = ROOT / "artifacts" / Path(inventory).name / "latest"
     before = os.readlink(latest) if latest.is_symlink() else None
-    command = [playbook, "-i", f"inventories/{inventory}", *(["-l", limit] if limit else []), *arguments]
+    command = [playbook, "-i", inventory, *(["-l", limit] if limit else []), *arguments]
     failures: list[str] = []
 
     def handle(event: dict[str, Any]) -> bool:

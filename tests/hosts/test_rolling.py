@@ -1,0 +1,162 @@
+"""Hosts over real ssh: batch by batch, each proven before the next; the first failure sends back those before it."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections import Counter
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import pytest
+
+from tests.deploy.conftest import PLANNED
+from tests.hosts.conftest import Site
+from tests.hosts.fleet import Host, asset
+
+_statements: dict[int, Counter[str]] = {}  # hosts to the statements that the database was sent
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_every_host_serves_the_release_and_the_database_is_asked_once(site: Site, size: int) -> None:
+    """The batch stands in the inventory; behind nginx no request is lost, and a reboot brings back what was proven."""
+    hosts = site.fleet.hosts[:size]
+    site.front(hosts)
+    pids = {host.name: host.pids() for host in hosts}
+
+    run = site.deploy(hosts=hosts, pm2_reload_batch="50%")
+
+    assert run.code == 0, run.output
+    assert run.report["outcome"] == "deployed"
+    for host in hosts:
+        assert host.served() == {site.fleet.after}
+        assert host.link == site.fleet.after
+        assert not set(host.pids()) & set(pids[host.name])
+    assert {one["host"] for one in run.report["instances"]} == {host.name for host in hosts}
+    assert run.report["traffic"]["failures"] == 0
+    assert run.report["traffic"]["requests"] > 100
+    assert site.indexes() == PLANNED
+    _statements[size] = site.statements()
+    assert _statements[size].total() > 100
+    for other in _statements.values():
+        assert _statements[size] - other == other - _statements[size] == Counter()
+
+    for host in hosts:
+        host.reboot()
+    for host in hosts:
+        host.wait()
+        assert host.served() == {site.fleet.after}, "what comes up after a reboot is what was proven"
+
+
+def test_a_fault_on_the_second_host_sends_the_first_back_and_spares_the_third(site: Site) -> None:
+    branch = site.fleet.commit("fault", "A fault", {"fault.json": json.dumps({"host-2": "crash at boot"})})
+    sessions, pids = site.sessions(), [host.pids() for host in site.fleet.hosts]
+
+    run = site.deploy("-e", "app_branch=fault")
+
+    first, second, third = site.fleet.hosts
+    assert run.code != 0
+    assert run.report["outcome"] == "rolled_back"
+    assert run.report["failed_phase"] == "pm2_reload"
+    assert "crash at boot on host-2" in run.report["error"]
+    assert not set(first.pids()) & set(pids[0]), "it was switched, and back"
+    assert third.pids() == pids[2]
+    assert third.link == "in place"
+    for host in (first, second, third):
+        assert host.served() == {site.fleet.before} != {branch}
+    assert site.sessions() == sessions
+    assert site.indexes() == set()
+
+
+def test_a_host_that_boots_and_is_not_well_stops_the_run_before_the_next_batch(site: Site) -> None:
+    site.fleet.commit("fault", "A fault", {"fault.json": json.dumps({"host-2": "not well"})})
+    pids = site.fleet.hosts[2].pids()
+
+    run = site.deploy("-e", "app_branch=fault")
+
+    assert run.code != 0
+    assert run.report["outcome"] == "rolled_back"
+    assert "unhealthy" in run.report["error"]
+    assert [host.served() for host in site.fleet.hosts] == [{site.fleet.before}] * 3
+    assert site.fleet.hosts[2].pids() == pids
+
+
+def test_a_host_lost_in_the_middle_sends_the_first_back_and_the_next_run_goes_on(site: Site) -> None:
+    """Whether the new code runs on a lost host nobody knows, so the database keeps what guards it."""
+    first, second, third = site.fleet.hosts
+    pids = [host.pids() for host in site.fleet.hosts]
+    loss = threading.Thread(target=_lose_once_switched, args=(second,))
+    loss.start()
+
+    run = site.deploy()
+
+    loss.join()
+    assert run.code != 0
+    assert run.report["outcome"] == "stopped"
+    assert run.report["failed_phase"] == "pm2_reload"
+    for words in (
+        "The connection to host-2 was lost",
+        "host-2 cannot be reached",
+        f"Back at {site.fleet.before[:12]}: host-1.",
+        "Expected:",
+        "Next:",
+    ):
+        assert words in run.report["error"], run.report["error"]
+    assert first.link == first.served().pop() == site.fleet.before
+    assert not set(first.pids()) & set(pids[0])
+    assert third.pids() == pids[2]
+    assert third.link == "in place"
+    assert site.indexes() == PLANNED
+
+    second.ssh.open()
+    old = [host.path.parent / f"light.releases/{'0' * 40}" for host in site.fleet.hosts]
+    for release in old:
+        release.mkdir(exist_ok=True)
+        os.utime(release, (1, 1))
+    again = site.deploy(pm2_reload_batch=3, release_keep=2)
+
+    assert again.code == 0, again.output
+    for host, release in zip(site.fleet.hosts, old, strict=True):
+        assert host.served() == {site.fleet.after}
+        kept = {path.name for path in release.parent.iterdir()}
+        assert kept == {"shared", site.fleet.before, site.fleet.after}, "what served until now stays to go back to"
+
+    third.switch(site.fleet.before)
+    assert third.served() == {site.fleet.before}
+    assert {status(third.url + asset(site.fleet.after)) for _ in range(4)} == {404}, "it is the old build"
+    assert {status(site.fleet.front.url + asset(site.fleet.after)) for _ in range(12)} == {200}, "nginx asks the others"
+    assert {status(site.fleet.front.url + asset(site.fleet.before)) for _ in range(12)} == {200}, "carried forward"
+
+
+def status(url: str) -> int:
+    try:
+        with urlopen(url, timeout=10) as answer:
+            return answer.status
+    except HTTPError as refused:
+        return refused.code
+
+
+def _lose_once_switched(host: Host) -> None:
+    deadline = time.monotonic() + 120
+    while host.link == "in place" and time.monotonic() < deadline:
+        time.sleep(0.01)
+    host.ssh.lose()
+
+
+def test_an_address_of_their_own_is_asked_for_by_name(idle: Site) -> None:
+    run = idle.deploy("-e", f"app_instance_url={idle.fleet.front.url}")
+
+    assert run.code != 0
+    assert "host-1, host-2, host-3 of fleet lack app_instance_url" in run.failures[0]
+    assert idle.indexes() == set()
+
+
+@pytest.mark.parametrize("batch", ["0", "two", "150%"])
+def test_a_batch_that_is_none_is_refused_before_anything_is_touched(idle: Site, batch: str) -> None:
+    run = idle.deploy(pm2_reload_batch=batch)
+
+    assert run.code != 0
+    assert f"pm2_reload_batch is {batch}" in run.failures[0]
+    assert idle.rows("SELECT 1 FROM pg_namespace WHERE nspname = 'at_most_one'") == []
