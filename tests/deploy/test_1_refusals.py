@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
@@ -51,13 +52,15 @@ def test_missing_vault_value_is_named_with_its_file(tmp_path: Path) -> None:
 
 
 GATES = {
-    "nothing is answered": ([], ["backup of age unknown", "rehearsal not confirmed", "notice to the inspection team"]),
-    "the time is none": (["prepare_backup_taken_at=yesterday"], ["backup of age unknown", "yesterday"]),
-    "the backup is old": (["prepare_backup_taken_at=2020-01-01T00:00:00Z"], ["at most 24 hours"]),
-    "the answers are no": (
-        ["prepare_rehearsed=false", "prepare_notice_sent=false"],
-        ["rehearsal not confirmed", "notice to the inspection team"],
+    "nothing is answered": (
+        [],
+        ["nobody said when it was taken", "There is no evidence of a rehearsal", "Nobody has confirmed the notice"],
     ),
+    "the answers are wrong": (
+        ["prepare_backup_taken_at=2020-01-01T00:00:00Z", "prepare_notice_sent=true", "prepare_rehearsal_reason=' '"],
+        ["at most 24 hours", "not for which time", "There is no evidence of a rehearsal"],
+    ),
+    "the switch of old": (["prepare_rehearsed=true"], ["No role knows prepare_rehearsed"]),
 }
 
 
@@ -68,18 +71,29 @@ def test_an_open_gate_of_the_checklist_stops_the_run(lab: Lab, case: str) -> Non
 
     assert code != 0
     assert all(message in output for message in messages), output
+    assert "Next:" in output
 
 
-def test_answered_gates_let_the_run_go_on(lab: Lab) -> None:
+def test_answered_gates_let_the_run_go_on_and_the_reason_is_in_the_journal(lab: Lab) -> None:
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    notice = {"prepare_notice_sent": True, "prepare_notice_from": now}
+    reason = {"prepare_rehearsal_reason": "staging is being moved"}
 
-    code, output = with_gates(f"prepare_backup_taken_at={now}", "prepare_rehearsed=true", "prepare_notice_sent=true")
+    code, output = with_gates(f"prepare_backup_taken_at={now}", json.dumps({**notice, **reason}))
 
-    assert "open gates" not in output
+    assert "gates of the checklist are open" not in output
     assert code == 0, output
+    kept = lab.value(
+        "SELECT details->'checklist' FROM at_most_one.step JOIN at_most_one.run USING (run_id)"
+        " WHERE phase = 'prepare' ORDER BY run.started_at DESC LIMIT 1"
+    )
+    assert kept["rehearsal"]["facts"]["reason"] == "staging is being moved"
+    assert "does not exist" in kept["rehearsal"]["facts"]["instead_of"]
+    assert kept["backup"]["facts"]["taken_at"] == now
+    assert kept["notice"]["facts"]["from"] == now
 
 
 def with_gates(*answers: str) -> tuple[int, str]:
-    gates = '{"prepare_gates": ["backup", "rehearsal", "notice"]}'
-    extra = [word for answer in (gates, *answers) for word in ("-e", answer)]
+    gates = {"prepare_gates": ["backup", "rehearsal", "notice"], "prepare_rehearsal_evidence": "artifacts/no-such.json"}
+    extra = [word for answer in (json.dumps(gates), *answers) for word in ("-e", answer)]
     return ansible_playbook("-l", "local", "--tags", "prepare", *extra)

@@ -1,0 +1,208 @@
+"""The guide's checklist before a deployment: backup, rehearsal, notice. Each gate is answered, none is believed."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from . import evidence
+from .errors import OperatorError
+from .evidence import Wanted
+from .redaction import first_line
+from .web import NoAnswer, fetch
+
+GATES = ("backup", "rehearsal", "notice")
+_TIME = re.compile(r"\b\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?:Z|[+-]\d{2}:?\d{2})")
+_CLOCKS_APART = timedelta(minutes=5)
+_WAIT_S = 60
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One gate. ``facts`` are kept in the journal."""
+
+    passed: bool
+    seen: str
+    expected: str
+    next_step: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def kept(self) -> dict[str, Any]:
+        """As a mapping."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Backup:
+    """Where the time of the provider's newest backup comes from: given, printed by a command, or answered by a URL."""
+
+    taken_at: str
+    command: Sequence[str]
+    url: str
+    max_age_hours: float
+
+
+@dataclass(frozen=True)
+class Notice:
+    """The notice to the people who work with the service, and the window that it announced. Times are ISO 8601."""
+
+    sent: bool
+    begins: str
+    ends: str
+    minutes: float  # the window's length where its end is not given
+
+
+def answered(ask: Callable[[], Answer]) -> Answer:
+    """The gate's answer; what stops it is a gate that is not passed."""
+    try:
+        return ask()
+    except OperatorError as stop:
+        return Answer(False, stop.seen, stop.expected, stop.next_step)
+
+
+def backup(given: Backup, now: datetime) -> Answer:
+    """Whether the provider's newest backup is fresh. Raises OperatorError when its time cannot be had."""
+    source = "prepare_backup_taken_at" if given.taken_at else "prepare_backup_command" if given.command else "url"
+    if given.taken_at:
+        text = given.taken_at
+    elif given.command:
+        text = _printed(given.command)
+    elif given.url:
+        source, text = "prepare_backup_url", _answered_by(given.url)
+    else:
+        raise _no_backup("The age of the newest backup is unknown: nobody said when it was taken.")
+    taken_at = _one_time(text, source)
+    age = now - taken_at
+    hours = age.total_seconds() / 3600
+    when = taken_at.strftime("%Y-%m-%dT%H:%M:%SZ")
+    if age < -_CLOCKS_APART:
+        raise _no_backup(f"The newest backup is from {when} ({source}), which is in the future.")
+    if hours > given.max_age_hours:
+        raise OperatorError(
+            f"The newest backup is from {when}, {hours:.1f} hours ago ({source}).",
+            expected=f"at most {given.max_age_hours:g} hours.",
+            next_step="have one made by your provider, then run again with its time.",
+        )
+    seen = f"backup of {when}, {max(hours, 0):.1f} hours old ({source})."
+    return Answer(
+        True,
+        seen,
+        f"at most {given.max_age_hours:g} hours.",
+        "nothing.",
+        {"taken_at": when, "age_hours": round(hours, 1), "source": source},
+    )
+
+
+def rehearsal(path: str, reason: str, wanted: Wanted, now: datetime) -> Answer:
+    """Whether this change was rehearsed; a reason in words lets it pass too, and is kept with what was missing."""
+    expected = "the evidence of a rehearsal of this plan and commit, or a reason for the journal."
+    try:
+        document = evidence.read(path, wanted.how)
+        evidence.judge(document, wanted, now)
+    except OperatorError as stop:
+        if not reason.strip():
+            raise
+        facts = {"reason": reason.strip(), "instead_of": stop.seen}
+        return Answer(True, f"no rehearsal: {reason.strip()} ({stop.seen})", expected, "nothing.", facts)
+    kept = evidence.summary(document)
+    seen = f"rehearsed in {kept['environment']}, ended {kept['ended_at']} ({kept['sha256'][:12]})."
+    return Answer(True, seen, expected, "nothing.", {"evidence": kept})
+
+
+def notice(given: Notice, now: datetime, takes_seconds: float | None) -> Answer:
+    """Whether the people were told, and whether now is within the window that they were told of.
+
+    ``takes_seconds`` is how long the rehearsal took: what is left of the window has to be as long.
+    """
+    if not given.sent:
+        raise _no_notice("Nobody has confirmed the notice to the inspection team.")
+    if not given.begins:
+        raise _no_notice("The notice to the inspection team is confirmed, but not for which time.")
+    begins = _time_of("prepare_notice_from", given.begins)
+    ends = _time_of("prepare_notice_until", given.ends) if given.ends else begins + timedelta(minutes=given.minutes)
+    window = f"{begins:%Y-%m-%dT%H:%M:%SZ} to {ends:%Y-%m-%dT%H:%M:%SZ}"
+    if not begins <= now <= ends:
+        raise _no_notice(f"It is {now:%Y-%m-%dT%H:%M:%SZ}, and the inspection team was told of {window}.")
+    left = (ends - now).total_seconds()
+    if takes_seconds is not None and takes_seconds > left:
+        raise _no_notice(
+            f"{left / 60:.0f} minutes are left of the window that the inspection team was told of ({window}), "
+            f"and the rehearsal took {takes_seconds / 60:.0f} minutes."
+        )
+    return Answer(
+        True,
+        f"sent for {window}.",
+        "the team knows of it, and now is within that time.",
+        "nothing.",
+        {"from": f"{begins:%Y-%m-%dT%H:%M:%SZ}", "until": f"{ends:%Y-%m-%dT%H:%M:%SZ}"},
+    )
+
+
+def _printed(command: Sequence[str]) -> str:
+    """What the command prints. Its output may name more than a time: nothing of it is shown but a redacted line."""
+    try:
+        done = subprocess.run(list(command), capture_output=True, text=True, timeout=_WAIT_S, check=False)  # noqa: S603 (the inventory's own command, without a shell)
+    except OSError as failure:
+        raise _no_backup(f"prepare_backup_command cannot be run: {command[0]}: {failure.strerror}.") from failure
+    except subprocess.TimeoutExpired as late:
+        raise _no_backup(f"prepare_backup_command has printed nothing after {_WAIT_S} s: {command[0]}.") from late
+    if done.returncode:
+        said = first_line(done.stderr or done.stdout) or "nothing"
+        raise _no_backup(f"prepare_backup_command ended with exit code {done.returncode} and said: {said}.")
+    return done.stdout
+
+
+def _answered_by(url: str) -> str:
+    try:
+        answer = fetch("GET", url, timeout_s=_WAIT_S)
+    except NoAnswer as failure:
+        raise _no_backup(f"prepare_backup_url does not answer: {failure}.") from failure
+    if answer.status != 200:
+        raise _no_backup(f"prepare_backup_url answered {answer.status}.")
+    return answer.body.decode("utf-8", "replace")
+
+
+def _one_time(text: str, source: str) -> datetime:
+    found = sorted(set(_TIME.findall(text)))
+    if len(found) != 1:
+        said = f"{len(found)} times" if found else f"no time: {first_line(text) or 'nothing at all'}"
+        raise _no_backup(f"The age of the newest backup is unknown: {source} says {said}.")
+    return _time_of(source, found[0])
+
+
+def _time_of(name: str, text: str) -> datetime:
+    try:
+        return evidence.parse_time(text)
+    except ValueError:
+        raise OperatorError(
+            f"{name} is {first_line(text)}, which is no time.",
+            expected="a time with its zone, such as 2025-11-10T03:00:00Z.",
+            next_step="correct it, then run again.",
+        ) from None
+
+
+def _no_backup(seen: str) -> OperatorError:
+    return OperatorError(
+        seen,
+        expected="exactly one time with its zone, that of the newest backup.",
+        next_step="look the time up at your provider, then -e prepare_backup_taken_at=2025-11-10T03:00:00Z, "
+        "or have the inventory's prepare_backup_command or prepare_backup_url say it.",
+    )
+
+
+def _no_notice(seen: str) -> OperatorError:
+    return OperatorError(
+        seen,
+        expected="the team knows of the deployment, and now is within the time that it was told.",
+        next_step="send it, then -e prepare_notice_sent=true -e prepare_notice_from=2025-11-10T13:00:00Z "
+        "(and -e prepare_notice_until=..., or an hour from then on).",
+    )
+
+
+def utc_now() -> datetime:
+    """Now."""
+    return datetime.now(UTC)

@@ -1,0 +1,160 @@
+"""The evidence of a rehearsal: a file that travels, sealed with its own digest, and what a deployment asks of it.
+
+The seal finds out an edited or a cut file. It is no signature: who can run the tool can also make evidence, and the
+journal of the environment that was rehearsed in keeps the same document.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from .errors import OperatorError
+
+FORMAT = 1
+_CLOCKS_APART = timedelta(minutes=5)  # how far ahead another machine's clock may be
+_KEYS = {"plan", "commit", "environment", "who", "outcome", "ended_at", "turns", "recovery_seconds"}
+_LARGEST = 1 << 22  # bytes; the evidence of a real rehearsal has some thousands
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a deployment needs to have been rehearsed."""
+
+    plan_id: str
+    plan_sha256: str
+    commit: str
+    environment: str  # where it is deployed: rehearsed is somewhere else
+    max_age_hours: float
+    how: str  # the command that rehearses
+
+
+def digest(document: Mapping[str, Any]) -> str:
+    """The SHA-256 over everything in the document except its own seal, however the file is laid out."""
+    content = {key: value for key, value in document.items() if key != "sha256"}
+    text = json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def seal(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document with its format and its seal."""
+    named = {"format": FORMAT, **{key: value for key, value in document.items() if key != "sha256"}}
+    return {**named, "sha256": digest(named)}
+
+
+def write(path: str, document: Mapping[str, Any]) -> dict[str, Any]:
+    """Seal the document and write it, whole or not at all, readable by owner and group. Returns what was written."""
+    sealed = seal(document)
+    directory = Path(path).parent
+    number, name = tempfile.mkstemp(dir=directory, prefix=f".{Path(path).name}.")
+    try:
+        with open(number, "w", encoding="utf-8") as file:
+            json.dump(sealed, file, ensure_ascii=False, indent=2)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+            os.fchmod(file.fileno(), 0o640)
+        os.replace(name, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+    return sealed
+
+
+def read(path: str, how: str) -> dict[str, Any]:
+    """The document in the file. Raises OperatorError unless it is there, whole, and as it was written."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            document = json.loads(file.read(_LARGEST))
+    except FileNotFoundError:
+        raise _refused(f"There is no evidence of a rehearsal: {path} does not exist.", how) from None
+    except (OSError, ValueError) as failure:
+        raise _refused(f"{path} is no evidence of a rehearsal: {_reason(failure)}.", how) from failure
+    if not isinstance(document, dict) or document.get("format") != FORMAT or "sha256" not in document:
+        raise _refused(f"{path} is no evidence of a rehearsal, or that of another version of this tool.", how)
+    if digest(document) != document["sha256"]:
+        raise _refused(f"{path} was changed after the rehearsal wrote it: its digest is not that of its content.", how)
+    if missing := sorted(_KEYS - document.keys()):
+        raise _refused(f"{path} is no evidence of a rehearsal: it lacks {', '.join(missing)}.", how)
+    return document
+
+
+def judge(document: Mapping[str, Any], wanted: Wanted, now: datetime) -> None:
+    """Raise OperatorError unless the rehearsal ended well, elsewhere, not long ago, with the same plan and commit."""
+    plan, commit = document["plan"], document["commit"]["after"]
+    if document["outcome"] != "passed":
+        raise _refused(_ended_badly(document), wanted.how)
+    if document["environment"] == wanted.environment:
+        raise _refused(f"The rehearsal was in {wanted.environment} itself.", wanted.how)
+    if plan["id"] != wanted.plan_id:
+        raise _refused(f"The rehearsal was of plan {plan['id']}, and {wanted.plan_id} is deployed.", wanted.how)
+    if plan["sha256"] != wanted.plan_sha256:
+        seen = f"The plan {wanted.plan_id} was changed since the rehearsal: then {plan['sha256'][:12]}, now "
+        raise _refused(f"{seen}{wanted.plan_sha256[:12]}.", wanted.how)
+    if commit != wanted.commit:
+        seen = f"The rehearsal was of commit {commit[:12]}, and {wanted.commit[:12]} is deployed."
+        raise _refused(seen, wanted.how)
+    age = now - parse_time(document["ended_at"])
+    if age < -_CLOCKS_APART:
+        raise _refused(f"The rehearsal ended at {document['ended_at']}, which is in the future.", wanted.how)
+    if age > timedelta(hours=wanted.max_age_hours):
+        seen = f"The rehearsal ended at {document['ended_at']}, {age.total_seconds() / 3600:.1f} hours ago."
+        raise OperatorError(
+            seen,
+            expected=f"at most {wanted.max_age_hours:g} hours, so that the data was much as it is now.",
+            next_step=f"rehearse again: {wanted.how}; or say why not: -e prepare_rehearsal_reason='...'",
+        )
+
+
+def summary(document: Mapping[str, Any]) -> dict[str, Any]:
+    """What the journal of the deployment keeps of it, and what a person is shown before it begins."""
+    turns = document["turns"]
+    forward = turns[0]
+    return {
+        "sha256": document["sha256"],
+        "environment": document["environment"],
+        "ended_at": document["ended_at"],
+        "who": document["who"],
+        "runs": [turn["run_id"] for turn in turns],
+        "seconds": forward["seconds"],
+        "recovery_seconds": document["recovery_seconds"],
+        "phases": [{"name": phase["name"], "seconds": phase["seconds"]} for phase in forward["phases"]],
+        "cloned_from": document.get("clone", {}).get("source", ""),
+    }
+
+
+def parse_time(text: str) -> datetime:
+    """An ISO 8601 time with its zone. Raises ValueError for anything else."""
+    time = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    if time.tzinfo is None:
+        raise ValueError(f"{text} has no time zone")
+    return time.astimezone(UTC)
+
+
+def _ended_badly(document: Mapping[str, Any]) -> str:
+    turns = [turn["name"] for turn in document["turns"]]
+    reason = "; ".join(document.get("differences", [])[:3])
+    how = "is not finished" if document["outcome"] == "unfinished" else f"ended as {document['outcome']}"
+    done = f"turns that ended well: {', '.join(turns) or 'none'}"
+    return f"The rehearsal in {document['environment']} {how} ({done}){': ' + reason if reason else ''}."
+
+
+def _refused(seen: str, how: str) -> OperatorError:
+    return OperatorError(
+        seen,
+        expected="the evidence of a rehearsal of this plan and this commit that ended well.",
+        next_step=f"{how}, and -e prepare_rehearsal_evidence=<file> if it was written elsewhere; "
+        "or say why there is none: -e prepare_rehearsal_reason='...'",
+    )
+
+
+def _reason(failure: OSError | ValueError) -> str:
+    return failure.strerror or "it cannot be read" if isinstance(failure, OSError) else "it is not JSON"
