@@ -1,0 +1,118 @@
+#!/usr/bin/python
+"""Ansible module: a logical backup of the planned tables, before the first row leaves."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.at_most_one_entry import LOGIN_SPEC, PLAN_SPEC, login_of, run
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: table_backup
+short_description: Dump the tables that a plan touches, and read the dump again
+description:
+  - Runs C(pg_dump) in custom format over the planned tables, those whose references the plan re-points, and Prisma's
+    history, all as they were at one moment. Then it reads the file and compares tables and numbers of rows.
+  - The file is readable by its owner only. The password is in no process list.
+  - When every planned index is there and valid, no row can leave any more, and no backup is made.
+  - A backup is a product of a run, not a state of the service. It never reports a change.
+options:
+  directory:
+    description: Where the backups are kept. Created with mode 0700.
+    type: path
+    required: true
+  run_id:
+    description: The run, which names the file.
+    type: str
+    required: true
+  keep:
+    description: How many of this plan's backups stay, the new one included. The older ones are removed.
+    type: int
+    default: 3
+  environment_path:
+    description: Directories to search for C(pg_dump) and C(pg_restore) before E(PATH).
+    type: str
+    default: ""
+extends_documentation_fragment:
+  - at_most_one.login
+  - at_most_one.plan
+attributes:
+  check_mode:
+    support: full
+    description: Checks programs and room on the disk, and writes nothing.
+  diff_mode:
+    support: none
+    description: There is no change to show.
+author:
+  - the at-most-one maintainers (@at-most-one)
+"""
+
+EXAMPLES = r"""
+- name: Back the planned tables up
+  table_backup:
+    login: "{{ database_login }}"
+    plan: "{{ lookup('ansible.builtin.file', 'plans/one-active-inspection-session.yml') | from_yaml }}"
+    directory: /var/www/aedpics.backups
+    run_id: 20251110T053000Z-1a2b3c
+"""
+
+RETURN = r"""
+backup:
+  description: The backup.
+  returned: success
+  type: dict
+  contains:
+    needed: {description: Whether rows can still leave; without that no backup is made., type: bool}
+    path: {description: "The file, in check mode the one that would be written.", type: str}
+    tables: {description: "Rows in the file, by table; empty in check mode.", type: dict}
+    bytes: {description: "Size of the file, in check mode of the tables.", type: int}
+    seconds: {description: How long it took., type: float}
+    pruned: {description: Names of the older backups that were removed., type: list, elements: str}
+  sample:
+    needed: true
+    path: /var/www/aedpics.backups/one-active-inspection-session-20251110T053000Z-1a2b3c.dump
+    tables: {aedpics.inspection_sessions: 68, aedpics.inspection_schedules: 12, aedpics._prisma_migrations: 5}
+    bytes: 9216
+    seconds: 0.4
+    pruned: []
+"""
+
+
+def act(module: AnsibleModule) -> dict[str, Any]:
+    """Make it."""
+    from ansible.module_utils.at_most_one import backup
+    from ansible.module_utils.at_most_one.plan import parse
+
+    given, plan = module.params, parse(module.params["plan"])
+    wanted = backup.Wanted(
+        directory=Path(given["directory"]),
+        name=f"{plan.id}-{given['run_id']}.dump",
+        keep=given["keep"],
+        search_path=given["environment_path"],
+    )
+    made = backup.make(
+        login_of(module), plan, wanted, lock_timeout_ms=given["lock_timeout_ms"], check_mode=module.check_mode
+    )
+    return {"changed": False, "backup": asdict(made)}
+
+
+def main() -> None:
+    """Arguments in, core called, result out."""
+    run(
+        {
+            **LOGIN_SPEC,
+            **PLAN_SPEC,
+            "directory": {"type": "path", "required": True},
+            "run_id": {"type": "str", "required": True},
+            "keep": {"type": "int", "default": 3},
+            "environment_path": {"type": "str", "default": ""},
+        },
+        act,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""pg_dump and pg_restore, found and run so that no process list and no log ever shows the password."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from .database import Login
+from .errors import OperatorError
+from .redaction import redact
+
+
+def find(name: str, search_path: str) -> str:
+    """The program's path, from ``search_path`` before PATH. Raises OperatorError when it is nowhere."""
+    where = os.pathsep.join(part for part in (search_path, os.environ.get("PATH", os.defpath)) if part)
+    found = shutil.which(name, path=where)
+    if found is None:
+        raise OperatorError(
+            f"{name} is not there: it is in none of {where}.",
+            expected="PostgreSQL's client programs, of the server's version or newer, on the gateway host.",
+            next_step="install them (Debian and Ubuntu: postgresql-client), or name their directory in "
+            "app_environment_path.",
+        )
+    return found
+
+
+@contextlib.contextmanager
+def environment(login: Login) -> Iterator[dict[str, str]]:
+    """The environment of a program that connects as ``login``: the password is in a file that only we can read.
+
+    The arguments and the environment of a process can be read by others (ps, /proc/PID/environ of the same account), a
+    file of mode 0600 in a directory of mode 0700 cannot. https://www.postgresql.org/docs/current/libpq-pgpass.html
+    """
+    with tempfile.TemporaryDirectory(prefix="at-most-one-") as directory:
+        file = Path(directory, "pgpass")
+        fields = (login.host, str(login.port), login.dbname, login.user, login.password)
+        line = ":".join(part.replace("\\", "\\\\").replace(":", "\\:") for part in fields)
+        with open(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="utf-8") as stream:
+            stream.write(f"{line}\n")
+        yield {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "LC_ALL": "C",
+            "PGHOST": login.host,
+            "PGPORT": str(login.port),
+            "PGDATABASE": login.dbname,
+            "PGUSER": login.user,
+            "PGSSLMODE": login.sslmode,
+            "PGPASSFILE": str(file),
+            "PGCONNECT_TIMEOUT": "10",
+            "PGAPPNAME": "at-most-one",
+            "PGOPTIONS": "-c client_min_messages=warning",
+        }
+
+
+def run(arguments: Sequence[str], environment: Mapping[str, str], secrets: Sequence[str], next_step: str) -> str:
+    """Run one program to its end and return what it printed. Raises OperatorError with its last words when it fails."""
+    done = subprocess.run(  # noqa: S603 (no shell; the program was found by name)
+        list(arguments), env=dict(environment), capture_output=True, text=True, errors="replace", check=False
+    )
+    if done.returncode:
+        raise failed(arguments[0], done.returncode, done.stderr, secrets, next_step)
+    return done.stdout
+
+
+def failed(program: str, code: int, said: str, secrets: Sequence[str], next_step: str) -> OperatorError:
+    """What to say of a program that ended badly."""
+    lines = [line.strip() for line in redact(said, secrets).splitlines() if line.strip()]
+    return OperatorError(
+        f"{Path(program).name} ended with exit code {code}: {' | '.join(lines[-4:]) or 'it said nothing'}.",
+        expected="exit code 0.",
+        next_step=next_step,
+    )
