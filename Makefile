@@ -59,7 +59,7 @@ lock: $(STAMPS)/uv ## Compile the lock files of requirements/ again (UPGRADE=1: 
 
 ## ---- The lab: the whole service on this machine ---------------------------------------------------------------------
 
-.PHONY: demo lab-up lab-down lab-reset tools
+.PHONY: demo lab-up lab-down lab-reset lab-staging tools
 demo: lab-up ## Set up, start the lab, deploy to it, say where the report is
 	@$(DEPLOY)
 	@$(BIN)/python scripts/demo_summary.py artifacts/local/latest
@@ -72,6 +72,9 @@ lab-down: setup ## Stop the lab; what it holds stays
 
 lab-reset: setup ## Take the lab back to the guide's example; LAB_KEEP_BUILDS=true keeps built releases
 	@$(LAB) lab/reset.yml
+
+lab-staging: lab-up ## A second environment beside the lab, as new each time, to rehearse in: -i inventories/local_staging
+	@$(LAB) lab/staging.yml
 
 tools: setup ## Node.js, PostgreSQL and PM2 in .lab, without a lab
 	@$(LAB) lab/tools.yml
@@ -114,7 +117,7 @@ lint: setup-dev ## Style, types, the rooms' borders, the playbooks' rules, the m
 	$(BIN)/python scripts/variables_table.py --check
 	@for module in library/*.py; do \
 	  $(BIN)/ansible-doc --type module --json "$$(basename $$module .py)" > /dev/null || exit 1; done
-	@for environment in production staging local; do for playbook in $(FRONT_DOORS); do \
+	@for environment in production staging local local_staging; do for playbook in $(FRONT_DOORS); do \
 	  $(PLAYBOOK) $$playbook -i inventories/$$environment -l $$environment --syntax-check > /dev/null || exit 1; done; done
 	@echo "lint: modules documented, every playbook parses against every inventory"
 

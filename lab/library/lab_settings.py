@@ -50,6 +50,11 @@ options:
     description: How many surplus sessions the example has. V(0) keeps what it has, and is V(25) at first.
     type: int
     default: 0
+  beside:
+    description:
+      - The C(lab.json) of a lab. What is made is a second environment beside it, with a path, a port, a PM2 and a
+        database of its own on the same server, from the same origin and with the same people.
+    type: path
   reset:
     description: The lab is about to be made afresh, so it does not matter what it was made of before.
     type: bool
@@ -171,6 +176,14 @@ def complete(root: Path, kept: dict[str, Any], params: dict[str, Any]) -> dict[s
     }
 
 
+def second(own: dict[str, Any], lab: dict[str, Any]) -> dict[str, Any]:
+    """A second environment beside ``lab``: of its ``own`` it has what serves, and a database; the rest they share."""
+    names = ("app_port", "pm2_home", "cron_token", "nextauth_secret", "app_url", "app_path", "app_log", "app_out_log")
+    name = "aedpics_staging"
+    url = lab["database_url"].replace(f"/{lab['database_name']}?", f"/{name}?")
+    return {**lab, **{key: own[key] for key in names}, "database_name": name, "database_url": url}
+
+
 def shell_text(settings: dict[str, Any]) -> str:
     """lab.env: the same names in upper case, quoted. PATH keeps what the reader's shell has."""
     lines = ["# The lab's settings for shells: `. .lab/lab.env`. Written by make lab-up, and only there."]
@@ -189,6 +202,7 @@ def main() -> None:
             "node_bin": {"type": "path", "required": True},
             "postgres_bin": {"type": "path", "required": True},
             "surplus": {"type": "int", "default": 0},
+            "beside": {"type": "path"},
             "reset": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
@@ -206,6 +220,8 @@ def main() -> None:
     except OSError as failure:
         module.fail_json(msg=f"The lab cannot settle in {root}: {failure}.")
     settings = complete(root, kept, module.params)
+    if module.params["beside"]:
+        settings = second(settings, json.loads(Path(module.params["beside"]).read_text(encoding="utf-8")))
     if not Path(settings["pm2_home"]).is_relative_to(root):
         module.warn(f"PM2's sockets would have too long a path in {root}: they are in {settings['pm2_home']}.")
     if (

@@ -1,0 +1,46 @@
+"""The rehearsals of an environment, in its journal: the same sealed documents that travel as files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from . import journal_tables
+from .database import Connection
+
+_CREATE = """
+CREATE TABLE IF NOT EXISTS at_most_one.rehearsal (
+    rehearsal_id text PRIMARY KEY,
+    plan_id text NOT NULL,
+    plan_sha256 text NOT NULL,
+    commit_after text NOT NULL,
+    outcome text NOT NULL,
+    kept_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    evidence jsonb NOT NULL
+);
+COMMENT ON TABLE at_most_one.rehearsal IS 'at-most-one: the evidence of each rehearsal, as it was written to its file'
+"""
+_KEEP = """
+INSERT INTO at_most_one.rehearsal (rehearsal_id, plan_id, plan_sha256, commit_after, outcome, evidence)
+VALUES (%s, %s, %s, %s, %s, %s)
+ON CONFLICT (rehearsal_id) DO UPDATE
+SET outcome = excluded.outcome, evidence = excluded.evidence, kept_at = pg_catalog.clock_timestamp()
+"""
+
+
+def keep(connection: Connection, document: Mapping[str, Any]) -> None:
+    """Keep a sealed document, in the caller's transaction; a later one of the same rehearsal takes its place."""
+    journal_tables.ensure(connection)
+    plan = document["plan"]
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_catalog.to_regclass('at_most_one.rehearsal') IS NULL")
+        if cursor.fetchone() == (True,):
+            cursor.execute(_CREATE)
+        cursor.execute(
+            _KEEP,
+            (
+                *(document["rehearsal_id"], plan["id"], plan["sha256"], document["commit"]["after"]),
+                *(document["outcome"], json.dumps(document, ensure_ascii=False)),
+            ),
+        )
