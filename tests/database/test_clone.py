@@ -1,0 +1,204 @@
+"""A clone to rehearse on: masked before anybody can look, then in the target's place; what a dump hides is said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+from at_most_one import clone, masking, pg_programs
+from at_most_one.database import Connection, Login, connect
+from at_most_one.errors import OperatorError
+from at_most_one.fence import raise_fence
+from at_most_one.plan import Plan
+
+from tests.database.conftest import Server
+
+pytestmark = pytest.mark.pg_dump
+
+PEOPLE = "aedpics.user_profiles"
+MASKS: list[dict[str, Any]] = [
+    {"column": f"{PEOPLE}.email", "unless": {"email": ["inspector1@example.test"]}},
+    {"column": f"{PEOPLE}.full_name", "how": "text", "text": "100% somebody", "unless": {"id": ["none"]}},
+    {"column": "aedpics.inspection_sessions.notes", "how": "null"},
+    {"column": "aedpics.inspection_sessions.equipment_serial"},
+]
+
+
+def rows(login: Login, query: str) -> list[tuple[Any, ...]]:
+    with connect(login) as connection, connection.cursor() as cursor:
+        cursor.execute(query)
+        return list(cursor.fetchall())
+
+
+def execute(login: Login, *statements: str) -> None:
+    with connect(login, autocommit=True) as connection, connection.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+
+
+@pytest.fixture
+def target(server: Server, login: Login) -> Iterator[Login]:
+    """The database of the environment that rehearses, with something in it and rights of its own."""
+    name = f"{login.dbname}_target"
+    server.run(f"CREATE DATABASE {name}", f"GRANT CONNECT ON DATABASE {name} TO pg_monitor")
+    there = replace(login, dbname=name)
+    execute(there, "CREATE TABLE public.of_before (n integer)")
+    yield there
+    server.run(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)", f"DROP DATABASE IF EXISTS {name}_clone WITH (FORCE)")
+
+
+@pytest.fixture
+def source(login: Login, seed_guide_example: Callable[[Connection], Any]) -> Login:
+    """The guide's example, with an INVALID index and a trigger that would copy what is masked; nobody is connected."""
+    with connect(login) as opened:
+        seed_guide_example(opened)
+    with pytest.raises(psycopg2.errors.UniqueViolation):
+        execute(login, "CREATE UNIQUE INDEX CONCURRENTLY idx_broken ON aedpics.inspection_sessions (equipment_serial)")
+    execute(
+        login,
+        "CREATE TABLE aedpics.audit (old text)",
+        "CREATE FUNCTION aedpics.audit() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$BEGIN INSERT INTO aedpics.audit VALUES (OLD::text); RETURN NEW; END$$",
+        f"CREATE TRIGGER audit AFTER UPDATE ON {PEOPLE} FOR EACH ROW EXECUTE FUNCTION aedpics.audit()",
+        "ANALYZE",
+    )
+    return login
+
+
+def _arguments(login: Login) -> dict[str, Any]:
+    return {name: getattr(login, name) for name in ("host", "port", "dbname", "user", "password")}
+
+
+def _copy(server: Server, target: Login, source: clone.Source, masks: list[dict[str, Any]]) -> clone.Cloned:
+    return clone.make(target, source, masking.parse(masks), maintenance="postgres", search_path=str(server.binaries))
+
+
+def assert_masked(target: Login) -> None:
+    emails = {email for (email,) in rows(target, f"SELECT email FROM {PEOPLE}")}
+    assert len(emails) == 3, "different values stay different"
+    assert {email for email in emails if "@" in email} == {"inspector1@example.test"}
+    assert rows(target, f"SELECT DISTINCT full_name FROM {PEOPLE}") == [("100% somebody",)]
+    assert rows(target, "SELECT count(*) FROM aedpics.inspection_sessions WHERE notes IS NOT NULL") == [(0,)]
+    serials = rows(target, "SELECT count(DISTINCT equipment_serial), count(*) FROM aedpics.inspection_sessions")
+    assert serials == [(11, 69)], "duplicates stay duplicates"
+    assert rows(target, "SELECT count(*) FROM aedpics.audit") == [(0,)], "a trigger has copied nothing"
+    enabled = rows(target, "SELECT tgenabled::text FROM pg_catalog.pg_trigger WHERE tgname = 'audit'")
+    assert enabled == [("O",)], "and is on again"
+    statistics = "SELECT most_common_vals::text, histogram_bounds::text FROM pg_catalog.pg_stats WHERE tablename IN "
+    values = [
+        value for pair in rows(target, f"{statistics} ('user_profiles', 'inspection_sessions')") for value in pair
+    ]
+    assert any(value and masking.PREFIX in value for value in values)
+    assert not any(value and ("AED-0" in value or "점검" in value) for value in values), "the planner knows nothing old"
+
+
+def test_a_live_database_is_copied_and_masked(server: Server, source: Login, target: Login, tmp_path: Path) -> None:
+    before = rows(source, f"SELECT t::text FROM {PEOPLE} t ORDER BY 1")
+
+    made = _copy(server, target, clone.Source(login=source), MASKS)
+
+    assert made.invalid_indexes == ["aedpics.idx_broken on inspection_sessions"], "a dump would hide it"
+    assert made.masked[f"{PEOPLE}.email"] == 2
+    assert source.password not in made.source
+    assert_masked(target)
+    assert rows(target, "SELECT to_regclass('public.of_before') IS NULL") == [(True,)]
+    assert rows(source, f"SELECT t::text FROM {PEOPLE} t ORDER BY 1") == before, "the source is only read"
+    grants = "SELECT has_database_privilege('pg_monitor', current_database(), 'CONNECT'), current_database()::text"
+    assert rows(target, grants) == [(True, target.dbname)]
+    assert rows(target, "SELECT datname FROM pg_catalog.pg_database WHERE datname LIKE '%\\_clone'") == []
+    assert rows(target, "SELECT datname FROM pg_catalog.pg_database WHERE datname LIKE '%\\_replaced'") == []
+
+
+def test_a_dump_file_is_too_and_cannot_say_which_indexes_are_invalid(
+    server: Server, source: Login, target: Login, tmp_path: Path
+) -> None:
+    dump = tmp_path / "production.dump"
+    with pg_programs.environment(source) as environment:
+        assert not any(source.password in value for value in environment.values()), "no process list shows it"
+        command = [str(server.binaries / "pg_dump"), "--format=custom", f"--file={dump}"]
+        pg_programs.run(command, environment, [source.password], "none")
+
+    made = _copy(server, target, clone.Source(dump=str(dump)), MASKS)
+
+    assert made.invalid_indexes is None
+    assert_masked(target)
+
+
+def test_a_template_is_too_without_its_journal(
+    server: Server, source: Login, target: Login, run_module: Callable[..., dict[str, Any]]
+) -> None:
+    execute(source, "CREATE SCHEMA at_most_one", "CREATE TABLE at_most_one.archived_row (row text)")
+    args = {"login": {**_arguments(target)}, "source_template": source.dbname, "masked_columns": MASKS}
+
+    checked = run_module("database_clone", args, check=True)
+    assert (checked["changed"], checked["masked"]) == (True, {})
+    assert rows(target, "SELECT to_regclass('public.of_before') IS NULL") == [(False,)], "check mode changes nothing"
+    made = run_module("database_clone", args)
+
+    assert made["invalid_indexes"] == ["aedpics.idx_broken on inspection_sessions"]
+    assert_masked(target)
+    assert rows(target, "SELECT to_regnamespace('at_most_one') IS NULL") == [(True,)]
+
+
+FAULTS: dict[str, tuple[list[dict[str, Any]], str]] = {
+    "a column that is not there": ([{"column": f"{PEOPLE}.phone"}], f"{PEOPLE}.phone is not there"),
+    "a hash of no text": ([{"column": f"{PEOPLE}.id"}], "is no text"),
+    "a null that the column refuses": ([{"column": f"{PEOPLE}.email", "how": "null"}], "could not be made"),
+    "a text that is not unique": ([{"column": f"{PEOPLE}.email", "how": "text", "text": "x"}], "could not be made"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_copy_that_fails_leaves_the_target_alone(server: Server, source: Login, target: Login, fault: str) -> None:
+    masks, message = FAULTS[fault]
+    with pytest.raises(OperatorError, match="(?s)" + message):
+        _copy(server, target, clone.Source(template=source.dbname), masks)
+    assert rows(target, "SELECT to_regclass('public.of_before') IS NULL") == [(False,)]
+    assert rows(target, "SELECT datname FROM pg_catalog.pg_database WHERE datname LIKE '%\\_clone'") == []
+
+
+def test_nobody_else_can_connect_before_it_is_masked(
+    server: Server, source: Login, target: Login, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another role of the server tries at the moment before the first column is replaced."""
+    tried = []
+    apply = masking.apply
+
+    def look_first(connection: Connection, masks: Any) -> Any:
+        intruder = replace(target, dbname=f"{target.dbname}_clone", user="intruder", password="intruder")
+        with pytest.raises(OperatorError, match="permission denied for database"), connect(intruder):
+            pass
+        tried.append(intruder)
+        return apply(connection, masks)
+
+    monkeypatch.setattr(masking, "apply", look_first)
+    server.run("CREATE ROLE intruder LOGIN PASSWORD 'intruder'")
+    try:
+        _copy(server, target, clone.Source(template=source.dbname), MASKS)
+        assert tried
+        with connect(replace(target, user="intruder", password="intruder")):
+            pass  # the target's own rights: everybody may connect
+    finally:
+        server.run("DROP ROLE intruder")
+
+
+def test_a_database_is_not_cloned_onto_itself_nor_in_the_middle_of_a_deployment(
+    server: Server, source: Login, target: Login, plan: Plan
+) -> None:
+    with pytest.raises(OperatorError, match="are one database"):
+        _copy(server, source, clone.Source(login=source), [])
+    with connect(source) as connection:
+        raise_fence(connection, plan)
+    with pytest.raises(OperatorError, match="has a write fence"):
+        _copy(server, target, clone.Source(login=source), [])
+
+
+def test_a_foreign_database_of_the_clones_name_is_not_dropped(server: Server, source: Login, target: Login) -> None:
+    server.run(f"CREATE DATABASE {target.dbname}_clone")
+    with pytest.raises(OperatorError, match="is not a clone that was left unfinished"):
+        _copy(server, target, clone.Source(template=source.dbname), [])
+    assert rows(replace(target, dbname=f"{target.dbname}_clone"), "SELECT 1") == [(1,)]
