@@ -75,6 +75,10 @@ def make(login: Login, plan: Plan, wanted: Wanted, *, lock_timeout_ms: int, chec
         if check_mode:
             return Made(True, str(path), {}, size, 0.0, ())
         wanted.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for abandoned in wanted.directory.glob(
+            f".{plan.id}-*.dump.partial"
+        ):  # of a run that was killed: we hold the plan
+            abandoned.unlink()
         with _partial(path) as partial:
             rows = _dump(connection, login, programs[0], tables, partial, lock_timeout_ms)
             _verify(programs[1], partial, rows)
@@ -146,10 +150,10 @@ def _dump(
                 rows[schema, name] = int((cursor.fetchone() or (0,))[0])
     quoted = [f"--table={_quoted(schema)}.{_quoted(name)}" for schema, name in tables]
     options = ["--format=custom", "--no-password", f"--snapshot={moment}", f"--file={path}"]
-    with pg_programs.environment(login) as environment:
+    with pg_programs.access(login) as access:
         pg_programs.run(
             [pg_dump, *options, f"--lock-wait-timeout={lock_timeout_ms}", *quoted],
-            environment,
+            access,
             [login.password],
             "mend what it says (a pg_dump older than the server refuses to work), then the same playbook again; "
             "prepare_backup_keep=0 goes without a backup of its own.",
@@ -164,10 +168,9 @@ def _quoted(name: str) -> str:
 
 def _verify(pg_restore: str, path: Path, rows: Mapping[Table, int]) -> None:
     """Read the whole file again, and stop unless it has the same tables with the same number of rows."""
-    environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
     again = "make room on the disk and run the same playbook again; the file was not kept."
-    listed = pg_programs.run([pg_restore, "--list", str(path)], environment, [], again)
-    found = _count(pg_restore, path, environment, again)
+    listed = pg_programs.run([pg_restore, "--list", str(path)], pg_programs.no_access(), [], again)
+    found = _count(pg_restore, path, again)
     if found != dict(rows) or listed.count(" TABLE DATA ") != len(rows):
         differing = sorted(f"{t[0]}.{t[1]}" for t in {*found, *rows} if found.get(t) != rows.get(t))
         raise OperatorError(
@@ -177,11 +180,11 @@ def _verify(pg_restore: str, path: Path, rows: Mapping[Table, int]) -> None:
         )
 
 
-def _count(pg_restore: str, path: Path, environment: Mapping[str, str], next_step: str) -> dict[Table, int]:
+def _count(pg_restore: str, path: Path, next_step: str) -> dict[Table, int]:
     """The rows of each table in the file, counted as they stream by."""
     counted: dict[Table, int] = {}
     table: Table | None = None
-    arguments = [pg_restore, "--data-only", "--file=-", str(path)]
+    arguments, environment = [pg_restore, "--data-only", "--file=-", str(path)], pg_programs.no_access().environment
     with (
         tempfile.TemporaryFile("w+") as errors,
         subprocess.Popen(  # noqa: S603 (no shell; the program was found by name)

@@ -183,7 +183,7 @@ def _restore(beside: Login, source: Source, search_path: str) -> None:
     # Rights and roles are the environment's own; comments on extensions only a superuser may set.
     restore += ["--no-privileges", "--no-comments", "--no-publications", "--no-subscriptions"]
     restore += [f"--exclude-schema={_OURS}", f"--dbname={beside.dbname}"]
-    with pg_programs.environment(beside) as here:
+    with pg_programs.access(beside) as here:
         if source.login is None:
             pg_programs.run([*restore, source.dump], here, [beside.password], _NEXT)
             return
@@ -191,13 +191,22 @@ def _restore(beside: Login, source: Source, search_path: str) -> None:
         dump += [f"--exclude-schema={_OURS}"]
         secret = [beside.password, source.login.password]
         with (
-            pg_programs.environment(source.login) as there,
+            pg_programs.access(source.login) as there,
             tempfile.TemporaryFile("w+") as said,
-            subprocess.Popen(dump, env=there, stdout=subprocess.PIPE, stderr=said, text=False) as reading,  # noqa: S603 (no shell; found by name)
+            subprocess.Popen(  # noqa: S603 (no shell; found by name)
+                dump, env=dict(there.environment), pass_fds=there.files, stdout=subprocess.PIPE, stderr=said
+            ) as reading,
         ):
             failure = None
             done = subprocess.run(  # noqa: S603 (no shell; found by name)
-                restore, env=here, stdin=reading.stdout, capture_output=True, text=True, errors="replace", check=False
+                restore,
+                env=dict(here.environment),
+                pass_fds=here.files,
+                stdin=reading.stdout,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                check=False,
             )
             if reading.stdout:
                 reading.stdout.close()

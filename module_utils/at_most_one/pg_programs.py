@@ -6,8 +6,8 @@ import contextlib
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from .database import Login
@@ -29,38 +29,59 @@ def find(name: str, search_path: str) -> str:
     return found
 
 
-@contextlib.contextmanager
-def environment(login: Login) -> Iterator[dict[str, str]]:
-    """The environment of a program that connects as ``login``: the password is in a file that only we can read.
+@dataclass(frozen=True)
+class Access:
+    """What a program is started with: its environment, and the open files that it inherits."""
 
-    The arguments and the environment of a process can be read by others (ps, /proc/PID/environ of the same account), a
-    file of mode 0600 in a directory of mode 0700 cannot. https://www.postgresql.org/docs/current/libpq-pgpass.html
+    environment: Mapping[str, str]
+    files: tuple[int, ...] = ()
+
+
+def no_access() -> Access:
+    """For a program that connects to nothing."""
+    return Access({"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"})
+
+
+@contextlib.contextmanager
+def access(login: Login) -> Iterator[Access]:
+    """The access of a program that connects as ``login``.
+
+    Arguments and environment of a process can be read by others (ps, /proc/PID/environ), and a file could outlive a
+    killed run. So libpq reads the password from memory that only the program inherits, by the name of its open file.
+    https://www.postgresql.org/docs/current/libpq-pgpass.html (mode 0600 or it is ignored)
     """
-    with tempfile.TemporaryDirectory(prefix="at-most-one-") as directory:
-        file = Path(directory, "pgpass")
-        fields = (login.host, str(login.port), login.dbname, login.user, login.password)
-        line = ":".join(part.replace("\\", "\\\\").replace(":", "\\:") for part in fields)
-        with open(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="utf-8") as stream:
-            stream.write(f"{line}\n")
-        yield {
-            "PATH": os.environ.get("PATH", os.defpath),
-            "LC_ALL": "C",
+    fields = (login.host, str(login.port), login.dbname, login.user, login.password)
+    line = ":".join(part.replace("\\", "\\\\").replace(":", "\\:") for part in fields)
+    number = os.memfd_create("pgpass")
+    try:
+        os.fchmod(number, 0o600)
+        os.write(number, f"{line}\n".encode())
+        variables = {
             "PGHOST": login.host,
             "PGPORT": str(login.port),
             "PGDATABASE": login.dbname,
             "PGUSER": login.user,
             "PGSSLMODE": login.sslmode,
-            "PGPASSFILE": str(file),
+            "PGPASSFILE": f"/proc/self/fd/{number}",
             "PGCONNECT_TIMEOUT": "10",
             "PGAPPNAME": "at-most-one",
             "PGOPTIONS": "-c client_min_messages=warning",
         }
+        yield Access({**no_access().environment, **variables}, (number,))
+    finally:
+        os.close(number)
 
 
-def run(arguments: Sequence[str], environment: Mapping[str, str], secrets: Sequence[str], next_step: str) -> str:
+def run(arguments: Sequence[str], given: Access, secrets: Sequence[str], next_step: str) -> str:
     """Run one program to its end and return what it printed. Raises OperatorError with its last words when it fails."""
     done = subprocess.run(  # noqa: S603 (no shell; the program was found by name)
-        list(arguments), env=dict(environment), capture_output=True, text=True, errors="replace", check=False
+        list(arguments),
+        env=dict(given.environment),
+        pass_fds=given.files,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
     )
     if done.returncode:
         raise failed(arguments[0], done.returncode, done.stderr, secrets, next_step)

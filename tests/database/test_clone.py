@@ -117,10 +117,10 @@ def test_a_dump_file_is_too_and_cannot_say_which_indexes_are_invalid(
     server: Server, source: Login, target: Login, tmp_path: Path
 ) -> None:
     dump = tmp_path / "production.dump"
-    with pg_programs.environment(source) as environment:
-        assert not any(source.password in value for value in environment.values()), "no process list shows it"
+    with pg_programs.access(source) as access:
+        assert not any(source.password in value for value in access.environment.values()), "no process list shows it"
         command = [str(server.binaries / "pg_dump"), "--format=custom", f"--file={dump}"]
-        pg_programs.run(command, environment, [source.password], "none")
+        pg_programs.run(command, access, [source.password], "none")
 
     made = _copy(server, target, clone.Source(dump=str(dump)), MASKS)
 
