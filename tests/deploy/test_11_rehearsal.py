@@ -144,18 +144,18 @@ def test_a_backup_was_made_before_the_rows_left(rehearsed: Run, staging: Lab) ->
 
 
 @pytest.mark.parametrize(
-    ("inventory", "arguments", "message"),
+    ("arguments", "message"),
     [
-        ("local_staging", [], "holds a deployment of one-active-inspection-session that was not taken back"),
-        ("local_staging", ["--tags", "cleanup"], "Only some phases are asked for"),
-        ("local", [], "local is no environment to rehearse in"),
+        ([], "holds a deployment of one-active-inspection-session that was not taken back"),
+        (["--tags", "cleanup"], "Only some phases are asked for"),
+        (["-e", "rehearsal_allowed=false"], "local_staging is no environment to rehearse in"),
     ],
 )
 def test_it_refuses_what_would_be_no_rehearsal(
-    rehearsed: Run, staging: Lab, inventory: str, arguments: list[str], message: str
+    rehearsed: Run, staging: Lab, arguments: list[str], message: str
 ) -> None:
     before, evidence = (staging.content(), staging.catalog()), EVIDENCE.read_bytes()
-    refused = run_playbook("rehearse.yml", *arguments, *ENGLISH, limit=inventory, inventory=inventory)
+    refused = run_playbook("rehearse.yml", *arguments, *ENGLISH, limit="local_staging", inventory="local_staging")
     assert refused.code != 0
     assert message in " ".join(refused.failures)
     assert (staging.content(), staging.catalog()) == before
