@@ -67,4 +67,8 @@ KOREAN_PHASES = {
     "Check the health": "상태 점검",
     "Roll back": "롤백",
     "Close the run": "실행 종료",
+    "Begin the rehearsal": "리허설 시작",
+    "Look at what the way forward has left": "배포 결과 확인",
+    "Look at what the way back has left": "롤백 결과 확인",
+    "Look at what the second way forward has left, and end the rehearsal": "재배포 결과 확인, 리허설 종료",
 }
