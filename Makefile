@@ -149,7 +149,7 @@ hosts: setup-dev tools test-packages ## Several hosts over ssh behind nginx: bat
 molecule: setup-dev lab-up ## The playbooks as a user's CI would run them
 	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/molecule test --all
 
-deploy-tests: setup-dev lab-up ## The whole procedure on the lab, its faults and its way back
+deploy-tests: setup-dev lab-up test-packages ## The whole procedure on the lab, its faults and its way back
 	$(PYTEST) tests/deploy
 
 .PHONY: bench

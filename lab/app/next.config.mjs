@@ -17,6 +17,8 @@ export default function configure(phase) {
     turbopack: { root: here },
     outputFileTracingRoot: here,
     serverExternalPackages: ["@prisma/client", "@prisma/adapter-pg", "pg"],
+    // Assets of another build than this one (app/assets).
+    rewrites: async () => ({ fallback: [{ source: "/_next/static/:path*", destination: "/assets/:path*" }] }),
   };
   if (phase !== PHASE_PRODUCTION_BUILD) return base;
   const commit = commitOfThisBuild();
