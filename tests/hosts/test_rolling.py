@@ -51,7 +51,8 @@ def test_every_host_serves_the_release_and_the_database_is_asked_once(site: Site
 
 
 def test_a_fault_on_the_second_host_sends_the_first_back_and_spares_the_third(site: Site) -> None:
-    branch = site.fleet.commit("fault", "A fault", {"fault.json": json.dumps({"host-2": "crash at boot"})})
+    """The hardest to see: both instances boot, are stable and answer 200 with the new build, and yet are not well."""
+    site.fleet.commit("fault", "A fault", {"fault.json": json.dumps({"host-2": "not well"})})
     sessions, pids = site.sessions(), [host.pids() for host in site.fleet.hosts]
 
     run = site.deploy("-e", "app_branch=fault")
@@ -60,27 +61,14 @@ def test_a_fault_on_the_second_host_sends_the_first_back_and_spares_the_third(si
     assert run.code != 0
     assert run.report["outcome"] == "rolled_back"
     assert run.report["failed_phase"] == "pm2_reload"
-    assert "crash at boot on host-2" in run.report["error"]
+    assert "unhealthy" in run.report["error"]
     assert not set(first.pids()) & set(pids[0]), "it was switched, and back"
     assert third.pids() == pids[2]
     assert third.link == "in place"
     for host in (first, second, third):
-        assert host.served() == {site.fleet.before} != {branch}
+        assert host.served() == {site.fleet.before}
     assert site.sessions() == sessions
     assert site.indexes() == set()
-
-
-def test_a_host_that_boots_and_is_not_well_stops_the_run_before_the_next_batch(site: Site) -> None:
-    site.fleet.commit("fault", "A fault", {"fault.json": json.dumps({"host-2": "not well"})})
-    pids = site.fleet.hosts[2].pids()
-
-    run = site.deploy("-e", "app_branch=fault")
-
-    assert run.code != 0
-    assert run.report["outcome"] == "rolled_back"
-    assert "unhealthy" in run.report["error"]
-    assert [host.served() for host in site.fleet.hosts] == [{site.fleet.before}] * 3
-    assert site.fleet.hosts[2].pids() == pids
 
 
 def test_a_host_lost_in_the_middle_sends_the_first_back_and_the_next_run_goes_on(site: Site) -> None:
