@@ -1,0 +1,114 @@
+#!/usr/bin/python
+"""Ansible module: ask the git origin for a commit, and check it out beside what serves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.at_most_one_entry import run
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: git_origin
+short_description: Read and check out commits of the origin, with its token out of every command line
+description:
+  - An address such as C(https://name:token@host/app.git), in the inventory or in the checkout's own configuration,
+    shows its token in the process list when git is called with it. Here git gets the bare address, and the token from
+    its environment.
+options:
+  state:
+    description:
+      - V(read) returns the newest commit of O(branch); V(checked_out) makes O(release_path) a checkout of O(commit).
+    type: str
+    choices: [read, checked_out]
+    default: read
+  path:
+    description: The checkout that is deployed now, whose remotes are known.
+    type: path
+    required: true
+  origin:
+    description: The name of one of its remotes, or an address.
+    type: str
+    default: origin
+  branch:
+    description: The branch to ask for.
+    type: str
+  commit:
+    description: The commit to check out, 40 hexadecimal digits.
+    type: str
+  release_path:
+    description: The directory to check it out into; made when it is not there.
+    type: path
+attributes:
+  check_mode:
+    support: full
+    description: Asks, and says whether it would check something out.
+  diff_mode:
+    support: none
+    description: A whole release is no readable difference.
+author:
+  - the at-most-one maintainers (@at-most-one)
+"""
+
+EXAMPLES = r"""
+- name: Ask for the commit that is wanted
+  git_origin:
+    path: /var/www/aedpics
+    branch: main
+  register: wanted
+
+- name: Check it out beside the release that serves
+  git_origin:
+    state: checked_out
+    path: /var/www/aedpics
+    commit: "{{ wanted.commit }}"
+    release_path: /var/www/aedpics.releases/{{ wanted.commit }}
+"""
+
+RETURN = r"""
+commit:
+  description: The newest commit of the branch, or the one that is checked out.
+  returned: success
+  type: str
+  sample: 3f616e0d1b7f0c4b8f6d6a1d9b0f7c3f1e2d4c5b
+"""
+
+
+def act(module: AnsibleModule) -> dict[str, Any]:
+    """Do what ``state`` says."""
+    from ansible.module_utils.at_most_one import origin
+
+    wanted = module.params
+    checkout = Path(wanted["path"])
+    module.no_log_values.update(origin.remote(checkout, wanted["origin"]).secrets)
+    if wanted["state"] == "read":
+        return {"changed": False, "commit": origin.newest(checkout, wanted["origin"], wanted["branch"])}
+    release = Path(wanted["release_path"])
+    if module.check_mode:
+        changed = not origin.is_at(release, wanted["commit"])
+    else:
+        changed = origin.check_out(checkout, wanted["origin"], release, wanted["commit"])
+    return {"changed": changed, "commit": wanted["commit"]}
+
+
+def main() -> None:
+    """Arguments in, core called, result out."""
+    run(
+        {
+            "state": {"type": "str", "choices": ["read", "checked_out"], "default": "read"},
+            "path": {"type": "path", "required": True},
+            # With no_log the word "origin" would be masked in every message; act() masks what is secret in it.
+            "origin": {"type": "str", "default": "origin"},
+            "branch": {"type": "str"},
+            "commit": {"type": "str"},
+            "release_path": {"type": "path"},
+        },
+        act,
+        needs_psycopg2=False,
+        required_if=[("state", "read", ("branch",)), ("state", "checked_out", ("commit", "release_path"))],
+    )
+
+
+if __name__ == "__main__":
+    main()

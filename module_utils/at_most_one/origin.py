@@ -1,0 +1,161 @@
+"""The git remote that the code comes from. What its address carries to prove itself stays out of every command line.
+
+``git ls-remote https://name:token@host/...`` shows the token to everybody who can run ``ps``, and so does git's own
+helper for a remote of that address. So git gets the bare address, and asks a credential helper whose text names two
+environment variables: https://git-scm.com/docs/gitcredentials
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from .errors import OperatorError
+from .redaction import redact
+
+ASK_TIMEOUT_S = 60.0
+FETCH_TIMEOUT_S = 900.0
+_USER, _PASSWORD = "AT_MOST_ONE_GIT_USER", "AT_MOST_ONE_GIT_PASSWORD"
+_HELPER = f'!f() {{ test "$1" = get && echo "username=${_USER}" && echo "password=${_PASSWORD}"; }}; f'
+_NO_SUCH_BRANCH = 2  # `git ls-remote --exit-code`
+
+
+@dataclass(frozen=True)
+class Remote:
+    """Where git asks. ``name`` is what it is given: the remote's name, or its address without what proves it."""
+
+    name: str
+    address: str = field(repr=False)  # as configured, with what proves it
+    user: str = field(default="", repr=False)
+    password: str = field(default="", repr=False)
+
+    @property
+    def shown(self) -> str:
+        """The place, for a person."""
+        return redact(self.address, self.secrets)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """A token may stand in either place."""
+        return (self.password,) if self.password else (self.user,) if self.user else ()
+
+
+def remote(checkout: Path, origin: str) -> Remote:
+    """The remote of that name in the checkout, or the one at that address."""
+    address = origin
+    if not re.search(r"[/:]", origin):
+        asked = _git(["-C", str(checkout), "ls-remote", "--get-url", origin], None, ASK_TIMEOUT_S)
+        address = asked.stdout.strip() or origin
+    parts = urlsplit(address) if re.match(r"https?://", address) else None
+    if parts is None or "@" not in parts.netloc:
+        return Remote(origin, address)
+    userinfo, _, host = parts.netloc.rpartition("@")
+    user, _, password = userinfo.partition(":")
+    return Remote(urlunsplit(parts._replace(netloc=host)), address, unquote(user), unquote(password))
+
+
+def newest(checkout: Path, origin: str, branch: str) -> str:
+    """The commit that the branch is at over there. Raises OperatorError without an answer or such a branch."""
+    source = remote(checkout, origin)
+    command = ["-C", str(checkout), "ls-remote", "--exit-code", source.name, f"refs/heads/{branch}"]
+    answer = _git(command, source, ASK_TIMEOUT_S)
+    if answer.returncode == _NO_SUCH_BRANCH:
+        raise OperatorError(
+            f"The origin {source.shown} has no branch {branch}.",
+            expected="the branch whose newest commit is to be deployed.",
+            next_step="push it, or name another one with app_branch, or one commit with app_commit.",
+        )
+    if answer.returncode:
+        raise _unreachable(source, answer)
+    return answer.stdout.split()[0]
+
+
+def is_at(release: Path, commit: str) -> bool:
+    """Whether the release is a checkout at that commit."""
+    head = _git(["-C", str(release), "rev-parse", "--verify", "--quiet", "HEAD"], None, ASK_TIMEOUT_S)
+    return (release / ".git").exists() and head.stdout.strip() == commit
+
+
+def check_out(checkout: Path, origin: str, release: Path, commit: str) -> bool:
+    """Let ``release`` be a checkout of the commit, with the checkout's origin as its own; whether that changed it.
+
+    Goes on in a directory that an earlier attempt has left. Raises OperatorError when the origin does not give it.
+    """
+    source = remote(checkout, origin)
+    there = ["-C", str(release)]
+    changed = not is_at(release, commit)
+    if changed:
+        for command in (
+            ["init", "--quiet", str(release)],
+            [*there, "config", "remote.origin.url", source.name if source.user else source.address],
+            [*there, "config", "remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*"],
+        ):
+            _must(_git(command, None, ASK_TIMEOUT_S), release, source)
+        fetch = [*there, "fetch", "--quiet", "--tags", "--force", "origin"]
+        _must(_git(fetch, source, FETCH_TIMEOUT_S), release, source, unreachable=True)
+        if _git([*there, "cat-file", "-e", f"{commit}^{{commit}}"], None, ASK_TIMEOUT_S).returncode:
+            fetch = [*there, "fetch", "--quiet", "origin", commit]
+            _must(_git(fetch, source, FETCH_TIMEOUT_S), release, source, unreachable=True)
+    _must(_git([*there, "checkout", "--quiet", "--force", "--detach", commit], None, FETCH_TIMEOUT_S), release, source)
+    if (release / ".gitmodules").exists():
+        update = [*there, "submodule", "--quiet", "update", "--init", "--recursive", "--force"]
+        _must(_git(update, source, FETCH_TIMEOUT_S), release, source, unreachable=True)
+    if changed and source.user:
+        _keep_address(release / ".git" / "config", source)
+    return changed
+
+
+def _keep_address(config: Path, source: Remote) -> None:
+    """The next deployment asks the origin of this release: it needs the whole address. No command line names it."""
+    quoted = source.address.replace("\\", "\\\\").replace('"', '\\"')
+    text = config.read_text(encoding="utf-8").replace(f"url = {source.name}\n", f'url = "{quoted}"\n')
+    config.chmod(0o600)
+    config.write_text(text, encoding="utf-8")
+
+
+def _git(arguments: list[str], source: Remote | None, timeout_s: float) -> subprocess.CompletedProcess[str]:
+    """Run git; it never asks a person. A call that takes too long counts as failed."""
+    environment = {**os.environ, "LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0"}
+    options: list[str] = []
+    if source is not None and source.user:
+        host = urlunsplit(urlsplit(source.name)._replace(path="", query="", fragment=""))
+        # Only for this host, and no other helper: one that stores would keep the token in a file of its own.
+        options = ["-c", "credential.helper=", "-c", f"credential.{host}.helper={_HELPER}"]
+        environment |= {_USER: source.user, _PASSWORD: source.password}
+    command = ["git", *options, *arguments]
+    try:
+        return subprocess.run(  # noqa: S603  (a fixed program, no shell)
+            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout_s
+        )
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(command, 124, "", f"no answer within {timeout_s:g} s")
+
+
+def _must(done: subprocess.CompletedProcess[str], release: Path, source: Remote, unreachable: bool = False) -> None:
+    if done.returncode == 0:
+        return
+    if unreachable:
+        raise _unreachable(source, done)
+    raise OperatorError(
+        f"git could not prepare {release}: {_said(done, source)}.",
+        expected="a checkout of the wanted commit.",
+        next_step="mend what git says; a directory that is in the way may be removed, nothing that serves is in it.",
+    )
+
+
+def _unreachable(source: Remote, done: subprocess.CompletedProcess[str]) -> OperatorError:
+    return OperatorError(
+        f"The origin {source.shown} cannot be asked: {_said(done, source)}.",
+        expected="an origin that answers this host, with the right to read.",
+        next_step=f"try it there: git ls-remote {source.shown}; correct app_origin, or the key or token it needs. "
+        "Nothing was touched.",
+    )
+
+
+def _said(done: subprocess.CompletedProcess[str], source: Remote) -> str:
+    lines = [line.strip() for line in redact(done.stderr, source.secrets).splitlines() if line.strip()]
+    return " | ".join(lines[:3]).rstrip(".") or f"git ended with exit code {done.returncode}"

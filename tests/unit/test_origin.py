@@ -1,0 +1,101 @@
+"""The origin: what a real git over real HTTP sees, and what the process list sees of it."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from at_most_one import origin
+from at_most_one.errors import OperatorError
+
+from tests.command_lines import watched
+from tests.guarded_git import guarded
+
+TOKEN = "planted/token+with@signs"
+
+
+def git(*arguments: str | Path) -> str:
+    identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
+    return subprocess.run(
+        ["git", *identity, *map(str, arguments)], check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+@dataclass(frozen=True)
+class Place:
+    address: str
+    commit: str
+    checkout: Path
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    """An origin over HTTP that wants a token, and a checkout whose remote has it in its address."""
+    work, bare, checkout = tmp_path / "work", tmp_path / "served/aedpics.git", tmp_path / "checkout"
+    git("init", "-q", "-b", "main", work)
+    (work / "file").write_text("one\n")
+    git("-C", work, "add", ".")
+    git("-C", work, "commit", "-q", "-m", "one")
+    git("clone", "-q", "--bare", work, bare)
+    with guarded(bare, TOKEN) as address:
+        git("init", "-q", checkout)
+        git("-C", checkout, "remote", "add", "origin", address)
+        yield Place(address, git("-C", work, "rev-parse", "HEAD"), checkout)
+
+
+@pytest.mark.parametrize("by_name", [True, False])
+def test_the_token_is_in_no_command_line(place: Place, tmp_path: Path, by_name: bool) -> None:
+    release, given = tmp_path / "release", "origin" if by_name else place.address
+    with watched() as seen:
+        assert origin.newest(place.checkout, given, "main") == place.commit
+        assert origin.check_out(place.checkout, given, release, place.commit)
+
+    assert "git-remote-http" in seen.text, "it looked at the right time"
+    assert "planted" not in seen.text
+    assert (release / "file").read_text() == "one\n"
+    assert not origin.check_out(place.checkout, given, release, place.commit)
+    assert origin.newest(release, "origin", "main") == place.commit, "the release itself can ask again"
+    assert (release / ".git/config").stat().st_mode & 0o077 == 0
+
+
+def test_git_itself_would_show_it(place: Place) -> None:
+    """What this is for, and that the watch finds what there is to find."""
+    with watched() as seen:
+        git("-C", place.checkout, "ls-remote", "origin")
+    assert "planted" in seen.text
+
+
+REFUSED = {
+    "nobody there": ("http://deploy:planted@127.0.0.1:1/a.git", "main", "cannot be asked"),
+    "no such place": ("/nowhere/a.git", "main", "cannot be asked"),
+    "a wrong token": ("{address}", "main", "cannot be asked"),
+    "no such branch": ("origin", "other", "has no branch other"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_says_where_it_asked_and_never_with_what(place: Place, case: str) -> None:
+    given, branch, words = REFUSED[case]
+    with pytest.raises(OperatorError, match=words) as stop:
+        origin.newest(place.checkout, given.format(address=place.address.replace("token", "another")), branch)
+    assert "planted" not in str(stop.value)
+
+
+def test_goes_on_where_an_attempt_has_ended_and_brings_one_commit_of_no_branch(tmp_path: Path) -> None:
+    work, release = tmp_path / "work", tmp_path / "release"
+    git("init", "-q", "-b", "main", work)
+    (work / "file").write_text("one\n")
+    git("-C", work, "add", ".")
+    git("-C", work, "commit", "-q", "-m", "one")
+    first = git("-C", work, "rev-parse", "HEAD")
+    git("-C", work, "commit", "-q", "--amend", "-m", "two")  # the first one now is on no branch
+    git("-C", work, "config", "uploadpack.allowAnySHA1InWant", "true")
+    git("init", "-q", release)
+    (release / "file").write_text("half\n")
+
+    assert origin.check_out(work, str(work), release, first)
+    assert (release / "file").read_text() == "one\n"
+    assert origin.is_at(release, first)
