@@ -89,6 +89,11 @@ repair:
   sample: >-
     every deploy by hand stops with P3009; the migrate phase marks the row rolled back by itself once nothing of the
     migration is there, then applies it again.
+needs_a_person:
+  description: Whether no phase of a deployment does that.
+  returned: O(state=read)
+  type: bool
+  sample: false
 pending:
   description: The migrations that C(prisma migrate deploy) would apply, in its order.
   returned: O(state=read)
@@ -170,6 +175,7 @@ def _read(module: AnsibleModule, plan: Any) -> dict[str, Any]:
         "changed": False,
         "verdict": verdict.verdict,
         "repair": verdict.repair,
+        "needs_a_person": verdict.verdict in prisma.NEEDS_A_PERSON,
         "pending": list(verdict.pending),
         "blocking": list(verdict.failed),
         "row": _row(module, verdict.row) if verdict.row else None,

@@ -145,6 +145,10 @@ def read_history(connection: Connection, schema: str) -> tuple[Row, ...] | None:
 BLOCKED_BEFORE = ("absent_table", "ahead", "earlier_pending", "earlier_failed")
 
 
+# Verdicts that no phase of a deployment repairs: whoever sees one before the first row is removed stops there.
+NEEDS_A_PERSON = (*BLOCKED_BEFORE, "applied_without_indexes", "edited")
+
+
 def judge(
     history: Sequence[Row] | None, migrations: Sequence[Migration] | None, name: str, indexes_exact: bool | None
 ) -> Verdict:
