@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import psycopg2
+import psycopg2.errors
 import psycopg2.extensions
 
 from .errors import OperatorError
@@ -110,5 +111,12 @@ def connect(
         yield connection
         if not autocommit:
             connection.commit()
+    except psycopg2.errors.ReadOnlySqlTransaction as refused:  # 25006: a standby, or default_transaction_read_only
+        raise OperatorError(
+            f"{login.where()} takes no writes: {refused.diag.message_primary}.",
+            expected="the primary. A standby (in recovery) only reads.",
+            next_step="point database_host at the primary; when it is, look for default_transaction_read_only.",
+            database=login.where(),
+        ) from refused
     finally:
         connection.close()  # rolls back what was not committed

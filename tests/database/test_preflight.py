@@ -145,3 +145,14 @@ def test_module_fails_with_the_obstacles_and_their_facts(
     failed = run_module("database_preflight", {"login": login_args, "plan": {**plan_data, "show": ["nothing"]}})
     assert "has no column nothing" in failed["seen"]
     assert failed["details"]["facts"]["tables"]["inspection_sessions"]["kind"] == "table"
+
+
+def test_a_server_that_only_reads_is_named_wherever_something_is_written(login: Login, connection: Connection) -> None:
+    """Here by its setting; tests/deploy/test_9_faults.py has a real standby."""
+    run(connection, f"ALTER DATABASE {login.dbname} SET default_transaction_read_only = on")
+    with (
+        pytest.raises(OperatorError, match="takes no writes: cannot execute CREATE SCHEMA") as stop,
+        connect(login) as c,
+    ):
+        run(c, "CREATE SCHEMA at_most_one")
+    assert "the primary" in stop.value.expected
