@@ -42,6 +42,7 @@ class Run:
     stats: dict[str, dict[str, int]]
     failures: list[str]
     report: dict[str, Any] = field(default_factory=dict)
+    events: str = ""  # every event as AWX would keep it
 
     @property
     def changed(self) -> int:
@@ -151,21 +152,42 @@ class Lab:
                 commits.add(answer.headers["x-app-commit"])
         return commits
 
+    def archived(self) -> int:
+        """The rows that are in the archive only."""
+        if self.value("SELECT to_regclass('at_most_one.archived_row') IS NULL"):
+            return 0
+        return int(self.value("SELECT count(*) FROM at_most_one.archived_row WHERE restored_at IS NULL"))
+
+    def journal_has(self, phase: str, status: str) -> bool:
+        """Whether the run that is open has recorded this."""
+        if self.value("SELECT to_regclass('at_most_one.step') IS NULL"):
+            return False
+        recorded = "SELECT 1 FROM at_most_one.step JOIN at_most_one.run USING (run_id) WHERE (phase, status) = (%s, %s)"
+        return bool(self.rows(f"{recorded} AND outcome IS NULL", phase, status))
+
     @property
     def link(self) -> str:
         path = Path(self.values["app_path"])
         return os.readlink(path) if path.is_symlink() else "in place"
 
 
-def run_playbook(playbook: str, *arguments: str, limit: str | None = "local", inventory: str = "local") -> Run:
+def run_playbook(
+    playbook: str,
+    *arguments: str,
+    limit: str | None = "local",
+    inventory: str = "local",
+    environment: dict[str, str] | None = None,
+) -> Run:
     """Run a front door as from the shell, at the project's root. An inventory is the project's own, or a path."""
     inventory = inventory if "/" in inventory else f"inventories/{inventory}"
     latest = ROOT / "artifacts" / Path(inventory).name / "latest"
     before = os.readlink(latest) if latest.is_symlink() else None
     command = [playbook, "-i", inventory, *(["-l", limit] if limit else []), *arguments]
     failures: list[str] = []
+    events: list[str] = []
 
     def handle(event: dict[str, Any]) -> bool:
+        events.append(json.dumps(event, ensure_ascii=False, default=str))
         if event["event"] == "runner_on_failed":
             failures.append(str(event["event_data"]["res"].get("msg", "")))
         return True
@@ -178,12 +200,12 @@ def run_playbook(playbook: str, *arguments: str, limit: str | None = "local", in
             playbook=playbook,
             event_handler=handle,
             quiet=True,
-            envvars={"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
+            envvars={"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1", **(environment or {})},
         )
         output, code, stats = runner.stdout.read(), runner.rc, runner.stats or {}
     after = os.readlink(latest) if latest.is_symlink() else None
     report = json.loads((latest / "report.json").read_text()) if after and after != before else {}
-    return Run(code, output, stats, failures, report)
+    return Run(code, output, stats, failures, report, "\n".join(events))
 
 
 def make(*targets: str) -> None:
@@ -198,8 +220,25 @@ def lab() -> Lab:
     return Lab(json.loads((ROOT / ".lab/lab.json").read_text()))
 
 
+def light_build(lab: Lab) -> tuple[str, str]:
+    """The option by which a release is copied from a finished one instead of built: see lab/bin/build-light."""
+    after = Path(lab.values["app_path"] + ".releases") / lab.values["commit_after"]
+    finished = after if (after / ".at-most-one.json").exists() else lab.values["before_build"]
+    return "-e", json.dumps({"prepare_build_commands": [[str(ROOT / "lab/bin/build-light"), str(finished)]]})
+
+
 @pytest.fixture
 def fresh(lab: Lab) -> Lab:
     """The lab, reset to the guide's example, nothing deployed."""
     make("lab-reset")
     return Lab(json.loads((ROOT / ".lab/lab.json").read_text()))
+
+
+@pytest.fixture(scope="module")
+def deployed_ground(lab: Lab) -> Lab:
+    """A good deployment, the one that an earlier suite has left or one of its own."""
+    if lab.served(20) != {lab.values["commit_after"]} or lab.indexes() != dict.fromkeys(PLANNED, (True, True)):
+        make("lab-reset")
+        run = run_playbook("deploy.yml")
+        assert run.code == 0, run.output
+    return lab

@@ -12,42 +12,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import pytest
 
+from tests.deploy import picture
 from tests.deploy.conftest import PLANNED, ROOT, SCHEDULES, SESSIONS, Lab, Run, make, run_playbook
 from tests.deploy.users import Users
 
 QUICK = ("-e", "{migrate_attempts: 1, migrate_lock_timeout_ms: 300, migrate_deadline_s: 30}")
-
-
-def truth(lab: Lab) -> dict[str, Any]:
-    """Everything that a rollback has to give back; the journal and the archive are the tool's own."""
-    tables = lab.rows("SELECT tablename FROM pg_tables WHERE schemaname = 'aedpics' ORDER BY 1")
-    rows = {table: lab.rows(f'SELECT t::text FROM aedpics."{table}" t ORDER BY 1') for (table,) in tables}
-    rows.pop("_prisma_migrations")
-    # What the health check opens on the canary it cancels: rows of the service's own.
-    canary = lab.values["canary_serial"]
-    rows["inspection_sessions"] = lab.rows(
-        f"SELECT t::text FROM {SESSIONS} t WHERE equipment_serial <> %s ORDER BY 1", canary
-    )
-    head = ["git", "-C", lab.values["app_path"], "rev-parse", "HEAD"]
-    return {
-        "rows": rows,
-        "catalog": [row for row in lab.catalog() if row[0] != "at_most_one"],
-        "migrations": lab.rows(
-            "SELECT migration_name FROM aedpics._prisma_migrations WHERE finished_at IS NOT NULL"
-            " AND rolled_back_at IS NULL ORDER BY 1"
-        ),
-        "release": subprocess.run(head, capture_output=True, text=True, check=True).stdout.strip(),
-        "served": lab.served(20),
-    }
-
-
-def archived(lab: Lab) -> int:
-    """The rows that are in the archive only."""
-    return int(lab.value("SELECT count(*) FROM at_most_one.archived_row WHERE restored_at IS NULL"))
 
 
 def assert_rolled_back(run: Run, phase: str, *words: str) -> None:
@@ -68,26 +40,18 @@ def ground(lab: Lab) -> Lab:
     return lab
 
 
-def journal_has(lab: Lab, phase: str, status: str) -> bool:
-    """Whether the run that is open has recorded this."""
-    if lab.value("SELECT to_regclass('at_most_one.step') IS NULL"):
-        return False
-    recorded = "SELECT 1 FROM at_most_one.step JOIN at_most_one.run USING (run_id) WHERE (phase, status) = (%s, %s)"
-    return bool(lab.rows(f"{recorded} AND outcome IS NULL", phase, status))
-
-
 @contextmanager
 def locked_while_migrating(lab: Lab, table: str) -> Iterator[None]:
     """Another session's lock, from the end of the clean-up until the migration has failed on it. Users can write."""
     over = threading.Event()
 
     def hold() -> None:
-        while not over.is_set() and not journal_has(lab, "cleanup", "ok"):
+        while not over.is_set() and not lab.journal_has("cleanup", "ok"):
             time.sleep(0.05)
         with lab.cursor() as cursor:
             cursor.execute("BEGIN")
             cursor.execute(f"LOCK TABLE {table} IN SHARE UPDATE EXCLUSIVE MODE")
-            while not over.is_set() and not journal_has(lab, "migrate", "failed"):
+            while not over.is_set() and not lab.journal_has("migrate", "failed"):
                 time.sleep(0.05)
 
     holder = threading.Thread(target=hold)
@@ -100,7 +64,7 @@ def locked_while_migrating(lab: Lab, table: str) -> Iterator[None]:
 
 
 def test_rows_removed(ground: Lab) -> None:
-    before, pids = truth(ground), ground.pids()
+    before, pids = picture.take(ground), ground.pids()
 
     with locked_while_migrating(ground, SESSIONS):
         run = run_playbook("deploy.yml", *QUICK)
@@ -108,13 +72,13 @@ def test_rows_removed(ground: Lab) -> None:
     assert_rolled_back(run, "migrate", "lock")
     assert run.report["cleanup"]["removed"] == 25
     assert "25 rows restored" in run.report["error"]
-    assert truth(ground) == before
+    picture.assert_as_before(before, picture.take(ground))
     assert ground.pids() == pids, "the application was not touched"
-    assert archived(ground) == 0
+    assert ground.archived() == 0
 
 
 def test_a_way_back_that_fails_says_what_stays_and_rollback_yml_goes_on(ground: Lab) -> None:
-    before = truth(ground)
+    before = picture.take(ground)
     refuse = "CREATE FUNCTION aedpics.refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'not now'; END$$"
     ground.rows(refuse)
     ground.rows(f"CREATE TRIGGER refuse BEFORE INSERT ON {SESSIONS} FOR EACH ROW EXECUTE FUNCTION aedpics.refuse()")
@@ -133,15 +97,15 @@ def test_a_way_back_that_fails_says_what_stays_and_rollback_yml_goes_on(ground: 
     assert "Reached: 25 rows removed" in back
     assert "Stays: 25 rows in the archive" in back
     assert "Next: mend that, then ansible-playbook rollback.yml -i inventories/local -l local" in back
-    assert archived(ground) == 25
+    assert ground.archived() == 25
 
     repaired = run_playbook("rollback.yml")
     assert repaired.code == 0, repaired.output
-    assert truth(ground) == before
+    picture.assert_as_before(before, picture.take(ground))
 
 
 def test_single_phases_take_nothing_back_and_the_preflight_shows_what_rollback_yml_would(ground: Lab) -> None:
-    before = truth(ground)
+    before = picture.take(ground)
     assert run_playbook("deploy.yml", "--tags", "cleanup").code == 0
 
     run = run_playbook("deploy.yml", "--tags", "verify")
@@ -149,15 +113,15 @@ def test_single_phases_take_nothing_back_and_the_preflight_shows_what_rollback_y
     assert run.code != 0
     assert run.report["outcome"] == "stopped"
     assert "Rolled back" not in run.report["error"]
-    assert (ground.duplicate_groups(), archived(ground)) == (0, 25), "the rows of the phase before are not its own"
+    assert (ground.duplicate_groups(), ground.archived()) == (0, 25), "the rows of the phase before are not its own"
 
-    stopped = truth(ground)
+    stopped = picture.take(ground)
     shown = run_playbook("rollback.yml", "--check", "-e", "report_language=en")
     assert shown.code == 0, shown.output
     assert "Rollback of one-active-inspection-session on local (check mode: nothing is touched)" in shown.output
     assert "restore 25 of 25 archived rows" in shown.output
-    assert truth(ground) == stopped
-    assert archived(ground) == 25
+    picture.assert_as_before(stopped, picture.take(ground))
+    assert ground.archived() == 25
 
     twin = "(SELECT primary_key->>'id' FROM at_most_one.archived_row WHERE restored_at IS NULL ORDER BY id LIMIT 1)"
     ground.rows(
@@ -167,12 +131,12 @@ def test_single_phases_take_nothing_back_and_the_preflight_shows_what_rollback_y
     refused = run_playbook("rollback.yml", "-e", "report_language=en")
     assert refused.code != 0
     assert "restoring would overwrite newer data" in " ".join(refused.failures)
-    assert archived(ground) == 25
+    assert ground.archived() == 25
     assert ground.value("SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal") > 0, "nothing was touched"
     ground.rows(f"DELETE FROM {SESSIONS} WHERE id::text = {twin}")
 
     assert run_playbook("rollback.yml").code == 0
-    assert truth(ground) == before
+    picture.assert_as_before(before, picture.take(ground))
 
 
 def kill_after(phase: str, lab: Lab) -> str:
@@ -193,9 +157,9 @@ def kill_after(phase: str, lab: Lab) -> str:
 
 
 def test_the_next_start_says_what_a_killed_run_has_left_and_can_take_it_back(ground: Lab) -> None:
-    before = truth(ground)
+    before = picture.take(ground)
     killed = kill_after("cleanup", ground)
-    assert archived(ground) == 25
+    assert ground.archived() == 25
 
     found = (
         f"run {killed}",
@@ -209,13 +173,13 @@ def test_the_next_start_says_what_a_killed_run_has_left_and_can_take_it_back(gro
     assert f"중단된 실행 {killed}" in korean.output
     assert "보관된 행 25개" in " ".join(korean.output.split())
     assert korean.code == 0, korean.output
-    assert truth(ground) == before
+    picture.assert_as_before(before, picture.take(ground))
 
 
 def test_migration_applied(ground: Lab) -> None:
     """A release that does not boot: the database is ready for it, no instance was touched, and no user notices."""
     make("lab-fault", "FAULT=crash-at-boot")
-    before, pids = truth(ground), ground.pids()
+    before, pids = picture.take(ground), ground.pids()
 
     with Users(ground) as users:
         run = run_playbook("deploy.yml", "-e", "app_branch=fault/crash-at-boot")
@@ -223,7 +187,7 @@ def test_migration_applied(ground: Lab) -> None:
     assert_rolled_back(run, "pm2_reload", "does not boot", "crash-at-boot", "Expected:", "Next:")
     assert "3 indexes dropped, 25 rows restored" in run.report["error"]
     assert {index["name"]: index["verdict"] for index in run.report["indexes"]} == dict.fromkeys(PLANNED, "missing")
-    assert truth(ground) == before
+    picture.assert_as_before(before, picture.take(ground))
     assert ground.pids() == pids, "no instance was touched: the release had to boot beside them first"
     assert users.requests >= 500
     assert users.failures == []
@@ -232,7 +196,7 @@ def test_migration_applied(ground: Lab) -> None:
 def test_link_switched_and_the_run_after_the_repair_deploys(ground: Lab) -> None:
     """A release that boots and then says that it is not well: every instance goes back, one at a time."""
     make("lab-fault", "FAULT=wrong-health")
-    before, pids = truth(ground), ground.pids()
+    before, pids = picture.take(ground), ground.pids()
 
     # The receipt's gate comes before the checks, and a busy machine alone can fail it: the users are the witnesses.
     patient = "{app_branch: fault/wrong-health, healthcheck_max_failed_percent: 100, healthcheck_max_gap_ms: 60000}"
@@ -241,7 +205,7 @@ def test_link_switched_and_the_run_after_the_repair_deploys(ground: Lab) -> None
 
     assert_rolled_back(run, "healthcheck", "degraded", "healthy")
     assert f"the application to {ground.values['commit_before'][:12]} on lab" in run.report["error"]
-    assert truth(ground) == before
+    picture.assert_as_before(before, picture.take(ground))
     assert os.path.realpath(ground.values["app_path"]).endswith(ground.values["commit_before"])
     assert set(ground.pids()).isdisjoint(pids), "every instance was reloaded, forward and back"
     assert users.requests >= 1000

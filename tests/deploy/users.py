@@ -11,9 +11,13 @@ from tests.deploy.conftest import Lab
 
 
 class Users:
-    """Users who never stop: four at once ask for the page and the health, and count what fails."""
+    """Users who never stop: four at once ask for the page and the health, and count what fails.
 
-    def __init__(self, lab: Lab) -> None:
+    With a pause between two requests of one user they are witnesses only, and leave a busy machine its processors.
+    """
+
+    def __init__(self, lab: Lab, *, pause_s: float = 0) -> None:
+        self.pause_s = pause_s
         self.urls = [lab.values["app_url"] + "/", lab.values["app_url"] + "/api/health"]
         self.requests, self.failures = 0, []  # type: int, list[str]
         self._stop, self._lock = threading.Event(), threading.Lock()
@@ -41,3 +45,4 @@ class Users:
                 self.requests += 1
                 if failure:
                     self.failures.append(failure)
+            self._stop.wait(self.pause_s)
