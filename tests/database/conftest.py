@@ -78,7 +78,7 @@ def _version(directory: str) -> int:
     return int(number) if number.isdigit() else 0
 
 
-def _as_user(binaries: Path) -> tuple[list[str], pwd.struct_passwd | None]:
+def as_user(binaries: Path) -> tuple[list[str], pwd.struct_passwd | None]:
     """PostgreSQL refuses to run as root: the command prefix that drops privileges, and who it becomes.
 
     When that user cannot reach the binaries, as in a checkout below /root, the server runs in a user namespace in which
@@ -98,7 +98,7 @@ def _as_user(binaries: Path) -> tuple[list[str], pwd.struct_passwd | None]:
     return [*namespace, *dies_with_us, "--"], None
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with contextlib.closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -108,11 +108,11 @@ def _free_port() -> int:
 def server() -> Iterator[Server]:
     """One server for all database tests. Durability is off: nothing here outlives the session."""
     binaries = _binaries()
-    prefix, user = _as_user(binaries)
+    prefix, user = as_user(binaries)
     directory = Path(tempfile.mkdtemp(prefix="at-most-one-pg-"))
     if user:
         os.chown(directory, user.pw_uid, user.pw_gid)
-    login = Login("127.0.0.1", _free_port(), "postgres", "aedpics_admin", "only for tests: p@ss/word'")
+    login = Login("127.0.0.1", free_port(), "postgres", "aedpics_admin", "only for tests: p@ss/word'")
     password_file, data = directory / "password", directory / "data"
     password_file.write_text(login.password)
     password_file.chmod(0o644)

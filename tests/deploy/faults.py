@@ -1,0 +1,166 @@
+"""The fault matrix: every fault, how it is injected for real, and what must come of it.
+
+``tested_by`` is the id of the test that injects it; tests/house/test_faults.py holds this table to what there is.
+What stops before anything is changed is in test_9_faults.py, releases that are wrong are in test_9_wrong_releases.py;
+other suites inject the rest, for reasons of their own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+STOPS = "tests/deploy/test_9_faults.py::test_stops_and_leaves_nothing"
+RELEASES = "tests/deploy/test_9_wrong_releases.py::test_a_wrong_release"
+BACK = "tests/deploy/test_8_automatic_rollback.py"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault and its verdict. ``phase`` and ``outcome`` are the report's; None: no run was opened or none ended."""
+
+    injected: str
+    phase: str | None
+    outcome: str | None
+    says: tuple[str, ...]  # words of the first error
+    left: str
+    tested_by: str
+
+
+FAULTS = {
+    "crash at boot": Fault(
+        "a release whose process ends while it loads (lab/faults/crash-at-boot, built by next build)",
+        "pm2_reload",
+        "rolled_back",
+        ("does not boot", "crash-at-boot"),
+        "everything as before; no instance was touched, no request lost",
+        f"{BACK}::test_migration_applied",
+    ),
+    "crash after 2 s": Fault(
+        "a release that boots, answers, and ends two seconds later (lab/faults/crash-later)",
+        "pm2_reload",
+        "rolled_back",
+        ("is not provably new", "crash-later"),
+        "everything as before; one instance was reloaded and went back, no request lost",
+        f"{RELEASES}[crash after 2 s]",
+    ),
+    "boot slower than the timeout": Fault(
+        "a release that answers after five minutes (lab/faults/slow-boot), where 8 seconds are allowed",
+        "pm2_reload",
+        "stopped",
+        ("does not boot", "after 8 s"),
+        "nothing was touched, so nothing is taken back",
+        f"{RELEASES}[boot slower than the timeout]",
+    ),
+    "wrong build served": Fault(
+        "a commit that is served by a build of another one, as from a cache (lab/faults/wrong-build)",
+        "pm2_reload",
+        "stopped",
+        ("does not boot", "it names build"),
+        "nothing was touched, so nothing is taken back",
+        f"{RELEASES}[wrong build served]",
+    ),
+    "failed build": Fault(
+        "a commit that next build refuses (lab/faults/failed-build)",
+        "prepare",
+        "stopped",
+        (),
+        "nothing was touched; the failed release has no marker and no link",
+        "tests/deploy/test_4_stops.py::test_failed_build_leaves_the_live_site_as_it_was",
+    ),
+    "health value wrong": Fault(
+        "a release that answers 200 and calls itself degraded (lab/faults/wrong-health, built by next build)",
+        "healthcheck",
+        "rolled_back",
+        ("degraded", "healthy"),
+        "everything as before; every instance went back, no request lost",
+        f"{BACK}::test_link_switched_and_the_run_after_the_repair_deploys",
+    ),
+    "session API 500": Fault(
+        "a release that answers 500 to whoever opens a session (lab/faults/session-500)",
+        "healthcheck",
+        "rolled_back",
+        ("session: POST /api/inspections/sessions", "got 500"),
+        "everything as before; 25 rows returned, every instance went back, no request lost",
+        "tests/deploy/test_9_secrets.py::test_the_failing_run_goes_back",
+    ),
+    "monitoring API 500": Fault(
+        "a release that answers 500 to the monitoring of duplicates (lab/faults/monitoring-500)",
+        "healthcheck",
+        "rolled_back",
+        ("monitoring: GET /api/monitoring/duplicate-sessions got 500",),
+        "everything as before; every instance went back, no request lost",
+        f"{RELEASES}[monitoring API 500]",
+    ),
+    "error lines in the log": Fault(
+        "a release that answers well and writes an error for each request (lab/faults/log-errors)",
+        "healthcheck",
+        "rolled_back",
+        ("ERROR log-errors: no template", "log: none that matches"),
+        "everything as before; every instance went back, no request lost",
+        f"{RELEASES}[error lines in the log]",
+    ),
+    "duplicate reborn": Fault(
+        "a REPEATABLE READ transaction that is older than the clean-up passes the fence and commits a duplicate",
+        None,
+        "deployed",
+        (),
+        "the rule: the index's build meets the duplicate, which is archived and removed with 26 rows in all",
+        "tests/deploy/test_9_secrets.py::test_the_run_that_meets_a_reborn_duplicate_deploys",
+    ),
+    "invalid index": Fault(
+        "a concurrent build over a duplicate leaves its half-built index behind",
+        "verify",
+        "stopped",
+        ("idx_inspection_sessions_active_session_per_equipment", "invalid"),
+        "what was there: a single phase changes nothing",
+        "tests/deploy/test_4_stops.py::test_verify_stops_at_an_invalid_index",
+    ),
+    "failed Prisma history": Fault(
+        "the row of an earlier migration says that it failed (P3009)",
+        "prepare",
+        "stopped",
+        ("earlier_failed", "20250915_add_inspection_schedules"),
+        "nothing was touched: it stops before a row is removed",
+        f"{STOPS}[failed Prisma history]",
+    ),
+    "lock held": Fault(
+        "another session holds a lock on the table for as long as the migration tries",
+        "migrate",
+        "rolled_back",
+        ("lock",),
+        "everything as before: 25 rows returned; the application was not touched",
+        f"{BACK}::test_rows_removed",
+    ),
+    "replica instead of primary": Fault(
+        "database_port of a streaming standby, made by pg_basebackup",
+        None,
+        None,
+        ("takes no writes", "the primary"),
+        "nothing was touched: no run was opened",
+        f"{STOPS}[replica instead of primary]",
+    ),
+    "disk nearly full": Fault(
+        "prepare_min_free_mb above what is free where the releases are",
+        "prepare",
+        "stopped",
+        ("is nearly full", "MB free"),
+        "nothing was touched; nothing of the release was fetched",
+        f"{STOPS}[disk nearly full]",
+    ),
+    "origin unreachable": Fault(
+        "app_origin at an address where nobody listens, with a token in it",
+        None,
+        None,
+        ("The origin http://***@127.0.0.1:1/aedpics.git cannot be asked",),
+        "nothing was touched: no run was opened",
+        f"{STOPS}[origin unreachable]",
+    ),
+    "host lost in the middle": Fault(
+        "the connection to the host ends once the rows are removed (tests/deploy/lost/losing.py)",
+        None,
+        None,
+        (),
+        "25 rows in the archive, the fence up, the run open; the next start takes it over at once and takes it back",
+        "tests/deploy/test_9_faults.py::test_a_host_that_is_lost_in_the_middle",
+    ),
+}

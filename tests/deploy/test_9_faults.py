@@ -1,0 +1,122 @@
+"""Faults that a deployment has to meet before it changes anything, and the host that is lost after it has.
+
+What must come of each stands in faults.py. One lab for all: whatever stopped has left nothing, so each is the ground of
+the next.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.deploy import picture
+from tests.deploy.conftest import Lab, make, run_playbook
+from tests.deploy.faults import FAULTS
+from tests.deploy.standby import standby
+
+Injection = Callable[[Lab], AbstractContextManager[tuple[str, ...]]]
+EARLIER = "20250915_add_inspection_schedules"
+
+
+@contextmanager
+def variable(lab: Lab, value: str) -> Iterator[tuple[str, ...]]:
+    yield ("-e", value)
+
+
+@contextmanager
+def replica(lab: Lab) -> Iterator[tuple[str, ...]]:
+    with standby(lab) as port:
+        yield ("-e", f"database_port={port}")
+
+
+@contextmanager
+def failed_history(lab: Lab) -> Iterator[tuple[str, ...]]:
+    """As Prisma leaves it when a migration fails: begun, neither finished nor rolled back."""
+    row = "aedpics._prisma_migrations WHERE migration_name = %s"
+    ((finished,),) = lab.rows(f"SELECT finished_at FROM {row}", EARLIER)
+    lab.rows("UPDATE aedpics._prisma_migrations SET finished_at = NULL WHERE migration_name = %s", EARLIER)
+    try:
+        yield ()
+    finally:
+        change = "UPDATE aedpics._prisma_migrations SET finished_at = %s WHERE migration_name = %s"
+        lab.rows(change, finished, EARLIER)
+
+
+INJECTED: dict[str, Injection] = {
+    "replica instead of primary": replica,
+    "origin unreachable": lambda lab: variable(lab, "app_origin=http://deploy:token@127.0.0.1:1/aedpics.git"),
+    "disk nearly full": lambda lab: variable(lab, "prepare_min_free_mb=1000000000"),
+    "failed Prisma history": failed_history,
+}
+
+
+@pytest.fixture(scope="module")
+def ground(lab: Lab) -> Lab:
+    make("lab-reset")
+    return lab
+
+
+@pytest.mark.parametrize("name", INJECTED)
+def test_stops_and_leaves_nothing(ground: Lab, name: str) -> None:
+    fault = FAULTS[name]
+    with INJECTED[name](ground) as arguments:
+        before, pids, link = picture.take(ground), ground.pids(), ground.link
+        run = run_playbook("deploy.yml", *arguments)
+        after = picture.take(ground)
+
+    assert run.code != 0
+    message = " ".join(run.failures)
+    for word in (*fault.says, "Expected:", "Next:"):
+        assert word in message
+    assert "token" not in run.output
+    assert (run.report.get("failed_phase"), run.report.get("outcome")) == (fault.phase, fault.outcome)
+    picture.assert_as_before(before, after)
+    assert (ground.pids(), ground.link) == (pids, link)
+    assert ground.archived() == 0
+    assert ground.value("SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal") == 0, "no fence was raised"
+    if fault.outcome is None and ground.value("SELECT to_regclass('at_most_one.run') IS NOT NULL"):
+        assert ground.value("SELECT count(*) FROM at_most_one.run WHERE outcome IS NULL") == 0
+
+
+def test_a_host_that_is_lost_in_the_middle(ground: Lab, tmp_path: Path) -> None:
+    """Nobody is left who could take anything back; the lease tells the next start, which is asked to."""
+    fault = FAULTS["host lost in the middle"]
+    before, pids, gone = picture.take(ground), ground.pids(), tmp_path / "gone"
+    over = threading.Event()
+
+    def cut() -> None:
+        while not over.is_set() and not ground.journal_has("cleanup", "ok"):
+            time.sleep(0.02)
+        gone.touch()
+
+    cutting = threading.Thread(target=cut)
+    cutting.start()
+    plugin = {"ANSIBLE_CONNECTION_PLUGINS": str(Path(__file__).parent / "lost"), "LOST_WHEN": str(gone)}
+    try:
+        run = run_playbook("deploy.yml", "-e", "ansible_connection=losing", environment=plugin)
+    finally:
+        over.set()
+        cutting.join()
+
+    assert run.code != 0
+    assert "Connection closed by remote host" in run.output
+    assert run.report == {}, "no end was reached"
+    assert (fault.phase, fault.outcome) == (None, None)
+    assert ground.archived() == 25
+    assert ground.value("SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal") > 0, "the fence stays up"
+    assert ground.rows("SELECT commit_after, outcome FROM at_most_one.run ORDER BY started_at DESC LIMIT 1") == [
+        (ground.values["commit_after"], None)
+    ]
+
+    back = run_playbook("rollback.yml", "-e", "report_language=en")
+    assert back.code == 0, back.output
+    assert "25 rows" in " ".join(back.output.split())
+    picture.assert_as_before(before, picture.take(ground))
+    assert ground.pids() == pids
+    assert os.path.exists(ground.values["app_path"])

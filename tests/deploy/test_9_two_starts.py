@@ -1,0 +1,37 @@
+"""Two operators start at once: one run goes on, the other one ends at once and says whose it met."""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+
+import pytest
+
+from tests.deploy.conftest import ROOT, Lab
+
+
+@pytest.mark.parametrize("turn", range(3))
+def test_one_of_two_starts_goes_on(deployed_ground: Lab, turn: int) -> None:
+    command = [ROOT / ".venv/bin/ansible-playbook", "deploy.yml", "-i", "inventories/local", "-l", "local"]
+    starts = [
+        subprocess.Popen(
+            [*command, "--tags", "verify"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        for _ in range(2)
+    ]
+    ended = {start.pid: (start.communicate()[0], start.returncode) for start in starts}
+
+    assert sorted(code == 0 for _, code in ended.values()) == [False, True], ended
+    winner = next(pid for pid, (_, code) in ended.items() if code == 0)
+    (said,) = (" ".join(output.split()) for output, code in ended.values() if code != 0)
+    ((run_id, who, started),) = deployed_ground.rows(
+        'SELECT run_id, who, to_char(started_at, \'YYYY-MM-DD"T"HH24:MI:SS"Z"\') FROM at_most_one.run'
+        " WHERE controller_pid = %s ORDER BY started_at DESC LIMIT 1",
+        winner,
+    )
+    here = re.escape(socket.gethostname())
+    holds = rf"is held by run {run_id}: {who}, since {started} \(0 min \d+ s ago\), from {here} \(pid {winner}\)"
+    assert re.search(holds, said), said
+    assert "Expected: no other unfinished run of this plan." in said
+    assert f"wait for it, or talk to {who}" in said

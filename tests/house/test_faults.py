@@ -1,0 +1,57 @@
+"""The fault matrix names tests that exist, and every fault that a deployment must have met."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.deploy.faults import FAULTS
+
+ROOT = Path(__file__).parents[2]
+DEMANDED = {
+    "crash at boot",
+    "crash after 2 s",
+    "boot slower than the timeout",
+    "wrong build served",
+    "failed build",
+    "health value wrong",
+    "session API 500",
+    "monitoring API 500",
+    "error lines in the log",
+    "duplicate reborn",
+    "invalid index",
+    "failed Prisma history",
+    "lock held",
+    "replica instead of primary",
+    "disk nearly full",
+    "origin unreachable",
+    "host lost in the middle",
+}
+
+
+def test_every_fault_is_there() -> None:
+    assert set(FAULTS) == DEMANDED
+
+
+def test_every_fault_is_tested_by_a_test_that_exists() -> None:
+    files = sorted({fault.tested_by.partition("::")[0] for fault in FAULTS.values()})
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *files]
+    collected = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert [name for name, fault in FAULTS.items() if fault.tested_by not in collected] == []
+
+
+def test_every_verdict_says_what_is_taken_back() -> None:
+    """A rollback is due only where something was reached; where nothing was, the run stops and takes nothing back."""
+    for name, fault in FAULTS.items():
+        assert (fault.outcome == "rolled_back") == fault.left.startswith("everything as before"), name
+
+
+def test_the_document_has_every_fault_with_its_verdict() -> None:
+    lines = [line for line in (ROOT / "docs/faults.md").read_text().splitlines() if line.startswith("| ")]
+    rows = {cells[0]: cells for line in lines if (cells := [cell.strip(" `") for cell in line.strip("|").split("|")])}
+    for name, fault in FAULTS.items():
+        assert rows[name][1] == fault.injected
+        assert rows[name][2] == (fault.phase or "-")
+        assert fault.outcome in (None, rows[name][3])
+        assert rows[name][4] == fault.left
