@@ -1,8 +1,7 @@
 """The fault matrix: every fault, how it is injected for real, and what must come of it.
 
 ``tested_by`` is the id of the test that injects it; tests/house/test_faults.py holds this table to what there is.
-What stops before anything is changed is in test_9_faults.py, releases that are wrong are in test_9_wrong_releases.py;
-other suites inject the rest, for reasons of their own.
+What stops before anything is changed is in test_9_faults.py; other suites inject the rest, for reasons of their own.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 STOPS = "tests/deploy/test_9_faults.py::test_stops_and_leaves_nothing"
-RELEASES = "tests/deploy/test_9_wrong_releases.py::test_a_wrong_release"
 BACK = "tests/deploy/test_8_automatic_rollback.py"
 
 
@@ -35,30 +33,6 @@ FAULTS = {
         "everything as before; no instance was touched, no request lost",
         f"{BACK}::test_migration_applied",
     ),
-    "crash after 2 s": Fault(
-        "a release that boots, answers, and ends two seconds later (lab/faults/crash-later)",
-        "pm2_reload",
-        "rolled_back",
-        ("is not provably new", "crash-later"),
-        "everything as before; one instance was reloaded and went back, no request lost",
-        f"{RELEASES}[crash after 2 s]",
-    ),
-    "boot slower than the timeout": Fault(
-        "a release that answers after five minutes (lab/faults/slow-boot), where 8 seconds are allowed",
-        "pm2_reload",
-        "stopped",
-        ("does not boot", "after 8 s"),
-        "nothing was touched, so nothing is taken back",
-        f"{RELEASES}[boot slower than the timeout]",
-    ),
-    "wrong build served": Fault(
-        "a commit that is served by a build of another one, as from a cache (lab/faults/wrong-build)",
-        "pm2_reload",
-        "stopped",
-        ("does not boot", "it names build"),
-        "nothing was touched, so nothing is taken back",
-        f"{RELEASES}[wrong build served]",
-    ),
     "failed build": Fault(
         "a commit that next build refuses (lab/faults/failed-build)",
         "prepare",
@@ -82,22 +56,6 @@ FAULTS = {
         ("session: POST /api/inspections/sessions", "got 500"),
         "everything as before; 25 rows returned, every instance went back, no request lost",
         "tests/deploy/test_9_secrets.py::test_the_failing_run_goes_back",
-    ),
-    "monitoring API 500": Fault(
-        "a release that answers 500 to the monitoring of duplicates (lab/faults/monitoring-500)",
-        "healthcheck",
-        "rolled_back",
-        ("monitoring: GET /api/monitoring/duplicate-sessions got 500",),
-        "everything as before; every instance went back, no request lost",
-        f"{RELEASES}[monitoring API 500]",
-    ),
-    "error lines in the log": Fault(
-        "a release that answers well and writes an error for each request (lab/faults/log-errors)",
-        "healthcheck",
-        "rolled_back",
-        ("ERROR log-errors: no template", "log: none that matches"),
-        "everything as before; every instance went back, no request lost",
-        f"{RELEASES}[error lines in the log]",
     ),
     "duplicate reborn": Fault(
         "a REPEATABLE READ transaction that is older than the clean-up passes the fence and commits a duplicate",
@@ -140,10 +98,10 @@ FAULTS = {
         f"{STOPS}[replica instead of primary]",
     ),
     "disk nearly full": Fault(
-        "prepare_min_free_mb above what is free where the releases are",
+        "release_min_free_mb above what is free where the releases are",
         "prepare",
         "stopped",
-        ("is nearly full", "MB free"),
+        ("The disk of", "MB left", "release_min_free_mb"),
         "nothing was touched; nothing of the release was fetched",
         f"{STOPS}[disk nearly full]",
     ),

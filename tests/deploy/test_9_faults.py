@@ -48,10 +48,17 @@ def failed_history(lab: Lab) -> Iterator[tuple[str, ...]]:
         lab.rows(change, finished, EARLIER)
 
 
+@contextmanager
+def full_disk(lab: Lab) -> Iterator[tuple[str, ...]]:
+    """For a commit that cannot have been built before: where nothing is to be built, nobody asks for room."""
+    make("lab-fault", "FAULT=failed-build")
+    yield ("-e", "{release_min_free_mb: 1000000000, app_branch: fault/failed-build}")
+
+
 INJECTED: dict[str, Injection] = {
     "replica instead of primary": replica,
     "origin unreachable": lambda lab: variable(lab, "app_origin=http://deploy:token@127.0.0.1:1/aedpics.git"),
-    "disk nearly full": lambda lab: variable(lab, "prepare_min_free_mb=1000000000"),
+    "disk nearly full": full_disk,
     "failed Prisma history": failed_history,
 }
 
