@@ -122,7 +122,7 @@ lint: setup-dev ## Style, types, the rooms' borders, the playbooks' rules, the m
 	@echo "lint: modules documented, every playbook parses against every inventory"
 
 unit: setup-dev ## Pure functions, the house's own rules, what people see
-	$(PYTEST) tests/unit tests/house tests/report
+	$(PYTEST) tests/unit tests/house tests/report tests/notify tests/dashboard
 
 database: setup-dev tools ## The core against a real PostgreSQL
 	$(PYTEST) $(WORKERS) tests/database

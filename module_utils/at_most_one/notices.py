@@ -1,0 +1,173 @@
+"""Messages about a run for people who are not watching it: how each channel wants them, and how they are sent.
+
+Sending never raises for what the other side does, and never takes longer than it is given: a deployment must not wait
+for a chat. The addresses are secrets, because whoever knows one can write there: no text of this room has them.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .errors import OperatorError
+from .findings import parse
+from .redaction import redact
+from .web import NoAnswer, fetch, place
+
+EVENTS = ("start", "success", "unchanged", "stop", "rollback", "alert")
+_ICONS = {
+    **{"start": ":arrow_forward:", "success": ":white_check_mark:", "unchanged": ":heavy_minus_sign:"},
+    **{"stop": ":x:", "rollback": ":leftwards_arrow_with_hook:", "alert": ":rotating_light:"},
+}
+# Slack's own limits: https://docs.slack.dev/reference/block-kit/blocks/header-block and section-block
+_HEADER, _FIELD, _FIELDS, _SECTION = 150, 2_000, 10, 3_000
+
+
+@dataclass(frozen=True)
+class Notice:
+    """One message. ``title``, ``facts`` and ``words`` are in the reader's language; ``data`` is for programs."""
+
+    event: str
+    title: str
+    facts: tuple[tuple[str, str], ...] = ()  # name and value, in the order to be read
+    error: str = ""
+    words: Mapping[str, str] = field(default_factory=dict)  # seen, expected, next_step
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Channel:
+    """Where a message goes by HTTP. ``url`` and ``token`` are secrets."""
+
+    name: str  # slack | webhook
+    url: str = field(repr=False)
+    token: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one channel; ``problem`` is None when the other side took the message."""
+
+    channel: str
+    problem: str | None
+    seconds: float
+
+
+def clean(notice: Notice, secrets: Sequence[str]) -> Notice:
+    """The notice without what looks like a secret, and without the known ones."""
+    return Notice(
+        notice.event,
+        redact(notice.title, secrets),
+        tuple((redact(name, secrets), redact(value, secrets)) for name, value in notice.facts),
+        redact(notice.error, secrets),
+        notice.words,
+        _cleaned(notice.data, secrets),
+    )
+
+
+def _cleaned(value: Any, secrets: Sequence[str]) -> Any:
+    if isinstance(value, str):
+        return redact(value, secrets)
+    if isinstance(value, Mapping):
+        return {key: _cleaned(item, secrets) for key, item in value.items()}
+    return [_cleaned(item, secrets) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def for_slack(notice: Notice) -> dict[str, Any]:
+    """The body for an incoming webhook: a line for the notification, blocks for the channel."""
+    fields = [
+        {"type": "mrkdwn", "text": _cut(f"*{_escaped(name)}*\n{_escaped(value)}", _FIELD)}
+        for name, value in notice.facts[:_FIELDS]
+    ]
+    title = f"{_ICONS[notice.event]} {notice.title}"
+    blocks: list[dict[str, Any]] = [
+        {"type": "header", "text": {"type": "plain_text", "text": _cut(title, _HEADER), "emoji": True}}
+    ]
+    if fields:
+        blocks.append({"type": "section", "fields": fields})
+    for finding in findings(notice):
+        lines = [f"*{_escaped(notice.words.get(key, key))}:* {_escaped(text)}" for key, text in finding.items() if text]
+        blocks.append({"type": "section", "text": {"type": "mrkdwn", "text": _cut("\n".join(lines), _SECTION)}})
+    return {"text": _escaped(notice.title), "blocks": blocks}
+
+
+def for_webhook(notice: Notice) -> dict[str, Any]:
+    """The body for a program: the same data whatever the language, and the text that a person would get."""
+    return {
+        "event": notice.event,
+        "title": notice.title,
+        "text": as_text(notice),
+        **notice.data,
+        "findings": findings(notice),
+    }
+
+
+def as_text(notice: Notice) -> str:
+    """The whole message as plain text: the e-mail's body."""
+    lines = [notice.title, "", *(f"{name}: {value}" for name, value in notice.facts)]
+    for finding in findings(notice):
+        lines += ["", *(f"{notice.words.get(key, key)}: {text}" for key, text in finding.items() if text)]
+    return "\n".join(lines)
+
+
+def findings(notice: Notice) -> list[dict[str, str]]:
+    """The error, taken apart."""
+    return [finding._asdict() for finding in parse(notice.error).findings] if notice.error.strip() else []
+
+
+def send(notice: Notice, channels: Sequence[Channel], *, within_s: float) -> list[Outcome]:
+    """Send to every channel at once, and return when all have answered or after ``within_s`` seconds.
+
+    One attempt each. A name that does not resolve, a server that takes the connection and says nothing, one that sends
+    a byte a second: none of them can hold the caller longer than that, because each has a thread that is left behind.
+    """
+    bodies = {"slack": for_slack, "webhook": for_webhook}
+    began = time.monotonic()
+    done: dict[str, Outcome] = {}
+
+    def work(channel: Channel) -> None:
+        problem = _post(channel, bodies[channel.name](notice), within_s)
+        done[channel.name] = Outcome(channel.name, problem, round(time.monotonic() - began, 3))
+
+    workers = [threading.Thread(target=work, args=(channel,), daemon=True) for channel in channels]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(max(0.0, began + within_s - time.monotonic()))
+    late = f"no answer within {within_s:g} s"
+    finished = dict(done)  # a thread that ends from here on is late
+    return [finished.get(channel.name) or Outcome(channel.name, late, round(within_s, 3)) for channel in channels]
+
+
+def _post(channel: Channel, body: Mapping[str, Any], timeout_s: float) -> str | None:
+    """What went wrong, as a phrase without the address; None when the answer was 2xx."""
+    headers = {"Content-Type": "application/json; charset=utf-8"}
+    if channel.token:
+        headers["Authorization"] = f"Bearer {channel.token}"
+    try:
+        place(channel.url)
+        answer = fetch(
+            "POST",
+            channel.url,
+            timeout_s=timeout_s,
+            headers=headers,
+            body=json.dumps(body, ensure_ascii=False).encode(),
+        )
+    except NoAnswer as failure:
+        return f"no answer ({failure.kind})"
+    except (OperatorError, ValueError):  # http.client refuses control characters in an address with ValueError
+        return "the address is none that can be asked: http:// or https:// and a host"
+    return None if 200 <= answer.status < 300 else f"status {answer.status}"
+
+
+def _escaped(text: str) -> str:
+    """Slack reads three characters as markup: https://docs.slack.dev/messaging/formatting-message-text"""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
