@@ -33,6 +33,7 @@ class Behaviour:
     creation: int | None = None  # answer every creation with this status
     drop_first_creation: bool = False  # open the session, then close the connection without an answer
     csrf: int = 200
+    delay_s: float = 0.0  # how long every answer takes
 
 
 @dataclass
@@ -163,6 +164,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.server.state.requests.append(f"{self.command} {self.path}")
 
     def _answer(self, status: int, body: dict[str, Any] | None = None, cookies: list[str] | None = None) -> None:
+        time.sleep(self.server.behaviour.delay_s)
         content = json.dumps(body or {}).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")

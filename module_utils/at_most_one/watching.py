@@ -1,0 +1,264 @@
+"""The time after a cutover: round by round, whether the service still does what it did, and whether the rule holds.
+
+A round is a stretch of ordinary requests on a fixed schedule, and a look at health, log, instances and database at its
+end. What is a fact (a duplicate, a restarted instance, an error line) counts at once; what may be a hiccup (one bad
+answer, one slow round) counts when the next round has it too. So nothing that stays is found later than in the second
+round after it began.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from . import pm2, service, traffic
+from .applog import Scan, scan_log
+from .errors import OperatorError
+from .pm2 import Listing, Pm2
+from .visitor import Settings as Visiting
+
+HICCUPS = ("health", "latency", "traffic", "database")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a round may be like. Factors apply to the median of the time before; below the floor nothing is slow."""
+
+    latency_factor: float = 3.0
+    latency_floor_ms: float = 100.0
+    failed_percent: float = 10.0
+    error_lines: int = 0
+
+
+@dataclass(frozen=True)
+class Since:
+    """How everything was when the watch began: what a round is compared with."""
+
+    latency_ms: Mapping[str, float] = field(default_factory=dict)  # median by target
+    instances: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # pm_id to pid and restarts
+    log_offsets: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is not as it should be, as three phrases for a person."""
+
+    name: str  # health | log | duplicates | indexes | instances | latency | traffic | database
+    seen: str
+    expected: str
+    next_step: str
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one round has seen. A part that is None was not looked at; an error says why one could not be."""
+
+    figures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by target, as the receipt has them
+    checks: Sequence[service.Check] = ()
+    scans: Sequence[Scan] = ()
+    instances: Listing | OperatorError | None = None
+    faults: Sequence[str] | OperatorError | None = None  # of the indexes
+    duplicates: int | None = None
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What came of a stretch of watching. ``suspects`` have been seen once; ``findings`` end it."""
+
+    rounds: list[dict[str, Any]]
+    findings: list[Finding]
+    suspects: list[str]
+
+
+def measure(settings: traffic.Settings, seconds: float) -> dict[str, dict[str, Any]]:
+    """Ask on the schedule for so long; the figures of each target, as :func:`traffic.summarise` has them."""
+    stop, samples = threading.Event(), list[traffic.Sample]()
+    epoch, began = time.time(), time.monotonic()
+    if not settings.targets:
+        time.sleep(seconds)
+        return {}
+    prober = threading.Thread(target=traffic.probe, args=(settings, stop, samples, began))
+    prober.start()
+    stop.wait(seconds)
+    stop.set()
+    prober.join()
+    figures: dict[str, dict[str, Any]] = traffic.summarise(samples, settings, began, time.monotonic(), epoch)["targets"]
+    return figures
+
+
+def medians(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """The median of each target that has answered, in milliseconds."""
+    return {name: float(one["p50_ms"]) for name, one in figures.items() if one.get("p50_ms") is not None}
+
+
+def judge(seen: Seen, since: Since, limits: Limits) -> list[Finding]:
+    """Everything about one round that is not as it should be, whether or not it may be a hiccup."""
+    found = [*_traffic(seen, since, limits)]
+    for check in seen.checks:
+        if check.ok is False:
+            found.append(
+                Finding(
+                    "health",
+                    f"{check.request} got {check.got}.",
+                    f"{check.expected}.",
+                    "repeat it by hand and read the application's log of this moment.",
+                )
+            )
+    errors = sum(scan.errors for scan in seen.scans)
+    if errors > limits.error_lines:
+        lines = " | ".join(line for scan in seen.scans for line in scan.shown[:3])
+        found.append(
+            Finding(
+                "log",
+                f"{errors} error lines since the watch began: {lines}.",
+                f"at most {limits.error_lines}.",
+                f"read {', '.join(scan.path for scan in seen.scans if scan.errors)}.",
+            )
+        )
+    return [*found, *_instances(seen.instances, since), *_database(seen)]
+
+
+def _traffic(seen: Seen, since: Since, limits: Limits) -> list[Finding]:
+    found = []
+    for name, figures in seen.figures.items():
+        asked, failed = int(figures["requests"]), int(figures["failures"])
+        if asked and failed * 100 > limits.failed_percent * asked:
+            found.append(
+                Finding(
+                    "traffic",
+                    f"{failed} of {asked} requests to {name} failed: {figures['failures_by_kind']}.",
+                    f"at most {limits.failed_percent:g} %.",
+                    "look at the instances and at what stands in front of them.",
+                )
+            )
+        before, now = since.latency_ms.get(name), figures.get("p50_ms")
+        if before is None or now is None:
+            continue
+        allowed = max(before * limits.latency_factor, limits.latency_floor_ms)
+        if now >= allowed:
+            found.append(
+                Finding(
+                    "latency",
+                    f"{name} takes {now:g} ms (median of {asked - failed} requests).",
+                    f"less than {allowed:g} ms: it took {before:g} ms before.",
+                    "look at what runs in the database (pg_stat_activity) and at the processor time of the instances.",
+                )
+            )
+    return found
+
+
+def _instances(listing: Listing | OperatorError | None, since: Since) -> list[Finding]:
+    if listing is None:
+        return []
+    if isinstance(listing, OperatorError):
+        return [Finding("instances", listing.seen, listing.expected, listing.next_step)]
+    now = {str(one.pm_id): one for one in listing.instances}
+    changed = []
+    for pm_id, (pid, restarts) in since.instances.items():
+        one = now.get(pm_id)
+        if one is None:
+            changed.append(f"instance {pm_id} is gone")
+        elif not one.online:
+            changed.append(f"instance {pm_id} is {one.status}")
+        elif one.restarts != restarts or one.pid != pid:
+            changed.append(f"instance {pm_id} was restarted (pid {pid} is {one.pid} now, {restarts} restarts before, "
+                           f"{one.restarts} now)")  # fmt: skip
+    if not changed:
+        return []
+    return [
+        Finding(
+            "instances",
+            f"{'; '.join(changed)}.",
+            "the processes that served when the watch began.",
+            "read the instance's error log from before its restart; `pm2 describe` tells why it ended.",
+        )
+    ]
+
+
+def _database(seen: Seen) -> list[Finding]:
+    if isinstance(seen.faults, OperatorError):
+        return [Finding("database", seen.faults.seen, seen.faults.expected, seen.faults.next_step)]
+    found = []
+    if seen.duplicates:
+        found.append(
+            Finding(
+                "duplicates",
+                f"{seen.duplicates} duplicate groups are inside the rule.",
+                "none, ever again.",
+                "the rule's index is not there or does not hold: deploy again, which cleans up and builds it.",
+            )
+        )
+    if seen.faults:
+        found.append(
+            Finding(
+                "indexes",
+                f"{'; '.join(seen.faults)}.",
+                "exactly the planned indexes, valid and ready.",
+                "find out who changed them; deploying again builds what is missing.",
+            )
+        )
+    return found
+
+
+def confirmed(found: Sequence[Finding], suspects: Sequence[str]) -> tuple[list[Finding], list[str]]:
+    """Which findings count now, and which kinds of hiccup to look for again in the next round."""
+    counting = [one for one in found if one.name not in HICCUPS or one.name in suspects]
+    return counting, sorted({one.name for one in found if one.name in HICCUPS})
+
+
+def watch(
+    look: Callable[[], Seen], since: Since, limits: Limits, *, seconds: float, suspects: Sequence[str] = ()
+) -> Watched:
+    """Round after round for so many seconds, or until something counts. ``look`` takes as long as a round lasts."""
+    ends = time.monotonic() + seconds
+    rounds: list[dict[str, Any]] = []
+    waiting = list(suspects)
+    while True:
+        began = time.time()
+        seen = look()
+        found = judge(seen, since, limits)
+        counting, waiting = confirmed(found, waiting)
+        rounds.append(
+            {
+                "at": round(began, 3),
+                "latency_ms": medians(seen.figures),
+                "failures": sum(int(one["failures"]) for one in seen.figures.values()),
+                "requests": sum(int(one["requests"]) for one in seen.figures.values()),
+                "duplicates": seen.duplicates,
+                "findings": [asdict(one) for one in found],
+            }
+        )
+        if counting or time.monotonic() >= ends:
+            return Watched(rounds, counting, waiting)
+
+
+def scans(offsets: Mapping[str, int], pattern: str) -> list[Scan]:
+    """The instances' logs since the offsets. One that cannot be read is an error line of its own."""
+    done = []
+    for path, offset in offsets.items():
+        try:
+            done.append(scan_log(path, offset, pattern, r"(?!)"))
+        except OSError as failure:
+            done.append(Scan(path, errors=1, shown=[f"{path} cannot be read: {failure.strerror}"]))
+    return done
+
+
+def targets(base_url: str, paths: Mapping[str, str]) -> tuple[traffic.Target, ...]:
+    """What is asked in a round: each path by its name, which must be answered with 200."""
+    return tuple(traffic.Target(name, f"{base_url.rstrip('/')}{path}", "GET", (200,)) for name, path in paths.items())
+
+
+def health(visiting: Visiting) -> list[service.Check]:
+    """Page and health, as :mod:`.service` checks them."""
+    return service.run_checks(visiting, ["root", "health"], read_only=True)
+
+
+def listed(target: Pm2, name: str) -> Listing | OperatorError:
+    """The instances, or why they could not be had."""
+    try:
+        return pm2.listing(target, name)
+    except OperatorError as stop:
+        return stop

@@ -1,0 +1,107 @@
+"""What counts in a round of watching, at once or when the next round has it too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from at_most_one.applog import Scan
+from at_most_one.errors import OperatorError
+from at_most_one.pm2 import Instance, Listing
+from at_most_one.service import Check
+from at_most_one.watching import Limits, Seen, Since, confirmed, judge, scans, watch
+
+NO_DAEMON = OperatorError("No connection.", expected="one.", next_step="look.")
+
+
+def instance(pm_id: int, pid: int, restarts: int = 1, status: str = "online") -> Instance:
+    return Instance(pm_id, pid, status, restarts, "cluster_mode", "/", "s", "out", "err", 0, None, None)
+
+
+def figures(p50: float | None = 10.0, requests: int = 10, failures: int = 0) -> dict[str, dict[str, Any]]:
+    return {"page": {"p50_ms": p50, "requests": requests, "failures": failures, "failures_by_kind": {}}}
+
+
+SINCE = Since({"page": 50.0}, {"0": (100, 1), "1": (101, 1)}, {"out": 0})
+BOTH = Listing(None, (instance(0, 100), instance(1, 101)))
+GOOD = Seen(figures(), [Check("health", True, "GET /h", "200", "200")], [Scan("out")], BOTH, [], 0)
+
+
+def names(seen: Seen, limits: Limits | None = None) -> list[str]:
+    return [finding.name for finding in judge(seen, SINCE, limits or Limits())]
+
+
+def test_a_round_in_which_all_is_well() -> None:
+    assert names(GOOD) == []
+    assert names(Seen()) == [], "what was not looked at is no finding"
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"checks": [Check("health", False, "GET /h", "200", "503")]}, ["health"]),
+        ({"checks": [Check("health", None, "GET /h", "", "not run")]}, []),
+        ({"scans": [Scan("out", errors=1, shown=["ERROR x"])]}, ["log"]),
+        ({"scans": [Scan("out", warnings=9)]}, []),
+        ({"figures": figures(149.9)}, []),
+        ({"figures": figures(150.0)}, ["latency"]),
+        ({"figures": figures(None, 10, 10)}, ["traffic"]),
+        ({"figures": figures(10.0, 10, 1)}, []),
+        ({"figures": figures(10.0, 10, 2)}, ["traffic"]),
+        ({"instances": Listing(None, (instance(0, 100),))}, ["instances"]),
+        ({"instances": Listing(None, (instance(0, 100), instance(1, 101, 2)))}, ["instances"]),
+        ({"instances": Listing(None, (instance(0, 100), instance(1, 777)))}, ["instances"]),
+        ({"instances": Listing(None, (instance(0, 100), instance(1, 0, 1, "errored")))}, ["instances"]),
+        ({"instances": Listing(None, (*BOTH.instances, instance(2, 102)))}, []),
+        ({"instances": NO_DAEMON}, ["instances"]),
+        ({"duplicates": 1}, ["duplicates"]),
+        ({"faults": ["x is missing"], "duplicates": 2}, ["duplicates", "indexes"]),
+        ({"faults": NO_DAEMON, "duplicates": None}, ["database"]),
+    ],
+)
+def test_each_thing_that_can_go_wrong(change: dict[str, Any], expected: list[str]) -> None:
+    assert names(Seen(**{**GOOD.__dict__, **change})) == expected
+
+
+def test_below_the_floor_nothing_is_slow() -> None:
+    fast = Since({"page": 2.0})
+    assert judge(Seen(figures(99.0)), fast, Limits()) == []
+    assert [one.name for one in judge(Seen(figures(100.0)), fast, Limits())] == ["latency"]
+
+
+def test_a_fact_counts_at_once_and_a_hiccup_when_it_comes_again() -> None:
+    slow = judge(Seen(figures(500.0)), SINCE, Limits())
+    duplicate = judge(Seen(duplicates=1), SINCE, Limits())
+
+    assert confirmed(slow, []) == ([], ["latency"])
+    assert confirmed(slow, ["latency"]) == (slow, ["latency"])
+    assert confirmed(slow, ["health"]) == ([], ["latency"])
+    assert confirmed(duplicate, []) == (duplicate, [])
+
+
+def rounds(*looks: Seen, suspects: Sequence[str] = ()) -> tuple[int, list[str]]:
+    waiting = list(looks)
+    done = watch(lambda: waiting.pop(0), SINCE, Limits(), seconds=1_000, suspects=suspects)
+    return len(done.rounds), [finding.name for finding in done.findings]
+
+
+SICK = Seen(**{**GOOD.__dict__, "checks": [Check("health", False, "GET /h", "200", "503")]})
+TWICE = Seen(**{**GOOD.__dict__, "duplicates": 1})
+
+
+def test_it_ends_with_the_first_round_that_counts() -> None:
+    assert rounds(GOOD, TWICE) == (2, ["duplicates"])
+    assert rounds(GOOD, SICK, GOOD, SICK, SICK) == (5, ["health"]), "one bad answer is a hiccup"
+    assert rounds(SICK, suspects=["health"]) == (1, ["health"]), "the call before has seen it too"
+
+
+def test_it_ends_after_its_time() -> None:
+    done = watch(lambda: GOOD, SINCE, Limits(), seconds=0)
+    assert (len(done.rounds), done.findings, done.suspects) == (1, [], [])
+
+
+def test_a_log_that_cannot_be_read_is_an_error_line() -> None:
+    (scan,) = scans({"/proc/1/root/nowhere/x": 5}, "ERROR")
+    assert scan.errors == 1
+    assert "cannot be read" in scan.shown[0]
