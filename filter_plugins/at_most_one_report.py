@@ -85,6 +85,23 @@ def latency(traffic: Mapping[str, Any], label: str) -> str:
     return _drawn("HorizontalBar", list(answered), series, label=label, legend=True)
 
 
+def course(history: Sequence[Mapping[str, Any]], label: str, title: str) -> str:
+    """The duplicates of each look of the monitor, the last 90, oldest first; empty until there are two."""
+    looks = [look for look in history if look.get("duplicates") is not None][-90:]
+    if len(looks) < 2:
+        return ""
+    values = [{"value": int(look["duplicates"])} for look in looks]
+    labels = [str(look["at"])[5:10] for look in looks]
+    return _drawn("Line", labels, [(title, values)], label=label, legend=False, upright=True)
+
+
+def scans(indexes: Sequence[Mapping[str, Any]], label: str) -> str:
+    """How often each index was used, at a desk. On a phone the names take all the room; the table has the figures."""
+    bars = [{"value": int(index["scans"]), "color": _GOOD if index["planned"] else _SOFT} for index in indexes]
+    names = [str(index["name"]) for index in indexes]
+    return _drawn("HorizontalBar", names, [("", bars)], label=label, legend=False, narrow=False) if indexes else ""
+
+
 def _missing_width(labels: Sequence[str]) -> int:
     """Pixels: pygal reserves 0.6 of the font's height for every letter, and a Korean one takes all of it."""
     reserved = max(len(label) for label in labels) * 0.6
@@ -92,8 +109,20 @@ def _missing_width(labels: Sequence[str]) -> int:
     return round(13 * (needed - reserved)) if needed > reserved else 0
 
 
-def _drawn(kind: str, labels: list[str], series: Iterable[tuple[str, Any]], *, label: str, legend: bool) -> str:
-    """Two inline drawings; the page's style shows the one that fits. Without the library none: the tables remain."""
+def _drawn(
+    kind: str,
+    labels: list[str],
+    series: Iterable[tuple[str, Any]],
+    *,
+    label: str,
+    legend: bool,
+    upright: bool = False,
+    narrow: bool = True,
+) -> str:
+    """Two inline drawings; the page's style shows the one that fits. Without the library none: the tables remain.
+
+    An upright one has its labels below, in their order; the others have them beside, from top to bottom.
+    """
     try:
         import pygal
         from markupsafe import escape
@@ -102,7 +131,14 @@ def _drawn(kind: str, labels: list[str], series: Iterable[tuple[str, Any]], *, l
         return ""
     drawings, series = [], list(series)
     row = 26 if legend is False else 62
+    more: dict[str, Any] = {"margin_right": 24}
+    if upright:
+        most = max([int(one["value"]) for _, values in series for one in values] + [1])
+        steps = list(range(0, most + 1, max(1, -(-most // 5))))  # whole numbers only
+        more = {"margin_right": 44, "show_minor_x_labels": False, "y_labels": steps, "dots_size": 2}
     for name, width in _WIDTHS.items():
+        if name == "narrow" and not narrow:
+            continue
         style = Style(
             background="transparent",
             plot_background="transparent",
@@ -122,16 +158,18 @@ def _drawn(kind: str, labels: list[str], series: Iterable[tuple[str, Any]], *, l
             colors=_BLUES,
         )
         chart = getattr(pygal, kind)(
-            style=style, width=width, height=row * len(labels) + (92 if legend else 56), explicit_size=False,
+            style=style, width=width, explicit_size=False,
+            height=240 if upright else row * len(labels) + (92 if legend else 56),
             show_legend=legend, legend_at_bottom=True, legend_at_bottom_columns=3, js=[], spacing=8,
-            margin=4, margin_left=4 + _missing_width(labels),
+            margin=4, margin_left=4 + (0 if upright else _missing_width(labels)),
             truncate_label=60 if name == "wide" else 18, print_values=False, show_y_guides=True, rounded_bars=2,
             x_labels_major_count=4, y_labels_major_count=4, disable_xml_declaration=True, pretty_print=False,
             value_formatter=lambda value: f"{value:g}", x_label_rotation=0, max_scale=4 if name == "narrow" else 10,
+            **more,
         )  # fmt: skip
-        chart.x_labels = list(reversed(labels))
+        chart.x_labels = labels if upright else list(reversed(labels))
         for title, values in series:
-            chart.add(title, list(reversed(values)))
+            chart.add(title, values if upright else list(reversed(values)))
         drawing = _NOT_DRAWN.sub("", chart.render(is_unicode=True)).strip()
         drawings.append(f'<div class="chart {name}" role="img" aria-label="{escape(label)}">{drawing}</div>')
     return "".join(drawings)
@@ -142,9 +180,11 @@ class FilterModule:
 
     def filters(self) -> dict[str, Any]:
         return {
+            "at_most_one_course_chart": course,
             "at_most_one_findings": findings,
             "at_most_one_latency_chart": latency,
             "at_most_one_markdown": markdown,
             "at_most_one_planned_definitions": planned_definitions,
+            "at_most_one_scans_chart": scans,
             "at_most_one_timeline_chart": timeline,
         }

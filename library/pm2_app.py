@@ -158,6 +158,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+differed:
+  description: Whether PM2's dump said something else than what runs; for those who only ask, in check mode.
+  returned: O(state=saved)
+  type: bool
+  sample: false
 instances:
   description:
     - With V(queried) and V(started) every instance, as PM2 and C(/proc) show it.
@@ -296,7 +301,8 @@ def act(module: AnsibleModule) -> dict[str, Any]:
             pm2_preflight.preflight(target, _aim(module), linked=False)
         return {"changed": False, **_query(target, given["name"])}
     if given["state"] == "saved":
-        return {"changed": pm2_start.save(target, given["name"], check=module.check_mode)}
+        differed = pm2_start.save(target, given["name"], check=module.check_mode)
+        return {"changed": differed, "differed": differed}
     if given["state"] == "started":
         changed = pm2_start.start(target, _aim(module), check=module.check_mode)
         line = f"{given['name']} runs\n"

@@ -71,4 +71,7 @@ KOREAN_PHASES = {
     "Look at what the way forward has left": "배포 결과 확인",
     "Look at what the way back has left": "롤백 결과 확인",
     "Look at what the second way forward has left, and end the rehearsal": "재배포 결과 확인, 리허설 종료",
+    "Watch the service": "서비스 관찰",
+    "Monitor the service": "정기 점검",
+    "Schedule the monitor": "정기 점검 등록",
 }

@@ -1,0 +1,209 @@
+#!/usr/bin/python
+"""Ansible module: judge what a monitoring run has read, remember it, and say what is new and what is over."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import asdict
+from typing import Any
+
+from ansible.module_utils.at_most_one_entry import run
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: monitor_report
+short_description: Judge what a monitoring run has read, and say what is new and what is over
+description:
+  - Compares with C(state.json) in O(directory) (what people know to be wrong, since when), which is the caller's to
+    write once people have been told. Keeps C(history.jsonl) there (one line for each run), and writes O(textfile) for
+    Prometheus' node exporter, each by an atomic rename.
+  - These are products of a run, not a state of the service. They are no change.
+options:
+  facts:
+    description:
+      - What was read. C(environment), C(plan), C(min_instances), C(run_open); C(database) with the results of
+        M(index_set), M(write_fence), M(prisma_history) and M(index_use); C(service) of M(service_check); C(hosts).
+    type: dict
+    required: true
+  runs:
+    description: The journal's last runs, newest first, as M(deploy_run) returns them.
+    type: list
+    elements: dict
+    default: []
+  directory:
+    description: Where to keep the state and the history.
+    type: path
+    required: true
+  textfile:
+    description: Where to write the metrics; nowhere when empty. Its directory must exist.
+    type: path
+  keep:
+    description: How many runs the history keeps.
+    type: int
+    default: 400
+attributes:
+  check_mode:
+    support: full
+    description: Judges and writes nothing.
+  diff_mode:
+    support: none
+    description: It changes nothing that is managed.
+author:
+  - the at-most-one maintainers (@at-most-one)
+"""
+
+EXAMPLES = r"""
+- name: Judge what was read
+  monitor_report:
+    facts: "{{ read_facts }}"
+    directory: artifacts/production/monitor
+    textfile: /var/lib/node_exporter/at_most_one.prom
+"""
+
+RETURN = r"""
+findings:
+  description: Everything that is not as it should be.
+  returned: always
+  type: list
+  elements: dict
+  sample: [{key: duplicates, seen: 1 duplicate groups are inside the rule., expected: none., next_step: deploy.}]
+new:
+  description: Those of them that the run before had not.
+  returned: always
+  type: list
+  elements: dict
+  sample: []
+recovered:
+  description: What the run before had and this one has not, with the time since when.
+  returned: always
+  type: list
+  elements: dict
+  sample: [{key: duplicates, since: "2025-11-10T05:30:00Z"}]
+since:
+  description: Since when each finding is known. It is C(state.json) once people have been told.
+  returned: always
+  type: dict
+  sample: {duplicates: "2025-11-10T05:30:00Z"}
+before:
+  description: What C(state.json) says.
+  returned: always
+  type: dict
+  sample: {}
+error:
+  description: The new findings as one text.
+  returned: always
+  type: str
+  sample: "1 duplicate groups are inside the rule. Expected: none. Next: deploy again."
+all_errors:
+  description: All findings as one text.
+  returned: always
+  type: str
+  sample: ""
+history:
+  description: One entry for each run, oldest first, this one included.
+  returned: always
+  type: list
+  elements: dict
+  sample: [{at: "2025-11-10T05:30:00Z", duplicates: 0, findings: [], indexes: {}}]
+"""
+
+
+def act(module: AnsibleModule) -> dict[str, Any]:
+    from ansible.module_utils.at_most_one import standing
+
+    given = module.params
+    facts = {**given["facts"], "released": standing.released(given["runs"], given["facts"]["environment"])}
+    now = time.time()
+    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
+    found = standing.findings(facts)
+    state, history = (os.path.join(given["directory"], name) for name in ("state.json", "history.jsonl"))
+    before = _read_state(module, state)
+    change = standing.compare(found, before, at)
+    use = (facts["database"].get("use") or {}).get("indexes") or []
+    entry = {
+        "at": at,
+        "duplicates": (facts["database"].get("verified") or {}).get("duplicates_left"),
+        "findings": sorted(change.since),
+        "indexes": {one["name"]: {"scans": one["scans"], "bytes": one["bytes"]} for one in use},
+    }
+    entries = [*_read_history(history), entry][-given["keep"] :]
+    if not module.check_mode:
+        os.makedirs(given["directory"], mode=0o750, exist_ok=True)
+        if given["textfile"]:
+            _write(given["textfile"], standing.metrics(facts, found, now), 0o644)
+        _write(history, "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in entries), 0o640)
+    return {
+        "changed": False,
+        "findings": [asdict(one) for one in found],
+        "new": [asdict(one) for one in change.new],
+        "recovered": change.recovered,
+        "since": change.since,
+        "before": before,
+        "error": standing.as_text(change.new),
+        "all_errors": standing.as_text(found),
+        "history": entries,
+    }
+
+
+def _read_state(module: AnsibleModule, path: str) -> dict[str, str]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            known = json.load(file)
+        return {str(key): str(since) for key, since in known.items()}
+    except FileNotFoundError:
+        return {}
+    except (ValueError, AttributeError):
+        module.warn(f"{path} is no state of the monitor; every finding counts as new.")
+        return {}
+
+
+def _read_history(path: str) -> list[dict[str, Any]]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            lines = file.read().splitlines()
+    except FileNotFoundError:
+        return []
+    entries = []
+    for line in lines:
+        try:
+            entries.append(json.loads(line))
+        except ValueError:
+            continue  # a line that a full disk has cut
+    return [entry for entry in entries if isinstance(entry, dict)]
+
+
+def _write(path: str, content: str, mode: int) -> None:
+    """Whoever reads the file sees the old one or the new one, never a part."""
+    temporary = f"{path}.{os.getpid()}.tmp"
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+        raise
+
+
+def main() -> None:
+    """Entry point."""
+    run(
+        {
+            "facts": {"type": "dict", "required": True},
+            "runs": {"type": "list", "elements": "dict", "default": []},
+            "directory": {"type": "path", "required": True},
+            "textfile": {"type": "path"},
+            "keep": {"type": "int", "default": 400},
+        },
+        act,
+        needs_psycopg2=False,
+    )
+
+
+if __name__ == "__main__":
+    main()

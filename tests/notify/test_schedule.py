@@ -1,0 +1,132 @@
+"""The schedule: installed, run as cron would run it, removed; and the systemd units as systemd judges them."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.report.cases import ROOT
+
+# What cron keeps for an account, where cron is not installed: the same command, the same file format.
+CRONTAB = """#!/bin/sh
+case "$*" in
+  *-l*) cat "$CRONTAB_FILE" 2>/dev/null || exit 1 ;;
+  *-r*) rm -f "$CRONTAB_FILE" ;;
+  *) for file; do :; done; cat "$file" > "$CRONTAB_FILE" ;;
+esac
+"""
+PLAYBOOK = """
+- name: Schedule
+  hosts: all
+  gather_facts: false
+  tasks:
+    - name: Schedule
+      ansible.builtin.include_role: {name: monitoring}
+"""
+RENDER = """
+- name: Render
+  hosts: all
+  gather_facts: false
+  vars_files: ["{{ role }}/vars/main.yml", "{{ role }}/defaults/main.yml"]
+  tasks:
+    - name: Render
+      ansible.builtin.template:
+        src: "{{ role }}/templates/monitor.{{ item }}.j2"
+        dest: "{{ to }}/at-most-one-monitor-staging.{{ item }}"
+        mode: "0644"
+      loop: [service, timer]
+"""
+INVENTORY = """
+all:
+  hosts:
+    web1: {ansible_connection: local, ansible_python_interpreter: "{{ ansible_playbook_python }}"}
+  vars: {environment_name: staging, project_path: %s}
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A checkout whose ansible-playbook writes down how it was started."""
+    project = tmp_path / "check out %d"
+    (project / ".venv/bin").mkdir(parents=True)
+    playbook = project / ".venv/bin/ansible-playbook"
+    playbook.write_text('#!/bin/sh\necho "$PWD | $* | $LC_ALL"\n')
+    playbook.chmod(0o755)
+    return project
+
+
+def schedule(directory: Path, project: Path, *options: str) -> str:
+    (directory / "staging").mkdir(exist_ok=True)
+    (directory / "staging/hosts.yml").write_text(INVENTORY % project)
+    (directory / "schedule.yml").write_text(PLAYBOOK)
+    (directory / "bin").mkdir(exist_ok=True)
+    (directory / "bin/crontab").write_text(CRONTAB)
+    (directory / "bin/crontab").chmod(0o755)
+    command = [str(ROOT / ".venv/bin/ansible-playbook"), str(directory / "schedule.yml"), "-i"]
+    command += [str(directory / "staging/hosts.yml"), *options]
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "NO_COLOR": "1"}
+    environment |= {
+        "PATH": f"{directory / 'bin'}:{os.environ['PATH']}",
+        "CRONTAB_FILE": str(directory / "crontab"),
+        "ANSIBLE_ROLES_PATH": str(ROOT / "roles"),
+    }
+    done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_cron_starts_it_and_it_goes_as_it_came(tmp_path: Path, project: Path) -> None:
+    crontab = tmp_path / "crontab"
+    crontab.write_text("0 1 * * * /bin/true # somebody else's\n")
+    cron = ("-e", "monitoring_scheduler=cron", "-e", "monitoring_vault_password_file=/etc/vault")
+
+    assert "changed=1" in schedule(tmp_path, project, *cron)
+    assert "changed=0" in schedule(tmp_path, project, *cron), "a second run changes nothing"
+
+    foreign, mark, line = crontab.read_text().splitlines()
+    assert foreign == "0 1 * * * /bin/true # somebody else's"
+    assert mark == "#Ansible: at-most-one-monitor-staging"
+    assert line.startswith("30 7 * * * ")
+    # cron: %% ends the command unless it is escaped; next to no environment; /bin/sh.
+    command = line.split(" ", 5)[5].replace("\\%", "%")
+    bare = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "SHELL": "/bin/sh", "LOGNAME": "nobody"}
+    subprocess.run(["/bin/sh", "-c", command], cwd=tmp_path, env=bare, check=True)
+    log = (project / "artifacts/staging/monitor.log").read_text()
+    assert log == (
+        f"{project} | monitor.yml -i inventories/staging -l staging --vault-password-file /etc/vault | C.UTF-8\n"
+    )
+
+    assert "changed=1" in schedule(tmp_path, project, *cron, "-e", "monitoring_state=absent")
+    assert crontab.read_text() == "0 1 * * * /bin/true # somebody else's\n"
+    assert "changed=0" in schedule(tmp_path, project, *cron, "-e", "monitoring_state=absent")
+
+
+def test_systemd_accepts_the_units(tmp_path: Path, project: Path) -> None:
+    (tmp_path / "render.yml").write_text(RENDER)
+    (tmp_path / "staging").mkdir()
+    (tmp_path / "staging/hosts.yml").write_text(INVENTORY % project)
+    command = [ROOT / ".venv/bin/ansible-playbook", tmp_path / "render.yml", "-i", tmp_path / "staging/hosts.yml"]
+    command += ["-e", f"role={ROOT / 'roles/monitoring'} to={tmp_path}"]
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    service = (tmp_path / "at-most-one-monitor-staging.service").read_text()
+    timer = (tmp_path / "at-most-one-monitor-staging.timer").read_text()
+    assert "OnCalendar=*-*-* 07:30:00" in timer
+    (start,) = [line for line in service.splitlines() if line.startswith("ExecStart=")]
+    words = shlex.split(start.removeprefix("ExecStart=").replace("%%", "%"))
+    assert words[:2] == ["/bin/sh", "-c"]
+    subprocess.run(words, cwd=tmp_path, env={"PATH": "/usr/bin:/bin"}, check=True)
+    assert str(project) in (project / "artifacts/staging/monitor.log").read_text()
+    if shutil.which("systemd-analyze"):
+        units = [str(tmp_path / f"at-most-one-monitor-staging.{kind}") for kind in ("service", "timer")]
+        verified = subprocess.run(
+            ["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True, check=False
+        )
+        assert (verified.returncode, verified.stderr) == (0, "")

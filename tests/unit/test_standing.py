@@ -1,0 +1,192 @@
+"""What the monitor finds in what was read, what it calls new and over, and what Prometheus gets."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from at_most_one import standing
+from prometheus_client.parser import text_string_to_metric_families
+
+COMMIT, OLD = "b" * 40, "a" * 40
+GOOD: dict[str, Any] = {
+    "environment": "production",
+    "plan": "one-active-inspection-session",
+    "min_instances": 2,
+    "released": COMMIT,
+    "database": {
+        "verified": {"duplicates_left": 0, "indexes": [{"name": "idx_a", "verdict": "present"}]},
+        "fence": {"state": "lowered"},
+        "history": {"verdict": "applied", "repair": "none"},
+        "use": {"indexes": [{"name": "idx_a", "scans": 7, "bytes": 8192, "hit_percent": 99.5, "bloat_percent": None}]},
+    },
+    "service": {
+        "checks": [{"name": "health", "ok": True, "request": "GET /api/health", "expected": "200", "got": "200"}]
+    },
+    "hosts": {
+        "web1": {
+            "commit": COMMIT,
+            "real_path": "/r/b",
+            "saved": True,
+            "pm2": {"instances": [{"pm_id": n, "status": "online", "cwd": "/r/b"} for n in range(2)]},
+        }
+    },
+}
+GONE = {"msg": "No connection to db. Expected: a server. Next: look."}
+
+
+def keys(change: Callable[[dict[str, Any]], object]) -> list[str]:
+    facts = copy.deepcopy(GOOD)
+    change(facts)
+    return [finding.key for finding in standing.findings(facts)]
+
+
+def put(*path: str, value: Any) -> Callable[[dict[str, Any]], object]:
+    def change(facts: dict[str, Any]) -> None:
+        for key in path[:-1]:
+            facts = facts[key]
+        facts[path[-1]] = value
+
+    return change
+
+
+def stop_one(facts: dict[str, Any]) -> None:
+    facts["hosts"]["web1"]["pm2"]["instances"][1]["status"] = "errored"
+
+
+def elsewhere(facts: dict[str, Any]) -> None:
+    facts["hosts"]["web1"]["pm2"]["instances"][1]["cwd"] = "/r/a"
+
+
+def sick(facts: dict[str, Any]) -> None:
+    facts["service"]["checks"][0].update(ok=False, got="503")
+
+
+def fence_of_a_run(facts: dict[str, Any]) -> None:
+    facts["database"]["fence"]["state"] = "raised"
+    facts["run_open"] = True
+
+
+INVALID = [{"name": "idx_a", "verdict": "different", "parts": [{"part": "unique", "expected": "yes", "seen": "no"}]}]
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda facts: None, []),
+        (put("database", "verified", "duplicates_left", value=3), ["duplicates"]),
+        (put("database", "verified", "indexes", value=INVALID), ["index:idx_a"]),
+        (put("database", "fence", "state", value="raised"), ["fence"]),
+        (put("database", "fence", "state", value="partial"), ["fence"]),
+        (fence_of_a_run, []),
+        (put("database", "history", "verdict", value="failed"), ["history"]),
+        (put("database", "verified", value=GONE), ["database"]),
+        (put("database", "use", value=GONE), ["database"]),
+        (put("database", "history", value={}), ["database"]),
+        (sick, ["service:health"]),
+        (put("service", value=GONE), ["service"]),
+        (put("hosts", "web1", "commit", value=OLD), ["commit:web1"]),
+        (put("released", value=None), []),
+        (elsewhere, ["commit:web1"]),
+        (stop_one, ["instances:web1"]),
+        (put("hosts", "web1", "pm2", value=GONE), ["instances:web1"]),
+        (put("hosts", "web1", "saved", value=False), ["saved:web1"]),
+        (put("hosts", "web1", "saved", value=None), []),
+    ],
+)
+def test_each_thing_that_can_be_wrong(change: Callable[[dict[str, Any]], object], expected: list[str]) -> None:
+    assert keys(change) == expected
+
+
+def run(outcome: str | None, phases: Mapping[str, dict[str, Any]] | None = None, **values: Any) -> dict[str, Any]:
+    named = [{"name": name, "details": details} for name, details in (phases or {}).items()]
+    return {
+        **{"environment": "production", "outcome": outcome, "phases": named, "failed_phase": None},
+        **{"commit_before": OLD, "commit_after": COMMIT, **values},
+    }
+
+
+@pytest.mark.parametrize(
+    ("runs", "expected"),
+    [
+        ([], None),
+        ([run("deployed")], COMMIT),
+        ([run("deployed", environment="staging")], None),
+        ([run(None), run("deployed")], COMMIT),
+        ([run("stopped", failed_phase="verify"), run("unchanged")], COMMIT),
+        ([run("rolled_back", {"rollback": {"commit": OLD}}), run("deployed")], OLD),
+        ([run("rolled_back", failed_phase="verify")], OLD),
+        ([run("stopped", {"pm2_reload": {}})], COMMIT),
+        ([run("stopped", {"verify": {}}), run("abandoned")], None),
+    ],
+)
+def test_what_was_released_last(runs: list[dict[str, Any]], expected: str | None) -> None:
+    assert standing.released(runs, "production") == expected
+
+
+def test_people_are_told_of_a_change_and_of_nothing_else() -> None:
+    def found(*names: str) -> list[standing.Finding]:
+        return [standing.Finding(name, "s.", "e.", "n.") for name in names]
+
+    first = standing.compare(found("duplicates"), {}, "T1")
+    assert ([one.key for one in first.new], first.recovered, first.since) == (["duplicates"], [], {"duplicates": "T1"})
+
+    second = standing.compare(found("duplicates"), first.since, "T2")
+    assert (second.new, second.recovered, second.since) == ([], [], {"duplicates": "T1"})
+
+    third = standing.compare(found("duplicates", "fence"), second.since, "T3")
+    assert ([one.key for one in third.new], third.since) == (["fence"], {"duplicates": "T1", "fence": "T3"})
+
+    fourth = standing.compare([], third.since, "T4")
+    assert fourth.recovered == [{"key": "duplicates", "since": "T1"}, {"key": "fence", "since": "T3"}]
+    assert fourth.since == {}
+
+
+def test_the_text_of_several_findings_is_taken_apart_again() -> None:
+    from at_most_one.findings import parse
+
+    found = standing.findings({**GOOD, "service": GONE, "hosts": {}, "database": {**GOOD["database"], "use": {}}})
+    assert [one.seen for one in parse(standing.as_text(found)).findings] == [one.seen for one in found]
+
+
+def samples(text: str) -> dict[tuple[str, str], float]:
+    return {
+        (sample.name, sample.labels.get("index") or sample.labels.get("host") or sample.labels.get("key", "")): (
+            sample.value
+        )
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_prometheus_reads_every_figure() -> None:
+    text = standing.metrics(GOOD, [], 1_762_752_600.25)
+
+    assert samples(text) == {
+        ("at_most_one_last_run_timestamp_seconds", ""): 1_762_752_600.25,
+        ("at_most_one_findings", ""): 0,
+        ("at_most_one_duplicate_groups", ""): 0,
+        ("at_most_one_index_as_planned", "idx_a"): 1,
+        ("at_most_one_fence_up", ""): 0,
+        ("at_most_one_index_scans_total", "idx_a"): 7,
+        ("at_most_one_index_size_bytes", "idx_a"): 8192,
+        ("at_most_one_index_hit_percent", "idx_a"): 99.5,
+        ("at_most_one_instances_online", "web1"): 2,
+    }
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    assert families["at_most_one_index_scans"].type == "counter"
+    assert all(
+        sample.labels["environment"] == "production" for family in families.values() for sample in family.samples
+    )
+
+
+def test_prometheus_reads_hostile_labels_and_a_database_that_is_gone() -> None:
+    key = 'index:"\\\n{x}'
+    text = standing.metrics(
+        {**GOOD, "database": {"verified": GONE}}, [standing.Finding(key, "s.", "e.", "n.")], 1_762_752_600
+    )
+
+    assert samples(text)[("at_most_one_finding", key)] == 1
+    assert "at_most_one_duplicate_groups" not in text, "unknown is not 0"
