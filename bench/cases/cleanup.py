@@ -18,10 +18,10 @@ from bench.seed import PLAN, ROWS_PER_SURPLUS, seed
 
 RATIO = f"300,000 surplus of {300_000 * ROWS_PER_SURPLUS / 1e6:.1f} M rows: report and removal / one bare statement"
 REMOVAL = "the same, the removal alone / one bare statement"
-ONE_GROUP = "removing a single group's 3: what any removal takes"
-REPORTED = "a surplus row of {full:,}, report and removal"
-GROWTH = "dearest removed row / cheapest, over these sizes, beyond what any removal takes"
-GROUP = 3  # surplus rows of one group
+GROWTH = "dearest surplus row / cheapest, over these sizes"
+REMOVAL_GROWTH = "the same, the removal alone"
+ONE_GROUP = "a single group of 3 surplus rows: what any report and removal takes"
+GROUP = 3
 SIZES = {1_000: 9, 10_000: 7, 100_000: 5, 1_000_000: 3}  # surplus rows: repetitions
 PAIRS = 5
 GUIDE_ROWS = 4_000
@@ -56,7 +56,7 @@ def measure(bench: Bench) -> list[Result]:
 
 def size_name(surplus: int) -> str:
     """The figure for one size."""
-    return f"a surplus row of {surplus:,}, removal"
+    return f"a surplus row of {surplus:,}"
 
 
 def _ours(connection: Connection) -> Cleaned:
@@ -99,8 +99,6 @@ def _timed(bench: Bench, template: Login, way: Callable[[Connection], Cleaned], 
     with bench.server.copy(template, "bench_copy") as login:
         with connect(login, statement_timeout_ms=TIMEOUT_MS) as connection:
             duplicates.report(connection, PLAN, into=lambda row: None)  # a service's table is warm, a new copy is not
-            with connection.cursor() as cursor:
-                archive.ensure(cursor)  # once in a database's life
         with connect(login, statement_timeout_ms=TIMEOUT_MS) as connection, stopwatch() as seconds:
             cleaned = way(connection)
     name = way.__name__.strip("_")
@@ -127,24 +125,29 @@ def _against_bare(bench: Bench) -> list[Result]:
 
 
 def _by_size(bench: Bench) -> list[Result]:
-    """What removing a row costs, with its share of what every removal costs and without; and with its report."""
+    """What a row costs at each size, its share of what every clean-up costs included; and how large that is."""
     template = seed(bench.server, "bench_size", GROUP, schedules=False)
-    alone = median(_timed(bench, template, _ours, GROUP)[1] for _ in range(PAIRS))
+    alone = median(_timed(bench, template, _ours, GROUP)[0] for _ in range(PAIRS))
     bench.server.drop(template.dbname)
-    found, beyond = [bench.result(ONE_GROUP, alone * 1000, "ms", repetitions=PAIRS)], []
+    found, removals = [], []
     for full, repetitions in SIZES.items():
         surplus = bench.size(full, least=GROUP)
         template = seed(bench.server, "bench_size", surplus, schedules=False)
         runs = [_timed(bench, template, _ours, surplus) for _ in range(repetitions)]
-        for name, seconds in ((REPORTED, [run[0] for run in runs]), (size_name(full), [run[1] for run in runs])):
-            value = median(seconds) / surplus * 1e6
-            found.append(bench.result(name.format(full=full), value, "µs", repetitions=repetitions))
-        beyond.append((median(run[1] for run in runs) - alone) / max(surplus - GROUP, 1))
+        whole, removal = (median(seconds) / surplus * 1e6 for seconds in zip(*runs, strict=True))
+        found.append(bench.result(size_name(full), whole, "µs", repetitions=repetitions))
+        removals.append(removal)
         if full == max(SIZES):
             memory = _memory(bench, template, surplus)
         bench.server.drop(template.dbname)
-    growth = bench.result(GROWTH, max(beyond) / min(beyond), "ratio", goal=2, repetitions=min(SIZES.values()))
-    return [*found, growth, memory]
+    values, fewest = [result.value for result in found], min(SIZES.values())
+    return [
+        *found,
+        bench.result(GROWTH, max(values) / min(values), "ratio", goal=2, repetitions=fewest),
+        bench.result(REMOVAL_GROWTH, max(removals) / min(removals), "ratio", repetitions=fewest),
+        bench.result(ONE_GROUP, alone * 1000, "ms", repetitions=PAIRS),
+        memory,
+    ]
 
 
 def _memory(bench: Bench, template: Login, surplus: int) -> Result:
