@@ -5,6 +5,7 @@ The packages are those of the lab's application, from its build when there is on
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
@@ -24,6 +25,7 @@ from tests.database.prisma_release import EARLIER, MIGRATION, OURS
 
 APP = ROOT / "lab/app"
 CACHE = ROOT / ".lab/cache"
+PARTIAL = ".partial"  # the suffix of what is still being installed
 ROWS = "SELECT to_jsonb(m) FROM aedpics._prisma_migrations m ORDER BY started_at, id"
 
 
@@ -34,12 +36,25 @@ def node_environment() -> dict[str, str]:
 @pytest.fixture(scope="session")
 def packages() -> Path:
     """A node_modules directory with Prisma's CLI of the version that the lab's application has."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "packages.lock").open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)  # every worker asks: the first one installs, the others find it
+        return _installed() or _install()
+
+
+def _installed() -> Path | None:
     lock = (APP / "package-lock.json").read_bytes()
     for built in sorted(CACHE.glob("*/package-lock.json")):
-        if built.read_bytes() == lock and (built.parent / "node_modules/.bin/prisma").exists():
+        whole = built.parent.suffix != PARTIAL and (built.parent / "node_modules/.bin/prisma").exists()
+        if whole and built.read_bytes() == lock:
             return built.parent / "node_modules"
+    return None
+
+
+def _install() -> Path:
+    lock = (APP / "package-lock.json").read_bytes()
     directory = CACHE / f"packages-{hashlib.sha256(lock).hexdigest()[:12]}"
-    partial = directory.with_suffix(".partial")
+    partial = directory.with_suffix(PARTIAL)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     for name in ("package.json", "package-lock.json"):
