@@ -19,7 +19,8 @@ short_description: Start and stop the lab's PM2 and its application
 description:
   - PM2 has a directory, and so a daemon, of the lab's own. Of its environment only E(PATH), E(HOME) and E(PM2_HOME) are
     set, so what the application knows comes from its C(.env).
-  - A started application is one of which every instance has answered that it is healthy.
+  - A started application is one of which every instance has answered that it is healthy. An answer counts when it comes
+    from a process of this very PM2: a second lab may have taken the port.
 author: at-most-one maintainers
 options:
   state:
@@ -94,6 +95,7 @@ class Service:
         self.params = params
         self.home = Path(params["pm2_home"])
         self.output = ""
+        self.stranger = ""
         self.environment = {
             "PATH": params["search_path"],
             "HOME": str(self.home),
@@ -109,14 +111,14 @@ class Service:
         """Run pm2. Its exit code says little; callers look at what came out."""
         return run([self.params["pm2_bin"], *arguments], environment=self.environment, cwd=self.home).stdout
 
-    def online(self) -> int:
-        """How many instances PM2 calls online."""
+    def instances(self) -> dict[str, str]:
+        """The instances in PM2's list: their process ids, and what it calls their status."""
         if not self.daemon():
-            return 0
+            return {}
         output = self.pm2("jlist")
-        # A banner may come before the list; every entry also holds secrets, so nothing of it is kept.
+        # A banner may come before the list; every entry also holds secrets, so no more is kept.
         entries = json.loads(output[output.index("[{") :]) if "[{" in output else []
-        return sum(entry["name"] == NAME and entry["pm2_env"]["status"] == "online" for entry in entries)
+        return {str(one["pid"]): one["pm2_env"]["status"] for one in entries if one["name"] == NAME}
 
     def start(self) -> None:
         """Start the daemon and the instances; the link's path, not the release's, is what PM2 stores."""
@@ -131,6 +133,9 @@ class Service:
         deadline = time.monotonic() + self.params["timeout_s"]
         while len(pids) < wanted and time.monotonic() < deadline:
             pid = self.answer()
+            if pid and pid not in pids and pid not in self.instances():
+                self.stranger = pid
+                break
             if pid:
                 pids.add(pid)
             else:
@@ -162,10 +167,23 @@ class Service:
         return any([remove(entry) for entry in sorted(self.home.iterdir())]) if self.home.is_dir() else False
 
 
+def stranger(url: str, pid: str) -> str:
+    """What is said when another lab answers in this one's place."""
+    return (
+        f"{url} is answered by process {pid}, which is not one of this lab's. Expected: an instance of its own PM2. "
+        "Next: take the other lab down (make lab-down in its checkout) and repeat; or, for a port of its own, "
+        "make lab-down here, remove .lab/lab.json and .lab/pg, make lab-up."
+    )
+
+
 def started(module: AnsibleModule, service: Service) -> dict[str, Any]:
     """Start it unless it runs; either way it has to answer."""
-    if service.online() >= 1:
-        if not service.answer():
+    instances = service.instances()
+    if "online" in instances.values():
+        pid = service.answer()
+        if pid and pid not in instances:
+            module.fail_json(msg=stranger(module.params["url"], pid))
+        if not pid:
             module.fail_json(
                 msg=f"The application runs but {module.params['url']}/api/health is not healthy. Expected: 200. "
                 f"Next: look into {module.params['path']}.logs/error.log, or go back to the start with make lab-reset."
@@ -175,6 +193,8 @@ def started(module: AnsibleModule, service: Service) -> dict[str, Any]:
         return {"changed": True, "pids": []}
     service.start()
     pids = service.wait_for_answers()
+    if service.stranger:
+        module.fail_json(msg=stranger(module.params["url"], service.stranger))
     if len(pids) < module.params["instances"]:
         log = Path(f"{module.params['path']}.logs/error.log")
         tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-8:] if log.exists() else []

@@ -16,13 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.lab_files import write_private
+from ansible.module_utils.lab_files import alive, write_private
 
 DOCUMENTATION = r"""
 module: lab_settings
 short_description: Choose and remember the lab's ports, paths, names and passwords
 description:
   - The first run chooses free ports and random passwords. Every later run keeps them.
+  - The ports follow from the checkout's path, so that two checkouts whose labs come up at the same moment want
+    different ones.
+  - Without C(lab.json) a database server's directory is of no use, since its passwords are lost. The module then fails.
   - Writes C(lab.json) for programs and C(lab.env) for shells, both readable by their owner only.
 author: at-most-one maintainers
 options:
@@ -90,6 +93,12 @@ before_is_built:
 EXAMPLE_SURPLUS = 25
 # A UNIX socket's path has at most 107 bytes; PM2 adds /interactor.sock or shorter.
 SOCKET_LIMIT = 107 - len("/interactor.sock")
+# The first of the ports that a checkout may prefer, and how many there are; below the kernel's own (32768 and above).
+APP_PORTS, DATABASE_PORTS, PORTS = 13000, 15432, 2000
+ORPHANED = (
+    "{memory} is not there, and {data} was made with its passwords. Expected: both, or neither. "
+    "Next: put it back; or {stop}rm -rf {data} and make lab-up: a lab as at first; what its database held is gone."
+)
 PEOPLE = {"admin": "master@aedpics.lab", "inspector": "inspector@aedpics.lab", "other": "other@aedpics.lab"}
 
 
@@ -106,6 +115,11 @@ def free_port(preferred: int, taken: set[int]) -> int:
             if chosen not in taken:
                 return chosen
     raise OSError("no free port on 127.0.0.1")
+
+
+def preferred_port(root: Path, first: int) -> int:
+    """The port of a range that this checkout asks for first. A free port is taken only once its server runs."""
+    return first + int(hashlib.sha256(os.fsencode(root)).hexdigest()[:8], 16) % PORTS
 
 
 def pm2_home(root: Path) -> Path:
@@ -129,8 +143,8 @@ def pm2_home(root: Path) -> Path:
 
 def chosen(root: Path) -> Iterator[tuple[str, Any]]:
     """What is chosen once and then kept."""
-    database_port = free_port(15432, set())
-    app_port = free_port(13000, {database_port})
+    database_port = free_port(preferred_port(root, DATABASE_PORTS), set())
+    app_port = free_port(preferred_port(root, APP_PORTS), {database_port})
     yield "database_port", database_port
     yield "app_port", app_port
     yield "pm2_home", str(pm2_home(root))
@@ -215,6 +229,11 @@ def main() -> None:
         )
     memory = root / "lab.json"
     known: dict[str, Any] = json.loads(memory.read_text(encoding="utf-8")) if memory.exists() else {}
+    data = root / "pg"
+    if not known and (data / "PG_VERSION").exists():
+        server = alive(data / "postmaster.pid", mark=data)
+        stop = f"kill -INT {server}, then " if server else ""
+        module.fail_json(msg=ORPHANED.format(memory=memory, data=data, stop=stop))
     try:
         kept = known or dict(chosen(root))
     except OSError as failure:
