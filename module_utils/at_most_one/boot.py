@@ -43,6 +43,7 @@ def check(boot: Boot) -> float:
     """Start the release, wait for a good answer with the right build, end it. Returns the seconds until the answer.
 
     Raises OperatorError with the last lines that the process wrote when it ends, stays silent or names another build.
+    The last is decided at once: a process does not change the build it was started from.
     """
     port = _free_port()
     probe = replace(boot.probe, url=_at(boot.probe.url, port), pid_header=None)
@@ -57,7 +58,9 @@ def check(boot: Boot) -> float:
                 reply = ask(probe)
                 if reply.problem is None and (probe.build is None or reply.build == probe.build):
                     return round(time.monotonic() - began, 3)
-                seen = reply.problem or f"it names build {reply.build}"
+                if reply.problem is None and reply.build:
+                    _stop(boot, f"it names build {reply.build}", log.name)
+                seen = reply.problem or "it names no build"
                 time.sleep(_POLL_S)
             _stop(boot, f"after {boot.timeout_s:g} s, {seen}", log.name)
         finally:

@@ -85,7 +85,12 @@ def test_one_that_stays_silent_is_ended(boot: Callable[..., dict[str, Any]], tmp
 
 
 def test_another_build_is_no_answer(boot: Callable[..., dict[str, Any]]) -> None:
-    assert "it names build wanted" in boot(build="other", timeout_s=1)["msg"]
+    result = boot(build="other", timeout_s=60)
+    assert "does not boot: it names build wanted." in result["msg"], "and nobody waits for it to name another one"
+
+
+def test_an_answer_without_a_build_is_waited_upon(boot: Callable[..., dict[str, Any]]) -> None:
+    assert "after 1 s, it names no build" in boot(build_header="x-other", timeout_s=1)["msg"]
 
 
 def test_without_a_build_header_any_good_answer_counts(boot: Callable[..., dict[str, Any]]) -> None:
