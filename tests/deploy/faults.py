@@ -113,6 +113,14 @@ FAULTS = {
         "nothing was touched: no run was opened",
         f"{STOPS}[origin unreachable]",
     ),
+    "notification endpoint down": Fault(
+        "Slack at an address where nobody listens, the webhook at one that takes the connection and says nothing",
+        None,
+        "deployed",
+        ("Notification by slack was not delivered: no answer", "Notification by webhook was not delivered: no answer"),
+        "the rule: deployed as ever; all messages together waited at most 5 s",
+        "tests/deploy/test_9_secrets.py::test_notification_endpoints_that_are_down_fail_nothing",
+    ),
     "host lost in the middle": Fault(
         "the connection to the host ends once the rows are removed (tests/deploy/lost/losing.py)",
         None,

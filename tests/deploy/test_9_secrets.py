@@ -1,7 +1,7 @@
 """A failing and a good run at -vvv: no secret is anywhere that somebody else may read.
 
 Searched are the output, the events that a controller such as AWX would keep, the artifacts, the journal, the logs of
-the application, of PM2 and of the database, and every command line of the machine while the runs last.
+the application, of PM2 and of the database, what people are told, and every command line of the machine meanwhile.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import psycopg2
@@ -29,9 +30,11 @@ from tests.deploy.conftest import PLANNED, ROOT, SESSIONS, Lab, Run, light_build
 from tests.deploy.faults import FAULTS
 from tests.deploy.users import Users
 from tests.guarded_git import guarded
+from tests.notify.listener import listening, misbehaving
 
 TOKEN = "planted-git-token/with+signs"
 PATIENT = ("-e", "{healthcheck_max_failed_percent: 100, healthcheck_max_gap_ms: 60000}")
+WEBHOOK, SLACK = "planted-webhook-path/with+signs", "planted-slack-path/T0/B0/x"
 FAULT = "session-500"
 SERIAL = "11-9999999"  # an equipment that the example does not have
 Places = dict[str, str]
@@ -39,7 +42,7 @@ Places = dict[str, str]
 
 def secrets_of(lab: Lab) -> dict[str, str]:
     known = {name: value for name, value in lab.values.items() if re.search("password|secret|token", name)}
-    return {**known, "git token": TOKEN}
+    return {**known, "git token": TOKEN, "webhook": WEBHOOK, "slack": SLACK}
 
 
 def spellings(secret: str) -> set[str]:
@@ -87,6 +90,7 @@ class Runs:
     after: picture.Picture
     good: Run
     seen: Seen
+    told: list[dict[str, Any]]  # what the webhook got of the failing run
 
     @property
     def places(self) -> Places:
@@ -97,6 +101,7 @@ class Runs:
             "the events of the failing run": self.failing.events,
             "the events of the good run": self.good.events,
             "the command lines": self.seen.text,
+            "what the webhook was told": json.dumps(self.told, ensure_ascii=False),
             **files(*artifacts),
             **journal(self.lab),
             **logs(self.lab),
@@ -185,16 +190,26 @@ def runs(lab: Lab) -> Runs:
         guarded(Path(lab.values["app_origin"]), TOKEN) as address,
         token_in_the_origin(lab, address),
         watched() as seen,
+        listening() as told,
+        misbehaving("dead") as dead,
+        misbehaving("silent") as silent,
     ):
         before = picture.take(lab)
         with Users(lab, pause_s=0.05) as users:
             branch = ("-e", f"app_branch=fault/{FAULT}")
-            failing = run_playbook("deploy.yml", "-vvv", *branch, *light_build(lab), *PATIENT)
+            failing = run_playbook(
+                *("deploy.yml", "-vvv", *branch, *light_build(lab), *PATIENT), environment=addresses(told.url, told.url)
+            )
         after = picture.take(lab)
         with reborn_duplicate(lab):
             old = ("-e", "prepare_max_transaction_age_s=600")
-            good = run_playbook("deploy.yml", "-vvv", *old, *PATIENT)
-    return Runs(lab, failing, users, before, after, good, seen)
+            good = run_playbook("deploy.yml", "-vvv", *old, *PATIENT, environment=addresses(dead, silent))
+    return Runs(lab, failing, users, before, after, good, seen, told.bodies(f"/{WEBHOOK}"))
+
+
+def addresses(slack: str, webhook: str) -> dict[str, str]:
+    """Whom the lab's inventory tells: the path of an address is what makes it a secret."""
+    return {"LAB_NOTIFY_SLACK_URL": f"{slack}/{SLACK}", "LAB_NOTIFY_WEBHOOK_URL": f"{webhook}/{WEBHOOK}"}
 
 
 def test_the_failing_run_goes_back(runs: Runs) -> None:
@@ -219,6 +234,18 @@ def test_the_run_that_meets_a_reborn_duplicate_deploys(runs: Runs) -> None:
     assert runs.lab.indexes() == dict.fromkeys(PLANNED, (True, True))
 
 
+def test_notification_endpoints_that_are_down_fail_nothing(runs: Runs) -> None:
+    """The same run: nobody could be told, and it deployed. What it has waited for that is in the events."""
+    fault, good = FAULTS["notification endpoint down"], runs.good
+    assert (good.code, good.report["outcome"]) == (0, fault.outcome)
+    for word in fault.says:
+        assert word in " ".join(good.output.split())
+    results = [json.loads(event).get("event_data", {}).get("res") or {} for event in good.events.splitlines()]
+    waited = [result["seconds"] for result in results if "undelivered" in result]
+    assert len(waited) == 2, "it began, and it has deployed"
+    assert 2 <= sum(waited) <= 5
+
+
 def test_no_secret_is_anywhere(runs: Runs) -> None:
     secrets = secrets_of(runs.lab)
     assert {"database_password", "admin_password", "inspector_password", "cron_token", "git token"} <= set(secrets)
@@ -230,6 +257,7 @@ def test_the_search_looked_everywhere(runs: Runs) -> None:
     for name in ("traffic.json", "report.html", "report.json", "cleanup_plan.json", "server.log", "error.log"):
         assert any(place.endswith(name) for place in places)
     assert "at_most_one.run" in places
+    assert [body["event"] for body in runs.told] == ["start", "rollback"]
     assert "EXEC" in runs.good.output, "-vvv"
     for program in ("git-remote-http", "prisma", "pm2", "ansible-playbook", "AnsiballZ"):
         assert program in runs.seen.text, f"{program} was not seen at work"

@@ -22,6 +22,7 @@ DEMANDED = {
     "disk nearly full",
     "origin unreachable",
     "host lost in the middle",
+    "notification endpoint down",
 }
 
 
