@@ -111,6 +111,7 @@ lint: setup-dev ## Style, types, the rooms' borders, the playbooks' rules, the m
 	$(BIN)/mypy
 	PYTHONPATH=module_utils $(BIN)/lint-imports --no-logo
 	$(BIN)/yamllint --strict .
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	@mkdir -p .ansible
 	$(LINT_ENV) $(BIN)/ansible-lint --strict 2> .ansible/lint.log || { cat .ansible/lint.log; exit 1; }
 	@! grep 'Ignored exception' .ansible/lint.log # a rule that skips a file in silence is a failure here
