@@ -1,0 +1,96 @@
+"""docs/recover-by-hand.md, as somebody in the night would type it: afterwards everything is as before."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from at_most_one import duplicates, fence, journal_tables
+from at_most_one.database import Login, connect
+from at_most_one.plan import Plan
+
+from tests.database.index_tools import build as build  # fixtures
+from tests.database.index_tools import query
+
+PAGE = (Path(__file__).parents[2] / "docs/recover-by-hand.md").read_text(encoding="utf-8")
+TABLE = "aedpics.inspection_sessions"
+MIGRATION = "20251110_add_partial_unique_indexes"
+
+
+def statements() -> Iterator[tuple[str, bool]]:
+    """Every statement of the page in its order, and whether psql's gexec runs what it writes."""
+    for block in re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL):
+        for statement, end in re.findall(r"(.+?)(;\n|\\gexec\n)", block, re.DOTALL):
+            yield statement, end.startswith("\\gexec")
+
+
+def type_in(login: Login) -> None:
+    for statement, gexec in statements():
+        found = query(login, statement)
+        for (written,) in found if gexec else []:
+            query(login, written)
+
+
+@pytest.fixture
+def deployed(login: Login, plan: Plan, example: Any, build: Callable[..., None]) -> list[tuple[Any, ...]]:
+    """A deployment that was killed at its end; the rows as they were before it."""
+    before = query(login, f"SELECT t::text FROM {TABLE} AS t ORDER BY 1")
+    with connect(login) as connection:
+        found = duplicates.report(connection, plan)
+        fence.raise_fence(connection, plan)
+        duplicates.remove(connection, plan, rows=found.rows, digest=found.digest, run_id="killed")
+    build()
+    with connect(login) as connection:
+        journal_tables.ensure(connection)
+    query(
+        login,
+        "INSERT INTO at_most_one.run (run_id, plan_id, plan_sha256, environment, who, controller, controller_pid,"
+        " lease, lease_until) VALUES ('killed', %s, 'x', 'production', 'somebody', 'gone', 1, '1 h', now())",
+        plan.id,
+    )
+    query(
+        login,
+        "CREATE TABLE IF NOT EXISTS aedpics._prisma_migrations (id text, migration_name text, finished_at timestamptz,"
+        " rolled_back_at timestamptz)",
+    )
+    query(
+        login,
+        f"INSERT INTO aedpics._prisma_migrations VALUES ('1', '{MIGRATION}', now(), NULL), ('2', 'init', now(), NULL)",
+    )
+    return before
+
+
+def test_the_page_brings_everything_back_and_may_be_typed_twice(
+    login: Login, plan: Plan, deployed: list[tuple[Any, ...]]
+) -> None:
+    rows = f"SELECT t::text FROM {TABLE} AS t ORDER BY 1"
+    assert len(query(login, rows)) == len(deployed) - 25
+
+    for _ in range(2):
+        type_in(login)
+
+        assert query(login, rows) == deployed
+        assert query(login, "SELECT count(*) FROM at_most_one.archived_row WHERE restored_at IS NULL") == [(0,)]
+        assert query(login, "SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal") == [(0,)]
+        assert query(
+            login, "SELECT count(*) FROM pg_indexes WHERE indexname = ANY (%s)", [i.name for i in plan.indexes]
+        ) == [(0,)]
+        marked = "SELECT migration_name FROM aedpics._prisma_migrations WHERE rolled_back_at IS NOT NULL"
+        assert query(login, marked) == [(MIGRATION,)]
+        assert query(login, "SELECT outcome FROM at_most_one.run") == [("abandoned",)]
+
+
+def test_a_row_that_is_there_again_stops_all_of_them(login: Login, deployed: list[tuple[Any, ...]]) -> None:
+    query(login, f"UPDATE {TABLE} SET status = 'completed' WHERE id = (SELECT id FROM {TABLE} LIMIT 1)")
+    again = "(SELECT (a.primary_key ->> 'id')::uuid FROM at_most_one.archived_row AS a LIMIT 1)"
+    query(
+        login, f"UPDATE {TABLE} SET id = {again} WHERE id = (SELECT id FROM {TABLE} WHERE status = 'completed' LIMIT 1)"
+    )
+    left = len(query(login, f"SELECT FROM {TABLE}"))
+
+    with pytest.raises(Exception, match="duplicate key value"):
+        type_in(login)
+    assert len(query(login, f"SELECT FROM {TABLE}")) == left
