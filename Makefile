@@ -116,6 +116,7 @@ lint: setup-dev ## Style, types, the rooms' borders, the playbooks' rules, the m
 	$(LINT_ENV) $(BIN)/ansible-lint --strict 2> .ansible/lint.log || { cat .ansible/lint.log; exit 1; }
 	@! grep 'Ignored exception' .ansible/lint.log # a rule that skips a file in silence is a failure here
 	$(BIN)/python scripts/variables_table.py --check
+	$(BIN)/python scripts/troubleshooting.py --check
 	@for module in library/*.py; do \
 	  $(BIN)/ansible-doc --type module --json "$$(basename $$module .py)" > /dev/null || exit 1; done
 	@for environment in production staging local local_staging; do for playbook in $(FRONT_DOORS); do \
@@ -159,3 +160,4 @@ bench: setup-dev tools ## The figures in docs/bench.md; BENCH=name for one of th
 
 docs: setup-dev ## Write the generated parts of the documents again
 	$(BIN)/python scripts/variables_table.py
+	$(BIN)/python scripts/troubleshooting.py

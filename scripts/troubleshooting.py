@@ -1,0 +1,139 @@
+"""Write every error message into docs/troubleshooting.md, from the code itself; --check fails if one is missing there.
+
+What a message names (a path, a count, a session) stands as … in it. A message without an expectation or a next step
+is an error here: nobody could act on it.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs/troubleshooting.md"
+BEGIN = "<!-- messages: generated from the code by `make docs` -->\n"
+END = "<!-- end of messages -->"
+ERRORS = {"OperatorError", "LockNotObtained"}
+
+
+@dataclass(frozen=True, order=True)
+class Message:
+    """One message, and the room or role that says it."""
+
+    where: str
+    seen: str
+    expected: str
+    next_step: str
+
+
+def of_python(path: Path) -> Iterator[Message]:
+    """Every OperatorError that a file makes."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    named = {
+        target.id: node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ERRORS and node.args:
+            said = {keyword.arg: _template(keyword.value, named) for keyword in node.keywords}
+            seen = _template(node.args[0], named)
+            if seen != "…":  # handed on from another error
+                yield Message(path.stem, seen, said.get("expected", ""), said.get("next_step", ""))
+
+
+def _template(node: ast.expr, named: Mapping[str, ast.expr]) -> str:
+    """A text as it stands in the code, with … for what it is filled with. ``named``: the file's own constants."""
+    match node:
+        case ast.Constant(value=str(text)):
+            return text
+        case ast.JoinedStr(values=parts):
+            return "".join(_template(part, named) for part in parts)
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            return _template(left, named) + _template(right, named)
+        case ast.IfExp(body=body, orelse=orelse):
+            return _template(body, named) or _template(orelse, named)
+        case ast.Name(id=name) if name in named:
+            return _template(named[name], {})
+    return "…"
+
+
+def of_role(path: Path) -> Iterator[Message]:
+    """Every text of a role's tasks and variables that says what was expected."""
+    where = path.relative_to(ROOT).parts[1 if path.is_relative_to(ROOT / "roles") else 0]
+    for text in _texts(yaml.safe_load(path.read_text(encoding="utf-8"))):
+        seen, _, rest = text.partition("Expected:")
+        wanted, following, next_step = rest.partition("Next:")
+        message = Message(where, *(_without_jinja(part).strip() for part in (seen, wanted, next_step)))
+        if following and message.expected != "…":  # handed on from another error
+            yield message
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for inner in value.values():
+            yield from _texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)
+
+
+def _without_jinja(text: str) -> str:
+    return re.sub(r"\{\{.*?\}\}", "…", re.sub(r"\{%.*?%\}|\{#.*?#\}", "", text, flags=re.DOTALL), flags=re.DOTALL)
+
+
+def messages() -> list[Message]:
+    """All of them, once each."""
+    found: list[Message] = []
+    for path in [*ROOT.glob("module_utils/**/*.py"), *ROOT.glob("library/*.py"), *ROOT.glob("*_plugins/*.py")]:
+        found += of_python(path)
+    for pattern in ("roles/*/tasks/*.yml", "roles/*/vars/**/*.yml", "playbooks/**/*.yml"):
+        for path in ROOT.glob(pattern):
+            if "words_" not in path.name:  # a report's words for one language, not messages
+                found += of_role(path)
+    return sorted(set(found))
+
+
+def table(all_messages: list[Message]) -> str:
+    """A table for each room and role."""
+    parts: list[str] = []
+    for where in sorted({message.where for message in all_messages}):
+        rows = [_row(message) for message in all_messages if message.where == where]
+        parts.append(f"### {where}\n\n| message | expected | next |\n|---|---|---|\n" + "\n".join(rows) + "\n")
+    return "\n".join(parts)
+
+
+def _row(message: Message) -> str:
+    cells = (" ".join(text.split()).replace("|", "\\|") for text in (message.seen, message.expected, message.next_step))
+    return "| " + " | ".join(cells) + " |"
+
+
+def main() -> int:
+    """Replace what stands between the two markers."""
+    found = messages()
+    mute = [message for message in found if not (message.expected and message.next_step)]
+    for message in mute:
+        print(f"{message.where}: {message.seen!r} does not say what was expected and what to do next.")
+    old = PAGE.read_text(encoding="utf-8")
+    head, rest = old.split(BEGIN, 1)
+    new = head + BEGIN + "\n" + table(found) + "\n" + END + rest.split(END, 1)[1]
+    if "--check" not in sys.argv:
+        PAGE.write_text(new, encoding="utf-8")
+    elif new != old:
+        print("docs/troubleshooting.md misses a message. Expected: all that the code says. Next: make docs")
+    return int(bool(mute) or ("--check" in sys.argv and new != old))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
