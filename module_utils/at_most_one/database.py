@@ -55,6 +55,13 @@ class Login:
         return f"{self.user}@{self.host}:{self.port}/{self.dbname}"
 
 
+def lost(failure: psycopg2.Error) -> bool:
+    """Whether the connection is gone: the backend was ended, the server stopped, the network broke."""
+    if failure.pgcode is None:
+        return isinstance(failure, (psycopg2.OperationalError, psycopg2.InterfaceError))
+    return failure.pgcode.startswith(("08", "57P"))
+
+
 @contextlib.contextmanager
 def connect(
     login: Login,
@@ -118,5 +125,14 @@ def connect(
             next_step="point database_host at the primary; when it is, look for default_transaction_read_only.",
             database=login.where(),
         ) from refused
+    except psycopg2.Error as failure:
+        if not lost(failure):
+            raise
+        raise OperatorError(
+            f"The connection to {login.where()} was lost: {str(failure).strip().partition(chr(10))[0]}.",
+            expected="a connection that lasts.",
+            next_step="check the server, then run the same again: what was committed stays, and it goes on from there.",
+            database=login.where(),
+        ) from failure
     finally:
         connection.close()  # rolls back what was not committed

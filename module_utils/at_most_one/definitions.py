@@ -19,7 +19,7 @@ import psycopg2.errors
 from psycopg2 import sql
 from psycopg2.extras import RealDictCursor
 
-from .database import Connection
+from .database import Connection, lost
 from .errors import OperatorError
 from .plan import Index, IndexKey, Plan
 
@@ -254,27 +254,33 @@ def _read(
 
 @contextlib.contextmanager
 def _explained(at_work: Sequence[str]) -> Iterator[None]:
-    """Turn a server's error into an OperatorError about the last entry of ``at_work``."""
+    """Turn a server's error into an OperatorError about the last entry of ``at_work``; a lost one stays what it is."""
     try:
         yield
-    except psycopg2.errors.InsufficientPrivilege as refused:
-        raise OperatorError(
-            f"The role may not inspect {at_work[-1]}: {refused.diag.message_primary}.",
+    except psycopg2.Error as failure:
+        if lost(failure):
+            raise
+        raise _explanation(failure, at_work[-1] if at_work else "the planned indexes") from failure
+
+
+def _explanation(failure: psycopg2.Error, what: str) -> OperatorError:
+    if isinstance(failure, psycopg2.errors.InsufficientPrivilege):
+        return OperatorError(
+            f"The role may not inspect {what}: {failure.diag.message_primary}.",
             expected="SELECT on the planned tables, free of row level security, and TEMPORARY on the database.",
             next_step="grant it, or connect as the tables' owner.",
-            sqlstate=refused.pgcode,
-        ) from refused
-    except (psycopg2.errors.LockNotAvailable, psycopg2.errors.QueryCanceled) as slow:
-        raise OperatorError(
-            f"Inspecting {at_work[-1]} did not end in time: {slow.diag.message_primary}.",
+            sqlstate=failure.pgcode,
+        )
+    if isinstance(failure, (psycopg2.errors.LockNotAvailable, psycopg2.errors.QueryCanceled)):
+        return OperatorError(
+            f"Inspecting {what} did not end in time: {failure.diag.message_primary}.",
             expected="the planned tables to be readable within lock_timeout_ms and statement_timeout_ms.",
             next_step="look for a session with an ACCESS EXCLUSIVE lock, or allow more time; nothing was changed.",
-            sqlstate=slow.pgcode,
-        ) from slow
-    except psycopg2.Error as failure:
-        raise OperatorError(
-            f"The plan does not fit the database: {at_work[-1]}: {failure.diag.message_primary or failure}.",
-            expected="tables and columns on which the planned indexes can be built.",
-            next_step="correct the plan, or apply the schema's migrations that come before it.",
             sqlstate=failure.pgcode,
-        ) from failure
+        )
+    return OperatorError(
+        f"The plan does not fit the database: {what}: {failure.diag.message_primary or failure}.",
+        expected="tables and columns on which the planned indexes can be built.",
+        next_step="correct the plan, or apply the schema's migrations that come before it.",
+        sqlstate=failure.pgcode,
+    )

@@ -21,6 +21,7 @@ from tests.database.index_tools import (
     inspect,
     open_session,
     parts,
+    query,
     verdict,
 )
 from tests.database.index_tools import build as build  # fixtures
@@ -270,3 +271,14 @@ def test_row_level_security_is_no_false_zero(login: Login, plan: Plan, run_sql: 
                 indexes.inspect(connection, plan)
     finally:
         run_sql("DROP OWNED BY at_most_one_test_reader", "DROP ROLE at_most_one_test_reader")
+
+
+def test_a_connection_that_ends_is_no_plan_that_does_not_fit(login: Login, plan: Plan) -> None:
+    def inspect_without_backend() -> None:
+        with connect(login) as connection:
+            query(login, f"SELECT pg_terminate_backend({connection.info.backend_pid})")
+            definitions.expected(connection, plan)
+
+    with pytest.raises(OperatorError, match=r"The connection to .* was lost") as stop:
+        inspect_without_backend()
+    assert "goes on from there" in stop.value.next_step
