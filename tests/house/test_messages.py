@@ -26,7 +26,7 @@ def troubleshooting() -> ModuleType:
 
 def test_every_message_can_be_acted_on(troubleshooting: ModuleType) -> None:
     found = troubleshooting.messages()
-    assert len(found) > 140
+    assert len(found) > 120
     assert [message for message in found if not (message.expected and message.next_step)] == []
 
 
