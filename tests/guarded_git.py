@@ -37,14 +37,14 @@ class _Guarded(SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def guarded(bare: Path, token: str) -> Iterator[str]:
+def guarded(bare: Path, token: str, user: str = USER) -> Iterator[str]:
     """Serve this bare repository; gives its address, with the token in it."""
     subprocess.run(["git", "-C", bare, "update-server-info"], check=True)
-    proof = "Basic " + base64.b64encode(f"{USER}:{token}".encode()).decode()
+    proof = "Basic " + base64.b64encode(f"{user}:{token}".encode()).decode()
     handler = partial(_Guarded, proof, directory=str(bare.parent))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
-            yield f"http://{USER}:{quote(token, safe='')}@127.0.0.1:{server.server_port}/{bare.name}"
+            yield f"http://{user}:{quote(token, safe='')}@127.0.0.1:{server.server_port}/{bare.name}"
         finally:
             server.shutdown()
