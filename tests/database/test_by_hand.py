@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable, Iterator
+import shutil
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from at_most_one import duplicates, fence, journal_tables
 from at_most_one.database import Login, connect
 from at_most_one.plan import Plan
 
+from tests.database.conftest import _binaries
 from tests.database.index_tools import build as build  # fixtures
 from tests.database.index_tools import query
 
@@ -20,18 +24,14 @@ TABLE = "aedpics.inspection_sessions"
 MIGRATION = "20251110_add_partial_unique_indexes"
 
 
-def statements() -> Iterator[tuple[str, bool]]:
-    """Every statement of the page in its order, and whether psql's gexec runs what it writes."""
-    for block in re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL):
-        for statement, end in re.findall(r"(.+?)(;\n|\\gexec\n)", block, re.DOTALL):
-            yield statement, end.startswith("\\gexec")
-
-
-def type_in(login: Login) -> None:
-    for statement, gexec in statements():
-        found = query(login, statement)
-        for (written,) in found if gexec else []:
-            query(login, written)
+def type_in(login: Login) -> subprocess.CompletedProcess[str]:
+    """All of the page's SQL, in its order, into psql."""
+    psql = shutil.which("psql", path=f"{_binaries()}:{os.environ['PATH']}")
+    assert psql, "psql is among PostgreSQL's programs"
+    typed = "\\set ON_ERROR_STOP on\n" + "".join(re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL))
+    place = {"PGHOST": login.host, "PGPORT": str(login.port), "PGDATABASE": login.dbname, "PGUSER": login.user}
+    environment = {"PATH": os.environ["PATH"], "PGPASSWORD": login.password, **place}
+    return subprocess.run([psql, "-X", "-q"], input=typed, env=environment, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture
@@ -70,8 +70,8 @@ def test_the_page_brings_everything_back_and_may_be_typed_twice(
     assert len(query(login, rows)) == len(deployed) - 25
 
     for _ in range(2):
-        type_in(login)
-
+        done = type_in(login)
+        assert done.returncode == 0, done.stderr
         assert query(login, rows) == deployed
         assert query(login, "SELECT count(*) FROM at_most_one.archived_row WHERE restored_at IS NULL") == [(0,)]
         assert query(login, "SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal") == [(0,)]
@@ -91,6 +91,7 @@ def test_a_row_that_is_there_again_stops_all_of_them(login: Login, deployed: lis
     )
     left = len(query(login, f"SELECT FROM {TABLE}"))
 
-    with pytest.raises(Exception, match="duplicate key value"):
-        type_in(login)
+    done = type_in(login)
+    assert done.returncode == 3
+    assert "duplicate key value" in done.stderr
     assert len(query(login, f"SELECT FROM {TABLE}")) == left
