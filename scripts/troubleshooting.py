@@ -34,7 +34,7 @@ class Message:
 
 
 def of_python(path: Path) -> Iterator[Message]:
-    """Every OperatorError that a file makes."""
+    """Every OperatorError and Finding that a file makes, and every text that says what was expected and what to do."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     named = {
         target.id: node.value
@@ -49,6 +49,14 @@ def of_python(path: Path) -> Iterator[Message]:
             seen = _template(node.args[0], named)
             if seen != "…":  # handed on from another error
                 yield Message(path.stem, seen, said.get("expected", ""), said.get("next_step", ""))
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Finding":
+            seen, *rest = (
+                _template(argument, named) for argument in node.args[1:4]
+            )  # after the name of what it is about
+            if seen != "…" and len(rest) == 2:
+                yield Message(path.stem, seen, *rest)
+        elif isinstance(node, ast.JoinedStr):
+            yield from _said(path.stem, _template(node, named))
 
 
 def _template(node: ast.expr, named: Mapping[str, ast.expr]) -> str:
@@ -71,11 +79,15 @@ def of_role(path: Path) -> Iterator[Message]:
     """Every text of a role's tasks and variables that says what was expected."""
     where = path.relative_to(ROOT).parts[1 if path.is_relative_to(ROOT / "roles") else 0]
     for text in _texts(yaml.safe_load(path.read_text(encoding="utf-8"))):
-        seen, _, rest = text.partition("Expected:")
-        wanted, following, next_step = rest.partition("Next:")
-        message = Message(where, *(_without_jinja(part).strip() for part in (seen, wanted, next_step)))
-        if following and message.expected != "…":  # handed on from another error
-            yield message
+        yield from _said(where, _without_jinja(text))
+
+
+def _said(where: str, text: str) -> Iterator[Message]:
+    """The message in a text that is one."""
+    seen, _, rest = text.partition("Expected:")
+    expected, following, next_step = (part.strip() for part in rest.partition("Next:"))
+    if following and expected != "…":  # handed on from another error
+        yield Message(where, seen.strip(), expected, next_step)
 
 
 def _texts(value: Any) -> Iterator[str]:
