@@ -26,12 +26,14 @@ runpy.run_path(sys.argv[1], run_name="__main__")
 
 @pytest.fixture(scope="session")
 def run_module() -> Callable[..., dict[str, Any]]:
-    """Runs a module of library/ in a process of its own and returns its result, failed or not."""
+    """Runs a module of library/ (or of lab/library/: ``home``) in a process of its own; its result, failed or not."""
 
-    def run(name: str, args: dict[str, Any], *, check: bool = False, diff: bool = True) -> dict[str, Any]:
+    def run(
+        name: str, args: dict[str, Any], *, check: bool = False, diff: bool = True, home: Path = ROOT
+    ) -> dict[str, Any]:
         parameters = {**args, "_ansible_check_mode": check, "_ansible_diff": diff, "_ansible_module_name": name}
         done = subprocess.run(
-            [sys.executable, "-c", _HARNESS, str(ROOT / "library" / f"{name}.py"), str(ROOT / "module_utils")],
+            [sys.executable, "-c", _HARNESS, str(home / "library" / f"{name}.py"), str(home / "module_utils")],
             input=json.dumps({"ANSIBLE_MODULE_ARGS": parameters}),
             capture_output=True,
             text=True,

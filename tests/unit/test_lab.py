@@ -8,9 +8,8 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
@@ -19,34 +18,15 @@ from typing import Any
 import ansible.module_utils
 import pytest
 
-ROOT = Path(__file__).parents[2]
-HARNESS = """
-import runpy, sys
-import ansible.module_utils
-ansible.module_utils.__path__.append(sys.argv[2])
-from ansible.module_utils import basic
-basic._ANSIBLE_ARGS, basic._ANSIBLE_PROFILE = sys.stdin.buffer.read(), "legacy"
-runpy.run_path(sys.argv[1], run_name="__main__")
-"""
+LAB = Path(__file__).parents[2] / "lab"
+Run = Callable[..., dict[str, Any]]
 
 
-def run(name: str, **parameters: Any) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, "-c", HARNESS, str(ROOT / f"lab/library/{name}.py"), str(ROOT / "lab/module_utils")],
-        input=json.dumps({"ANSIBLE_MODULE_ARGS": parameters}),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    result: dict[str, Any] = json.loads(done.stdout)
-    return result
-
-
-@pytest.fixture(scope="module")
-def settings() -> ModuleType:
-    ansible.module_utils.__path__.append(str(ROOT / "lab/module_utils"))
-    spec = importlib.util.spec_from_file_location("lab_settings", ROOT / "lab/library/lab_settings.py")
+@pytest.fixture
+def settings(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    path = [*ansible.module_utils.__path__, str(LAB / "module_utils")]
+    monkeypatch.setattr(ansible.module_utils, "__path__", path)
+    spec = importlib.util.spec_from_file_location("lab_settings", LAB / "library/lab_settings.py")
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -68,7 +48,9 @@ def test_a_port_that_is_taken_is_not_chosen(settings: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("running", [True, False])
-def test_a_database_whose_passwords_are_lost_is_refused_with_the_way_on(tmp_path: Path, running: bool) -> None:
+def test_a_database_whose_passwords_are_lost_is_refused_with_the_way_on(
+    run_module: Run, tmp_path: Path, running: bool
+) -> None:
     data = tmp_path / "pg"
     data.mkdir()
     (data / "PG_VERSION").write_text("15\n")
@@ -76,7 +58,8 @@ def test_a_database_whose_passwords_are_lost_is_refused_with_the_way_on(tmp_path
     try:
         (data / "postmaster.pid").write_text(f"{server.pid if running else 2**22 + 1}\n")
         commits = {"commit_before": "a" * 40, "commit_after": "b" * 40}
-        result = run("lab_settings", root=str(tmp_path), node_bin="/node", postgres_bin="/pg", **commits)
+        place = {"root": str(tmp_path), "node_bin": "/node", "postgres_bin": "/pg"}
+        result = run_module("lab_settings", {**place, **commits}, home=LAB)
     finally:
         server.kill()
         server.wait()
@@ -110,7 +93,9 @@ def answering() -> Iterator[str]:
 
 @pytest.mark.parametrize("was_up", [True, False])
 @pytest.mark.parametrize("own", [True, False])
-def test_only_an_answer_of_its_own_process_counts(tmp_path: Path, answering: str, was_up: bool, own: bool) -> None:
+def test_only_an_answer_of_its_own_process_counts(
+    run_module: Run, tmp_path: Path, answering: str, was_up: bool, own: bool
+) -> None:
     """PM2's list is what it would print of one instance; the daemon is a process that works in its directory."""
     home, listed, pm2 = tmp_path / "pm2", tmp_path / "list", tmp_path / "pm2.sh"
     home.mkdir()
@@ -122,7 +107,8 @@ def test_only_an_answer_of_its_own_process_counts(tmp_path: Path, answering: str
     try:
         (home / "pm2.pid").write_text(str(daemon.pid))
         place = {"path": str(tmp_path / "www"), "url": answering, "pm2_bin": str(pm2), "pm2_home": str(home)}
-        result = run("lab_service", state="started", search_path=os.defpath, instances=1, timeout_s=10, **place)
+        wanted = {"state": "started", "search_path": os.defpath, "instances": 1, "timeout_s": 10}
+        result = run_module("lab_service", {**wanted, **place}, home=LAB)
     finally:
         daemon.kill()
         daemon.wait()
