@@ -47,6 +47,10 @@ options:
     description: Seconds until the answer must have come.
     type: float
     default: 60
+  stable_s:
+    description: Seconds that the process has to live on after the answer, so that nobody meets one that soon crashes.
+    type: float
+    default: 0
 attributes:
   check_mode:
     support: full
@@ -91,6 +95,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
         command=boot.command_of(given["command"]),
         probe=Probe(given["url"], build=build, build_header=header, build_json_key=key),
         timeout_s=given["timeout_s"],
+        stable_s=given["stable_s"],
         environment_path=given["environment_path"],
     )
     return {"changed": False, "seconds": 0.0 if module.check_mode else boot.check(trial)}
@@ -108,6 +113,7 @@ def main() -> None:
             "build_json_key": {"type": "str", "no_log": False},
             "environment_path": {"type": "str"},
             "timeout_s": {"type": "float", "default": 60},
+            "stable_s": {"type": "float", "default": 0},
         },
         act,
         needs_psycopg2=False,

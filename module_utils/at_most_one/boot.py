@@ -25,6 +25,7 @@ from .pm2_proof import Probe, ask
 
 _POLL_S = 0.1
 _GRACE_S = 10.0  # from SIGTERM to SIGKILL
+_LAST_WORDS_S = 1.0  # from an answer that was cut off to the end of its process
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,14 @@ class Boot:
     command: tuple[str, ...]
     probe: Probe
     timeout_s: float
+    stable_s: float = 0.0  # how long it has to live on after its first good answer
     environment_path: str | None = None
     log_lines: int = 12
 
 
 def check(boot: Boot) -> float:
-    """Start the release, wait for a good answer with the right build, end it. Returns the seconds until the answer.
+    """Start the release, wait for a good answer with the right build, see it last, end it. Returns the seconds until
+    the answer.
 
     Raises OperatorError with the last lines that the process wrote when it ends, stays silent or names another build.
     The last is decided at once: a process does not change the build it was started from.
@@ -57,7 +60,9 @@ def check(boot: Boot) -> float:
                     _stop(boot, f"it ended with exit code {process.returncode}", log.name)
                 reply = ask(probe)
                 if reply.problem is None and (probe.build is None or reply.build == probe.build):
-                    return round(time.monotonic() - began, 3)
+                    answered = time.monotonic() - began
+                    _last(boot, probe, process, log.name)
+                    return round(answered, 3)
                 if reply.problem is None and reply.build:
                     _stop(boot, f"it names build {reply.build}", log.name)
                 seen = reply.problem or "it names no build"
@@ -65,6 +70,27 @@ def check(boot: Boot) -> float:
             _stop(boot, f"after {boot.timeout_s:g} s, {seen}", log.name)
         finally:
             _end(process)
+
+
+def _last(boot: Boot, probe: Probe, process: subprocess.Popen[bytes], log: str) -> None:
+    """Go on asking, and stop if it ends or answers badly soon after its first answer: an instance that does so takes
+    the requests that it is at with it. Some load the application only with the first request."""
+    until = time.monotonic() + boot.stable_s
+    while (left := until - time.monotonic()) > 0:
+        problem = None
+        if (code := _ended(process, min(_POLL_S, left))) is None and (problem := ask(probe).problem):
+            code = _ended(process, _LAST_WORDS_S)
+        if code is not None:
+            _stop(boot, f"it answered and then ended with exit code {code}, within {boot.stable_s:g} s", log)
+        if problem:
+            _stop(boot, f"it answered, and within {boot.stable_s:g} s no more: {problem}", log)
+
+
+def _ended(process: subprocess.Popen[bytes], patience_s: float) -> int | None:
+    """Its exit code, if it ends within this time."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return process.wait(patience_s)
+    return None
 
 
 def _start(boot: Boot, port: int, log: str) -> subprocess.Popen[bytes]:

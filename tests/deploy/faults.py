@@ -1,7 +1,8 @@
 """The fault matrix: every fault, how it is injected for real, and what must come of it.
 
 ``tested_by`` is the id of the test that injects it; tests/house/test_faults.py holds this table to what there is.
-What stops before anything is changed is in test_9_faults.py; other suites inject the rest, for reasons of their own.
+What stops before anything is changed is in test_9_faults.py, releases that are wrong are in test_9_wrong_releases.py;
+other suites inject the rest, for reasons of their own.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 STOPS = "tests/deploy/test_9_faults.py::test_stops_and_leaves_nothing"
+RELEASES = "tests/deploy/test_9_wrong_releases.py::test_a_wrong_release"
 BACK = "tests/deploy/test_8_automatic_rollback.py"
 
 
@@ -33,6 +35,38 @@ FAULTS = {
         "everything as before; no instance was touched, no request lost",
         f"{BACK}::test_migration_applied",
     ),
+    "crash after 2 s": Fault(
+        "a release that boots, answers, and ends two seconds later (lab/faults/crash-later)",
+        "pm2_reload",
+        "stopped",
+        ("does not boot: it answered and then ended with exit code 1", "crash-later"),
+        "nothing was touched, so nothing is taken back",
+        f"{RELEASES}[crash after 2 s]",
+    ),
+    "boot slower than the timeout": Fault(
+        "a release that answers after five minutes (lab/faults/slow-boot), where 3 seconds are allowed",
+        "pm2_reload",
+        "stopped",
+        ("does not boot", "after 3 s"),
+        "nothing was touched, so nothing is taken back",
+        f"{RELEASES}[boot slower than the timeout]",
+    ),
+    "wrong build served": Fault(
+        "a commit that is served by a build of another one, as from a cache (lab/faults/wrong-build)",
+        "pm2_reload",
+        "stopped",
+        ("does not boot", "it names build"),
+        "nothing was touched, so nothing is taken back",
+        f"{RELEASES}[wrong build served]",
+    ),
+    "removed BUILD_ID": Fault(
+        "a release that was finished and has lost .next/BUILD_ID since, as a failed build in place leaves it",
+        "pm2_reload",
+        "stopped",
+        ("does not boot: it ended with exit code 1", "It wrote:", "production build"),
+        "nothing was touched, so nothing is taken back",
+        f"{RELEASES}[removed BUILD_ID]",
+    ),
     "failed build": Fault(
         "a commit that next build refuses (lab/faults/failed-build)",
         "prepare",
@@ -56,6 +90,22 @@ FAULTS = {
         ("session: POST /api/inspections/sessions", "got 500"),
         "everything as before; 25 rows returned, every instance went back, no request lost",
         "tests/deploy/test_9_secrets.py::test_the_failing_run_goes_back",
+    ),
+    "monitoring API 500": Fault(
+        "a release that answers 500 to the monitoring of duplicates (lab/faults/monitoring-500)",
+        "healthcheck",
+        "rolled_back",
+        ("monitoring: GET /api/monitoring/duplicate-sessions got 500",),
+        "everything as before; every instance went back, no request lost",
+        f"{RELEASES}[monitoring API 500]",
+    ),
+    "error lines in the log": Fault(
+        "a release that answers well and writes an error for each request (lab/faults/log-errors)",
+        "healthcheck",
+        "rolled_back",
+        ("ERROR log-errors: no template", "log: none that matches"),
+        "everything as before; every instance went back, no request lost",
+        f"{RELEASES}[error lines in the log]",
     ),
     "duplicate reborn": Fault(
         "a REPEATABLE READ transaction that is older than the clean-up passes the fence and commits a duplicate",

@@ -11,9 +11,15 @@ from tests.deploy.faults import FAULTS
 ROOT = Path(__file__).parents[2]
 DEMANDED = {
     "crash at boot",
+    "crash after 2 s",
+    "boot slower than the timeout",
+    "wrong build served",
+    "removed BUILD_ID",
     "failed build",
     "health value wrong",
     "session API 500",
+    "monitoring API 500",
+    "error lines in the log",
     "duplicate reborn",
     "invalid index",
     "failed Prisma history",

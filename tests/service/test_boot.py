@@ -78,6 +78,31 @@ def test_one_that_crashes_at_once(boot: Callable[..., dict[str, Any]]) -> None:
     assert "exit code 3" in boot(source=CRASH)["msg"]
 
 
+def test_one_that_answers_and_ends_soon_after_is_met_here(boot: Callable[..., dict[str, Any]]) -> None:
+    later = "setTimeout(() => { console.error('it does not last'); process.exit(3); }, 500);"
+    result = boot(first=later, stable_s=20)
+    assert "does not boot: it answered and then ended with exit code 3" in result["msg"]
+    assert "it does not last" in result["msg"]
+
+
+@pytest.mark.parametrize(
+    ("second", "seen"),
+    [
+        ("process.exit(3);", "it answered and then ended with exit code 3"),
+        ("response.statusCode = 500;", "it answered, and within 20 s no more: "),
+    ],
+)
+def test_the_first_good_answer_is_not_the_last_word(
+    boot: Callable[..., dict[str, Any]], second: str, seen: str
+) -> None:
+    result = boot(first=f"if (global.asked) {{ {second} }} global.asked = true;", stable_s=20)
+    assert seen in result["msg"]
+
+
+def test_one_that_lasts_is_good(boot: Callable[..., dict[str, Any]]) -> None:
+    assert boot(stable_s=1)["seconds"] < 3
+
+
 def test_one_that_stays_silent_is_ended(boot: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     result = boot(first="return;", timeout_s=1)
     assert "after 1 s" in result["msg"]

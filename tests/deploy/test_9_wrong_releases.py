@@ -1,0 +1,64 @@
+"""Releases that are wrong, each deployed on top of a good one: what meets them, what is taken back, what users notice.
+
+What must come of each stands in faults.py.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.deploy import picture
+from tests.deploy.conftest import Lab, light_build, make, run_playbook
+from tests.deploy.faults import FAULTS
+from tests.deploy.users import Users
+
+# The receipt's gate comes before the checks, and a busy machine alone can fail it: the users here are the witnesses.
+PATIENT = ("-e", "{healthcheck_max_failed_percent: 100, healthcheck_max_gap_ms: 60000}")
+WRONG = {
+    "crash after 2 s": ("crash-later", ()),
+    "boot slower than the timeout": ("slow-boot", ("-e", "app_instance_timeout_s=3")),
+    "wrong build served": ("wrong-build", ()),
+    "removed BUILD_ID": ("wrong-build", ()),
+    "monitoring API 500": ("monitoring-500", PATIENT),
+    "error lines in the log": ("log-errors", PATIENT),
+}
+
+
+def remove_build_id(lab: Lab, branch: str) -> None:
+    """From the finished release of this branch, which the deployment before it has left; else it is made here."""
+    command = ["git", "-C", lab.values["app_origin"], "rev-parse", f"fault/{branch}"]
+    commit = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    release = Path(lab.values["app_path"] + ".releases") / commit
+    if not (release / ".at-most-one.json").exists():
+        made = run_playbook("deploy.yml", "-e", f"app_branch=fault/{branch}", *light_build(lab), "--tags", "prepare")
+        assert made.code == 0, made.output
+    (release / ".next/BUILD_ID").unlink()
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_release(deployed_ground: Lab, name: str) -> None:
+    lab, fault, (branch, arguments) = deployed_ground, FAULTS[name], WRONG[name]
+    make("lab-fault", f"FAULT={branch}")
+    if name == "removed BUILD_ID":
+        remove_build_id(lab, branch)
+    before, pids, link = picture.take(lab), lab.pids(), lab.link
+
+    with Users(lab, pause_s=0.05) as users:
+        run = run_playbook("deploy.yml", "-e", f"app_branch=fault/{branch}", *light_build(lab), *arguments)
+
+    assert run.code != 0
+    assert (run.report["failed_phase"], run.report["outcome"]) == (fault.phase, fault.outcome), run.report["error"]
+    first, _, back = run.report["error"].partition("\nRolled back automatically:")
+    for word in (*fault.says, "Expected:", "Next:"):
+        assert word in first
+    assert bool(back) == (fault.outcome == "rolled_back")
+    assert [phase["name"] for phase in run.report["phases"]].count("rollback") == int(bool(back))
+    picture.assert_as_before(before, picture.take(lab))
+    assert lab.link == link
+    untouched = set(lab.pids()) & set(pids)
+    assert len(untouched) == {"stopped": 2, "rolled_back": 0}[str(fault.outcome)]
+    assert users.requests >= 200
+    assert users.failures == []
