@@ -13,15 +13,26 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from . import concurrent, definitions, forecast, indexes, locks, migration_check, migration_sql, prisma, prisma_cli
-from .database import Connection, Login, connect
+from . import (
+    concurrent,
+    definitions,
+    forecast,
+    indexes,
+    journal,
+    locks,
+    migration_check,
+    migration_sql,
+    prisma,
+    prisma_cli,
+)
+from .database import Connection, Hold, Login, connect
 from .errors import OperatorError
 from .indexes import Inspection
 from .locks import Watch
 from .migration_sql import Statement
 from .plan import Plan
 
-# Verdicts with which the concurrent build goes on: it builds what is missing and makes the history true.
+# Verdicts with which a build goes on: it builds what is missing and makes the history true.
 _UNFINISHED = ("failed", "failed_with_indexes")
 _RECORD_S = 10  # for Prisma's lock, between the last index and the record
 
@@ -38,6 +49,12 @@ class Options:
     lock_timeout_ms: int
     statement_timeout_ms: int
     environment_path: str | None = None
+    run_id: str | None = None  # the run that must hold the plan while anything is written
+
+    @property
+    def hold(self) -> Hold:
+        """As the rooms that write take it."""
+        return journal.holding(self.run_id)
 
     @property
     def timeouts(self) -> dict[str, Any]:
@@ -87,13 +104,12 @@ def decide(login: Login, plan: Plan, release: Path, options: Options, *, check: 
         if before.exact and not before.duplicates_left and verdict.verdict == "applied":
             return Intent("none", before, verdict)
         nothing_there = verdict.verdict == "failed" and not before.existing
-        unfinished = ("failed",) if options.strategy == "prisma" else _UNFINISHED
-        prisma.require_deployable(verdict, plan.migration, *unfinished)
+        prisma.require_deployable(verdict, plan.migration, *_UNFINISHED)
         indexes.refuse_building(connection, plan, before)
         script = migration_sql.read(release, plan.migration) if migrations is not None else None
         obstacles = _obstacles(plan, script, verdict)
         predicted_ms = _predicted_ms(connection, plan, before, script)
-        strategy = _choose(options, plan, before, predicted_ms, obstacles)
+        strategy = _choose(options, plan, before, predicted_ms, obstacles, cut_off=verdict.verdict in _UNFINISHED)
         if strategy == "prisma":
             prisma.require_deployable(verdict, plan.migration, *(("failed",) if nothing_there else ()))
         elif obstacles:
@@ -151,6 +167,7 @@ def _by_prisma(login: Login, plan: Plan, release: Path, options: Options, intent
 
     if intent.repaired:
         with connect(login, **options.timeouts) as connection:
+            options.hold(connection)
             prisma.mark_rolled_back(connection, plan.schema, plan.migration, intent.before.existing)
     deployed = prisma_cli.deploy(
         login,
@@ -160,6 +177,7 @@ def _by_prisma(login: Login, plan: Plan, release: Path, options: Options, intent
         catalog=catalog,
         watch=watch,
         environment_path=options.environment_path,
+        hold=options.hold,
     )
     return deployed.attempts, 0, intent.stalled_by
 
@@ -168,11 +186,12 @@ def _concurrently(login: Login, plan: Plan, release: Path, options: Options, int
     started, started_at = time.monotonic(), _server_time(watch.connection)
     prisma_cli.wait_for_migration_lock(watch.connection, started + options.deadline_s)
     left_s = max(1.0, options.deadline_s - (time.monotonic() - started))
-    built = concurrent.build(login, plan, intent.before, concurrent.Limits(left_s))
+    built = concurrent.build(login, plan, intent.before, concurrent.Limits(left_s), hold=options.hold)
     indexes.require_exact(inspect(login, plan, options), plan)
     # Prisma's lock only now: a deploy that waits for it has a snapshot, and the build would have waited for that one.
     prisma_cli.wait_for_migration_lock(watch.connection, time.monotonic() + _RECORD_S)
     with connect(login, **options.timeouts) as connection:
+        options.hold(connection)
         if intent.migration is not None:
             prisma.record_applied(connection, plan.schema, intent.migration, started_at)
     prisma_cli.confirm(login, plan, release, options.prisma, watch=watch, environment_path=options.environment_path)
@@ -206,11 +225,15 @@ def _predicted_ms(connection: Connection, plan: Plan, before: Inspection, script
     return forecast.write_pause(connection, plan, wanted).write_pause_ms if wanted else 0
 
 
-def _choose(options: Options, plan: Plan, before: Inspection, predicted_ms: int, obstacles: list[str]) -> str:
+def _choose(
+    options: Options, plan: Plan, before: Inspection, predicted_ms: int, obstacles: list[str], *, cut_off: bool
+) -> str:
+    # Prisma would stop at the first index that is there. What it left of an attempt that was cut off between two of its
+    # statements is finished without it, also where it was asked for.
+    if before.existing and (options.strategy == "auto" or (options.strategy == "prisma" and cut_off)):
+        return "prisma" if obstacles else "concurrent"
     if options.strategy != "auto":
         return options.strategy
-    if before.existing:  # Prisma would stop at the first index that is there
-        return "prisma" if obstacles else "concurrent"
     if predicted_ms <= options.max_write_pause_ms:
         return "prisma"
     if obstacles:

@@ -88,10 +88,9 @@ _REPAIRS = {
     "with {mark}",
     "failed": "every deploy by hand stops with P3009; the migrate phase marks the row rolled back by itself once "
     "nothing of the migration is there, then applies it again. By hand: {mark}",
-    "failed_with_indexes": "the indexes are there, the history says failed: deploy with migrate_strategy=concurrent, "
-    "which records it as applied when the migration does nothing else; or ansible-playbook rollback.yml -l "
-    "<environment>, then deploy again; or `prisma migrate resolve --applied` if you know that nothing else of the "
-    "migration is missing.",
+    "failed_with_indexes": "the indexes are there, the history says failed: the migrate phase records it as applied "
+    "when the migration does nothing else; otherwise ansible-playbook rollback.yml -l <environment>, then deploy "
+    "again; or `prisma migrate resolve --applied` if you know that nothing else of the migration is missing.",
     "rolled_back": "none: the migrate phase applies it again.",
     "edited": "migration.sql of this release is not the one that was applied: put the applied file back from git; a "
     "change belongs in a new migration.",

@@ -174,14 +174,44 @@ def test_indexes_that_are_there_already_stop_it(
             cursor.execute(indexes.create_statement(index, plan.schema))
     assert "are there already" in history()["repair"]
     assert "is there already" in present()["seen"]
+    assert calls(release) == 0
 
-    behave(release, "dies")
+
+@pytest.mark.parametrize("built", [1, 2, 3])
+def test_an_attempt_that_was_cut_off_between_its_statements_is_finished(
+    login: Login,
+    plan: Plan,
+    release: Path,
+    history: Callable[..., dict[str, Any]],
+    present: Callable[..., dict[str, Any]],
+    built: int,
+) -> None:
+    """Prisma's adapter sends a migration statement by statement, and would begin again with the first."""
     with connect(login) as connection, connection.cursor() as cursor:
+        for index in plan.indexes[:built]:
+            cursor.execute(indexes.create_statement(index, plan.schema))
         cursor.execute(
             "INSERT INTO aedpics._prisma_migrations (id, checksum, migration_name) VALUES ('x', 'y', %s)", (OURS,)
         )
-    assert history()["verdict"] == "failed_with_indexes"
-    assert "failed_with_indexes" in present()["seen"]
+    assert history()["verdict"] == ("failed_with_indexes" if built == 3 else "failed")
+    done = present()
+    creates = sum(statement.startswith("CREATE") for statement in done["statements"])
+    assert (done["strategy"], creates, history()["verdict"]) == ("concurrent", 3 - built, "applied")
+    assert present()["strategy"] == "none"
+
+
+def test_what_more_a_cut_off_attempt_would_have_done_stops_it(
+    login: Login, plan: Plan, release: Path, present: Callable[..., dict[str, Any]]
+) -> None:
+    migration = release / "prisma/migrations" / OURS / "migration.sql"
+    migration.write_text(migration.read_text() + "ALTER TABLE aedpics.inspection_sessions ADD COLUMN more int;\n")
+    with connect(login) as connection, connection.cursor() as cursor:
+        cursor.execute(indexes.create_statement(plan.indexes[0], plan.schema))
+        cursor.execute(
+            "INSERT INTO aedpics._prisma_migrations (id, checksum, migration_name) VALUES ('x', 'y', %s)", (OURS,)
+        )
+    stopped = present()
+    assert stopped["details"]["history"] == "failed"
     assert calls(release) == 0
 
 
