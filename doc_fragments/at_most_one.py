@@ -63,3 +63,14 @@ options:
     type: dict
     required: true
 """
+
+    RUN = r"""
+options:
+  run_id:
+    description:
+      - The run that does this, as M(deploy_run) opened it. Each transaction that writes begins by making sure that the
+        run still holds its plan, and nobody can take it over before that transaction ends; what cannot run in one
+        (Prisma, C(CONCURRENTLY)) is checked before and after. The lease is renewed meanwhile.
+      - A run that was taken over, or closed, writes nothing more. Without it nobody is asked.
+    type: str
+"""

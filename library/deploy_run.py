@@ -188,6 +188,7 @@ reached:
     hosts: {description: What each host served when the first of them began., type: dict}
     point: {description: "nothing, rows or migration, by the catalog and the archive.", type: str}
     built: {description: The planned indexes that they built., type: list, elements: str}
+    there: {description: "The planned indexes that there are now, whoever built them.", type: list, elements: str}
     kept: {description: The planned indexes that were there before; they are not theirs., type: list, elements: str}
     applied: {description: Whether the plan's migration counts as applied and did not before., type: bool}
     fence: {description: Whether their write fence is up., type: bool}

@@ -24,7 +24,7 @@ options:
     description:
       - V(reported) reads one snapshot and changes nothing in the database. With O(path) it writes a file.
       - V(removed) removes the surplus rows among those of O(path), or among O(rows).
-      - V(restored) puts back the rows that O(run_id), or every run of the plan, archived, all or none. It refuses
+      - V(restored) puts back the rows that O(archived_by), or every run of the plan, archived, all or none. It refuses
         when a primary key is taken or the plan's unique index would reject a row. Lower the fence and drop the
         index first.
     type: str
@@ -54,8 +54,12 @@ options:
     type: str
   run_id:
     description:
-      - The deployment's run, under which rows are archived. Required by V(removed).
-      - V(restored) without it puts back what every run of the plan archived.
+      - The run that does this, as M(deploy_run) opened it. V(removed) requires it, and archives the rows under it.
+      - Each transaction that writes begins by making sure that the run still holds its plan, and nobody can take it
+        over before that transaction ends. The lease is renewed meanwhile. A run that was taken over writes no more.
+    type: str
+  archived_by:
+    description: For V(restored), the run whose rows come back; without it, what every run of the plan archived.
     type: str
   max_rows:
     description: The ceiling. More O(rows) than this stop the task before anything is written. Default is the plan's.
@@ -108,7 +112,7 @@ EXAMPLES = r"""
     login: "{{ database_login }}"
     plan: "{{ lookup('file', 'plans/one-active-inspection-session.yml') | from_yaml }}"
     state: restored
-    run_id: 20251110T053000Z-1a2b3c
+    archived_by: 20251110T053000Z-1a2b3c
 """
 
 RETURN = r"""
@@ -202,19 +206,18 @@ from collections.abc import Callable, Collection
 from dataclasses import asdict
 from typing import Any
 
-from ansible.module_utils.at_most_one_entry import LOGIN_SPEC, PLAN_SPEC, login_of, run, timeouts_of
+from ansible.module_utils.at_most_one_entry import WRITING_SPEC, held_run, login_of, run, timeouts_of
 from ansible.module_utils.basic import AnsibleModule
 
 ARGUMENTS: dict[str, Any] = {
-    **LOGIN_SPEC,
-    **PLAN_SPEC,
+    **WRITING_SPEC,
     "state": {"type": "str", "choices": ["reported", "removed", "restored"], "required": True},
     "limit": {"type": "int", "default": 1000},
     "path": {"type": "path"},
     "header": {"type": "dict", "default": {}},
     "rows": {"type": "list", "elements": "list"},
     "digest": {"type": "str"},
-    "run_id": {"type": "str"},
+    "archived_by": {"type": "str"},
     "max_rows": {"type": "int"},
     "batch_target_ms": {"type": "int", "default": 50},
     "max_replica_lag_s": {"type": "int", "default": 30},
@@ -231,11 +234,11 @@ def act(module: AnsibleModule) -> dict[str, Any]:
 
     plan = parse(module.params["plan"])
     do = {"reported": report, "removed": remove, "restored": restore}[module.params["state"]]
-    with connect(login_of(module), **timeouts_of(module)) as connection:
-        return do(module, connection, plan)
+    with held_run(module) as hold, connect(login_of(module), **timeouts_of(module)) as connection:
+        return do(module, connection, plan, hold)
 
 
-def report(module: AnsibleModule, connection: Any, plan: Any) -> dict[str, Any]:
+def report(module: AnsibleModule, connection: Any, plan: Any, _hold: Any) -> dict[str, Any]:
     from ansible.module_utils.at_most_one import duplicates, rows_file
 
     limit, path = module.params["limit"], module.params["path"]
@@ -255,7 +258,7 @@ def report(module: AnsibleModule, connection: Any, plan: Any) -> dict[str, Any]:
     return {"changed": False, **result}
 
 
-def remove(module: AnsibleModule, connection: Any, plan: Any) -> dict[str, Any]:
+def remove(module: AnsibleModule, connection: Any, plan: Any, hold: Any) -> dict[str, Any]:
     from ansible.module_utils.at_most_one import batches, duplicates, rows_file
 
     path, digest = module.params["path"], module.params["digest"]
@@ -263,6 +266,7 @@ def remove(module: AnsibleModule, connection: Any, plan: Any) -> dict[str, Any]:
     removal = duplicates.remove(
         connection,
         plan,
+        hold=hold,
         rows=reviewed.rows() if reviewed else ([str(part) for part in row] for row in module.params["rows"]),
         digest=digest or (reviewed.digest() if reviewed else ""),
         check=module.check_mode,
@@ -287,10 +291,10 @@ def remove(module: AnsibleModule, connection: Any, plan: Any) -> dict[str, Any]:
     }
 
 
-def restore(module: AnsibleModule, connection: Any, plan: Any) -> dict[str, Any]:
+def restore(module: AnsibleModule, connection: Any, plan: Any, hold: Any) -> dict[str, Any]:
     from ansible.module_utils.at_most_one.restore import restore as put_back
 
-    restoration = put_back(connection, plan, run_id=module.params["run_id"], check=module.check_mode)
+    restoration = put_back(connection, plan, run_id=module.params["archived_by"], check=module.check_mode, hold=hold)
     lines = (" ".join(_pairs(dict(zip(plan.primary_key, row, strict=True)))) for row in restoration.rows)
     return {
         "changed": bool(restoration.restored or restoration.pointed_back),

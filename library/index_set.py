@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.at_most_one_entry import LOGIN_SPEC, PLAN_SPEC, login_of, run, timeouts_of
+from ansible.module_utils.at_most_one_entry import WRITING_SPEC, held_run, login_of, run, timeouts_of
 from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
@@ -38,7 +38,8 @@ options:
     default: true
   strategy:
     description:
-      - V(prisma) lets C(prisma migrate deploy) build. Writers on the planned tables wait meanwhile.
+      - V(prisma) lets C(prisma migrate deploy) build. Writers on the planned tables wait meanwhile. An earlier attempt
+        that was cut off and left some of the indexes is finished as with V(concurrent).
       - V(concurrent) builds each index with C(CREATE INDEX CONCURRENTLY), for which nobody waits, repairs planned ones
         that were abandoned INVALID, records the migration as Prisma records it and lets C(prisma migrate deploy) and
         C(prisma migrate status) agree. The migration must do nothing but build exactly the planned indexes.
@@ -78,6 +79,7 @@ options:
 extends_documentation_fragment:
   - at_most_one.login
   - at_most_one.plan
+  - at_most_one.run
 attributes:
   check_mode:
     support: full
@@ -96,6 +98,7 @@ EXAMPLES = r"""
     plan: "{{ lookup('file', 'plans/one-active-inspection-session.yml') | from_yaml }}"
     state: present
     release_path: /var/www/aedpics.releases/3f616e0
+    run_id: 20251110T053000Z-1a2b3c
     lock_timeout_ms: 2000
 
 - name: Check that exactly the planned indexes are there, and no duplicate
@@ -182,16 +185,9 @@ strategy:
   returned: O(state=present)
   type: str
   sample: concurrent
-attempts:
-  description: How often Prisma was called to build; 0 with a concurrent build.
-  returned: O(state=present)
-  type: int
-  sample: 1
-seconds:
-  description: How long that took, waits included.
-  returned: O(state=present)
-  type: float
-  sample: 1.4
+attempts: {description: How often Prisma was called to build; 0 with a concurrent build., returned: O(state=present),
+  type: int, sample: 1}
+seconds: {description: "How long that took, waits included.", returned: O(state=present), type: float, sample: 1.4}
 write_pause_predicted_ms:
   description: How long a build by Prisma would keep writers waiting, measured on a sample of the tables.
   returned: O(state=present)
@@ -258,7 +254,15 @@ def _verified(module: AnsibleModule, plan: Any) -> dict[str, Any]:
 def _present(module: AnsibleModule, plan: Any) -> dict[str, Any]:
     from ansible.module_utils.at_most_one import building
 
-    names = ("strategy", "max_write_pause_ms", "attempts", "deadline_s", "prisma_timeout_s", "environment_path")
+    names = (
+        "strategy",
+        "max_write_pause_ms",
+        "attempts",
+        "deadline_s",
+        "prisma_timeout_s",
+        "environment_path",
+        "run_id",
+    )
     options = building.Options(**{name: module.params[name] for name in names}, **timeouts_of(module))
     login, release = login_of(module), Path(module.params["release_path"])
     intent = building.decide(login, plan, release, options, check=module.check_mode)
@@ -281,7 +285,8 @@ def _present(module: AnsibleModule, plan: Any) -> dict[str, Any]:
         creates = [text for text in intent.statements if text.startswith("CREATE")]
         diff = {"before": before, "after": before + "".join(f"{statement};\n" for statement in creates)}
         return {"changed": True, **result, **_report(intent.before), "diff": diff}
-    done = building.carry_out(login, plan, release, options, intent)
+    with held_run(module):
+        done = building.carry_out(login, plan, release, options, intent)
     return {
         "changed": True,
         **result,
@@ -301,8 +306,9 @@ def _absent(module: AnsibleModule, plan: Any) -> dict[str, Any]:
 
     before = _inspect(module, plan)
     deadline_ms = module.params["deadline_s"] * 1000
-    with connect(login_of(module), lock_timeout_ms=0, statement_timeout_ms=deadline_ms, autocommit=True) as connection:
-        statements = indexes.drop(connection, plan, before, check=module.check_mode)
+    limits = {"lock_timeout_ms": 0, "statement_timeout_ms": deadline_ms, "autocommit": True}
+    with held_run(module) as hold, connect(login_of(module), **limits) as connection:
+        statements = indexes.drop(connection, plan, before, check=module.check_mode, hold=hold)
     after = before if module.check_mode else _inspect(module, plan)
     if not module.check_mode:
         indexes.require_absent(after, plan)
@@ -321,8 +327,7 @@ def main() -> None:
     """Entry point."""
     run(
         {
-            **LOGIN_SPEC,
-            **PLAN_SPEC,
+            **WRITING_SPEC,
             "state": {"type": "str", "choices": ["verified", "present", "absent"], "default": "verified"},
             "fail": {"type": "bool", "default": True},
             "strategy": {"type": "str", "choices": ["prisma", "concurrent", "auto"], "default": "prisma"},

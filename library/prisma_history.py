@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from ansible.module_utils.at_most_one_entry import LOGIN_SPEC, PLAN_SPEC, login_of, run, timeouts_of
+from ansible.module_utils.at_most_one_entry import WRITING_SPEC, held_run, login_of, run, timeouts_of
 from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
@@ -47,6 +47,7 @@ options:
 extends_documentation_fragment:
   - at_most_one.login
   - at_most_one.plan
+  - at_most_one.run
 attributes:
   check_mode:
     support: full
@@ -194,8 +195,9 @@ def _rolled_back(module: AnsibleModule, plan: Any) -> dict[str, Any]:
     from ansible.module_utils.at_most_one import indexes, prisma
     from ansible.module_utils.at_most_one.database import connect
 
-    with connect(login_of(module), **timeouts_of(module)) as connection:
+    with held_run(module) as hold, connect(login_of(module), **timeouts_of(module)) as connection:
         if not module.check_mode:
+            hold(connection)
             prisma.hold(connection)  # before the look: what is read is what is marked
         rows = [
             row
@@ -224,8 +226,7 @@ def main() -> None:
     """Entry point."""
     run(
         {
-            **LOGIN_SPEC,
-            **PLAN_SPEC,
+            **WRITING_SPEC,
             "state": {"type": "str", "choices": ["read", "rolled_back"], "default": "read"},
             "release_path": {"type": "path"},
             "migrations": {

@@ -17,7 +17,7 @@ description:
 version_added: "1.0.0"
 author:
   - the at-most-one maintainers (@at-most-one)
-extends_documentation_fragment: [at_most_one.login, at_most_one.plan]
+extends_documentation_fragment: [at_most_one.login, at_most_one.plan, at_most_one.run]
 options:
   state:
     description:
@@ -47,6 +47,7 @@ EXAMPLES = r"""
     login: "{{ database_login }}"
     plan: "{{ lookup('file', 'plans/one-active-inspection-session.yml') | from_yaml }}"
     state: raised
+    run_id: 20251110T053000Z-1a2b3c
     lock_timeout_ms: 500
 
 - name: Ensure that the fence is lowered, now that the index keeps the rule
@@ -89,7 +90,7 @@ details:
 
 from typing import Any
 
-from ansible.module_utils.at_most_one_entry import LOGIN_SPEC, PLAN_SPEC, login_of, run, timeouts_of
+from ansible.module_utils.at_most_one_entry import WRITING_SPEC, held_run, login_of, run, timeouts_of
 from ansible.module_utils.basic import AnsibleModule
 
 
@@ -105,12 +106,12 @@ def act(module: AnsibleModule) -> dict[str, Any]:
         raise OperatorError(
             f"lock_attempts is {lock_attempts}.", expected="1 or more.", next_step="correct lock_attempts."
         )
-    with connect(login_of(module), **timeouts_of(module)) as connection:
+    with held_run(module) as hold, connect(login_of(module), **timeouts_of(module)) as connection:
         if state == "queried":
             seen = fence_state(connection, plan)
             return {"changed": False, "state": seen, "before": seen, "statements": [], "attempts": 0}
         change_fence = raise_fence if state == "raised" else lower_fence
-        change = change_fence(connection, plan, lock_attempts=lock_attempts, check=module.check_mode)
+        change = change_fence(connection, plan, lock_attempts=lock_attempts, check=module.check_mode, hold=hold)
     for warning in change.warnings:
         module.warn(warning)
     return {
@@ -124,7 +125,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
 
 
 def main() -> None:
-    run({**LOGIN_SPEC, **PLAN_SPEC, "state": {"type": "str", "choices": ["raised", "lowered", "queried"],
+    run({**WRITING_SPEC, "state": {"type": "str", "choices": ["raised", "lowered", "queried"],
         "required": True}, "lock_attempts": {"type": "int", "default": 10}}, act)  # fmt: skip
 
 

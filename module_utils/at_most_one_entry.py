@@ -5,8 +5,9 @@ This is the only place where the core and Ansible meet.
 
 from __future__ import annotations
 
+import contextlib
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
@@ -42,6 +43,8 @@ LOGIN_SPEC: dict[str, Any] = {
 }
 
 PLAN_SPEC: dict[str, Any] = {"plan": {"type": "dict", "required": True}}
+# A module that writes: see held_run.
+WRITING_SPEC: dict[str, Any] = {**LOGIN_SPEC, **PLAN_SPEC, "run_id": {"type": "str"}}
 
 
 def run(
@@ -80,6 +83,19 @@ def run(
             next_step="read the server's log of this moment; grant what is missing, then the same playbook again.",
         )
         module.fail_json(msg=str(stop), seen=stop.seen, expected=stop.expected, next_step=stop.next_step, details={})
+
+
+@contextlib.contextmanager
+def held_run(module: AnsibleModule) -> Iterator[Any]:
+    """What the core wants to begin its writing transactions with; the run's lease is renewed until the block ends.
+
+    In check mode nothing is written, and the run is not in the journal.
+    """
+    from ansible.module_utils.at_most_one import journal
+
+    run_id = None if module.check_mode else module.params["run_id"]
+    with journal.kept_alive(login_of(module), run_id):
+        yield journal.holding(run_id)
 
 
 def login_of(module: AnsibleModule) -> Any:

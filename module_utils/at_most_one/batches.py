@@ -10,18 +10,20 @@ changed since it was ranked stays where it is and is ranked again in the next ro
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import psycopg2
 import psycopg2.errors
 from psycopg2 import sql
 from psycopg2.extensions import AsIs
 
 from . import archive, replicas
-from .database import Connection
+from .database import Connection, Hold, unheld
 from .errors import OperatorError
 from .plan import Plan
 from .ranking import equal, listed, numbered, of, text_array
@@ -66,15 +68,19 @@ class Progress:
         return type(stop)(seen, expected=stop.expected, next_step=next_step, **details)
 
 
+# What a Hold requires, within the batch's one statement: the run's row, kept open until the batch has committed.
+_HELD = "SELECT FROM at_most_one.run WHERE run_id = %(run_id)s AND finished_at IS NULL FOR KEY SHARE"
+
 _BATCH = """
 WITH setting AS MATERIALIZED (
     SELECT pg_catalog.set_config('search_path', %(search_path)s, true),
         pg_catalog.set_config('lock_timeout', %(lock_timeout)s, true),
         pg_catalog.set_config('application_name', %(application)s, false)),
+held AS MATERIALIZED ({held}),
 surplus AS MATERIALIZED (
     SELECT member.* FROM {member} AS member, setting
-    WHERE at_most_one_position >= %(first)s AND at_most_one_position < %(first)s + %(size)s
-        AND at_most_one_place > 1 AND at_most_one_requested),
+    WHERE EXISTS (SELECT FROM held) AND at_most_one_place > 1 AND at_most_one_requested
+        AND at_most_one_position >= %(first)s AND at_most_one_position < %(first)s + %(size)s),
 keeper AS MATERIALIZED (
     SELECT at_most_one_head AS at_most_one_keeper,
         pg_catalog.jsonb_object(%(key_names)s::text[], {key_texts}) AS at_most_one_keeper_key
@@ -110,7 +116,7 @@ archived AS (
     SELECT %(run_id)s, %(plan_id)s, %(schema)s, %(table)s,
         pg_catalog.jsonb_object(%(key_names)s::text[], key), keeper, row, {hash}, %(action)s, after_sha256
     FROM removed RETURNING 1)
-SELECT (SELECT pg_catalog.count(*) FROM archived),
+SELECT EXISTS (SELECT FROM held), (SELECT pg_catalog.count(*) FROM archived),
     (SELECT pg_catalog.array_agg(key) FROM (
         SELECT key FROM removed ORDER BY at_most_one_position LIMIT %(examples)s) AS shown), {replicas}"""
 
@@ -131,8 +137,10 @@ def _same_bytes(ones: Iterable[sql.Composable], others: Iterable[sql.Composable]
 class Batches:
     """The statements of one removal and the loop that runs them."""
 
-    def __init__(self, plan: Plan, columns: Mapping[str, Column], run_id: str, search_path: str, pace: Pace) -> None:
-        self.plan, self.columns, self.pace = plan, columns, pace
+    def __init__(
+        self, plan: Plan, columns: Mapping[str, Column], run_id: str, search_path: str, pace: Pace, hold: Hold
+    ) -> None:
+        self.plan, self.columns, self.pace, self.hold = plan, columns, pace, hold
         self.progress = Progress()
         size = len(plan.primary_key)
         key = of(plan.table, plan.primary_key)
@@ -141,6 +149,7 @@ class Batches:
         member_key = of("at_most_one_member", [f"at_most_one_p{number}" for number in range(size)])
         image = archive.image(list(columns), sql.Identifier(plan.table), "names")
         self.parts: dict[str, sql.Composable] = {
+            "held": sql.SQL("SELECT" if hold is unheld else _HELD),
             "member": MEMBER,
             "table": sql.Identifier(plan.schema, plan.table),
             "alone": sql.Identifier(plan.table),
@@ -186,7 +195,8 @@ class Batches:
         return self._with(_LOCKED, batch=self._with(_BATCH))
 
     def removal(self) -> sql.Composed:
-        """Lock, look again, archive and remove. Returns how many rows went, some of their keys, the replicas."""
+        """Lock, look again, archive and remove. Returns whether the run is held, how many rows went, some of their
+        keys, the replicas."""
         if self.plan.surplus.action == "delete":
             removed = self._with(_DELETE, batch=self._with(_BATCH))
         else:
@@ -264,7 +274,10 @@ class Batches:
 
     def _execute(self, cursor: Cursor) -> Any:
         cursor.execute(_EXECUTE, self.parameters)
-        return cursor.fetchall()[0]
+        ((held, *done),) = cursor.fetchall()
+        if not held:
+            self.hold(cursor.connection)  # says who has taken the run over
+        return done
 
     def _one_with_references(self, connection: Connection, cursor: Cursor) -> Any:
         """A batch whose rows others may point to. Under the lock no new reference can come, and a later statement of
@@ -286,5 +299,6 @@ class Batches:
             self.progress.repointed += repointed
             return row
         finally:
-            connection.rollback()
-            connection.autocommit = True
+            with contextlib.suppress(psycopg2.Error):  # the connection may be gone: then the server rolls back
+                connection.rollback()
+                connection.autocommit = True

@@ -20,7 +20,7 @@ import psycopg2.errors
 from psycopg2 import sql
 
 from . import definitions, indexes, locks
-from .database import Connection, Login, connect
+from .database import Connection, Hold, Login, connect, unheld
 from .errors import OperatorError
 from .indexes import Inspection
 from .locks import Watch
@@ -68,6 +68,7 @@ def build(
     limits: Limits,
     *,
     progress: Callable[[Progress], None] | None = None,
+    hold: Hold = unheld,
 ) -> Built:
     """Build each planned index that is missing, and each that was abandoned INVALID after dropping it.
 
@@ -97,7 +98,9 @@ def build(
                     if progress and (row := session.progress()):
                         progress(Progress(index.name, number, len(wanted), *row))
 
+                hold(observer)  # the build cannot be in the transaction that holds the run
                 session.run(index, statement, label, tell)
+                hold(observer)
     return Built(
         tuple(statements),
         tuple(index.name for index in wanted if index.name in abandoned),

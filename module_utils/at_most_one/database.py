@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -15,6 +15,12 @@ import psycopg2.extensions
 from .errors import OperatorError
 
 Connection = psycopg2.extensions.connection
+Hold = Callable[[Connection], None]  # begins a writing transaction, and refuses it to a run that lost its plan: journal
+
+
+def unheld(_: Connection) -> None:
+    """The :data:`Hold` of who writes without a run."""
+
 
 # Text output must not depend on the server's or the role's settings: hashes and archived rows are made of it. With an
 # empty search_path every name has to be qualified. row_security=off turns a role's false zero into an error (42501).

@@ -17,7 +17,7 @@ from psycopg2 import sql
 
 from . import archive, copying, ranking, rows_file, updates, worklist
 from .batches import EXAMPLES, Batches, Pace
-from .database import Connection
+from .database import Connection, Hold, unheld
 from .errors import OperatorError
 from .groups import Group, described
 from .plan import Plan
@@ -145,6 +145,7 @@ def remove(
     check: bool = False,
     describe: bool = False,
     pace: Pace | None = None,
+    hold: Hold = unheld,
 ) -> Removal:
     """Remove those of ``rows`` that are still surplus, each archived whole, in batches that are a transaction each.
 
@@ -158,6 +159,8 @@ def remove(
     began = time.monotonic()
     with _nothing_left_behind(connection):
         with transaction(connection, WRITING, plan) as cursor:
+            if not check:
+                hold(connection)
             columns = columns_of(cursor, plan)
             requested = _load_reviewed(cursor, plan, columns, rows, digest, max_rows)
             work = worklist.rank(cursor, plan)
@@ -172,7 +175,7 @@ def remove(
             _refuse_what_cannot_be_done(cursor, plan, columns, refers=refers)
             shown = worklist.first_rows(cursor, plan, EXAMPLES) if describe else []
             groups = described(cursor, plan, columns, shown) if shown else []
-            batches = Batches(plan, columns, run_id, usual_search_path(cursor), pace or Pace())
+            batches = Batches(plan, columns, run_id, usual_search_path(cursor), pace or Pace(), hold)
             statements = [
                 *(archive.missing_objects if check else archive.ensure)(cursor, repointing=repointing),
                 batches.removal().as_string(cursor),

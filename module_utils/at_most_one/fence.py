@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 
 from psycopg2 import sql
 
-from .database import Connection
+from .database import Connection, Hold, unheld
 from .errors import OperatorError
 from .key_columns import key_columns, lock_number
 from .locks import describe
@@ -106,23 +106,29 @@ def fence_state(connection: Connection, plan: Plan) -> str:
         return _state(cursor, plan)
 
 
-def raise_fence(connection: Connection, plan: Plan, *, lock_attempts: int = 10, check: bool = False) -> Change:
+def raise_fence(
+    connection: Connection, plan: Plan, *, lock_attempts: int = 10, check: bool = False, hold: Hold = unheld
+) -> Change:
     """Raise the fence, or repair a partial one. Waits for the writers in flight: afterwards all they wrote is visible.
 
     The lock stops writers, not readers, while it is waited for: at most the connection's lock_timeout per attempt.
     """
-    return _change(connection, plan, "raised", lock_attempts, check)
+    return _change(connection, plan, "raised", lock_attempts, check, hold)
 
 
-def lower_fence(connection: Connection, plan: Plan, *, lock_attempts: int = 10, check: bool = False) -> Change:
+def lower_fence(
+    connection: Connection, plan: Plan, *, lock_attempts: int = 10, check: bool = False, hold: Hold = unheld
+) -> Change:
     """Take the fence away. PostgreSQL wants an exclusive lock for that: while an attempt waits, readers wait too."""
-    return _change(connection, plan, "lowered", lock_attempts, check)
+    return _change(connection, plan, "lowered", lock_attempts, check, hold)
 
 
-def _change(connection: Connection, plan: Plan, wanted: str, lock_attempts: int, check: bool) -> Change:
+def _change(connection: Connection, plan: Plan, wanted: str, lock_attempts: int, check: bool, hold: Hold) -> Change:
     for attempt in range(1, lock_attempts + 1):
         try:
             with transaction(connection, READING if check else WRITING, plan) as cursor:
+                if not check:
+                    hold(connection)
                 columns_of(cursor, plan)
                 before = _state(cursor, plan)
                 if before == wanted:

@@ -12,7 +12,7 @@ import psycopg2
 import psycopg2.errors
 
 from . import definitions, locks
-from .database import Connection
+from .database import Connection, Hold, unheld
 from .definitions import create_statement as create_statement
 from .errors import OperatorError
 from .plan import Plan
@@ -214,7 +214,9 @@ def refuse_building(connection: Connection, plan: Plan, inspection: Inspection) 
         )
 
 
-def drop(connection: Connection, plan: Plan, inspection: Inspection, *, check: bool = False) -> list[str]:
+def drop(
+    connection: Connection, plan: Plan, inspection: Inspection, *, check: bool = False, hold: Hold = unheld
+) -> list[str]:
     """Drop every planned index that exists, one by one, CONCURRENTLY; return the statements run (or to be run: check).
 
     The connection must be in autocommit with lock_timeout 0: a lock_timeout would leave an INVALID index whenever a
@@ -229,6 +231,7 @@ def drop(connection: Connection, plan: Plan, inspection: Inspection, *, check: b
         statements.append(statement.as_string(connection))
         if check:
             continue
+        hold(connection)  # a drop CONCURRENTLY cannot be in the transaction that holds the run
         try:
             with connection.cursor() as cursor:
                 cursor.execute(statement)
@@ -242,6 +245,7 @@ def drop(connection: Connection, plan: Plan, inspection: Inspection, *, check: b
                 index=name,
                 holders=holders,
             ) from slow
+        hold(connection)
     return statements
 
 

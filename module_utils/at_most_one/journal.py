@@ -20,7 +20,7 @@ import psycopg2.errors
 from psycopg2.extras import RealDictCursor
 
 from .controllers import Controller, proven_alive, proven_dead
-from .database import Connection, Login, connect
+from .database import Connection, Hold, Login, connect, unheld
 from .errors import OperatorError
 from .journal_tables import ensure, exists
 from .plan import Plan
@@ -151,6 +151,11 @@ def require_held(connection: Connection, run_id: str) -> None:
     https://www.postgresql.org/docs/current/explicit-locking.html#LOCKING-ROWS
     """
     _hold(connection, run_id, lock=_KEEP_OPEN)
+
+
+def holding(run_id: str | None) -> Hold:
+    """:func:`require_held` for this run, to hand to a room that writes; without a run, nothing is required."""
+    return unheld if run_id is None else lambda connection: require_held(connection, run_id)
 
 
 def renew(connection: Connection, run_id: str) -> bool:

@@ -25,7 +25,7 @@ from urllib.parse import quote, quote_plus
 import psycopg2
 
 from . import locks, prisma
-from .database import Connection, Login, connect
+from .database import Connection, Hold, Login, connect, unheld
 from .errors import OperatorError
 from .locks import Watch
 from .plan import Plan
@@ -74,6 +74,7 @@ def deploy(
     catalog: Callable[[Connection], prisma.Built],
     watch: Watch,
     environment_path: str | None = None,
+    hold: Hold = unheld,
 ) -> Deployed:
     """Run ``prisma migrate deploy`` until the plan's migration is applied and the catalog agrees.
 
@@ -86,6 +87,7 @@ def deploy(
         wait_for_migration_lock(watch.connection, deadline)
         timeout_s = max(1.0, min(limits.timeout_s, deadline - time.monotonic()))
         watch.build_wait_ms = 0
+        hold(watch.connection)  # before and after: Prisma's own transaction cannot hold the run
         call = call_prisma(
             "deploy", login, plan.schema, release, environment_path, limits.lock_timeout_ms, timeout_s, watch
         )
@@ -94,6 +96,7 @@ def deploy(
         with connect(
             login, lock_timeout_ms=limits.lock_timeout_ms, statement_timeout_ms=limits.statement_timeout_ms
         ) as connection:
+            hold(connection)
             built = catalog(connection)
             history = prisma.read_history(connection, plan.schema)
             verdict = prisma.judge(history, prisma.read_migrations(release), plan.migration, built.exact)

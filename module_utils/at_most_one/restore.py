@@ -12,7 +12,7 @@ from typing import Any
 from psycopg2 import sql
 
 from .archive import image, missing_objects, sha256
-from .database import Connection
+from .database import Connection, Hold, unheld
 from .errors import OperatorError
 from .plan import Plan
 from .ranking import equal, listed, of, text_array
@@ -52,7 +52,9 @@ WHERE (%(run_id)s::text IS NULL OR a.run_id = %(run_id)s) AND a.plan_id = %(plan
 ORDER BY a.id"""
 
 
-def restore(connection: Connection, plan: Plan, *, run_id: str | None, check: bool = False) -> Restoration:
+def restore(
+    connection: Connection, plan: Plan, *, run_id: str | None, check: bool = False, hold: Hold = unheld
+) -> Restoration:
     """Put back every row of the run (``None``: of every run) that is not back yet, all or none, in one transaction.
 
     A removed row is inserted again; an updated one gets its old values, if it is still as we left it; rows of other
@@ -63,9 +65,10 @@ def restore(connection: Connection, plan: Plan, *, run_id: str | None, check: bo
     Verifies each row's hash afterwards. No row passes through Python.
     """
     with transaction(connection, WRITING, plan) as cursor:
-        columns = columns_of(cursor, plan)
+        (unheld if check else hold)(connection)
         if missing_objects(cursor):
             return Restoration(0, [], 0, [])  # no archive: nothing ever left
+        columns = columns_of(cursor, plan)
         values = {"run_id": run_id, "plan": plan.id, "schema": plan.schema, "table": plan.table}
         cursor.execute("DROP TABLE IF EXISTS pg_temp.at_most_one_returning")
         if not check:  # two restorations at once: the second waits here, and then finds nothing to do

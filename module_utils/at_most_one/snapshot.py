@@ -118,6 +118,7 @@ class Change:
     """What has happened to a plan's objects since ``before``; without one only what is there now can be said."""
 
     built: tuple[str, ...]  # planned indexes, in any state, that were not usable before
+    there: tuple[str, ...]  # planned indexes that there are now, in any state
     kept: tuple[str, ...]  # planned indexes that were: whoever takes something back leaves them alone
     applied: bool  # the plan's migration counts as applied, and did not before
     fence: bool  # the write fence is up, and was not before
@@ -131,6 +132,7 @@ def changed_since(before: Mapping[str, Any] | None, now: Snapshot, plan: Plan) -
     kept = tuple(before["usable_indexes"]) if before else ()
     return Change(
         built=tuple(name for name in now.planned_indexes if name not in kept),
+        there=tuple(now.planned_indexes),
         kept=kept,
         applied=f"+ migration {plan.migration} applied" in found,
         fence=_FENCE in found,

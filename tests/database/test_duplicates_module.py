@@ -8,10 +8,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from at_most_one.database import Connection
-from at_most_one.plan import parse
+import pytest
+from at_most_one import journal
+from at_most_one.controllers import Controller
+from at_most_one.database import Connection, Login, connect
+from at_most_one.journal import Opening
+from at_most_one.plan import Plan, parse
 
 from tests.database.cleaning import ids, keys
+
+
+@pytest.fixture
+def held(login: Login, plan: Plan) -> str:
+    """An open run, which holds the plan."""
+    with connect(login) as opening:
+        return journal.open_run(opening, Opening(plan, "production", "minsu", Controller("gateway", 1))).run_id
 
 
 class TestModule:
@@ -22,12 +33,13 @@ class TestModule:
         example: Any,
         login_args: dict[str, Any],
         run_module: Callable[..., dict[str, Any]],
+        held: str,
     ) -> None:
         before = ids(connection)
         base = {"login": login_args, "plan": plan_data}
         found = run_module("duplicate_rows", {**base, "state": "reported"})
         assert (found["changed"], found["group_count"], found["row_count"]) == (False, 10, 25)
-        removal = {**base, "state": "removed", "rows": found["rows"], "digest": found["digest"], "run_id": "run-1"}
+        removal = {**base, "state": "removed", "rows": found["rows"], "digest": found["digest"], "run_id": held}
 
         predicted = run_module("duplicate_rows", removal, check=True, diff=True)
         assert (predicted["changed"], predicted["removed"]) == (True, 25)
@@ -44,7 +56,7 @@ class TestModule:
         again = run_module("duplicate_rows", removal)
         assert (again["changed"], again["removed"], again["gone_meanwhile"]) == (False, 0, 25)
 
-        restoration = {**base, "state": "restored", "run_id": "run-1"}
+        restoration = {**base, "state": "restored", "run_id": held, "archived_by": held}
         assert run_module("duplicate_rows", restoration, check=True)["restored"] == 25
         assert ids(connection) == before - example.surplus
         assert run_module("duplicate_rows", restoration)["restored"] == 25
@@ -58,6 +70,7 @@ class TestModule:
         example: Any,
         login_args: dict[str, Any],
         run_module: Callable[..., dict[str, Any]],
+        held: str,
         tmp_path: Path,
     ) -> None:
         path = tmp_path / "cleanup_plan.json"
@@ -69,7 +82,7 @@ class TestModule:
         assert {name: found[name] for name in ("groups", "digest", "row_count")}.items() <= document.items()
         assert "rows" not in found, "the controller never holds all rows"
 
-        removal = {**base, "state": "removed", "run_id": "run-1"}
+        removal = {**base, "state": "removed", "run_id": held}
         assert run_module("duplicate_rows", removal, check=True)["removed"] == 25
         document["rows"].pop()
         path.write_text(json.dumps(document))
@@ -87,6 +100,7 @@ class TestModule:
         example: Any,
         login_args: dict[str, Any],
         run_module: Callable[..., dict[str, Any]],
+        held: str,
     ) -> None:
         smaller = copy.deepcopy(plan_data)
         smaller["expected"] = {"groups": 9, "rows": 24}
@@ -94,7 +108,7 @@ class TestModule:
         found = run_module("duplicate_rows", {**base, "state": "reported"})
         stop = run_module(
             "duplicate_rows",
-            {**base, "state": "removed", "rows": found["rows"], "digest": found["digest"], "run_id": "run-1"},
+            {**base, "state": "removed", "rows": found["rows"], "digest": found["digest"], "run_id": held},
         )
         assert stop["failed"]
         assert "10 groups found, 9 expected" in stop["msg"]

@@ -89,6 +89,20 @@ def test_from_nothing_to_the_migration_and_back(login: Login, plan: Plan, exampl
     assert back["content"]["archived_sha256"] == back["content"]["table_sha256"]
 
 
+def test_a_run_that_began_with_the_indexes_says_what_is_there_now(
+    login: Login, plan: Plan, example: Any, deploy_run: Module
+) -> None:
+    """As a rollback does: what it found is not its own, and is gone once it has dropped it."""
+    ids = ", ".join(f"'{row}'" for row in sorted(example.surplus))
+    execute(login, f"DELETE FROM aedpics.inspection_sessions WHERE id IN ({ids})", BUILD)
+    run_id = deploy_run("opened")["run_id"]
+    found = deploy_run("reached", run_id=run_id)["reached"]
+    assert (found["there"], found["kept"], found["built"]) == ([RULE], [RULE], [])
+    execute(login, f"DROP INDEX aedpics.{RULE}")
+    found = deploy_run("reached", run_id=run_id)["reached"]
+    assert (found["there"], found["kept"], found["built"]) == ([], [RULE], [])
+
+
 def test_what_the_service_changes_afterwards_is_counted_and_is_no_fault(
     login: Login, plan: Plan, example: Any, deploy_run: Module
 ) -> None:
