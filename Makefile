@@ -99,7 +99,7 @@ FRONT_DOORS := $(filter-out requirements.yml,$(PLAYBOOKS))
 # Linters that import modules find this project's module_utils through scripts/lint/sitecustomize.py.
 LINT_ENV := ANSIBLE_LINT_SKIP_SCHEMA_UPDATE=1 PYTHONPATH=scripts/lint PATH=$(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: test test-packages lint unit database service hosts molecule deploy-tests docs
+.PHONY: test test-packages lint unit database service hosts molecule deploy-tests chaos chaos-sample docs
 test: test-packages lint unit database matrix-ends service hosts molecule deploy-tests ## Everything that CI runs
 
 test-packages: ## The system packages that only tests need: installed by root on Debian and Ubuntu, named elsewhere
@@ -153,6 +153,13 @@ molecule: setup-dev lab-up ## The playbooks as a user's CI would run them
 
 deploy-tests: setup-dev lab-up test-packages ## The whole procedure on the lab, its faults and its way back
 	$(PYTEST) tests/deploy
+
+# Resumable: what was struck with this very code is not struck again. CHAOS_OPTIONS="--minutes 60", "--only restart", ...
+chaos: setup-dev lab-up ## Kill, end and restart at every point of deploy.yml and rollback.yml, run once more: K of K
+	PYTHONPATH=module_utils:. $(BIN)/python -m tests.chaos $(CHAOS_OPTIONS)
+
+chaos-sample: setup-dev lab-up ## The same at 18 points, those of no return among them, and inside every eighth statement
+	PYTHONPATH=module_utils:. $(BIN)/python -m tests.chaos --sample 18 $(CHAOS_OPTIONS)
 
 .PHONY: bench
 bench: setup-dev tools ## The figures in docs/bench.md; BENCH=name for one of them, BENCH_SCALE=0.01 to try it

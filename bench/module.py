@@ -15,7 +15,7 @@ from .seed import PLAN_FILE
 from .server import ROOT
 
 # What AnsiballZ does, without the archive: our module_utils join Ansible's, the parameters are there before main().
-_HARNESS = """
+HARNESS = """
 import runpy, sys
 import ansible.module_utils
 ansible.module_utils.__path__.append(sys.argv[2])
@@ -29,7 +29,7 @@ def run(name: str, login: Login, **arguments: Any) -> tuple[dict[str, Any], int]
     """The module's result and its peak memory in KiB. Raises RuntimeError when it fails."""
     arguments |= {"login": asdict(login), "plan": yaml.safe_load(PLAN_FILE.read_text(encoding="utf-8"))}
     files = [str(ROOT / "library" / f"{name}.py"), str(ROOT / "module_utils")]
-    done = peak.run([sys.executable, "-c", _HARNESS, *files], json.dumps({"ANSIBLE_MODULE_ARGS": arguments}))
+    done = peak.run([sys.executable, "-c", HARNESS, *files], json.dumps({"ANSIBLE_MODULE_ARGS": arguments}))
     if done.code:
         raise RuntimeError(f"{name} failed:\n{done.output[:2000]}")
     return json.loads(done.output), done.peak_kb

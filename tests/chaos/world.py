@@ -1,0 +1,311 @@
+"""A small whole to deploy to: a real PostgreSQL, a real PM2, real Prisma, a git origin, and the lightest of services.
+
+It has the lab's tables, migrations and rows, and its own server, daemon, ports and directories, so that several can
+stand side by side. What it is put back to is cheap: databases from templates, a link, and instances only when needed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.chaos.truths import Truths
+from tests.database.conftest import _binaries, as_user, free_port
+
+ROOT = Path(__file__).parents[2]
+LAB = ROOT / "lab"
+RULE = {
+    "idx_inspection_sessions_active_session_per_equipment",
+    "idx_inspection_schedules_equipment_date",
+    "idx_inspection_schedules_active",
+}
+_PEOPLE = {
+    **{f"{person}_email": f"{person}@example.test" for person in ("admin", "inspector", "other")},
+    **{f"{person}_hash": "no password" for person in ("admin", "inspector", "other")},
+}
+_SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "fsync": "off",  # a killed server loses nothing by that; a killed machine would
+    "max_connections": "60",
+    "timezone": "UTC",
+}
+
+
+class World(Truths):
+    """One such whole in one directory."""
+
+    def __init__(self, directory: Path, number: int) -> None:
+        self.directory, self.name = directory, f"chaos{number}"
+        self.path, self.releases = directory / "www/aedpics", directory / "www/aedpics.releases"
+        self.binaries = _binaries()
+        self.prefix = [part for part in as_user(self.binaries)[0] if part not in ("--pdeathsig", "QUIT")]
+        self.user = as_user(self.binaries)[1]
+        self.password = "only for tests: p@ss/word'"
+        self.tools = ROOT / ".lab/bin"
+        self.environment = {
+            "PATH": f"{self.tools}:{os.environ['PATH']}",
+            "HOME": str(directory),
+            "PM2_HOME": str(directory / "pm2"),
+            "LANG": "C.UTF-8",
+            "CHECKPOINT_DISABLE": "1",
+        }
+        self.before = self.after = ""
+        self.database_port = self.app_port = 0
+
+    # ---- Making and ending it ----
+
+    def make(self) -> None:
+        """From nothing to the example, served, in place."""
+        try:
+            self._make()
+        except BaseException:
+            self.end()
+            raise
+
+    def _make(self) -> None:
+        shutil.rmtree(self.directory, ignore_errors=True)
+        for part in (self.directory, self.releases, self.directory / "pm2", self.directory / "server"):
+            part.mkdir(parents=True)
+        self.database_port, self.app_port = free_port(), free_port()
+        self._start_server()
+        self._make_origin()
+        self._make_checkout()
+        self._make_database()
+        self._make_inventory()
+        self.pm2("start", str(self.path / "ecosystem.config.cjs"))
+        self._until_served(self.before)
+
+    def end(self) -> None:
+        """Stop what runs; what it wrote stays, for whoever looks into a failure."""
+        self.pm2("kill")
+        with contextlib.suppress(subprocess.CalledProcessError):  # it may not run
+            self.pg_ctl("stop", "-m", "immediate")
+
+    def pg_ctl(self, *arguments: str) -> None:
+        log = self.directory / "server/log"
+        command = [
+            *self.prefix,
+            str(self.binaries / "pg_ctl"),
+            "-D",
+            str(self.directory / "server/data"),
+            "-l",
+            str(log),
+        ]
+        subprocess.run([*command, "-w", *arguments], cwd=self.directory / "server", check=True, **_QUIET)
+
+    def _start_server(self) -> None:
+        server = self.directory / "server"
+        if self.user:
+            os.chown(server, self.user.pw_uid, self.user.pw_gid)
+        (server / "password").write_text(self.password)
+        (server / "password").chmod(0o644)
+        initdb = [str(self.binaries / "initdb"), "-D", str(server / "data"), "-U", "aedpics_admin", "-E", "UTF8"]
+        more = ["--locale=C", "--no-sync", "--auth=scram-sha-256", f"--pwfile={server / 'password'}"]
+        subprocess.run([*self.prefix, *initdb, *more], check=True, cwd=server, **_QUIET)
+        settings = {**_SETTINGS, "port": str(self.database_port)}
+        with (server / "data/postgresql.conf").open("a") as file:
+            file.writelines(f"{name} = '{value}'\n" for name, value in settings.items())
+        self.pg_ctl("start")
+
+    def _make_origin(self) -> None:
+        found = importlib.util.spec_from_file_location("lab_origin", LAB / "bin/origin.py")
+        assert found
+        assert found.loader
+        module = importlib.util.module_from_spec(found)
+        sys.modules["lab_origin"] = module
+        found.loader.exec_module(module)
+        origin = module.Origin(self.directory / "origin.git")
+        origin.create()
+        sources = self.directory / "sources"
+        shutil.copytree(ROOT / "tests/chaos/app", sources)
+        shutil.copytree(LAB / "app/prisma", sources / "prisma")
+        (sources / "lib").mkdir()
+        shutil.copy(LAB / "app/lib/database-url.mjs", sources / "lib")
+        for name in ("prisma.config.ts", ".gitignore"):
+            shutil.copy(LAB / "app" / name, sources)
+        self.before = origin.commit(sources, "The service before the rule", "2025-11-01T00:00:00+0000")
+        shutil.copytree(LAB / "app-after/prisma", sources / "prisma", dirs_exist_ok=True)
+        with (sources / "server.cjs").open("a") as file:
+            file.write("// with the rule\n")
+        self.after = origin.commit(sources, "The rule", "2025-11-10T00:00:00+0000", self.before)
+        origin.point("main", self.after)
+        module.checkout(origin, self.before, self.path)
+
+    @property
+    def build_commands(self) -> list[list[str]]:
+        """What stands for npm ci, prisma generate and npm run build: the same artefacts, in no time."""
+        (packages, *_) = sorted((ROOT / ".lab/cache").glob("*/node_modules"))
+        return [
+            ["ln", "-sfn", str(packages), "node_modules"],
+            ["mkdir", "-p", ".next/server", ".next/static"],
+            ["sh", "-c", "git rev-parse HEAD > .next/BUILD_ID"],
+        ]
+
+    def _make_checkout(self) -> None:
+        for command in self.build_commands:
+            subprocess.run(command, cwd=self.path, check=True, **_QUIET)
+        url = f"postgresql://aedpics_admin:unused@127.0.0.1:{self.database_port}/aedpics?schema=aedpics"
+        values = {"DATABASE_URL": url, "APP_PATH": self.path, "PORT": self.app_port}
+        (self.path / ".env").write_text("".join(f'{name}="{value}"\n' for name, value in values.items()))
+
+    def _make_database(self) -> None:
+        from at_most_one.database import Login
+
+        self.maintain("CREATE DATABASE before_template")
+        with self.cursor("before_template") as cursor:
+            cursor.execute("CREATE SCHEMA aedpics")
+        login = Login("127.0.0.1", self.database_port, "before_template", "aedpics_admin", self.password)
+        environment = {**self.environment, "DATABASE_URL": login.url(schema="aedpics")}
+        prisma = [str(self.path / "node_modules/.bin/prisma"), "migrate", "deploy"]
+        subprocess.run(prisma, cwd=self.path, env=environment, check=True, **_QUIET)
+        with self.cursor("before_template") as cursor:
+            cursor.execute((LAB / "sql/people.sql").read_text(), _PEOPLE)
+            cursor.execute((LAB / "sql/example.sql").read_text())
+            cursor.execute("VACUUM ANALYZE")
+        self.maintain("CREATE DATABASE aedpics TEMPLATE before_template")
+
+    def _make_inventory(self) -> None:
+        variables = {
+            "environment_name": self.name,
+            "ansible_connection": "local",
+            "ansible_pipelining": True,
+            "ansible_python_interpreter": sys.executable,
+            "app_name": "aedpics",
+            "app_path": str(self.path),
+            "app_url": f"http://127.0.0.1:{self.app_port}",
+            "app_environment_path": str(self.tools),
+            "app_build_header": "x-app-commit",
+            "app_pid_header": "x-app-pid",
+            "app_boot_command": ["node", "server.cjs", "--port", "{port}"],
+            "app_instance_timeout_s": 30,
+            "app_admin_login": {"email": "admin@example.test", "password": "unused"},
+            "app_user_login": {"email": "inspector@example.test", "password": "unused"},
+            "app_canary": {"equipment_serial": "11-0000001"},
+            "pm2_bin": str(self.tools / "pm2"),
+            "pm2_home": str(self.directory / "pm2"),
+            "pm2_reload_stable_s": 1,
+            "rollback_stable_s": 1,
+            "database_host": "127.0.0.1",
+            "database_port": self.database_port,
+            "database_name": "aedpics",
+            "database_user": "aedpics_admin",
+            "database_password": self.password,
+            "prepare_gates": [],
+            "prepare_build_commands": self.build_commands,
+            # The service has no users and no sessions: what they see is judged elsewhere (tests/deploy).
+            "prepare_checks": ["health"],
+            "healthcheck_checks": ["root", "health"],
+            "healthcheck_max_failed_percent": 100,
+            "healthcheck_max_gap_ms": 600_000,
+        }
+        inventory = self.directory / "inventory"
+        (inventory / "group_vars").mkdir(parents=True)
+        (inventory / "group_vars/all.yml").symlink_to(ROOT / "inventories/all.yml")
+        (inventory / f"group_vars/{self.name}.yml").write_text(json.dumps(variables, indent=1))
+        hosts = {self.name: {"hosts": {f"{self.name}-host": {}}}}
+        (inventory / "hosts.yml").write_text(json.dumps(hosts, indent=1))
+
+    # ---- What is done to it ----
+
+    def maintain(self, *statements: str) -> None:
+        with self.cursor("postgres") as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+
+    def pm2(self, *arguments: str) -> str:
+        command = [str(self.tools / "pm2"), *arguments]
+        done = subprocess.run(command, env=self.environment, cwd=self.directory, capture_output=True, text=True)
+        return done.stdout
+
+    # ---- Putting it back ----
+
+    def keep_as_deployed(self) -> None:
+        """What is there now is what a rollback starts from."""
+        self._let_go("aedpics")
+        self.maintain("CREATE DATABASE deployed_template TEMPLATE aedpics")
+
+    def put_back(self, *, deployed: bool) -> None:
+        """Deployed, or before the first deployment: in place, without a release of the wanted commit."""
+        commit = self.after if deployed else self.before
+        self.put_database("deployed_template" if deployed else "before_template")
+        if self.link() != "in place":
+            release = self.releases / commit
+            if self.link() != commit or self.workers() != [release.resolve()] * 2 or self.served() != {commit}:
+                new = self.path.with_name("aedpics.new")
+                new.symlink_to(release)
+                new.replace(self.path)
+                self._serve_again(commit)
+        if not deployed:
+            if self.link() != "in place":
+                self.path.unlink()
+                (self.releases / self.before).rename(self.path)
+            for left in self.releases.iterdir():
+                shutil.rmtree(left)
+
+    def put_database(self, template: str) -> None:
+        """The database as it was kept under that name."""
+        self._let_go("aedpics")
+        self.maintain("DROP DATABASE IF EXISTS aedpics WITH (FORCE)", f"CREATE DATABASE aedpics TEMPLATE {template}")
+
+    def _let_go(self, database: str) -> None:
+        self.maintain(
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'"
+            " AND pid <> pg_backend_pid()"
+        )
+
+    def _serve_again(self, commit: str) -> None:
+        self.pm2("reload", "aedpics")
+        try:
+            self._until_served(commit, 10)
+        except TimeoutError:
+            self.pm2("delete", "aedpics")
+            self.pm2("start", str(self.path / "ecosystem.config.cjs"))
+            self._until_served(commit)
+
+    def _until_served(self, commit: str, seconds: float = 30) -> None:
+        deadline = time.monotonic() + seconds
+        while self.served() != {commit} or len(self.workers()) != 2:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{commit} is not served: {self.served()}, {self.workers()}")
+            time.sleep(0.1)
+
+    # ---- Running a playbook on it ----
+
+    def run(self, playbook: str, *options: str, log: Path, **environment: str) -> int:
+        """ansible-playbook as from the shell; its exit code, or -9."""
+        command = [str(ROOT / ".venv/bin/ansible-playbook"), playbook, "-i", str(self.directory / "inventory")]
+        environment = {
+            **os.environ,
+            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+            "ANSIBLE_CALLBACK_PLUGINS": f"{ROOT}/callback_plugins:{ROOT}/tests/chaos/callback",
+            "ANSIBLE_NOCOLOR": "1",
+            **environment,
+        }
+        with log.open("ab") as output:
+            run = subprocess.Popen(
+                [*command, "-l", self.name, *options],
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+            try:
+                return run.wait(timeout=600)
+            except BaseException:
+                os.killpg(run.pid, signal.SIGKILL)
+                raise
+
+
+_QUIET: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
