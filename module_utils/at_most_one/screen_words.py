@@ -26,7 +26,8 @@ WORDS: dict[str, dict[str, str]] = {
         "hidden": "The result is hidden: the task handles secrets (no_log).",
         "unreachable": "{host} does not answer: {message}",
         "reach": "a host that this machine can log in to.",
-        "reach_next": "ansible {host} -i {inventory} -m ansible.builtin.ping, and mend what it says.",
+        "reach_next": "ansible {host} -i {inventory} -m ansible.builtin.ping, and mend what it says. "
+        "Then start the same command again: it takes over a run that was left open.",
         "more": "the same command with -vvv shows all that Ansible knows of it.",
     },
     "ko": {
@@ -52,7 +53,8 @@ WORDS: dict[str, dict[str, str]] = {
         "hidden": "결과를 표시하지 않습니다: 비밀 값을 다루는 작업입니다(no_log).",
         "unreachable": "{host} 에 접속할 수 없습니다: {message}",
         "reach": "이 장비에서 로그인할 수 있는 호스트.",
-        "reach_next": "ansible {host} -i {inventory} -m ansible.builtin.ping 을 실행하고 나오는 문제를 해결하십시오.",
+        "reach_next": "ansible {host} -i {inventory} -m ansible.builtin.ping 을 실행하고 나오는 문제를 해결하십시오. "
+        "그런 다음 같은 명령을 다시 실행하면 중단된 실행을 이어받습니다.",
         "more": "같은 명령에 -vvv 를 붙이면 Ansible이 아는 모든 내용을 보여 줍니다.",
     },
 }

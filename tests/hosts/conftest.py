@@ -34,11 +34,16 @@ class Site:
     server: Server
 
     def deploy(
-        self, *arguments: str, hosts: list[Host] | None = None, playbook: str = "deploy.yml", **more: Any
+        self,
+        *arguments: str,
+        hosts: list[Host] | None = None,
+        playbook: str = "deploy.yml",
+        limit: str = "fleet",
+        **more: Any,
     ) -> Run:
         """Run a front door over the hosts; ``more`` stands in the inventory."""
         return run_playbook(
-            playbook, *arguments, limit="fleet", inventory=self.fleet.inventory(self.login, hosts, **more)
+            playbook, *arguments, limit=limit, inventory=self.fleet.inventory(self.login, hosts, **more)
         )
 
     def front(self, hosts: list[Host]) -> None:

@@ -50,9 +50,15 @@ def test_every_host_serves_the_release_and_the_database_is_asked_once(site: Site
         assert host.served() == {site.fleet.after}, "what comes up after a reboot is what was proven"
 
 
-def test_a_fault_on_the_second_host_sends_the_first_back_and_spares_the_third(site: Site) -> None:
-    """The hardest to see: both instances boot, are stable and answer 200 with the new build, and yet are not well."""
-    site.fleet.commit("fault", "A fault", {"fault.json": json.dumps({"host-2": "not well"})})
+@pytest.mark.parametrize(("fault", "says"), [("not well", "unhealthy"), ("slow", "timed out")])
+def test_a_fault_on_the_second_host_sends_the_first_back_and_spares_the_third(
+    site: Site, fault: str, says: str
+) -> None:
+    """The hardest to see: both instances boot, are stable and answer 200 with the new build, and yet are not well.
+
+    And a host that is slowed: what it answers comes after a minute.
+    """
+    site.fleet.commit("fault", "A fault", {"fault.json": json.dumps({"host-2": fault})})
     sessions, pids = site.sessions(), [host.pids() for host in site.fleet.hosts]
 
     run = site.deploy("-e", "app_branch=fault")
@@ -61,7 +67,7 @@ def test_a_fault_on_the_second_host_sends_the_first_back_and_spares_the_third(si
     assert run.code != 0
     assert run.report["outcome"] == "rolled_back"
     assert run.report["failed_phase"] == "pm2_reload"
-    assert "unhealthy" in run.report["error"]
+    assert says in run.report["error"]
     assert not set(first.pids()) & set(pids[0]), "it was switched, and back"
     assert third.pids() == pids[2]
     assert third.link == "in place"
@@ -147,4 +153,14 @@ def test_a_batch_that_is_none_is_refused_before_anything_is_touched(idle: Site, 
 
     assert run.code != 0
     assert f"pm2_reload_batch is {batch}" in run.failures[0]
+    assert idle.rows("SELECT 1 FROM pg_namespace WHERE nspname = 'at_most_one'") == []
+
+
+def test_a_limit_without_the_gateway_is_refused_before_anything_is_touched(idle: Site) -> None:
+    """The release of another host alone has no way to the database, whose rule holds for all of them."""
+    run = idle.deploy(limit="host-2")
+
+    assert run.code != 0
+    for words in ("-l host-2 leaves out host-1", "Expected:", "deploy.yml -i inventories/fleet -l fleet"):
+        assert words in run.failures[0]
     assert idle.rows("SELECT 1 FROM pg_namespace WHERE nspname = 'at_most_one'") == []

@@ -28,7 +28,9 @@ const server = http.createServer((request, response) => {
     response.end(assets.get(request.url));
     return;
   }
-  response.end(JSON.stringify({ status: fault === "not well" ? "unhealthy" : "ok", commit }));
+  const answer = JSON.stringify({ status: fault === "not well" ? "unhealthy" : "ok", commit });
+  if (fault === "slow") setTimeout(() => response.end(answer), 60_000);
+  else response.end(answer);
 });
 
 import(path.join(here, "drain.mjs")).then(({ drainOnClose }) => {
