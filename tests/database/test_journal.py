@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import socket
@@ -10,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -267,95 +266,3 @@ def test_a_living_process_is_not_proven_dead(sleeper: subprocess.Popen[bytes]) -
     init = Controller(HERE, 1).process()
     assert not controllers.proven_dead(init, 1)
     assert not controllers.proven_dead(None, 2**22 + 1)
-
-
-@pytest.fixture
-def deploy_run(
-    run_module: Callable[..., dict[str, Any]], login_args: dict[str, Any], plan_data: dict[str, Any]
-) -> Callable[..., dict[str, Any]]:
-    """Runs the module; opened as minsu from this process unless said otherwise."""
-
-    def run(state: str, *, check: bool = False, **options: Any) -> dict[str, Any]:
-        args = {"login": login_args, "state": state}
-        if state == "opened":
-            args |= {"plan": plan_data, "environment": "local", "who": "minsu"}
-            args |= {"controller": HERE, "controller_pid": os.getpid()}
-        return run_module("deploy_run", {**args, **options}, check=check)
-
-    return run
-
-
-def test_module_check_mode_writes_nothing_and_still_refuses(
-    login: Login, plan: Plan, deploy_run: Callable[..., dict[str, Any]]
-) -> None:
-    predicted = deploy_run("opened", check=True)
-    assert not predicted["changed"]
-    assert re.fullmatch(r"\d{8}T\d{6}Z-check", predicted["run_id"])
-    assert (predicted["phases"], predicted["plan_sha256"]) == ([], plan.sha256)
-    recorded = deploy_run("recorded", check=True, run_id=predicted["run_id"], phase="cleanup", status="ok")
-    closed = deploy_run("closed", check=True, run_id=predicted["run_id"], outcome="unchanged")
-    assert (recorded["phases"], closed["phases"]) == ([], [])
-    with connect(login) as connection:
-        assert not journal.exists(connection)
-    assert deploy_run("read")["runs"] == []
-
-    opened = deploy_run("opened")
-    for check in (True, False):
-        refused = deploy_run("opened", check=check, who="jiwoo")
-        assert refused["details"]["holder"]["who"] == "minsu"
-    over = deploy_run("opened", check=True, takeover=True)
-    assert over["took_over"]["run_id"] == opened["run_id"]
-    assert [run["outcome"] for run in deploy_run("read")["runs"]] == [None]
-
-
-def test_module_from_opened_to_closed(plan_data: dict[str, Any], deploy_run: Callable[..., dict[str, Any]]) -> None:
-    first = deploy_run("opened", commit_before="", commit_after="b" * 40)
-    assert first["changed"]  # the journal itself is new
-    assert (first["run"]["commit_before"], first["run"]["commit_after"]) == (None, "b" * 40)
-    run_id = first["run_id"]
-    recorded = deploy_run("recorded", run_id=run_id, phase="cleanup", status="ok", details={"removed": 25})
-    assert not recorded["changed"]
-    assert [set(phase) for phase in recorded["phases"]] == [{"name", "status", "seconds"}]
-    closed = deploy_run("closed", run_id=run_id, outcome="stopped", failed_phase="migrate", error="a lock", report={})
-    assert not closed["changed"]
-    assert (closed["run"]["outcome"], closed["run"]["failed_phase"]) == ("stopped", "migrate")
-
-    second = deploy_run("opened")
-    assert (second["changed"], second["took_over"]) == (False, {})
-    assert [run["run_id"] for run in deploy_run("read", plan=plan_data)["runs"]] == [second["run_id"], run_id]
-    assert len(deploy_run("read", limit=1)["runs"]) == 1
-    assert deploy_run("read", run_id=run_id)["runs"][0]["phases"][0]["details"] == {"removed": 25}
-
-
-def test_a_second_controller_finds_the_plan_held_until_the_first_is_killed(
-    login: Login, plan_data: dict[str, Any], deploy_run: Callable[..., dict[str, Any]]
-) -> None:
-    """Two real processes: the first opens the run and is killed before it can close it."""
-    program = (
-        "import json, os, socket, sys, time\n"
-        "from at_most_one import database, journal, plan\n"
-        "from at_most_one.controllers import Controller\n"
-        "login, data = json.load(sys.stdin)\n"
-        "with database.connect(database.Login(**login)) as connection:\n"
-        "    who = Controller(socket.gethostname(), os.getpid())\n"
-        "    journal.open_run(connection, journal.Opening(plan.parse(data), 'production', 'first', who))\n"
-        "print('open', flush=True)\n"
-        "time.sleep(60)\n"
-    )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    first = subprocess.Popen(
-        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-    )
-    try:
-        assert first.stdin is not None
-        assert first.stdout is not None
-        json.dump([{**vars(login)}, plan_data], first.stdin)
-        first.stdin.close()
-        assert first.stdout.readline() == "open\n"
-        refused = deploy_run("opened")
-        assert f"first, since {refused['details']['holder']['since']}" in refused["seen"]
-        assert refused["details"]["holder"]["controller_pid"] == first.pid
-    finally:
-        first.kill()
-        first.wait()
-    assert deploy_run("opened")["took_over"]["who"] == "first"
