@@ -173,6 +173,13 @@ targets:
   returned: when state is stopped
   type: dict
   sample: {"page": {"requests": 1206, "failures": 0, "longest_gap_ms": 102}}
+course:
+  description: The same in order, in at most 60 steps of whole seconds, each with the requests that were due in it, how
+    many of them failed, and how many milliseconds the slowest success took.
+  returned: when state is stopped
+  type: list
+  elements: dict
+  sample: [{"from_s": 0, "requests": 50, "failures": 0, "slowest_ms": 12.4}]
 first_failures:
   description: The first 50 failures, when, where and of what kind.
   returned: when state is stopped
@@ -227,6 +234,7 @@ _NOTHING_SEEN = {
     "legitimate": {},
     "longest_gap_ms": 0,
     "last_old_answer": None,
+    "course": [],
     "builds": {},
     "targets": {},
     "first_failures": [],

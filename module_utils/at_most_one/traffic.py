@@ -27,6 +27,7 @@ from .web import Client, NoAnswer, place
 _WORKERS = 32  # requests that can be under way at once; more than that wait, and their waiting counts
 _NOTE_EVERY_S = 2.0
 _FAILURES_SHOWN = 50
+_STEPS = 60  # of the receipt's course
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,7 @@ def summarise(
         "ended_at": at(ended),
         "rate_per_s": settings.rate_per_s,
         **_figures(samples, started, ended),
+        "course": _course(ordered, started, ended),
         "builds": builds,
         "last_old_answer": at(old[-1]) if old else None,
         "targets": {
@@ -141,6 +143,24 @@ def _figures(samples: Sequence[Sample], started: float, ended: float) -> dict[st
         },
         "max_ms": round(latencies[-1], 1) if latencies else None,
     }
+
+
+def _course(samples: Iterable[Sample], started: float, ended: float) -> list[dict[str, Any]]:
+    """The same in order, in at most _STEPS steps of whole seconds, each with the requests that were due in it."""
+    step = max(1, math.ceil((ended - started) / _STEPS))
+    steps: list[dict[str, Any]] = [
+        {"from_s": number * step, "requests": 0, "failures": 0, "slowest_ms": None}
+        for number in range(max(1, math.ceil((ended - started) / step)))
+    ]
+    for sample in samples:
+        one = steps[min(len(steps) - 1, int((sample.due - started) // step))]
+        one["requests"] += 1
+        if sample.problem is not None:
+            one["failures"] += 1
+        else:
+            took = round((sample.done - sample.due) * 1000, 1)
+            one["slowest_ms"] = max(took, one["slowest_ms"] or took)
+    return steps
 
 
 def probe(settings: Settings, stop: threading.Event, samples: list[Sample], started: float) -> None:

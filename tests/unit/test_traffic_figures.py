@@ -65,6 +65,16 @@ def test_receipt() -> None:
         "old": {"answers": 2, "first": "2025-11-10T05:00:00.100+00:00", "last": "2025-11-10T05:00:02.300+00:00"},
         "new": {"answers": 3, "first": "2025-11-10T05:00:01.200+00:00", "last": "2025-11-10T05:00:07.500+00:00"},
     }
+    assert [(step["from_s"], step["requests"], step["failures"], step["slowest_ms"]) for step in receipt["course"]] == [
+        (0, 1, 0, 100.0),
+        (1, 1, 0, 200.0),
+        (2, 1, 0, 300.0),
+        (3, 1, 1, None),  # by the moment it was due
+        (4, 1, 1, None),
+        (5, 1, 0, 2500.0),
+        (6, 0, 0, None),
+        (7, 0, 0, None),
+    ]
     assert receipt["targets"]["api"]["failures_by_kind"] == {"timeout": 1}
     assert receipt["targets"]["page"]["longest_gap_ms"] == 5700
     assert [(one["name"], one["kind"]) for one in receipt["first_failures"]] == [
@@ -77,3 +87,13 @@ def test_receipt_of_nothing() -> None:
     receipt = summarise([], Settings((Target("page", "http://h/", "GET", (200,)),), 1.0), 0.0, 3.0, 0.0)
     assert (receipt["requests"], receipt["longest_gap_ms"], receipt["p50_ms"]) == (0, 3000, None)
     assert receipt["last_old_answer"] is None
+
+
+@pytest.mark.parametrize(("seconds", "step", "steps"), [(0.4, 1, 1), (60, 1, 60), (61, 2, 31), (1800, 30, 60)])
+def test_the_course_is_never_longer_than_a_page_and_leaves_nothing_out(seconds: float, step: int, steps: int) -> None:
+    page = (Target("page", "http://h/", "GET", (200,)),)
+    dues = [seconds * number / 500 for number in range(501)]
+    samples = [Sample(0, due, due + 0.1, "reset" if number % 7 == 0 else None, None) for number, due in enumerate(dues)]
+    course = summarise(samples, Settings(page, 1.0), 0.0, seconds, 0.0)["course"]
+    assert [one["from_s"] for one in course] == [step * number for number in range(steps)]
+    assert (sum(one["requests"] for one in course), sum(one["failures"] for one in course)) == (501, 72)
