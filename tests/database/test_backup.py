@@ -177,8 +177,14 @@ def test_the_module_says_what_it_made(
     args["environment_path"] = str(server.binaries)
     result = run_module("table_backup", args)
     assert not result["changed"]
-    listed = subprocess.run(
-        [server.binaries / "pg_restore", "--list", result["backup"]["path"]], capture_output=True, text=True, check=True
-    ).stdout
+    path = result["backup"]["path"]
+    listed = _restored(server.binaries / "pg_restore", "--list", path)
     assert listed.count(" TABLE DATA ") == len(result["backup"]["tables"]) == 2
+    shown = _restored(server.binaries / "pg_restore", "--data-only", "--table=inspection_sessions", "--file=-", path)
+    assert f"COPY {SESSIONS} " in shown, "as docs/rehearse.md says: to look at, before anything goes anywhere"
+    assert "inspection_schedules" not in shown
     assert os.listdir(tmp_path / "b") == [f"{plan_data['id']}-20251110T053000Z-a.dump"]
+
+
+def _restored(*command: str | Path) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -1,4 +1,4 @@
-"""docs/recover-by-hand.md, as somebody in the night would type it: afterwards everything is as before."""
+"""The SQL of the documents, as somebody in the night would type it: afterwards everything is as before."""
 
 from __future__ import annotations
 
@@ -19,16 +19,19 @@ from tests.database.conftest import _binaries
 from tests.database.index_tools import build as build  # fixtures
 from tests.database.index_tools import query
 
-PAGE = (Path(__file__).parents[2] / "docs/recover-by-hand.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
 TABLE = "aedpics.inspection_sessions"
 MIGRATION = "20251110_add_partial_unique_indexes"
 
 
-def type_in(login: Login) -> subprocess.CompletedProcess[str]:
-    """All of the page's SQL, in its order, into psql."""
+def type_in(login: Login, page: str, before: str = "", **filled: str) -> subprocess.CompletedProcess[str]:
+    """All of a page's SQL, in its order, into psql; ``filled``: what stands in it as <name>."""
     psql = shutil.which("psql", path=f"{_binaries()}:{os.environ['PATH']}")
     assert psql, "psql is among PostgreSQL's programs"
-    typed = "\\set ON_ERROR_STOP on\n" + "".join(re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL))
+    text = (ROOT / page).read_text(encoding="utf-8")
+    typed = f"\\set ON_ERROR_STOP on\n{before}\n" + "".join(re.findall(r"```sql\n(.*?)```", text, re.DOTALL))
+    for name, value in filled.items():
+        typed = typed.replace(f"<{name}>", value)
     place = {"PGHOST": login.host, "PGPORT": str(login.port), "PGDATABASE": login.dbname, "PGUSER": login.user}
     environment = {"PATH": os.environ["PATH"], "PGPASSWORD": login.password, **place}
     return subprocess.run([psql, "-X", "-q"], input=typed, env=environment, capture_output=True, text=True, check=False)
@@ -70,7 +73,7 @@ def test_the_page_brings_everything_back_and_may_be_typed_twice(
     assert len(query(login, rows)) == len(deployed) - 25
 
     for _ in range(2):
-        done = type_in(login)
+        done = type_in(login, "docs/recover-by-hand.md")
         assert done.returncode == 0, done.stderr
         assert query(login, rows) == deployed
         assert query(login, "SELECT count(*) FROM at_most_one.archived_row WHERE restored_at IS NULL") == [(0,)]
@@ -83,6 +86,14 @@ def test_the_page_brings_everything_back_and_may_be_typed_twice(
         assert query(login, "SELECT outcome FROM at_most_one.run") == [("abandoned",)]
 
 
+def test_a_migration_is_marked_by_hand(login: Login, deployed: list[tuple[Any, ...]]) -> None:
+    """As docs/prisma-history.md says it, in the plan's schema; the migrations before it stay applied."""
+    done = type_in(login, "docs/prisma-history.md", "SET search_path = aedpics;", name=MIGRATION)
+    assert done.returncode == 0, done.stderr
+    marked = "SELECT migration_name FROM aedpics._prisma_migrations WHERE rolled_back_at IS NOT NULL"
+    assert query(login, marked) == [(MIGRATION,)]
+
+
 def test_a_row_that_is_there_again_stops_all_of_them(login: Login, deployed: list[tuple[Any, ...]]) -> None:
     query(login, f"UPDATE {TABLE} SET status = 'completed' WHERE id = (SELECT id FROM {TABLE} LIMIT 1)")
     again = "(SELECT (a.primary_key ->> 'id')::uuid FROM at_most_one.archived_row AS a LIMIT 1)"
@@ -91,7 +102,7 @@ def test_a_row_that_is_there_again_stops_all_of_them(login: Login, deployed: lis
     )
     left = len(query(login, f"SELECT FROM {TABLE}"))
 
-    done = type_in(login)
+    done = type_in(login, "docs/recover-by-hand.md")
     assert done.returncode == 3
     assert "duplicate key value" in done.stderr
     assert len(query(login, f"SELECT FROM {TABLE}")) == left
