@@ -71,6 +71,17 @@ def asked(*arguments: str) -> Run:
     return run_playbook("deploy.yml", "-e", gates, *ENGLISH, *arguments)
 
 
+def test_check_says_what_would_be_rehearsed(staging: Lab) -> None:
+    before = (staging.content(), staging.catalog(), staging.pids(), staging.link)
+
+    shown = run_playbook("rehearse.yml", "--check", *ENGLISH, limit="local_staging", inventory="local_staging")
+
+    assert shown.code == 0, shown.output
+    assert "Rehearsal of one-active-inspection-session in local_staging" in shown.output
+    assert (staging.content(), staging.catalog(), staging.pids(), staging.link) == before
+    assert not EVIDENCE.exists(), "a look is no evidence"
+
+
 def test_forward_back_forward_leaves_a_deployed_environment_and_evidence(rehearsed: Run, staging: Lab) -> None:
     assert rehearsed.code == 0, rehearsed.output
     assert staging.indexes() == dict.fromkeys(PLANNED, (True, True))
