@@ -103,7 +103,7 @@ LINT_ENV := ANSIBLE_LINT_SKIP_SCHEMA_UPDATE=1 PYTHONPATH=scripts/lint PATH=$(CUR
 test: test-packages lint unit database matrix-ends service hosts molecule deploy-tests ## Everything that CI runs
 
 test-packages: ## The system packages that only tests need: installed by root on Debian and Ubuntu, named elsewhere
-	@scripts/test_packages.sh sshd:openssh-server nginx:nginx-light chromium:chromium
+	@scripts/test_packages.sh sshd:openssh-server nginx:nginx-light chromium:chromium fc-list:fontconfig lang=ko:fonts-nanum
 
 lint: setup-dev ## Style, types, the rooms' borders, the playbooks' rules, the modules' documentation, the docs' tables
 	$(BIN)/ruff format --check .

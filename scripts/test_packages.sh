@@ -1,16 +1,23 @@
 #!/bin/sh
 # The system packages that only tests need: there already, or installed by root on Debian and Ubuntu, or named.
 #   scripts/test_packages.sh sshd:openssh-server nginx:nginx-light chromium:chromium      program:package, any of them
+#   scripts/test_packages.sh fc-list:fontconfig lang=ko:fonts-nanum      a font with a language's letters, as fc-list knows it
 set -eu
 PATH="$PATH:/usr/sbin:/usr/local/sbin"
+has() {
+  case $1 in
+    lang=*) [ -n "$(fc-list ":$1" 2> /dev/null)" ] ;; # without fc-list the font counts as missing
+    *) command -v "$1" > /dev/null ;;
+  esac
+}
 missing=
 for pair in "$@"; do
-  command -v "${pair%%:*}" > /dev/null || missing="$missing ${pair#*:}"
+  has "${pair%%:*}" || missing="$missing ${pair#*:}"
 done
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get > /dev/null; then
   echo "The tests need the system packages$missing, which are not there, and only root on Debian or Ubuntu installs them" \
-       "by itself. Expected: these programs in PATH or /usr/sbin. Next: install them (apt-get install$missing)." >&2
+       "by itself. Expected: these programs in PATH or /usr/sbin, and these fonts. Next: install them (apt-get install$missing)." >&2
   exit 1
 fi
 # The packages start services when they are installed. The tests start their own, and nothing else shall listen here.
