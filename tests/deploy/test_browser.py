@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import threading
 from collections import Counter
@@ -16,26 +15,19 @@ from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
+from tests import chromium
 from tests.deploy.conftest import Lab, run_playbook
 from tests.hosts.ssh import listens, wait_until
 
 STATIC = ".next/static"
-# A closed network is no fault of the page; and root's Chromium has no sandbox.
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-FLAGS += ["--disable-component-update", "--disable-sync"]
 
 
 @pytest.fixture
 def browser() -> Iterator[Browser]:
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    if program is None:
-        pytest.fail("There is no Chromium. Expected: chromium in PATH. Next: make test-packages says what to install.")
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=program, args=FLAGS)
+    with chromium.launched() as launched:
         yield launched
-        launched.close()
 
 
 class Asker:

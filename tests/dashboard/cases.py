@@ -1,0 +1,77 @@
+"""What looks of the monitor have read: all well, the newest run stopped or rolled back, a finding, nothing readable."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from tests.report.cases import AFTER, BEFORE, HOSTILE, ROOT
+
+
+def _index(name: str, planned: bool, advice: str, scans: int) -> dict[str, Any]:
+    return {
+        **{"name": name, "table": "t", "planned": planned, "scans": scans, "bytes": 81_920, "days": 31.0},
+        **{"hit_percent": None if not scans else 99.8, "bloat_percent": 12 if scans else None, "advice": advice},
+    }
+
+
+INDEXES = [
+    _index("idx_inspection_sessions_active_session_per_equipment", True, "rule", 120_411),
+    _index("idx_inspection_schedules_equipment_date", True, "fine", 8_233),
+    _index("idx_inspection_schedules_active", True, "wait", 0),
+    _index(f"idx_{HOSTILE}", False, "unused", 0),
+    _index("inspection_sessions_pkey", False, "rule", 44_112),
+]
+
+
+def _history(*duplicates: int | None) -> list[dict[str, Any]]:
+    first = datetime(2025, 11, 10, 7, 30, tzinfo=UTC)
+    days = [(first + timedelta(days=number)).strftime("%Y-%m-%dT%H:%M:%SZ") for number in range(len(duplicates))]
+    return [{"at": at, "duplicates": many} for at, many in zip(days, duplicates, strict=True)]
+
+
+def _run(outcome: str | None, day: int) -> dict[str, Any]:
+    who = f"deploy{HOSTILE}"
+    started = f"2025-11-{day:02}T05:30:00.000Z"
+    return {"outcome": outcome, "commit_before": BEFORE, "commit_after": AFTER, "who": who, "started_at": started}
+
+
+GOOD: dict[str, Any] = {
+    "environment_name": "production",
+    "app_name": "aedpics",
+    "app_min_instances": 2,
+    "plan": "one-active-inspection-session",
+    "project_path": str(ROOT),
+    "__monitor_verified": {"duplicates_left": 0, "indexes": []},
+    "__monitor_fence": {"state": "lowered"},
+    "__monitor_history": {"verdict": "applied"},
+    "__monitor_use": {"indexes": INDEXES},
+    "__monitor_journal": {"runs": [_run("deployed", 12), _run("stopped", 11), _run("rolled_back", 10), _run(None, 9)]},
+    "__monitor_service": {"checks": [{"name": "monitoring", "ok": True}]},
+    "__monitor_report": {"findings": [], "since": {}, "history": _history(*[10] * 5, 3, *[0] * 20)},
+    "host_serves": {"commit": AFTER, "pm2": {"instances": [{"status": "online"}, {"status": "errored"}]}},
+}
+BAD_FINDING = {"key": "index:x", "seen": f"Index {HOSTILE} is missing.", "expected": "it.", "next_step": "build it."}
+CASES: dict[str, dict[str, Any]] = {
+    "good": GOOD,
+    "bad": {
+        **GOOD,
+        "__monitor_verified": {"duplicates_left": 2, "indexes": []},
+        "__monitor_report": {
+            "findings": [BAD_FINDING],
+            "since": {"index:x": "2025-11-20T07:30:00Z"},
+            "history": _history(0, 0, 2),
+        },
+    },
+    # Nothing could be read, and this is the first look.
+    "blind": {
+        **GOOD,
+        **{name: {"msg": "gone"} for name in GOOD if name.startswith("__monitor_") and name != "__monitor_report"},
+        "__monitor_report": {
+            "findings": [{**BAD_FINDING, "key": "database"}],
+            "since": {"database": "2025-11-20T07:30:00Z"},
+            "history": _history(None),
+        },
+        "host_serves": {"commit": "", "pm2": {"msg": "gone"}},
+    },
+}
