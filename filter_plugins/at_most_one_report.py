@@ -96,17 +96,20 @@ def course(history: Sequence[Mapping[str, Any]], label: str, title: str) -> str:
 
 
 def scans(indexes: Sequence[Mapping[str, Any]], label: str) -> str:
-    """How often each index was used, at a desk. On a phone the names take all the room; the table has the figures."""
+    """How often each index was used, at a desk; on a phone long names leave no room for it."""
     bars = [{"value": int(index["scans"]), "color": _GOOD if index["planned"] else _SOFT} for index in indexes]
     names = [str(index["name"]) for index in indexes]
-    return _drawn("HorizontalBar", names, [("", bars)], label=label, legend=False, narrow=False) if indexes else ""
+    return _drawn("HorizontalBar", names, [("", bars)], label=label, legend=False) if indexes else ""
+
+
+def _needed_width(labels: Sequence[str]) -> int:
+    """Pixels of the longest label: a Korean letter is as wide as the font is high, another one 0.6 of it."""
+    return round(13 * max(sum(0.6 if ord(letter) < 0x1100 else 1.0 for letter in label) for label in labels))
 
 
 def _missing_width(labels: Sequence[str]) -> int:
-    """Pixels: pygal reserves 0.6 of the font's height for every letter, and a Korean one takes all of it."""
-    reserved = max(len(label) for label in labels) * 0.6
-    needed = max(sum(0.6 if ord(letter) < 0x1100 else 1.0 for letter in label) for label in labels)
-    return round(13 * (needed - reserved)) if needed > reserved else 0
+    """Pixels: pygal reserves 0.6 of the font's height for every letter, a Korean one included."""
+    return max(0, _needed_width(labels) - round(13 * 0.6 * max(len(label) for label in labels)))
 
 
 def _drawn(
@@ -117,11 +120,11 @@ def _drawn(
     label: str,
     legend: bool,
     upright: bool = False,
-    narrow: bool = True,
 ) -> str:
     """Two inline drawings; the page's style shows the one that fits. Without the library none: the tables remain.
 
-    An upright one has its labels below, in their order; the others have them beside, from top to bottom.
+    An upright one has its labels below, in their order; the others have them beside, from top to bottom. Where these
+    would take a phone's room, only a desk gets the drawing.
     """
     try:
         import pygal
@@ -137,8 +140,9 @@ def _drawn(
         steps = list(range(0, most + 1, max(1, -(-most // 5))))  # whole numbers only
         more = {"margin_right": 44, "show_minor_x_labels": False, "y_labels": steps, "dots_size": 2}
     for name, width in _WIDTHS.items():
-        if name == "narrow" and not narrow:
+        if not upright and _needed_width(labels) > 0.6 * width:
             continue
+        columns = 3 if name == "wide" else 1  # beside long labels a phone has no room for a legend in one line
         style = Style(
             background="transparent",
             plot_background="transparent",
@@ -159,10 +163,10 @@ def _drawn(
         )
         chart = getattr(pygal, kind)(
             style=style, width=width, explicit_size=False,
-            height=240 if upright else row * len(labels) + (92 if legend else 56),
-            show_legend=legend, legend_at_bottom=True, legend_at_bottom_columns=3, js=[], spacing=8,
+            height=240 if upright else row * len(labels) + (56 + 36 + 22 * (3 // columns - 1) if legend else 56),
+            show_legend=legend, legend_at_bottom=True, legend_at_bottom_columns=columns, js=[], spacing=8,
             margin=4, margin_left=4 + (0 if upright else _missing_width(labels)),
-            truncate_label=60 if name == "wide" else 18, print_values=False, show_y_guides=True, rounded_bars=2,
+            truncate_label=-1, truncate_legend=-1, print_values=False, show_y_guides=True, rounded_bars=2,
             x_labels_major_count=4, y_labels_major_count=4, disable_xml_declaration=True, pretty_print=False,
             value_formatter=lambda value: f"{value:g}", x_label_rotation=0, max_scale=4 if name == "narrow" else 10,
             **more,
