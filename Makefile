@@ -99,8 +99,8 @@ FRONT_DOORS := $(filter-out requirements.yml,$(PLAYBOOKS))
 # Linters that import modules find this project's module_utils through scripts/lint/sitecustomize.py.
 LINT_ENV := ANSIBLE_LINT_SKIP_SCHEMA_UPDATE=1 PYTHONPATH=scripts/lint PATH=$(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: test test-packages lint unit database service hosts molecule deploy-tests chaos chaos-sample docs
-test: test-packages lint unit database matrix-ends service hosts molecule deploy-tests ## Everything that CI runs
+.PHONY: test test-packages lint unit pages database service hosts molecule deploy-tests chaos chaos-sample docs
+test: test-packages lint unit pages database matrix-ends service hosts molecule deploy-tests chaos-sample ## What CI runs
 
 test-packages: ## The system packages that only tests need: installed by root on Debian and Ubuntu, named elsewhere
 	@scripts/test_packages.sh sshd:openssh-server nginx:nginx-light chromium:chromium fc-list:fontconfig lang=ko:fonts-nanum
@@ -125,6 +125,9 @@ lint: setup-dev ## Style, types, the rooms' borders, the playbooks' rules, the m
 
 unit: setup-dev ## Pure functions, the house's own rules, what people see
 	$(PYTEST) tests/unit tests/house tests/report tests/notify tests/dashboard
+
+pages: setup-dev test-packages ## Report and dashboard in Chromium: nothing cut, no network, nothing that axe calls serious
+	$(PYTEST) tests/pages
 
 database: setup-dev tools ## The core against a real PostgreSQL
 	$(PYTEST) $(WORKERS) tests/database

@@ -21,9 +21,7 @@ def report(facts: dict[str, Any], directory: Path) -> None:
 
 def dashboard(facts: dict[str, Any], directory: Path) -> None:
     """What a look of the monitor leaves, in ``directory/en`` and ``directory/ko``."""
-    for language in LANGUAGES:
-        place = {"report_language": language, "_monitor_path": str(directory / language)}
-        _play("tests/dashboard/render.yml", {**facts, **place}, directory)
+    _play("tests/dashboard/render.yml", {**facts, "output": str(directory)}, directory)
 
 
 def _play(playbook: str, facts: dict[str, Any], directory: Path) -> None:

@@ -52,6 +52,12 @@ GOOD: dict[str, Any] = {
     "host_serves": {"commit": AFTER, "pm2": {"instances": [{"status": "online"}, {"status": "errored"}]}},
 }
 BAD_FINDING = {"key": "index:x", "seen": f"Index {HOSTILE} is missing.", "expected": "it.", "next_step": "build it."}
+FENCE_FINDING = {
+    "key": "fence",
+    "seen": "The write fence stands although no run is at work.",
+    "expected": "it lowered, or a run that goes on.",
+    "next_step": "run the same deployment again, or take it back.",
+}
 CASES: dict[str, dict[str, Any]] = {
     "good": GOOD,
     "bad": {
@@ -62,6 +68,31 @@ CASES: dict[str, dict[str, Any]] = {
             "since": {"index:x": "2025-11-20T07:30:00Z"},
             "history": _history(0, 0, 2),
         },
+    },
+    # The newest run came to nothing: the rule holds half, and a person has to go on.
+    "stopped": {
+        **GOOD,
+        "__monitor_fence": {"state": "raised"},
+        "__monitor_journal": {"runs": [_run("stopped", 13), *GOOD["__monitor_journal"]["runs"]]},
+        "__monitor_report": {
+            "findings": [FENCE_FINDING, BAD_FINDING],
+            "since": {"fence": "2025-11-13T07:30:00Z", "index:x": "2025-11-13T07:30:00Z"},
+            "history": _history(*[10] * 5, *[0] * 3),
+        },
+    },
+    # The newest run was taken back, and the duplicates are there again.
+    "rolled_back": {
+        **GOOD,
+        "__monitor_verified": {"duplicates_left": 10, "indexes": []},
+        "__monitor_history": {"verdict": "rolled_back"},
+        "__monitor_use": {"indexes": INDEXES[3:]},
+        "__monitor_journal": {"runs": [_run("rolled_back", 13), *GOOD["__monitor_journal"]["runs"]]},
+        "__monitor_report": {
+            "findings": [BAD_FINDING],
+            "since": {"index:x": "2025-11-13T07:30:00Z"},
+            "history": _history(*[0] * 8, 10, 10),
+        },
+        "host_serves": {"commit": BEFORE, "pm2": {"instances": [{"status": "online"}] * 2}},
     },
     # Nothing could be read, and this is the first look.
     "blind": {

@@ -1,4 +1,4 @@
-"""What a run leaves behind for its report: deployed, stopped, rolled back, stopped early."""
+"""What a run leaves behind for its report: deployed, stopped at some gate, rolled back."""
 
 from __future__ import annotations
 
@@ -127,6 +127,19 @@ CASES: dict[str, Facts] = {
         "_cleanup_result": REMOVED,
         "__cleanup_reported": _reported(3),
         "__verify_indexes": {"details": {"indexes": _indexes("different"), "duplicates_left": 0}},
+    },
+    # The last gate refuses: every part is there, and nothing was taken back.
+    "stopped_late": {
+        **_run("stopped"),
+        **_journal([*_deployed[:-1], _phase("healthcheck", "failed")]),
+        "_run_failed_phase": "healthcheck",
+        "_run_error": f"1 of 2 checks is not as expected: {HOSTILE}. Expected: 200 or 409. Next: read the log.",
+        "_cleanup_result": REMOVED,
+        "__cleanup_reported": _reported(10),
+        "__verify_indexes": {"indexes": _indexes("present"), "duplicates_left": 0},
+        "_run_traffic": {**TRAFFIC, "targets": {name: FIGURES for name in ("page", "api", "old asset", "new asset")}},
+        "_healthcheck_checks": CHECKS,
+        "_pm2_reload_instances": INSTANCES,
     },
     "rolled_back": {
         **_run("rolled_back"),
