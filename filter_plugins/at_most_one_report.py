@@ -85,6 +85,17 @@ def latency(traffic: Mapping[str, Any], label: str) -> str:
     return _drawn("HorizontalBar", list(answered), series, label=label, legend=True)
 
 
+def traffic_course(traffic: Mapping[str, Any], label: str, slowest: str, failures: str) -> str:
+    """The slowest answer of each step of the receipt in milliseconds and, if there were any, the failed requests."""
+    steps = traffic.get("course") or []
+    if len(steps) < 2:
+        return ""
+    series = [(slowest, [{"value": step["slowest_ms"]} for step in steps])]
+    if any(step["failures"] for step in steps):
+        series.append((failures, [{"value": step["failures"] or None} for step in steps]))
+    return _drawn("Line", [f"{step['from_s']} s" for step in steps], series, label=label, legend=True, upright=True)
+
+
 def course(history: Sequence[Mapping[str, Any]], label: str, title: str) -> str:
     """The duplicates of each look of the monitor, the last 90, oldest first; empty until there are two."""
     looks = [look for look in history if look.get("duplicates") is not None][-90:]
@@ -136,7 +147,7 @@ def _drawn(
     row = 26 if legend is False else 62
     more: dict[str, Any] = {"margin_right": 24}
     if upright:
-        most = max([int(one["value"]) for _, values in series for one in values] + [1])
+        most = max([int(one["value"]) for _, values in series for one in values if one["value"] is not None] + [1])
         steps = list(range(0, most + 1, max(1, -(-most // 5))))  # whole numbers only
         more = {"margin_right": 44, "show_minor_x_labels": False, "y_labels": steps, "dots_size": 2}
     for name, width in _WIDTHS.items():
@@ -191,4 +202,5 @@ class FilterModule:
             "at_most_one_planned_definitions": planned_definitions,
             "at_most_one_scans_chart": scans,
             "at_most_one_timeline_chart": timeline,
+            "at_most_one_traffic_chart": traffic_course,
         }

@@ -89,6 +89,10 @@ TRAFFIC = {
     "failures": 1,
     "longest_gap_ms": 210,
     "last_old_answer": "2025-11-10T05:31:10.123+00:00",
+    "course": [
+        {"from_s": 2 * n, "requests": 4, "failures": int(n == 31), "slowest_ms": None if n == 32 else 4.0 + n * n % 97}
+        for n in range(60)
+    ],
     "targets": {
         "page": FIGURES,
         f"api {HOSTILE}": FIGURES,

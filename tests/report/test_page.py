@@ -128,8 +128,9 @@ def test_a_deployed_run_shows_every_part(rendered: Rendered) -> None:
         "cleanup_plan.json",
     ):
         assert words in text, words
-    assert text.count("<svg") == 3, "timeline and latency for a desk; for a phone only what long names leave room for"
-    assert rendered("stopped_late", "en", "report.html").count("<svg") == 4, "both for both"
+    assert text.count("<svg") == 5, "timeline, course and latency for a desk; for a phone what long names leave room for"
+    assert rendered("stopped_late", "en", "report.html").count("<svg") == 6, "all for both"
+    assert "Slowest answer (ms)" in text
 
 
 def test_a_rollback_calls_a_missing_index_good(rendered: Rendered) -> None:
