@@ -15,8 +15,8 @@ from tests.house.command_blocks import ROOT, SOME, STATEMENTS, Block, Command, c
 from tests.house.command_checks import MADE, environment, imported, options, variables
 
 # A command without what differs from place to place (see key), and the tests that run it. The first runs it in the same
-# mode: the same --check, the same --tags. The others run it, or a playbook that it imports, with the variables that the
-# first leaves out.
+# mode: the same --check, --diff and --tags. The others run it, or a playbook that it imports, with the variables that
+# the first leaves out.
 DEPLOYED = "tests/deploy/test_3_deploy.py::test_reports_what_it_did"
 WATCHED = "tests/deploy/test_people.py::test_a_deployment_is_told_and_watched"
 ANSWERED = "tests/deploy/test_1_refusals.py::test_answered_gates_let_the_run_go_on_and_the_reason_is_in_the_journal"
@@ -149,7 +149,7 @@ def faults(wanted: str, tests: tuple[str, ...]) -> list[str]:
             return [f"{tests[0]} does not call {wanted}"]
         return []
     (playbook,) = parsed.args
-    mode = (parsed.check, parsed.tags)
+    mode = (parsed.check, parsed.diff, parsed.tags)
     if not any(_mode(words, playbook) == mode for words in calls(tests[0])):
         found.append(f"{tests[0]} does not run {playbook} in the mode of {wanted}")
     either = {playbook, *imported(playbook)}
@@ -177,13 +177,13 @@ def _of_ci(test: str) -> list[str]:
     return [] if str(Path(path).parent) in suites else [f"no target of the Makefile runs {path}"]
 
 
-def _mode(words: list[str | None], playbook: str) -> tuple[bool, list[str]] | None:
-    """--check and --tags of a call; None where it is another playbook's or takes words that cannot be known here."""
+def _mode(words: list[str | None], playbook: str) -> tuple[bool, bool, list[str]] | None:
+    """--check, --diff and --tags of a call; None for another playbook, or where words cannot be known here."""
     if playbook not in words or None in words:
         return None
     given = [word for word in words if word]
     tags = [following for word, following in pairwise(given) if word == "--tags"]
-    return "--check" in given, tags
+    return "--check" in given, "--diff" in given, tags
 
 
 def _name(word: str) -> str:

@@ -158,6 +158,11 @@ def test_what_differs_from_place_to_place_is_no_part_of_the_key() -> None:
         ("deploy.yml", ("tests/deploy/test_3_deploy.py::test_no_more",), "there is no tests/deploy/test_3"),
         ("deploy.yml", ("tests/deploy/no_more.py::test_it",), "there is no tests/deploy/no_more.py"),
         ("deploy.yml --check", (DEPLOYED,), "does not run deploy.yml in the mode of deploy.yml --check"),
+        (
+            "rollback.yml --check --diff",
+            ("tests/deploy/test_5_rollback.py::test_forward_back_forward",),
+            "does not run rollback.yml in the mode of rollback.yml --check --diff",
+        ),
         ("deploy.yml --tags verify", (DEPLOYED,), "does not run deploy.yml in the mode"),
         ("rollback.yml", (DEPLOYED,), "does not run rollback.yml"),
         ("deploy.yml -e watch_minutes=", (DEPLOYED,), "sets no watch_minutes"),
