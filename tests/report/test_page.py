@@ -128,7 +128,7 @@ def test_a_deployed_run_shows_every_part(rendered: Rendered) -> None:
         "cleanup_plan.json",
     ):
         assert words in text, words
-    assert text.count("<svg") == 5, "timeline, course and latency for a desk; for a phone what long names leave room for"
+    assert text.count("<svg") == 5, "timeline, course and latency; on a phone what long names leave room for"
     assert rendered("stopped_late", "en", "report.html").count("<svg") == 6, "all for both"
     assert "Slowest answer (ms)" in text
 
