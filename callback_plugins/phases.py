@@ -74,13 +74,17 @@ class CallbackModule(DefaultCallback):
     def _check_mode(self) -> bool:
         return bool(context.CLIARGS.get("check"))
 
+    @property
+    def _columns(self) -> int | None:
+        """A terminal's width. None in a log, where a line stays whole, so that it can be searched for."""
+        return shutil.get_terminal_size().columns if self._ticker and self._ticker.live else None
+
     def _say(self, text: str = "", colour: str | None = None) -> None:
-        self._display.display(text, color=colour)
+        self._display.display(terminal.flow(text, self._columns), color=colour)
 
     def _say_indented(self, text: str, colour: str | None = None) -> None:
-        """One line of an error; on a terminal of its width, in a log whole, so that it can be searched for."""
-        columns = shutil.get_terminal_size().columns if self._ticker and self._ticker.live else None
-        self._say("\n".join(terminal.wrap(text, columns, "    ")), colour)
+        """One line of an error."""
+        self._say("\n".join(terminal.wrap(text, self._columns, "    ")), colour)
 
     def _begin(self) -> None:
         """Start the ticker; whatever else Ansible displays takes the live line away first."""
@@ -231,7 +235,7 @@ class CallbackModule(DefaultCallback):
         answers = result.result.get("results", []) if result.task.loop else [result.result]
         for answer in answers:
             if answer.get("diff") and answer.get("changed") and (text := self._get_diff(answer["diff"])):
-                self._say(text.rstrip("\n"))
+                self._display.display(text.rstrip("\n"))  # as it stands: it may be applied
 
     def _message(self, result: Any) -> None:
         """A debug task, whole: its text as it stands, anything else as YAML. The last phase's waits for the end."""

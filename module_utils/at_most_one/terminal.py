@@ -61,6 +61,26 @@ def wrap(text: str, columns: int | None, indent: str) -> list[str]:
     return lines
 
 
+def flow(text: str, columns: int | None) -> str:
+    """``text`` as it stands, what is longer than ``columns`` broken between words and set in; None: never."""
+    lines = []
+    for whole in text.split("\n"):
+        if not columns or width(whole) < columns:
+            lines.append(whole)
+            continue
+        indent = whole[: len(whole) - len(whole.lstrip())]
+        line, *words = whole.lstrip().split(" ")
+        line = indent + line
+        for word in words:
+            if width(line) + 1 + width(word) >= columns:
+                lines.append(line)
+                line = f"{indent}  {word}"
+            else:
+                line += f" {word}"
+        lines.append(line)
+    return "\n".join(lines)
+
+
 def seconds(value: float) -> str:
     """A duration as a person says it: 0.4 s, 12 s, 3 min 05 s."""
     if value < 9.95:

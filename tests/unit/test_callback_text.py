@@ -57,6 +57,17 @@ def test_a_long_error_is_broken_between_words_and_only_on_a_terminal() -> None:
     assert terminal.wrap("/a/path/longer/than/the/line", 10, "  ") == ["  /a/path/longer/than/the/line"]
 
 
+def test_a_message_keeps_its_lines_and_goes_on_under_their_beginning() -> None:
+    message = "=== Table ===\n\n    Goes:\n      id=1, status=active, id=2"
+    assert terminal.flow(message, None) == message
+    assert terminal.flow(message, 40) == message
+    assert terminal.flow(message, 25) == (
+        "=== Table ===\n\n    Goes:\n      id=1,\n        status=active,\n        id=2"
+    )
+    assert terminal.flow("  두 칸씩 차지하는 글자", 16) == "  두 칸씩\n    차지하는\n    글자"
+    assert terminal.flow("/a/path/longer/than/the/line", 10) == "/a/path/longer/than/the/line"
+
+
 @pytest.mark.parametrize(
     ("value", "shown"), [(0.04, "0.0 s"), (9.94, "9.9 s"), (9.96, "10 s"), (119.4, "119 s"), (125.2, "2 min 05 s")]
 )
