@@ -107,10 +107,11 @@ def course(history: Sequence[Mapping[str, Any]], label: str, title: str) -> str:
 
 
 def scans(indexes: Sequence[Mapping[str, Any]], label: str) -> str:
-    """How often each index was used, at a desk; on a phone long names leave no room for it."""
+    """How often each index was used, at a desk; on a phone long names leave no room. Empty when none was used yet."""
     bars = [{"value": int(index["scans"]), "color": _GOOD if index["planned"] else _SOFT} for index in indexes]
     names = [str(index["name"]) for index in indexes]
-    return _drawn("HorizontalBar", names, [("", bars)], label=label, legend=False) if indexes else ""
+    used = any(bar["value"] for bar in bars)
+    return _drawn("HorizontalBar", names, [("", bars)], label=label, legend=False) if used else ""
 
 
 def _needed_width(labels: Sequence[str]) -> int:
