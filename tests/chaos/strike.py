@@ -77,19 +77,24 @@ class Range:
         if not struck:
             return [f"the point was not reached; the run ended with {code}"]
         _say(log, f"-------- struck; exit code {code}; once more --------")
-        was_closed = world.outcomes()[:1] in (["rolled_back"], ["deployed"])
+        over = point.way == "rollback" and world.outcomes()[:1] == ["rolled_back"]
         code = self._run(point.way, log)
         _say(log, f"-------- exit code {code} --------")
-        faults = self.faults(point.way)
-        if code and not (point.way == "rollback" and was_closed):  # it was over: there is nothing to roll back
+        faults = self.faults(point.way, over=over)
+        if bool(code) != over:
             faults.insert(0, f"the second run ended with {code}")
         if not faults:
             log.unlink()
         return faults
 
-    def faults(self, way: str) -> list[str]:
-        """What is not as it must be after a deployment or a rollback that went well."""
+    def faults(self, way: str, *, over: bool = False) -> list[str]:
+        """What is not as it must be after a deployment or a rollback that went well.
+
+        ``over``: the run that was struck had closed itself as rolled back, so that the next one stops: nothing is left
+        to roll back.
+        """
         world, back = self.world, way == "rollback"
+        ends = [["stopped", "rolled_back"]] if over else [["rolled_back"]] if back else [["deployed"], ["unchanged"]]
         commit = world.before if back else world.after
         rows, archived = world.images(), world.archived()
         release = (world.releases / commit).resolve()
@@ -105,10 +110,7 @@ class Range:
             "the served commits": (world.served(), {commit}),
             "the workers' directories": (world.workers(), [release] * 2),
             "open runs": (world.outcomes().count(None), 0),
-            "the last outcome": (
-                {*world.outcomes()[:1]} <= ({"rolled_back"} if back else {"deployed", "unchanged"}),
-                True,
-            ),
+            "the last outcomes": (world.outcomes()[: len(ends[0])] in ends, True),
         }
         return [f"{what}: {seen}, expected {expected}" for what, (seen, expected) in wanted.items() if seen != expected]
 
