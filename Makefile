@@ -168,6 +168,10 @@ chaos-sample: setup-dev lab-up ## The same at 18 points, those of no return amon
 bench: setup-dev tools ## The figures in docs/bench.md; BENCH=name for one of them, BENCH_SCALE=0.01 to try it
 	@BENCH='$(BENCH)' BENCH_SCALE='$(BENCH_SCALE)' PYTHONPATH=module_utils $(BIN)/python -m bench
 
+.PHONY: screenshots
+screenshots: setup-dev test-packages ## The pictures in docs/screenshots, of the lab's newest reports and its dashboard
+	$(BIN)/python scripts/page_screenshots.py docs/screenshots --height 2600
+
 docs: setup-dev ## Write the generated parts of the documents again
 	$(BIN)/python scripts/variables_table.py
 	$(BIN)/python scripts/troubleshooting.py
