@@ -43,6 +43,7 @@ class Server:
     """The running server."""
 
     login: Login  # as superuser, into the maintenance database
+    log: Path
 
     def run(self, *statements: str) -> None:
         """Run maintenance statements, each in its own transaction."""
@@ -96,7 +97,7 @@ def running() -> Iterator[Server]:
         _initialise(binaries, prefix, directory, login)
         settings = {**SETTINGS, "port": login.port, "listen_addresses": login.host, "unix_socket_directories": ""}
         options = itertools.chain.from_iterable(("-c", f"{name}={value}") for name, value in settings.items())
-        with (directory / "log").open("w") as log:
+        with (directory / "log").open("a") as log:  # a case may empty it meanwhile
             process = subprocess.Popen(
                 [*prefix, str(binaries / "postgres"), "-D", str(directory / "data"), *options],
                 stdout=log,
@@ -105,7 +106,7 @@ def running() -> Iterator[Server]:
             )
         try:
             _wait_until_ready(login, process, directory / "log")
-            yield Server(login)
+            yield Server(login, directory / "log")
         finally:
             process.send_signal(signal.SIGQUIT)  # immediate shutdown: nothing here is to be kept
             process.wait(timeout=60)
