@@ -172,6 +172,10 @@ bench: setup-dev tools ## The figures in docs/bench.md; BENCH=name for one of th
 screenshots: setup-dev test-packages ## The pictures in docs/screenshots, of the lab's newest reports and its dashboard
 	$(BIN)/python scripts/page_screenshots.py docs/screenshots --height 2600
 
+.PHONY: profile
+profile: setup-dev lab-up ## The slowest tasks of a deployment to the lab (of one with nothing to do, once it is deployed)
+	@PYTHONPATH=module_utils $(BIN)/python -m bench.profile
+
 docs: setup-dev ## Write the generated parts of the documents again
 	$(BIN)/python scripts/variables_table.py
 	$(BIN)/python scripts/troubleshooting.py
