@@ -19,11 +19,11 @@ _NO_CALLS = {
     f"{prefix}{name}"
     for prefix in ("", "ansible.builtin.")
     for name in (
-        *("assert", "debug", "fail", "meta", "pause", "set_fact"),
+        *("assert", "debug", "fail", "meta", "pause", "set_fact", "validate_argument_spec"),
         *("include_role", "include_tasks", "include_vars", "import_role", "import_tasks"),
     )
 }
-_FILES = ("ansible.builtin.copy", "ansible.builtin.template")
+_FILES = ("ansible.builtin.copy", "ansible.builtin.template", "ansible.builtin.fetch")
 _LEAST = "ansible.builtin.ping"
 # In check mode Ansible itself would skip these, or what depends on them could not be there.
 _ALWAYS = ("ansible.builtin.command", "ansible.builtin.tempfile", "ansible.builtin.file", *_FILES)
@@ -92,7 +92,8 @@ def _task(task: Task, play_size: int, made: dict[str, str], words: _Words) -> di
     action, items = first[0][0], [arguments for _, arguments in first]
     bare: dict[str, Any] = {"name": task.name, **_looped(action, items)}
     if task.delegate_to:
-        bare["delegate_to"] = "localhost" if task.delegate_to == "localhost" else words.gateway
+        control = task.delegate_to == "localhost" or task.action == "ansible.builtin.fetch"  # the file ends up there
+        bare["delegate_to"] = "localhost" if control else words.gateway
     if task.run_once or len(asked) == 1 < play_size:
         bare["run_once"] = True
     elif len(asked) < play_size:
@@ -112,15 +113,14 @@ def _task(task: Task, play_size: int, made: dict[str, str], words: _Words) -> di
 def _arguments(
     task: Task, call: Mapping[str, Any], made: Mapping[str, str], words: _Words
 ) -> tuple[str, dict[str, Any]]:
-    """The module and what it is given. A file's content is not in the record: as many letters stand for it."""
+    """The module and what it is given. A file's content is not in the record: as much stands for it."""
     given = call["arguments"]
+    if task.action in _FILES and not (given or {}).get("remote_src"):
+        content = "{}".ljust(int(call.get("size", 0)))  # what reads it back may expect JSON
+        file = {"dest": call.get("dest") or call["path"], "content": content, "mode": call.get("mode", "0600")}
+        return _FILES[0], words.general(file, call["host"], made)
     if given is None:
         return _LEAST, {}
-    if task.action in _FILES and not given.get("remote_src"):
-        content = {"content": "x" * int(call.get("size", 0)), "mode": call.get("mode", "0600")}
-        return _FILES[0], words.general(
-            {"dest": f"{call.get('dest') or call['path']}.bare", **content}, call["host"], made
-        )
     if task.action == "ansible.builtin.command":
         given = {name: given[name] for name in ("argv", "chdir") if given.get(name)} or {"cmd": given["_raw_params"]}
     elif task.action.startswith("ansible.builtin."):

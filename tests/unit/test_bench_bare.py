@@ -31,6 +31,7 @@ def test_only_what_called_a_module_is_repeated() -> None:
     tasks = (
         task("ansible.builtin.set_fact", call()),
         task("ansible.builtin.debug", call()),
+        task("ansible.builtin.validate_argument_spec", call(arguments={"argument_spec": {}})),
         task("index_set", call(skipped=True)),
         task("index_set", call(arguments={"state": "verified", "unset": None})),
         task("ansible.builtin.include_tasks", call(), play=1),
@@ -91,10 +92,14 @@ def test_what_a_call_made_is_what_the_floor_makes() -> None:
     assert closed["deploy_run"]["run_id"] == "{{ bare_run.run_id }}"
 
 
-def test_a_written_file_is_as_long_and_somewhere_else() -> None:
+def test_a_written_file_is_as_long_and_a_fetched_one_is_there() -> None:
     given = {"src": "/gone", "dest": "/report", "content": None}
     (play,) = floor(task("ansible.builtin.copy", call(arguments=given, size=3, dest="/report", mode="0640")))
-    assert play["tasks"][0]["ansible.builtin.copy"] == {"dest": "/report.bare", "content": "xxx", "mode": "0640"}
+    assert play["tasks"][0]["ansible.builtin.copy"] == {"dest": "/report", "content": "{} ", "mode": "0640"}
+    fetched = task("ansible.builtin.fetch", call(dest="/plan"), run_once=True, delegate_to="{{ database_gateway }}")
+    (play,) = floor(fetched)
+    assert play["tasks"][0]["ansible.builtin.copy"]["dest"] == "/plan"
+    assert play["tasks"][0]["delegate_to"] == "localhost"
     (play,) = floor(task("ansible.builtin.copy", call(arguments={"src": "a", "dest": "b", "remote_src": True})))
     assert play["tasks"][0]["ansible.builtin.copy"] == {"src": "a", "dest": "b", "remote_src": True}
 
@@ -113,7 +118,7 @@ def test_a_command_that_was_allowed_to_fail_is_so_again_and_runs_in_check_mode()
 
 
 def test_a_call_that_told_nothing_is_the_least_that_a_call_can_be() -> None:
-    (play,) = floor(task("ansible.builtin.fetch", call()))
+    (play,) = floor(task("community.general.mail", call()))
     assert play["tasks"][0]["ansible.builtin.ping"] == {}
 
 
