@@ -116,8 +116,11 @@ def _arguments(
     """The module and what it is given. A file's content is not in the record: as much stands for it."""
     given = call["arguments"]
     if task.action in _FILES and not (given or {}).get("remote_src"):
+        where = call.get("dest") or call.get("path") or (given or {}).get("dest")
+        if where is None:
+            return _LEAST, {}
         content = "{}".ljust(int(call.get("size", 0)))  # what reads it back may expect JSON
-        file = {"dest": call.get("dest") or call["path"], "content": content, "mode": call.get("mode", "0600")}
+        file = {"dest": where, "content": content, "mode": call.get("mode", "0600")}
         return _FILES[0], words.general(file, call["host"], made)
     if given is None:
         return _LEAST, {}
