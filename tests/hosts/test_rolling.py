@@ -58,10 +58,11 @@ def test_a_fault_on_the_second_host_sends_the_first_back_and_spares_the_third(
 
     And a host that is slowed: what it answers comes after a minute.
     """
-    site.fleet.commit("fault", "A fault", {"fault.json": json.dumps({"host-2": fault})})
+    branch = fault.replace(" ", "-")
+    site.fleet.commit(branch, "A fault", {"fault.json": json.dumps({"host-2": fault})})
     sessions, pids = site.sessions(), [host.pids() for host in site.fleet.hosts]
 
-    run = site.deploy("-e", "app_branch=fault")
+    run = site.deploy("-e", f"app_branch={branch}")
 
     first, second, third = site.fleet.hosts
     assert run.code != 0
