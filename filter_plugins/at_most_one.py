@@ -47,14 +47,24 @@ def first_error(hosts: Iterable[Mapping[str, Any]]) -> str:
         return next(filter(None, map(_lost, hosts)), "A task failed without a message.")
     result = results[0]
     result = next((item for item in result.get("results", []) if item.get("failed")), result)
+    if result.get("module_stderr"):  # it did not answer as a module does: Python ended before it, or in it
+        return redact(
+            f"A module gave no answer but exit code {result.get('rc')}: {_last_of(result['module_stderr'])}. "
+            "Expected: an answer. Next: when these lines are about Python itself, name one of version 3.10 or newer in "
+            "ansible_python_interpreter of that host; otherwise keep them, they show an error of this project."
+        )
     if "cmd" not in result:
         return redact(str(result.get("msg", "A task failed without a message.")))
     command = result["cmd"] if isinstance(result["cmd"], str) else " ".join(map(str, result["cmd"]))
-    printed = (result.get("stderr") or result.get("stdout") or str(result.get("msg", ""))).strip().splitlines()
+    printed = result.get("stderr") or result.get("stdout") or str(result.get("msg", ""))
     return redact(
-        f"`{command}` ended with exit code {result.get('rc')}: {' | '.join(line.strip() for line in printed[-12:])}. "
+        f"`{command}` ended with exit code {result.get('rc')}: {_last_of(printed)}. "
         "Expected: exit code 0. Next: run it by hand on that host, mend what it says, then the same playbook again."
     )
+
+
+def _last_of(printed: str) -> str:
+    return " | ".join(line.strip() for line in printed.strip().splitlines()[-12:])
 
 
 def _lost(host: Mapping[str, Any]) -> str:

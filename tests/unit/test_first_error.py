@@ -28,3 +28,15 @@ def test_a_failed_task_comes_before_a_lost_connection() -> None:
 
     assert first_error(iter(hosts)) == "it crashed"
     assert first_error([{"inventory_hostname": "a"}]) == "A task failed without a message."
+
+
+def test_a_module_that_gave_no_answer_says_what_it_printed() -> None:
+    result = {
+        "msg": "Module result deserialization failed: No start of json char found",
+        "module_stderr": "pyenv: python3.13: command not found\n\nDATABASE_URL=postgresql://u:hunter2@h/d\n",
+        "rc": 127,
+    }
+    said = first_error([{"ansible_failed_result": result}])
+    assert "exit code 127: pyenv: python3.13: command not found" in said
+    assert "ansible_python_interpreter of that host" in said
+    assert "hunter2" not in said
