@@ -1,7 +1,7 @@
 #!/bin/sh
 # The deployment guide's commands in its own order, corrected where they do not do what it says, and nothing else: what a
 # person would type into a shell on the lab. bench/cases/deploy.py compares deploy.yml with it; .lab/lab.env has to be read in.
-#   ". .lab/lab.env && bench/guide.sh"         "BUILD='lab/bin/build-light FROM' bench/guide.sh" copies a finished build instead
+#   . .lab/lab.env && bench/guide.sh
 set -eu
 export CHECKPOINT_DISABLE=1 NEXT_TELEMETRY_DISABLED=1 PRISMA_HIDE_UPDATE_MESSAGE=1
 
@@ -18,13 +18,9 @@ git clone --quiet --no-checkout "$APP_ORIGIN" "$release"
 git -C "$release" checkout --quiet --detach "$commit"
 cp -p "$APP_PATH/.env" "$release/.env"
 cd "$release"
-if [ -n "${BUILD:-}" ]; then
-  $BUILD
-else
-  npm ci --no-audit --no-fund
-  npx --no-install prisma generate
-  npm run build
-fi
+npm ci --no-audit --no-fund
+npx --no-install prisma generate
+npm run build
 
 # Phase 3, step 1: the guide's script would remove 57 rows. This takes the 25, after showing them, without an archive.
 surplus="SELECT id FROM (SELECT id, row_number() OVER (PARTITION BY equipment_serial

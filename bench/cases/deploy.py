@@ -47,7 +47,7 @@ def measure(bench: Bench) -> list[Result]:
         # The last way is ours: what it leaves is what the deployments with nothing to do begin with.
         for way in (_guide, _ours) if (pairs - pair) % 2 else (_ours, _guide):
             _make("lab-reset")
-            seconds = way(_lab(), light=bench.scale < 1)
+            seconds = way(_lab())
             _require_deployed(_lab())
             bench.say(f"{way.__name__.strip('_')}: {seconds:.1f} s")
             (ours if way is _ours else guide).append(seconds)
@@ -82,14 +82,12 @@ def _nothing_to_do(bench: Bench, repeats: int) -> list[Result]:
     ]
 
 
-def _ours(lab: dict[str, Any], *, light: bool) -> float:
-    build = {"prepare_build_commands": [_light(lab)]} if light else {}
-    return _deploy(**build).seconds
+def _ours(_lab: dict[str, Any]) -> float:
+    return _deploy().seconds
 
 
-def _guide(lab: dict[str, Any], *, light: bool) -> float:
+def _guide(lab: dict[str, Any]) -> float:
     environment = {name.upper(): str(value) for name, value in lab.items()}
-    environment |= {"BUILD": " ".join(_light(lab))} if light else {}
     with stopwatch() as seconds:
         done = subprocess.run(
             [f"{ROOT}/bench/guide.sh"],
@@ -104,13 +102,8 @@ def _guide(lab: dict[str, Any], *, light: bool) -> float:
     return seconds[0]
 
 
-def _light(lab: dict[str, Any]) -> list[str]:
-    """To try the bench: a release is copied from a finished one."""
-    return [f"{ROOT}/lab/bin/build-light", str(lab["before_build"])]
-
-
-def _deploy(**more: Any) -> Played:
-    return play("deploy.yml", "inventories/local", "-l", "local", "-e", json.dumps({**PATIENCE, **more}))
+def _deploy() -> Played:
+    return play("deploy.yml", "inventories/local", "-l", "local", "-e", json.dumps(PATIENCE))
 
 
 def _floor(played: Played) -> Played:
