@@ -106,14 +106,13 @@ def test_a_host_that_is_lost_in_the_middle(ground: Lab, tmp_path: Path) -> None:
     cutting.start()
     plugin = {"ANSIBLE_CONNECTION_PLUGINS": str(Path(__file__).parent / "lost"), "LOST_WHEN": str(gone)}
     try:
-        run = run_playbook("deploy.yml", "-e", "{ansible_connection: losing, report_language: en}", environment=plugin)
+        run = run_playbook("deploy.yml", "-e", "ansible_connection=losing", environment=plugin)
     finally:
         over.set()
         cutting.join()
 
     assert run.code != 0
     assert "Connection closed by remote host" in run.output
-    assert "start the same command again: it takes over a run that was left open" in " ".join(run.output.split())
     assert run.report == {}, "no end was reached"
     assert (fault.phase, fault.outcome) == (None, None)
     assert ground.archived() == 25

@@ -155,6 +155,32 @@ def test_the_same_error_of_another_host_is_one_line(command: list[str]) -> None:
     assert output.count("the same on web") == 2
 
 
+LOST = """
+- name: (1/1) Verify
+  hosts: web1
+  gather_facts: false
+  vars: {ansible_connection: ssh, ansible_host: 127.0.0.1, ansible_port: 1, ansible_ssh_retries: 0}
+  tasks:
+    - name: Look at the host
+      ansible.builtin.ping:
+"""
+
+
+@pytest.mark.parametrize(
+    ("language", "again"),
+    [
+        ("en", "Then start the same command again: it takes over"),
+        ("ko", "같은 명령을 다시 실행하면 중단된 실행을 이어받습니다"),
+    ],
+)
+def test_a_host_that_is_lost_says_what_comes_next(command: list[str], language: str, again: str) -> None:
+    code, output = without_terminal(command, LOST, "-e", f"report_language={language}")
+
+    assert code == 4
+    assert "ansible web1 -i " in output
+    assert again in output
+
+
 def test_korean(command: list[str]) -> None:
     _, output = without_terminal(command, FAILING, "-e", "report_language=ko", limit="web1")
     assert "(1/1) Verify · 인덱스 검증" in output
