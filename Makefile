@@ -100,7 +100,7 @@ FRONT_DOORS := $(filter-out requirements.yml,$(PLAYBOOKS))
 LINT_ENV := ANSIBLE_LINT_SKIP_SCHEMA_UPDATE=1 PYTHONPATH=scripts/lint PATH=$(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: test test-packages lint unit pages database service hosts molecule deploy-tests chaos chaos-sample docs
-test: test-packages lint unit pages database matrix-ends service hosts molecule deploy-tests chaos-sample ## What CI runs
+test: test-packages lint unit pages database matrix-ends service hosts molecule deploy-tests ## Everything that CI runs
 
 test-packages: ## The system packages that only tests need: installed by root on Debian and Ubuntu, named elsewhere
 	@scripts/test_packages.sh sshd:openssh-server nginx:nginx-light chromium:chromium fc-list:fontconfig lang=ko:fonts-nanum
