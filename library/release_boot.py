@@ -48,7 +48,8 @@ options:
     type: float
     default: 60
   stable_s:
-    description: Seconds that the process has to live on after the answer, so that nobody meets one that soon crashes.
+    description: Seconds for which the process has to live on after the answer, and to answer well whenever it is asked
+      again, so that nobody meets one that soon crashes.
     type: float
     default: 0
 attributes:

@@ -36,7 +36,7 @@ class Boot:
     command: tuple[str, ...]
     probe: Probe
     timeout_s: float
-    stable_s: float = 0.0  # how long it has to live on after its first good answer
+    stable_s: float = 0.0  # how long it has to live on, and to answer well, after its first good answer
     environment_path: str | None = None
     log_lines: int = 12
 

@@ -51,15 +51,22 @@ def after(calls: int, login: Login, opening: Opening, run_id: str) -> Hold:
     return hold
 
 
-def before_each_batch(monkeypatch: pytest.MonkeyPatch, act: Callable[[], Any]) -> None:
-    """A batch holds its run within its own statement, without asking anyone; so ``act`` comes right before it."""
+Before = Callable[[Callable[[], Any]], None]
+
+
+@pytest.fixture
+def before_each_batch(monkeypatch: pytest.MonkeyPatch) -> Before:
+    """A batch holds its run within its own statement, without asking anyone; so this comes right before it."""
     execute = batches.Batches._execute
 
-    def with_act(self: batches.Batches, cursor: Any) -> Any:
-        act()
-        return execute(self, cursor)
+    def call(act: Callable[[], Any]) -> None:
+        def with_act(self: batches.Batches, cursor: Any) -> Any:
+            act()
+            return execute(self, cursor)
 
-    monkeypatch.setattr(batches.Batches, "_execute", with_act)
+        monkeypatch.setattr(batches.Batches, "_execute", with_act)
+
+    return call
 
 
 def catalog(login: Login) -> list[tuple[Any, ...]]:
@@ -71,19 +78,13 @@ def catalog(login: Login) -> list[tuple[Any, ...]]:
         return list(cursor.fetchall())
 
 
+@pytest.mark.usefixtures("example")
 @pytest.mark.parametrize("batch", [0, 1, 3])
 def test_no_batch_goes_after_a_take_over(
-    login: Login,
-    plan: Plan,
-    connection: Connection,
-    example: Any,
-    opening: Opening,
-    held: str,
-    batch: int,
-    monkeypatch: pytest.MonkeyPatch,
+    login: Login, plan: Plan, connection: Connection, opening: Opening, held: str, batch: int, before_each_batch: Before
 ) -> None:
     done = iter(range(batch + 1))
-    before_each_batch(monkeypatch, lambda: next(done) == batch and take_over(login, opening))
+    before_each_batch(lambda: next(done) == batch and take_over(login, opening))
     found = duplicates.report(connection, plan)
     pace = batches.Pace(first=5, smallest=5, largest=5)
     before = ids(connection)
@@ -102,14 +103,9 @@ def test_no_batch_goes_after_a_take_over(
     assert (archived > 0) == (batch > 0)
 
 
+@pytest.mark.usefixtures("example")
 def test_a_take_over_waits_for_the_batch_that_is_under_way(
-    login: Login,
-    plan: Plan,
-    connection: Connection,
-    example: Any,
-    opening: Opening,
-    held: str,
-    monkeypatch: pytest.MonkeyPatch,
+    login: Login, plan: Plan, connection: Connection, opening: Opening, held: str, before_each_batch: Before
 ) -> None:
     """The batch waits for a row's lock, the other start for the batch; then the next batch is refused."""
     found = duplicates.report(connection, plan)
@@ -117,7 +113,7 @@ def test_a_take_over_waits_for_the_batch_that_is_under_way(
     with ThreadPoolExecutor(1) as pool:
         taking: list[Future[str]] = []
 
-        before_each_batch(monkeypatch, lambda: taking and taking[0].result(30))
+        before_each_batch(lambda: taking and taking[0].result(30))
 
         def clean(ours: Connection) -> None:
             pace = batches.Pace(target_ms=10_000, first=5, smallest=5, largest=5)
