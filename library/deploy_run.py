@@ -50,7 +50,7 @@ options:
     description: The commit that serves now.
     type: str
   commit_after:
-    description: The commit to be deployed.
+    description: The commit to be deployed; with O(state=closed) what serves now, when that is another one.
     type: str
   hosts:
     description:
@@ -247,6 +247,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
                 failed_phase=wanted["failed_phase"],
                 error=wanted["error"],
                 report=wanted["report"],
+                commit_after=wanted["commit_after"],
             )
         return {"changed": False, "run_id": wanted["run_id"], **_run(connection, wanted["run_id"])}
 

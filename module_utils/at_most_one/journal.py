@@ -205,13 +205,19 @@ def close_run(
     failed_phase: str | None = None,
     error: str | None = None,
     report: Mapping[str, Any] | None = None,
+    commit_after: str | None = None,
 ) -> None:
-    """Close the run with its outcome and release the plan. Closing it again with the same outcome changes nothing."""
+    """Close the run with its outcome and release the plan. Closing it again with the same outcome changes nothing.
+
+    ``commit_after`` is what serves now, when it is not what the run was opened for: a rollback learns it later.
+    """
     run = next(iter(read(connection, run_id=run_id)), None)
     if run is not None and run["outcome"] == outcome:
         return
     _hold(connection, run_id)
-    _finish(connection, run_id, outcome, failed_phase=failed_phase, error=error, report=report)
+    _finish(
+        connection, run_id, outcome, failed_phase=failed_phase, error=error, report=report, commit_after=commit_after
+    )
 
 
 def read(
@@ -267,12 +273,16 @@ def _finish(
     error: str | None = None,
     report: Mapping[str, Any] | None = None,
     taken_over_by: str | None = None,
+    commit_after: str | None = None,
 ) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             "UPDATE at_most_one.run SET finished_at = clock_timestamp(), outcome = %s, failed_phase = %s, error = %s,"
-            " report = %s, taken_over_by = %s WHERE run_id = %s",
-            (outcome, failed_phase, error, None if report is None else _json(report), taken_over_by, run_id),
+            " report = %s, taken_over_by = %s, commit_after = coalesce(%s, commit_after) WHERE run_id = %s",
+            (
+                *(outcome, failed_phase, error, None if report is None else _json(report)),
+                *(taken_over_by, commit_after, run_id),
+            ),
         )
 
 

@@ -70,11 +70,13 @@ def test_from_opened_to_closed(plan_data: dict[str, Any], deploy_run: Callable[.
     assert not closed["changed"]
     assert (closed["run"]["outcome"], closed["run"]["failed_phase"]) == ("stopped", "migrate")
 
-    second = deploy_run("opened")
+    second = deploy_run("opened", commit_after="c" * 40)
     assert (second["changed"], second["took_over"]) == (False, {})
     assert [run["run_id"] for run in deploy_run("read", plan=plan_data)["runs"]] == [second["run_id"], run_id]
     assert len(deploy_run("read", limit=1)["runs"]) == 1
     assert deploy_run("read", run_id=run_id)["runs"][0]["phases"][0]["details"] == {"removed": 25}
+    back = deploy_run("closed", run_id=second["run_id"], outcome="rolled_back", commit_after="a" * 40)
+    assert (back["run"]["commit_after"], closed["run"]["commit_after"]) == ("a" * 40, "b" * 40)
 
 
 def test_a_second_controller_finds_the_plan_held_until_the_first_is_killed(

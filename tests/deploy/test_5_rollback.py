@@ -47,6 +47,11 @@ def test_history_tells_what_the_journal_holds(lab: Lab) -> None:
     journal = lab.rows("SELECT run_id, outcome, who, commit_after FROM at_most_one.run ORDER BY started_at DESC")
     assert [(run["run_id"], run["outcome"], run["who"], run["commit_after"]) for run in kept] == journal
     assert len(journal) >= 3, "forward, back, forward went before"
+    before, after = lab.values["commit_before"], lab.values["commit_after"]
+    assert {(run["outcome"], run["commit_after"]) for run in kept if run["outcome"] in ("deployed", "rolled_back")} == {
+        ("deployed", after),
+        ("rolled_back", before),
+    }
     assert all(run_id in history.output for run_id, *_ in journal)
     assert "rolled back" in history.output
     assert "25 rows removed" in history.output
