@@ -63,6 +63,7 @@ CASES: dict[str, dict[str, Any]] = {
     "bad": {
         **GOOD,
         "__monitor_verified": {"duplicates_left": 2, "indexes": []},
+        "__monitor_service": {"checks": [{"name": "monitoring", "ok": False}]},
         "__monitor_report": {
             "findings": [BAD_FINDING],
             "since": {"index:x": "2025-11-20T07:30:00Z"},

@@ -53,6 +53,8 @@ def test_what_it_says(drawn: dict[str, Path]) -> None:
     assert not says(good, "이상 항목")
     assert says(bad, "이상이 있습니다", "is missing.", "build it.", "최초 확인 2025-11-20 07:30:00 UTC")
     assert says(blind, "읽지 못함", "두 번째 점검부터")
+    by_api = [page.text[page.text.index("API로 확인한 중복") + 1 :] for page in (good, bad, blind)]
+    assert [next(filter(None, map(str.strip, texts))) for texts in by_api] == ["0", "이상이 있습니다", "읽지 못함"]
     course = [attributes.get("aria-label") for attributes in good.all("div") if "chart" in str(attributes.get("class"))]
     assert course == ["점검할 때마다 확인한 중복 그룹 수, 오래된 순"] * 2 + ["통계 초기화 이후 인덱스별 스캔 횟수"]
     document = json.loads((drawn["bad"] / "en/monitor.json").read_text())
