@@ -74,6 +74,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+document:
+  description: The document as it was sealed. Sealed once more it is the same, so whatever else is to hold it is given this.
+  returned: success
+  type: dict
 sha256:
   description: The seal.
   returned: success
@@ -98,7 +102,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
 
             with connect(login_of(module), **timeouts_of(module)) as connection:
                 rehearsals.keep(connection, sealed)
-    return {"changed": False, "sha256": sealed["sha256"]}
+    return {"changed": False, "sha256": sealed["sha256"], "document": sealed}
 
 
 def main() -> None:

@@ -59,6 +59,12 @@ def test_what_was_written_is_read_again_and_accepted(tmp_path: Path) -> None:
     assert summary["runs"] == ["r1", "r2", "r3"]
 
 
+def test_a_sealed_document_sealed_once_more_is_the_same() -> None:
+    """The file has the first, the journal the second."""
+    sealed = evidence.seal(rehearsed())
+    assert evidence.seal(sealed) == sealed
+
+
 def test_another_layout_of_the_same_content_keeps_the_seal(tmp_path: Path) -> None:
     path = tmp_path / "evidence.json"
     written = evidence.write(str(path), rehearsed())
