@@ -111,7 +111,7 @@ history:
 
 
 def act(module: AnsibleModule) -> dict[str, Any]:
-    from ansible.module_utils.at_most_one import standing
+    from ansible.module_utils.at_most_one import standing, whole_file
 
     given = module.params
     facts = {**given["facts"], "released": standing.released(given["runs"], given["facts"]["environment"])}
@@ -132,8 +132,8 @@ def act(module: AnsibleModule) -> dict[str, Any]:
     if not module.check_mode:
         os.makedirs(given["directory"], mode=0o750, exist_ok=True)
         if given["textfile"]:
-            _write(given["textfile"], standing.metrics(facts, found, now), 0o644)
-        _write(history, "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in entries), 0o640)
+            whole_file.write(given["textfile"], standing.metrics(facts, found, now), 0o644)
+        whole_file.write(history, "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in entries), 0o640)
     return {
         "changed": False,
         "findings": [asdict(one) for one in found],
@@ -172,22 +172,6 @@ def _read_history(path: str) -> list[dict[str, Any]]:
         except ValueError:
             continue  # a line that a full disk has cut
     return [entry for entry in entries if isinstance(entry, dict)]
-
-
-def _write(path: str, content: str, mode: int) -> None:
-    """Whoever reads the file sees the old one or the new one, never a part."""
-    temporary = f"{path}.{os.getpid()}.tmp"
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            os.fchmod(file.fileno(), mode)
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-        raise
 
 
 def main() -> None:

@@ -6,17 +6,14 @@ journal of the environment that was rehearsed in keeps the same document.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
+from . import whole_file
 from .errors import OperatorError
 
 FORMAT = 1
@@ -53,19 +50,7 @@ def seal(document: Mapping[str, Any]) -> dict[str, Any]:
 def write(path: str, document: Mapping[str, Any]) -> dict[str, Any]:
     """Seal the document and write it, whole or not at all, readable by owner and group. Returns what was written."""
     sealed = seal(document)
-    directory = Path(path).parent
-    number, name = tempfile.mkstemp(dir=directory, prefix=f".{Path(path).name}.")
-    try:
-        with open(number, "w", encoding="utf-8") as file:
-            json.dump(sealed, file, ensure_ascii=False, indent=2)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-            os.fchmod(file.fileno(), 0o640)
-        os.replace(name, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
+    whole_file.write(path, json.dumps(sealed, ensure_ascii=False, indent=2) + "\n", 0o640)
     return sealed
 
 
