@@ -1,0 +1,95 @@
+#!/usr/bin/python
+"""Ansible module: write the files of a report in one call, and point latest at them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.at_most_one_entry import run
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: report_files
+short_description: Write the files of a report, and point latest at it
+description:
+  - Writes texts to files in one directory, each whole or not at all, readable by owner and group.
+  - One call in the place of one or two for each file, since every run ends with them.
+  - They are a product of the run, not a state of the service. It never reports a change, and writes in check mode too.
+options:
+  directory:
+    description: Where the files go. It has to be there.
+    type: path
+    required: true
+  files:
+    description: The texts by their files' names.
+    type: dict
+    required: true
+  latest:
+    description: Whether the link C(latest) beside O(directory) shall lead to it.
+    type: bool
+    default: false
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+author:
+  - the at-most-one maintainers (@at-most-one)
+"""
+
+EXAMPLES = r"""
+- name: Write the report
+  report_files:
+    directory: artifacts/staging/20251110T053000Z-1a2b3c
+    files:
+      report.md: "{{ lookup('ansible.builtin.template', 'report.md.j2') }}"
+    latest: true
+"""
+
+RETURN = r"""
+paths:
+  description: The files that were written.
+  returned: success
+  type: list
+  elements: str
+  sample: [artifacts/staging/20251110T053000Z-1a2b3c/report.md]
+"""
+
+
+def act(module: AnsibleModule) -> dict[str, Any]:
+    """Write each file, then move the link: it never leads to a report that is not there."""
+    from ansible.module_utils.at_most_one import whole_file
+
+    directory = Path(module.params["directory"])
+    paths = [directory / name for name in module.params["files"]]
+    for path, text in zip(paths, module.params["files"].values(), strict=True):
+        whole_file.write(path, text, 0o640)
+    if module.params["latest"]:
+        _point(directory.parent / "latest", directory.name)
+    return {"changed": False, "paths": [str(path) for path in paths]}
+
+
+def _point(link: Path, target: str) -> None:
+    scratch = link.with_name(f".{link.name}.{os.getpid()}")
+    scratch.unlink(missing_ok=True)
+    scratch.symlink_to(target)
+    os.replace(scratch, link)
+
+
+def main() -> None:
+    """Arguments in, core called, result out."""
+    run(
+        {
+            "directory": {"type": "path", "required": True},
+            "files": {"type": "dict", "required": True, "no_log": True},
+            "latest": {"type": "bool", "default": False},
+        },
+        act,
+        needs_psycopg2=False,
+    )
+
+
+if __name__ == "__main__":
+    main()
