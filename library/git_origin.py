@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,12 @@ options:
   state:
     description:
       - V(read) returns the newest commit of O(branch); V(checked_out) makes O(release_path) a checkout of O(commit).
+      - V(served) says what O(path) leads to, and does not ask the origin.
     type: str
-    choices: [read, checked_out]
+    choices: [read, served, checked_out]
     default: read
   path:
-    description: The checkout that is deployed now, whose remotes are known.
+    description: The checkout that is deployed now, whose remotes are known, or a link to it.
     type: path
     required: true
   origin:
@@ -68,10 +70,26 @@ EXAMPLES = r"""
 
 RETURN = r"""
 commit:
-  description: The newest commit of the branch, or the one that is checked out.
+  description: The newest commit of the branch, or the one that is served or checked out.
   returned: success
   type: str
   sample: 3f616e0d1b7f0c4b8f6d6a1d9b0f7c3f1e2d4c5b
+release:
+  description: The directory that O(path) leads to, or O(path) itself where it is no link.
+  returned: state is served
+  type: str
+  sample: /var/www/aedpics.releases/1c5af34
+in_place:
+  description: Whether O(path) is the checkout itself.
+  returned: state is served
+  type: bool
+  sample: false
+modified:
+  description: What was changed by hand in it, a line of C(git status) each. Files that git does not know do not count.
+  returned: state is served
+  type: list
+  elements: str
+  sample: [" M src/app/page.tsx"]
 """
 
 
@@ -81,6 +99,8 @@ def act(module: AnsibleModule) -> dict[str, Any]:
 
     wanted = module.params
     checkout = Path(wanted["path"])
+    if wanted["state"] == "served":
+        return {"changed": False, **asdict(origin.served(checkout))}
     module.no_log_values.update(origin.remote(checkout, wanted["origin"]).secrets)
     if wanted["state"] == "read":
         return {"changed": False, "commit": origin.newest(checkout, wanted["origin"], wanted["branch"])}
@@ -96,7 +116,7 @@ def main() -> None:
     """Arguments in, core called, result out."""
     run(
         {
-            "state": {"type": "str", "choices": ["read", "checked_out"], "default": "read"},
+            "state": {"type": "str", "choices": ["read", "served", "checked_out"], "default": "read"},
             "path": {"type": "path", "required": True},
             # With no_log the word "origin" would be masked in every message; act() masks what is secret in it.
             "origin": {"type": "str", "default": "origin"},

@@ -44,6 +44,33 @@ class Remote:
         return (self.password,) if self.password else (self.user,) if self.user else ()
 
 
+@dataclass(frozen=True)
+class Served:
+    """What the application's path leads to: its commit, and what was changed in it by hand, in git's words."""
+
+    commit: str
+    release: str
+    in_place: bool
+    modified: list[str]
+
+
+def served(path: Path) -> Served:
+    """What is at the path now; the origin is not asked. Raises OperatorError unless that is a checkout."""
+    there = ["-C", str(path)]
+    head = _git([*there, "rev-parse", "HEAD"], None, ASK_TIMEOUT_S)
+    status = _git([*there, "status", "--porcelain", "--untracked-files=no"], None, ASK_TIMEOUT_S)
+    for done in (head, status):
+        if done.returncode:
+            raise OperatorError(
+                f"{path} cannot be read as a checkout: {_said(done, Remote('', ''))}.",
+                expected="the application's git checkout, or a link to one, that this account may read.",
+                next_step="correct app_path, or the account that the tasks run as. Nothing was touched.",
+            )
+    in_place = not path.is_symlink()
+    release = str(path if in_place else path.resolve())
+    return Served(head.stdout.strip(), release, in_place, status.stdout.splitlines())
+
+
 def remote(checkout: Path, origin: str) -> Remote:
     """The remote of that name in the checkout, or the one at that address."""
     address = origin

@@ -99,3 +99,31 @@ def test_goes_on_where_an_attempt_has_ended_and_brings_one_commit_of_no_branch(t
     assert origin.check_out(work, str(work), release, first)
     assert (release / "file").read_text() == "one\n"
     assert origin.is_at(release, first)
+
+
+def test_says_what_a_path_leads_to_and_what_was_changed_by_hand(tmp_path: Path) -> None:
+    work, link = tmp_path / "work", tmp_path / "link"
+    git("init", "-q", "-b", "main", work)
+    for name in ("file", "other"):
+        (work / name).write_text("one\n")
+    git("-C", work, "add", ".")
+    git("-C", work, "commit", "-q", "-m", "one")
+    commit = git("-C", work, "rev-parse", "HEAD")
+    link.symlink_to(work)
+    (work / ".env").write_text("not git's\n")
+
+    assert origin.served(work) == origin.Served(commit, str(work), in_place=True, modified=[])
+    assert origin.served(link) == origin.Served(commit, str(work), in_place=False, modified=[])
+
+    (work / "file").write_text("two\n")
+    git("-C", work, "rm", "-q", "other")
+    assert origin.served(link).modified == [" M file", "D  other"]
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_path_that_is_no_checkout_is_refused(tmp_path: Path, there: bool) -> None:
+    path = tmp_path / "app"
+    if there:
+        path.mkdir()
+    with pytest.raises(OperatorError, match=r"app cannot be read as a checkout: .*Expected: .*correct app_path"):
+        origin.served(path)
