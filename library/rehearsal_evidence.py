@@ -75,7 +75,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 document:
-  description: The document as it was sealed. Sealed once more it is the same, so whatever else is to hold it is given this.
+  description: The document as it was sealed. What else is to hold it is given this; a second seal is the same.
   returned: success
   type: dict
 sha256:
