@@ -1,15 +1,17 @@
-"""The clean-up as the module does it in its two phases: the report into a file, the removal out of it."""
+"""The clean-up as the module does it in two phases under a held run: a report into a file, the removal out of it."""
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from at_most_one import duplicates, rows_file
-from at_most_one.database import Connection
+from at_most_one import duplicates, journal, rows_file
+from at_most_one.controllers import Controller
+from at_most_one.database import Connection, Login, connect
 
 from .seed import PLAN
 
@@ -22,7 +24,14 @@ class Cleaned:
     removal_s: float
 
 
-def clean_up(connection: Connection) -> Cleaned:
+def opened(login: Login) -> str:
+    """A run in the database's journal, as `deploy_run` opens one before; every batch makes sure that it still holds."""
+    opening = journal.Opening(PLAN, "bench", "bench", Controller("bench", os.getpid()))
+    with connect(login) as connection:
+        return journal.open_run(connection, opening, takeover=True).run_id
+
+
+def clean_up(connection: Connection, run_id: str) -> Cleaned:
     """Remove and archive every surplus row that the report finds."""
     with tempfile.TemporaryDirectory(prefix="at-most-one-bench-") as directory:
         path = f"{directory}/cleanup_plan.json"
@@ -36,7 +45,8 @@ def clean_up(connection: Connection) -> Cleaned:
         rows_file.write(path, fill)
         began = time.perf_counter()
         reviewed = rows_file.RowsFile(path)
+        hold, digest = journal.holding(run_id), reviewed.digest()
         removal = duplicates.remove(
-            connection, PLAN, rows=reviewed.rows(), digest=reviewed.digest(), run_id="bench", **limits
+            connection, PLAN, rows=reviewed.rows(), digest=digest, run_id=run_id, hold=hold, **limits
         )
         return Cleaned(removal.removed, time.perf_counter() - began)

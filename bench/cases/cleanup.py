@@ -11,7 +11,7 @@ from at_most_one import archive, duplicates
 from at_most_one.database import Connection, Login, connect
 
 from bench import module
-from bench.cleaning import Cleaned, clean_up
+from bench.cleaning import Cleaned, clean_up, opened
 from bench.results import Result, median, number
 from bench.run import Bench, stopwatch
 from bench.seed import PLAN, ROWS_PER_SURPLUS, seed
@@ -59,11 +59,11 @@ def size_name(surplus: int) -> str:
     return f"a surplus row of {surplus:,}"
 
 
-def _ours(connection: Connection) -> Cleaned:
-    return clean_up(connection)
+def _ours(connection: Connection, run_id: str) -> Cleaned:
+    return clean_up(connection, run_id)
 
 
-def _bare(connection: Connection) -> Cleaned:
+def _bare(connection: Connection, _run_id: str) -> Cleaned:
     began = time.perf_counter()
     with connection.cursor() as cursor:
         archive.ensure(cursor)
@@ -73,7 +73,7 @@ def _bare(connection: Connection) -> Cleaned:
     return Cleaned(removed, time.perf_counter() - began)
 
 
-def _row_by_row(connection: Connection) -> Cleaned:
+def _row_by_row(connection: Connection, _run_id: str) -> Cleaned:
     """A look for each group, then a statement for each row, each its own transaction; only of open sessions."""
     removed, began = 0, time.perf_counter()
     connection.autocommit = True
@@ -94,13 +94,16 @@ def _row_by_row(connection: Connection) -> Cleaned:
     return Cleaned(removed, time.perf_counter() - began)
 
 
-def _timed(bench: Bench, template: Login, way: Callable[[Connection], Cleaned], surplus: int) -> tuple[float, float]:
+def _timed(
+    bench: Bench, template: Login, way: Callable[[Connection, str], Cleaned], surplus: int
+) -> tuple[float, float]:
     """Seconds of the whole and of the removal, on a copy of its own; it must have removed exactly the surplus."""
     with bench.server.copy(template, "bench_copy") as login:
+        run_id = opened(login)
         with connect(login, statement_timeout_ms=TIMEOUT_MS) as connection:
             duplicates.report(connection, PLAN, into=lambda row: None)  # a service's table is warm, a new copy is not
         with connect(login, statement_timeout_ms=TIMEOUT_MS) as connection, stopwatch() as seconds:
-            cleaned = way(connection)
+            cleaned = way(connection, run_id)
     name = way.__name__.strip("_")
     if cleaned.removed != surplus:
         raise RuntimeError(f"{name} removed {cleaned.removed} rows of {surplus}: nothing to compare")
@@ -156,7 +159,7 @@ def _memory(bench: Bench, template: Login, surplus: int) -> Result:
         path, limits = f"{directory}/cleanup_plan.json", ("max_rows", "expected_groups", "expected_rows")
         arguments = {"path": path, "statement_timeout_ms": TIMEOUT_MS}
         _, reporting = module.run("duplicate_rows", login, state="reported", **arguments)
-        arguments |= {"state": "removed", "run_id": "bench", **dict.fromkeys(limits, surplus)}
+        arguments |= {"state": "removed", "run_id": opened(login), **dict.fromkeys(limits, surplus)}
         removal, removing = module.run("duplicate_rows", login, **arguments)
     if removal["removed"] != surplus:
         raise RuntimeError(f"the module removed {removal['removed']} rows of {surplus}")

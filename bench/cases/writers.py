@@ -19,7 +19,7 @@ from at_most_one import building, concurrent, fence, forecast, indexes
 from at_most_one.database import Connection, Login, connect
 
 from bench import release
-from bench.cleaning import clean_up
+from bench.cleaning import clean_up, opened
 from bench.results import Result, factor, median, number, percentile
 from bench.run import Bench
 from bench.seed import MIGRATION, PLAN, groups, seed
@@ -119,10 +119,11 @@ def _control(_: Login) -> Spans:
 def _deployed(login: Login, build: Callable[[Login, Connection, Spans], None]) -> Spans:
     """Fence, clean-up, build, verify, as the roles do them."""
     spans = Spans()
+    run_id = opened(login)
     begin = time.monotonic()
     with connect(login, statement_timeout_ms=TIMEOUT_MS) as connection:
         fence.raise_fence(connection, PLAN)
-        clean_up(connection)
+        clean_up(connection, run_id)
         start = time.monotonic()
         build(login, connection, spans)
         spans.build = (start, time.monotonic())
@@ -154,9 +155,10 @@ def _plainly(login: Login) -> Spans:
 def _as_the_guide_says(login: Login) -> Spans:
     """No fence and no timeouts. Its own clean-up, row by row, would take minutes: ours stands in for it."""
     spans = Spans()
+    run_id = opened(login)
     begin = time.monotonic()
     with connect(login, statement_timeout_ms=TIMEOUT_MS) as connection:
-        clean_up(connection)
+        clean_up(connection, run_id)
     time.sleep(PRISMA_START_S)
     start = time.monotonic()
     try:
@@ -250,7 +252,7 @@ def _wrong_choices(login: Login, equipments: int, pause_ms: float) -> int:
                 cursor.execute(f"DROP INDEX {PLAN.schema}.{index.name}")
         with connect(login) as connection:
             fence.raise_fence(connection, PLAN)
-            clean_up(connection)
+            clean_up(connection, opened(login))
         with writing(login, equipments):
             return sum(
                 building.decide(login, PLAN, path, _auto(limit)).strategy != right for limit, right in limits.items()
