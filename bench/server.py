@@ -44,6 +44,7 @@ class Server:
 
     login: Login  # as superuser, into the maintenance database
     log: Path
+    binaries: Path  # of the server and of pg_dump
 
     def run(self, *statements: str) -> None:
         """Run maintenance statements, each in its own transaction."""
@@ -106,7 +107,7 @@ def running() -> Iterator[Server]:
             )
         try:
             _wait_until_ready(login, process, directory / "log")
-            yield Server(login, directory / "log")
+            yield Server(login, directory / "log", binaries)
         finally:
             process.send_signal(signal.SIGQUIT)  # immediate shutdown: nothing here is to be kept
             process.wait(timeout=60)
