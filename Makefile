@@ -93,14 +93,14 @@ lab-fault: setup ## Push a commit with a real fault to the lab's origin: FAULT=t
 ## ---- Tests: everything that CI runs ---------------------------------------------------------------------------------
 
 PYTEST := $(BIN)/python -m pytest
-WORKERS := --numprocesses auto # each with a PostgreSQL of its own; what a suite starts must stand that
+WORKERS := --numprocesses auto # each with a PostgreSQL or a browser of its own; what a suite starts must stand that
 PLAYBOOKS := $(wildcard *.yml)
 FRONT_DOORS := $(filter-out requirements.yml,$(PLAYBOOKS))
 # Linters that import modules find this project's module_utils through scripts/lint/sitecustomize.py.
 LINT_ENV := ANSIBLE_LINT_SKIP_SCHEMA_UPDATE=1 PYTHONPATH=scripts/lint PATH=$(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: test test-packages lint unit pages database service hosts molecule deploy-tests chaos chaos-sample docs
-test: test-packages lint unit pages database matrix-ends service hosts molecule deploy-tests ## Everything that CI runs
+test: test-packages lint unit pages database matrix-ends service hosts molecule deploy-tests chaos-sample ## Everything that CI runs
 
 test-packages: ## The system packages that only tests need: installed by root on Debian and Ubuntu, named elsewhere
 	@scripts/test_packages.sh sshd:openssh-server nginx:nginx-light chromium:chromium fc-list:fontconfig lang=ko:fonts-nanum
@@ -127,7 +127,7 @@ unit: setup-dev ## Pure functions, the house's own rules, what people see
 	$(PYTEST) tests/unit tests/house tests/report tests/notify tests/dashboard
 
 pages: setup-dev test-packages ## Report and dashboard in Chromium: nothing cut, no network, nothing that axe calls serious
-	$(PYTEST) tests/pages
+	$(PYTEST) $(WORKERS) tests/pages
 
 database: setup-dev tools ## The core against a real PostgreSQL
 	$(PYTEST) $(WORKERS) tests/database
@@ -155,14 +155,14 @@ molecule: setup-dev lab-up ## The playbooks as a user's CI would run them
 	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/molecule test --all
 
 deploy-tests: setup-dev lab-up test-packages ## The whole procedure on the lab, its faults and its way back
-	$(PYTEST) tests/deploy
+	$(PYTEST) --durations 12 tests/deploy
 
 # Resumable: what was struck with this very code is not struck again. CHAOS_OPTIONS="--minutes 60", "--only restart", ...
 chaos: setup-dev lab-up ## Kill, end and restart at every point of deploy.yml and rollback.yml, run once more: K of K
 	PYTHONPATH=module_utils:. $(BIN)/python -m tests.chaos $(CHAOS_OPTIONS)
 
-chaos-sample: setup-dev lab-up ## The same at 18 points, those of no return among them, and inside every eighth statement
-	PYTHONPATH=module_utils:. $(BIN)/python -m tests.chaos --sample 18 $(CHAOS_OPTIONS)
+chaos-sample: setup-dev lab-up ## The same at 14 points, those of no return among them, and inside every eighth statement
+	PYTHONPATH=module_utils:. $(BIN)/python -m tests.chaos --sample 14 $(CHAOS_OPTIONS)
 
 .PHONY: bench
 bench: setup-dev tools ## The figures in docs/bench.md; BENCH=name for one of them, BENCH_SCALE=0.01 to try it
