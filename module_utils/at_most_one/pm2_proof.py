@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .applog import log_tail
-from .pm2 import Instance, Pm2, listing
+from .pm2 import Instance, Listing, Pm2, listing
 from .pm2_bus import Overheard
 from .processes import start_ticks, working_directory
 from .web import NoAnswer, fetch
@@ -116,8 +116,8 @@ def hear_only_new(demand: Demand, instances: int) -> None:
             time.sleep(0.05)
 
 
-def prove(pm2: Pm2, demand: Demand, before: Instance, instances: int) -> Instance:
-    """Wait until the instance that was ``before`` is provably new; return it as it is now. Raises Unproven."""
+def prove(pm2: Pm2, demand: Demand, before: Instance, instances: int) -> tuple[Instance, Listing]:
+    """Wait until the instance that was ``before`` is provably new; return it and the whole list. Raises Unproven."""
     # A steady instance restarts once, by this reload. One that was restarting by itself may do so a few times more.
     steady = before.online and time.time() - before.started_ms / 1000 >= demand.stable_s
     most_restarts = before.restarts + 1 + (0 if steady else _EXTRA_RESTARTS)
@@ -126,7 +126,7 @@ def prove(pm2: Pm2, demand: Demand, before: Instance, instances: int) -> Instanc
     since = time.monotonic()
     reason = Unproven("no_new_process", "PM2 never showed a new process")
     while time.monotonic() < deadline:
-        now = _one(pm2, demand.name, before.pm_id)
+        now, _ = _one(pm2, demand.name, before.pm_id)
         if now.restarts > most_restarts or now.status in ("errored", "stopped"):
             raise Unproven("crashed", f"{now.restarts - before.restarts} restarts since, status {now.status}")
         ticks = start_ticks(now.pid) if now.pid else None
@@ -148,19 +148,20 @@ def prove(pm2: Pm2, demand: Demand, before: Instance, instances: int) -> Instanc
                 reason = unproven
             else:
                 if _stays(now.pid, ticks, since + demand.stable_s):
-                    again = _one(pm2, demand.name, before.pm_id)
+                    again, listed = _one(pm2, demand.name, before.pm_id)
                     if (again.pid, again.restarts, again.online) == (now.pid, now.restarts, True):
-                        return again
+                        return again, listed
                 reason = Unproven("crashed", f"pid {now.pid} did not stay up for {demand.stable_s:g} s")
                 continue
         time.sleep(_POLL_S)
     raise reason
 
 
-def _one(pm2: Pm2, name: str, pm_id: int) -> Instance:
-    for instance in listing(pm2, name).instances:
+def _one(pm2: Pm2, name: str, pm_id: int) -> tuple[Instance, Listing]:
+    listed = listing(pm2, name)
+    for instance in listed.instances:
         if instance.pm_id == pm_id:
-            return instance
+            return instance, listed
     raise Unproven("no_new_process", f"PM2 no longer lists instance {pm_id} of {name}")
 
 

@@ -59,18 +59,20 @@ def reload(pm2: Pm2, aim: Aim, *, only: Sequence[int] | None = None, check: bool
         return {**result, "instances": [as_result(one, None) for one in due]}
     since = {**offsets, **log_sizes([daemon_log])}
     done: list[tuple[Instance, Instance]] = []
+    # Each `pm2 jlist` starts a Node.js: what was read a moment ago is not read again. The look ahead took its time.
+    latest = listing(pm2, aim.demand.name) if due else found
     with Overheard(pm2) as heard:
         for before in due:
             try:
-                siblings = listing(pm2, aim.demand.name)
-                _require_sibling(siblings, before)
-                known = [one.pid for one in siblings.instances]
+                _require_sibling(latest, before)
+                known = [one.pid for one in latest.instances]
                 with held(aim.demand.probe if before.online else None, before.pid, known):
                     _reload_one(pm2, aim, ready, before.pm_id)
-                done.append((before, prove(pm2, aim.demand, before, total)))
+                after, latest = prove(pm2, aim.demand, before, total)
+                done.append((before, after))
             except Unproven as unproven:
                 _fail(pm2, aim, unproven, before, done, heard, since)
-        now = listing(pm2, aim.demand.name).instances
+        now = latest.instances
         suspect = _died_meanwhile(done, now) or _elsewhere(aim, now) or _outdated(pm2, aim, ready, now)
         try:
             if suspect:
