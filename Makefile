@@ -103,7 +103,8 @@ LINT_ENV := ANSIBLE_LINT_SKIP_SCHEMA_UPDATE=1 PYTHONPATH=scripts/lint PATH=$(CUR
 test: test-packages lint unit pages database matrix-ends service hosts molecule deploy-tests chaos-sample ## Everything that CI runs
 
 test-packages: ## The system packages that only tests need: installed by root on Debian and Ubuntu, named elsewhere
-	@scripts/test_packages.sh sshd:openssh-server nginx:nginx-light chromium:chromium fc-list:fontconfig lang=ko:fonts-nanum
+	@scripts/test_packages.sh sshd:openssh-server nginx:nginx-light chromium:chromium \
+	  pgbouncer:pgbouncer fc-list:fontconfig lang=ko:fonts-nanum
 
 lint: setup-dev ## Style, types, the rooms' borders, the playbooks' rules, the modules' documentation, the docs' tables
 	$(BIN)/ruff format --check .
@@ -129,12 +130,12 @@ unit: setup-dev ## Pure functions, the house's own rules, what people see
 pages: setup-dev test-packages ## Report and dashboard in Chromium: nothing cut, no network, nothing that axe calls serious
 	$(PYTEST) $(WORKERS) tests/pages
 
-database: setup-dev tools ## The core against a real PostgreSQL
+database: setup-dev tools test-packages ## The core against a real PostgreSQL
 	$(PYTEST) $(WORKERS) tests/database
 	$(PYTEST) tests/adversarial
 
 .PHONY: matrix matrix-ends
-matrix: setup-dev tools ## The same on PostgreSQL 13, 14, 15, 16, 17 and 18, one line each (docs/versions.md)
+matrix: setup-dev tools test-packages ## The same on PostgreSQL 13, 14, 15, 16, 17 and 18, one line each (docs/versions.md)
 	@$(BIN)/python matrix/run.py
 
 matrix-ends: setup-dev tools ## On the oldest and the newest: the tests of what differs between versions

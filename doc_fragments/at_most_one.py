@@ -9,7 +9,8 @@ options:
   login:
     description:
       - Where the service's database is and who connects to it.
-      - The connection must reach the primary directly, not through a transaction pooler.
+      - The connection must reach the primary itself. Through a connection pooler that keeps the settings of a session
+        to itself, as PgBouncer does in each of its modes, the module refuses to work.
     type: dict
     required: true
     suboptions:

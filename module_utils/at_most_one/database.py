@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import quote, urlencode
 
 import psycopg2
@@ -36,6 +37,12 @@ _SESSION = {
     "client_min_messages": "warning",
     "temp_buffers": "64MB",  # for the work list of a clean-up; nothing is taken before a temporary table is used
 }
+# A setting that no server has, with a value that no other connection has: who is told it back talks to a session that
+# was started with this connection's settings.
+_MARK = "at_most_one.session"
+# What poolers say of settings that a client brings along: PgBouncer, RDS Proxy. The third is PgBouncer's too, when no
+# server connection came free for as long as it lets a client wait.
+_POOLER_SAYS = ("unsupported startup parameter", "command-line options", "query_wait_timeout")
 
 
 @dataclass(frozen=True)
@@ -80,7 +87,8 @@ def connect(
     """A connection that commits when the block ends well, rolls back when it does not, and is always closed.
 
     Zero disables a timeout (CREATE INDEX CONCURRENTLY must not have a lock_timeout). Raises OperatorError when there is
-    no connection: an unreachable database is never an empty one.
+    no connection: an unreachable database is never an empty one. Nor is there one through a pooler that keeps the
+    settings to itself, in any of its modes: one question tells, before anything else is sent.
     """
     settings: Mapping[str, Any] = {
         **_SESSION,
@@ -88,37 +96,7 @@ def connect(
         "statement_timeout": statement_timeout_ms,
         "idle_in_transaction_session_timeout": 60_000,
     }
-    try:
-        connection = psycopg2.connect(
-            host=login.host,
-            port=login.port,
-            dbname=login.dbname,
-            user=login.user,
-            password=login.password,
-            sslmode=login.sslmode,
-            connect_timeout=connect_timeout_s,
-            application_name="at-most-one",
-            # At connect, not by SET: through a transaction pooler SET would change a connection that the application
-            # gets next, while a pooler refuses these loudly. Inside `options` a backslash keeps a space.
-            options=" ".join(f"-c {name}={str(value).replace(' ', chr(92) + ' ')}" for name, value in settings.items()),
-        )
-    except psycopg2.OperationalError as failure:
-        first_line = (str(failure).strip().splitlines() or ["no reason given"])[0]
-        if "unsupported startup parameter" in first_line:  # PgBouncer's words
-            raise OperatorError(
-                f"{login.where()} is a connection pooler, not the server: {first_line}.",
-                expected="a connection to the server itself: locks and settings of a session must stay with it.",
-                next_step="give database_host and database_port the server's own address; the application keeps its "
-                "pooler.",
-                database=login.where(),
-            ) from failure
-        raise OperatorError(
-            f"No connection to {login.where()}: {first_line}.",
-            expected="a PostgreSQL server that accepts this login; whether there are duplicates is unknown, not 0.",
-            next_step="check database_host, database_port, database_user and vault_database_password of this "
-            "inventory, and that the server is up and reachable from the gateway host.",
-            database=login.where(),
-        ) from failure
+    connection = _open(login, settings, connect_timeout_s)
     try:
         connection.autocommit = autocommit
         yield connection
@@ -142,3 +120,60 @@ def connect(
         ) from failure
     finally:
         connection.close()  # rolls back what was not committed
+
+
+def _open(login: Login, settings: Mapping[str, Any], connect_timeout_s: int) -> Connection:
+    """A connection in autocommit on which the settings are in force. Raises OperatorError when there is none."""
+    settings = {**settings, _MARK: secrets.token_hex(8)}
+    connection = None
+    try:
+        connection = psycopg2.connect(
+            host=login.host,
+            port=login.port,
+            dbname=login.dbname,
+            user=login.user,
+            password=login.password,
+            sslmode=login.sslmode,
+            connect_timeout=connect_timeout_s,
+            application_name="at-most-one",
+            # At connect, not by SET: through a transaction pooler SET would change a connection that the application
+            # gets next. Inside `options` a backslash keeps a space.
+            options=" ".join(f"-c {name}={str(value).replace(' ', chr(92) + ' ')}" for name, value in settings.items()),
+        )
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_catalog.current_setting(%s, true)", (_MARK,))
+            in_force = cursor.fetchone() == (settings[_MARK],)
+    except psycopg2.Error as failure:
+        said = str(failure)
+        if connection is not None:
+            said = connection.info.error_message or said  # the last words before the connection was closed, if any
+            connection.close()
+        _refuse(login, said, failure)
+    if not in_force:
+        connection.close()
+        raise _pooler(login, "the settings that the connection asked for are not in force")
+    return connection
+
+
+def _refuse(login: Login, said: str, failure: psycopg2.Error) -> NoReturn:
+    first_line = (said.strip().splitlines() or ["no reason given"])[0]
+    if any(words in first_line for words in _POOLER_SAYS):
+        raise _pooler(login, first_line) from failure
+    raise OperatorError(
+        f"No connection to {login.where()}: {first_line}.",
+        expected="a PostgreSQL server that accepts this login; whether there are duplicates is unknown, not 0.",
+        next_step="check database_host, database_port, database_user and vault_database_password of this "
+        "inventory, and that the server is up and reachable from the gateway host.",
+        database=login.where(),
+    ) from failure
+
+
+def _pooler(login: Login, how: str) -> OperatorError:
+    return OperatorError(
+        f"{login.where()} is a connection pooler, not the server: {how}.",
+        expected="a connection to the server itself: locks and settings of a session must stay with it.",
+        next_step="give database_host and database_port the server's own address (the pooler's session mode is not "
+        "enough: it does not pass the settings on either); the application keeps its pooler.",
+        database=login.where(),
+    )

@@ -10,6 +10,7 @@ from .errors import OperatorError
 from .plan import Plan
 
 OLDEST_SERVER = 130000  # server_version_num
+_ROUNDS = 3  # one tells when nobody else uses the pool; others may take a backend and bring it back in between
 
 
 @dataclass(frozen=True)
@@ -42,34 +43,28 @@ def read(connection: Connection, plan: Plan, limits: Limits) -> dict[str, Any]:
     return facts
 
 
-def _pooled(connection: Connection) -> str | None:
-    """How it shows that statements reach the server through a pooler in transaction mode; None when they do not.
+def _pooled(connection: Connection) -> bool:
+    """Whether statements reach the server through a pooler in transaction mode, and one that passes settings on.
 
-    Such a pooler gives a backend to whoever sends the next statement: while this connection rests, a second one gets
-    the very backend that it had, and its own next statement goes to another. A direct connection keeps its own.
+    Such a pooler gives a backend to whoever sends the next statement, be it the one that came back last or the one that
+    has rested longest. So of two connections that rest in between, one sees the other's backend, or its own changes as
+    soon as it asks twice in a row. A direct connection keeps its own, and so does a pooler in session mode.
     """
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_catalog.current_setting('row_security'), pg_catalog.current_setting('search_path')")
-        if cursor.fetchone() not in (("off", ""), ("off", '""')):
-            return "the settings that the connection asked for are not in force"
     connection.rollback()
     info = connection.info
     sslmode = info.dsn_parameters.get("sslmode", "prefer")
     with connect(Login(info.host, info.port, info.dbname, info.user, info.password, sslmode)) as other:
-        first = _backend(connection)
-        connection.rollback()
-        second = _backend(other)  # keeps its transaction, and with it the backend, until the next statement is answered
-        again = _backend(connection)
-    if first != again or first == second:
-        return "its statements are answered by changing backends"
-    return None
+        asked = [connection, other, other] * _ROUNDS
+        seen = {(one is other, _backend(one)) for one in asked}
+    return len(seen) > 2 or len({backend for _, backend in seen}) < 2
 
 
 def _backend(connection: Connection) -> int:
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_catalog.pg_backend_pid()")
         ((pid,),) = cursor.fetchall()
-        return int(pid)
+    connection.rollback()  # rests from here
+    return int(pid)
 
 
 def _server(connection: Connection) -> dict[str, Any]:
@@ -160,7 +155,7 @@ def _server_obstacles(facts: dict[str, Any], limits: Limits) -> list[_Obstacle]:
     if facts["pooled"]:
         obstacles.append(
             (
-                f"This connection goes through a pooler in transaction mode: {facts['pooled']}.",
+                "This connection goes through a pooler in transaction mode: changing backends answer its statements.",
                 "a connection to the server itself: locks and settings of a session must stay with it.",
                 "give database_host and database_port the server's own address; the application keeps its pooler.",
             )

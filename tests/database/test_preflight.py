@@ -15,7 +15,6 @@ from at_most_one.database import Connection, Login, connect
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan, parse
 
-from tests.database.pooler import Pooler
 from tests.database.test_fence import open_as_app, run
 
 LIMITS = preflight.Limits(transaction_age_s=3600, replication_lag_s=30)
@@ -32,7 +31,7 @@ def refusal(connection: Connection, plan: Plan, limits: preflight.Limits = LIMIT
 def test_a_fit_server_has_its_facts_read(connection: Connection, plan: Plan) -> None:
     facts = preflight.read(connection, plan, LIMITS)
     assert facts["version_num"] == connection.server_version
-    assert (facts["in_recovery"], facts["pooled"], facts["long_transactions"]) == (False, None, [])
+    assert (facts["in_recovery"], facts["pooled"], facts["long_transactions"]) == (False, False, [])
     assert facts["tables"]["inspection_sessions"]["kind"] == "table"
     assert facts["tables"]["inspection_schedules"]["owned"] is True
 
@@ -55,31 +54,6 @@ def test_every_obstacle_is_named_at_once(connection: Connection, login: Login, p
     for words in ("may not create a schema", "has been open for", "There is no table aedpics.no_such_table",
                   "does not own aedpics.inspection_sessions", "has no column no_such_column"):  # fmt: skip
         assert words in stop.seen
-
-
-class TestPooler:
-    @pytest.mark.parametrize(
-        ("settings_in_force", "words"),
-        [
-            (False, "the settings that the connection asked for are not in force"),
-            (True, "its statements are answered by changing backends"),
-        ],
-    )
-    def test_transaction_mode_is_recognised(
-        self, login: Login, plan: Plan, settings_in_force: bool, words: str
-    ) -> None:
-        with Pooler(login, settings_in_force=settings_in_force) as port, connect(replace(login, port=port)) as pooled:
-            stop = refusal(pooled, plan)
-        assert f"This connection goes through a pooler in transaction mode: {words}." in stop.seen
-        assert "the application keeps its pooler" in stop.next_step
-
-    def test_one_that_refuses_settings_is_told_from_a_dead_server(self, login: Login) -> None:
-        with (
-            Pooler(login, refuses_settings=True) as port,
-            pytest.raises(OperatorError, match=r"is a connection pooler, not the server: .*options"),
-            connect(replace(login, port=port)),
-        ):
-            pass
 
 
 class TestReplicaIdentity:
@@ -141,7 +115,7 @@ def test_what_is_no_table_of_its_own_is_named(connection: Connection, plan: Plan
 def test_module_fails_with_the_obstacles_and_their_facts(
     login_args: dict[str, Any], plan_data: dict[str, Any], run_module: Callable[..., dict[str, Any]]
 ) -> None:
-    assert run_module("database_preflight", {"login": login_args, "plan": plan_data})["facts"]["pooled"] is None
+    assert run_module("database_preflight", {"login": login_args, "plan": plan_data})["facts"]["pooled"] is False
     failed = run_module("database_preflight", {"login": login_args, "plan": {**plan_data, "show": ["nothing"]}})
     assert "has no column nothing" in failed["seen"]
     assert failed["details"]["facts"]["tables"]["inspection_sessions"]["kind"] == "table"
