@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -37,6 +38,8 @@ _SESSION = {
     "client_min_messages": "warning",
     "temp_buffers": "64MB",  # for the work list of a clean-up; nothing is taken before a temporary table is used
 }
+# libpq makes settings of these variables of its environment, and sends them so that they overrule ours.
+_OVERRULING = ("PGTZ", "PGDATESTYLE", "PGGEQO")
 # A setting that no server has, with a value that no other connection has: who is told it back talks to a session that
 # was started with this connection's settings.
 _MARK = "at_most_one.session"
@@ -125,6 +128,8 @@ def connect(
 def _open(login: Login, settings: Mapping[str, Any], connect_timeout_s: int) -> Connection:
     """A connection in autocommit on which the settings are in force. Raises OperatorError when there is none."""
     settings = {**settings, _MARK: secrets.token_hex(8)}
+    for name in _OVERRULING:
+        os.environ.pop(name, None)
     connection = None
     try:
         connection = psycopg2.connect(
