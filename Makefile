@@ -162,8 +162,8 @@ deploy-tests: setup-dev lab-up test-packages ## The whole procedure on the lab, 
 chaos: setup-dev lab-up ## Kill, end and restart at every point of deploy.yml and rollback.yml, run once more: K of K
 	PYTHONPATH=module_utils:. $(BIN)/python -m tests.chaos $(CHAOS_OPTIONS)
 
-chaos-sample: setup-dev lab-up ## The same at 14 points, those of no return among them, and inside every eighth statement
-	PYTHONPATH=module_utils:. $(BIN)/python -m tests.chaos --sample 14 $(CHAOS_OPTIONS)
+chaos-sample: setup-dev lab-up ## The same at 10 points, those of no return among them, and inside every eighth statement
+	PYTHONPATH=module_utils:. $(BIN)/python -m tests.chaos --sample 10 $(CHAOS_OPTIONS)
 
 .PHONY: bench
 bench: setup-dev tools ## The figures in docs/bench.md; BENCH=name for one of them, BENCH_SCALE=0.01 to try it
