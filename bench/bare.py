@@ -28,7 +28,7 @@ _LEAST = "ansible.builtin.ping"
 # In check mode Ansible itself would skip these, or what depends on them could not be there.
 _ALWAYS = ("ansible.builtin.command", "ansible.builtin.tempfile", "ansible.builtin.file", *_FILES)
 # What a call returns and later calls are given: the bare run makes its own.
-_MADE = {"deploy_run": ("run_id", "run"), "ansible.builtin.tempfile": ("path", "directory")}
+_MADE = {"deploy_run": ("run_id", "run"), "ansible.builtin.tempfile": ("path", "temporary_directory")}
 
 
 def playbook(
