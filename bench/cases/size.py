@@ -1,10 +1,11 @@
-"""What grows with the table: the report, the three indexes, the look at them, the backup. In seconds per gigabyte."""
+"""What grows with the table: seconds per gigabyte of each step, and the write-ahead log that replicas follow."""
 
 from __future__ import annotations
 
 import contextlib
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from at_most_one import backup, concurrent, duplicates, fence, indexes
@@ -24,6 +25,15 @@ BACKUP = "the backup, made and read again"
 BUILD = "the three indexes, built concurrently"
 VERIFY = "the look at the catalog, and for duplicates, afterwards"
 STEPS = (REPORT, BACKUP, BUILD, VERIFY)
+REMOVAL = "the removal, archive included"
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a step took: seconds, and megabytes of write-ahead log."""
+
+    seconds: float
+    logged: float
 
 
 def measure(bench: Bench) -> list[Result]:
@@ -33,12 +43,16 @@ def measure(bench: Bench) -> list[Result]:
         surplus = bench.size(full)
         login = seed(bench.server, "bench_size", surplus)
         gigabytes = _gigabytes(login)
-        seconds = _steps(bench, login)
-        rows = f"{surplus * ROWS_PER_SURPLUS / 1e6:g} M sessions"
-        found.append(bench.result(f"{rows}: sessions and schedules", gigabytes, "GB", repetitions=1))
-        found += [
-            bench.result(f"{rows}: {step}", seconds[step] / gigabytes, "s per GB", repetitions=1) for step in STEPS
-        ]
+        steps = _steps(bench, login)
+        rows = f"{surplus * ROWS_PER_SURPLUS / 1e6:.2g} M sessions"  # whole groups: a little more or less
+
+        def figure(what: str, value: float, unit: str, rows: str = rows) -> Result:
+            return bench.result(f"{rows}: {what}", value, unit, repetitions=1)
+
+        found.append(figure("sessions and schedules", gigabytes, "GB"))
+        found += [figure(name, steps[name].seconds / gigabytes, "s per GB") for name in STEPS]
+        found.append(figure(f"write-ahead log of {BUILD}", steps[BUILD].logged / gigabytes, "MB per GB"))
+        found.append(figure(f"write-ahead log of {REMOVAL}", steps[REMOVAL].logged * 1e3 / surplus, "kB per row"))
         bench.server.drop(login.dbname)
     return found
 
@@ -54,15 +68,16 @@ def _gigabytes(login: Login) -> float:
     return float(size) / 1e9
 
 
-def _steps(bench: Bench, login: Login) -> dict[str, float]:
-    seconds: dict[str, float] = {}
+def _steps(bench: Bench, login: Login) -> dict[str, Taken]:
+    steps: dict[str, Taken] = {}
 
     @contextlib.contextmanager
     def step(name: str) -> Iterator[None]:
+        before = _logged(login)
         with stopwatch() as took:
             yield
-        seconds[name] = took[0]
-        bench.say(f"{name}: {took[0]:.1f} s")
+        steps[name] = Taken(took[0], _logged(login) - before)
+        bench.say(f"{name}: {took[0]:.1f} s, {steps[name].logged:.1f} MB of write-ahead log")
 
     def alone(do: Callable[[Connection], object]) -> None:
         with connect(login, statement_timeout_ms=TIMEOUT_MS) as connection:
@@ -76,11 +91,20 @@ def _steps(bench: Bench, login: Login) -> dict[str, float]:
         backup.make(login, PLAN, wanted, lock_timeout_ms=5_000, check_mode=False)
     run_id = opened(login)
     alone(lambda connection: fence.raise_fence(connection, PLAN))
-    alone(lambda connection: clean_up(connection, run_id))
+    with step(REMOVAL):
+        alone(lambda connection: clean_up(connection, run_id))
     with connect(login, statement_timeout_ms=TIMEOUT_MS) as connection:
         inspection = indexes.inspect(connection, PLAN)
     with step(BUILD):
         concurrent.build(login, PLAN, inspection, concurrent.Limits(deadline_s=TIMEOUT_MS / 1000))
     with step(VERIFY):
         alone(lambda connection: indexes.require_exact(indexes.inspect(connection, PLAN), PLAN))
-    return seconds
+    return steps
+
+
+def _logged(login: Login) -> float:
+    """Where the write-ahead log is, in megabytes."""
+    with contextlib.closing(superuser(login)) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT (pg_current_wal_insert_lsn() - '0/0') / 1e6")
+        (megabytes,) = cursor.fetchone() or (0,)
+    return float(megabytes)

@@ -92,6 +92,19 @@ def test_what_a_call_made_is_what_the_floor_makes() -> None:
     assert closed["deploy_run"]["run_id"] == "{{ bare_run.run_id }}"
 
 
+def test_a_directory_that_the_run_made_is_not_taken_for_the_host_s_own() -> None:
+    (play,) = floor(
+        task("ansible.builtin.tempfile", call(arguments={"state": "directory"}, path="/tmp/made")),
+        task("ansible.builtin.file", call(arguments={"path": "/tmp/made", "state": "absent"})),
+        task("index_set", call(arguments={"release_path": "/srv/one/app"})),
+        one={"bare_directory": "/srv/one/"},
+    )
+    made, removed, asked = play["tasks"]
+    assert removed["ansible.builtin.file"]["path"] == "{{ " + made["register"] + ".path }}"
+    assert asked["index_set"]["release_path"] == "{{ bare_directory }}app"
+    assert made["register"] != "bare_directory"
+
+
 def test_a_written_file_is_as_long_and_a_fetched_one_is_there() -> None:
     given = {"src": "/gone", "dest": "/report", "content": None}
     (play,) = floor(task("ansible.builtin.copy", call(arguments=given, size=3, dest="/report", mode="0640")))
