@@ -97,12 +97,16 @@ def traffic_course(traffic: Mapping[str, Any], label: str, slowest: str, failure
 
 
 def course(history: Sequence[Mapping[str, Any]], label: str, title: str) -> str:
-    """The duplicates of each look of the monitor, the last 90, oldest first; empty until there are two."""
+    """The duplicates of each look of the monitor, the last 90, oldest first; empty until there are two.
+
+    Under each look stands its day, or while all are of one day its hour and minute, in UTC.
+    """
     looks = [look for look in history if look.get("duplicates") is not None][-90:]
     if len(looks) < 2:
         return ""
     values = [{"value": int(look["duplicates"])} for look in looks]
-    labels = [str(look["at"])[5:10] for look in looks]
+    one_day = len({str(look["at"])[:10] for look in looks}) == 1
+    labels = [str(look["at"])[11:16] if one_day else str(look["at"])[5:10] for look in looks]
     return _drawn("Line", labels, [(title, values)], label=label, legend=False, upright=True)
 
 

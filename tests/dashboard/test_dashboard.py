@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from filter_plugins.at_most_one_report import course
 from tests import rendering
 from tests.dashboard.cases import CASES
 from tests.report.cases import AFTER, HOSTILE
@@ -60,3 +61,9 @@ def test_what_it_says(drawn: dict[str, Path]) -> None:
     document = json.loads((drawn["bad"] / "en/monitor.json").read_text())
     assert document["duplicates"] == 2
     assert [one["key"] for one in document["findings"]] == ["index:x"]
+
+
+@pytest.mark.parametrize(("second", "below"), [("2025-11-10T09:05:00Z", "09:05"), ("2025-11-11T07:30:00Z", "11-11")])
+def test_looks_of_one_day_are_told_apart_by_the_hour(second: str, below: str) -> None:
+    drawing = course([{"at": "2025-11-10T07:30:00Z", "duplicates": 2}, {"at": second, "duplicates": 0}], "", "")
+    assert f">{below}</text>" in drawing.replace("\n", "")
