@@ -53,5 +53,5 @@ def test_the_file_and_the_journal_hold_the_same_document(
     assert done.returncode == 0, done.stdout + done.stderr
     written = json.loads((tmp_path / "evidence.json").read_text(encoding="utf-8"))
     with connection.cursor() as cursor:
-        cursor.execute("SELECT document FROM at_most_one.rehearsal")
+        cursor.execute("SELECT evidence FROM at_most_one.rehearsal")
         assert [kept for (kept,) in cursor.fetchall()] == [written]
