@@ -92,15 +92,26 @@ lab-fault: setup ## Push a commit with a real fault to the lab's origin: FAULT=t
 
 ## ---- Tests: everything that CI runs ---------------------------------------------------------------------------------
 
-PYTEST := $(BIN)/python -m pytest
+# Tests that repeat a rule are marked thorough: `make test` leaves them out, `make test-all` (THOROUGH=1) does not.
+THOROUGH ?=
+PYTEST := $(BIN)/python -m pytest $(if $(THOROUGH),,-m "not thorough")
 WORKERS := --numprocesses auto # each with a PostgreSQL or a browser of its own; what a suite starts must stand that
 PLAYBOOKS := $(wildcard *.yml)
 FRONT_DOORS := $(filter-out requirements.yml,$(PLAYBOOKS))
 # Linters that import modules find this project's module_utils through scripts/lint/sitecustomize.py.
 LINT_ENV := ANSIBLE_LINT_SKIP_SCHEMA_UPDATE=1 PYTHONPATH=scripts/lint PATH=$(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: test test-packages lint unit pages database service hosts molecule deploy-tests chaos chaos-sample docs
-test: test-packages lint unit pages database matrix-ends service hosts molecule deploy-tests chaos-sample ## Everything that CI runs
+# Each suite is a target of its own; scripts/run_suites.sh stops at the first that fails and prints the seconds of each.
+SUITES := lint unit pages database matrix-ends service hosts molecule deploy-tests chaos-sample
+ALL_SUITES := lint unit pages database adversarial matrix service hosts molecule molecule-fault deploy-tests chaos-sample
+
+.PHONY: test test-all test-packages lint unit pages database service hosts molecule molecule-fault deploy-tests chaos \
+  chaos-sample docs
+test: test-packages ## Everything that CI runs, in at most 45 minutes on 2 cores
+	@scripts/run_suites.sh $(SUITES)
+
+test-all: test-packages ## The same with every repetition: what runs by night, in at most 85 minutes
+	@THOROUGH=1 scripts/run_suites.sh $(ALL_SUITES)
 
 test-packages: ## The system packages that only tests need: installed by root on Debian and Ubuntu, named elsewhere
 	@scripts/test_packages.sh sshd:openssh-server nginx:nginx-light chromium:chromium \
@@ -125,7 +136,7 @@ lint: setup-dev ## Style, types, the rooms' borders, the playbooks' rules, the m
 	@echo "lint: modules documented, every playbook parses against every inventory"
 
 unit: setup-dev ## Pure functions, the house's own rules, what people see
-	$(PYTEST) tests/unit tests/house tests/report tests/notify tests/dashboard
+	$(PYTEST) $(WORKERS) tests/unit tests/house tests/report tests/notify tests/dashboard
 
 pages: setup-dev test-packages ## Report and dashboard in Chromium: nothing cut, no network, nothing that axe calls serious
 	$(PYTEST) $(WORKERS) tests/pages
@@ -153,7 +164,10 @@ hosts: setup-dev tools test-packages ## Several hosts over ssh behind nginx: bat
 	$(PYTEST) tests/hosts
 
 molecule: setup-dev lab-up ## The playbooks as a user's CI would run them
-	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/molecule test --all
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/molecule test --scenario-name default
+
+molecule-fault: setup-dev lab-up ## The same with new code that crashes at its boot: tests/deploy holds the rule as well
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/molecule test --scenario-name fault
 
 deploy-tests: setup-dev lab-up test-packages ## The whole procedure on the lab, its faults and its way back
 	$(PYTEST) --durations 12 tests/deploy
