@@ -1,6 +1,6 @@
 """Strike deploy.yml and rollback.yml at every point, or at a fixed sample, and say how many end as they must.
 
-    python -m tests.chaos [--sample N] [--workers N] [--again] [--minutes N] [--only TEXT]
+    python -m tests.chaos [--sample N | --essential] [--workers N] [--again] [--minutes N] [--only TEXT]
 
 Each point is put back, struck and run once more. What a point has shown stands in .lab/chaos/results.jsonl: a run that
 was interrupted goes on from there, unless --again is given or the code has changed.
@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.points import Course, Point, alternating, every, sample
+from tests.chaos.points import Course, Point, alternating, essential, every, sample
 from tests.chaos.statements import Drill, calls_of
 from tests.chaos.strike import Range
 from tests.chaos.world import ROOT, World
@@ -27,7 +27,8 @@ from tests.chaos.world import ROOT, World
 DIRECTORY = ROOT / ".lab/chaos"
 RESULT = ROOT / ".lab/chaos.json"
 WAYS = ("deploy", "concurrent", "rollback")
-SAMPLED_STATEMENTS = 8  # of so many, a sample strikes one
+# Of so many statements one is struck.
+STATEMENTS_OF = {"all": 1, "sample": 8, "essential": 40}
 
 
 def code_digest() -> str:
@@ -73,7 +74,7 @@ def courses_of(range_: Range, drilled: set[str], results: Results, given: argpar
         if way == "deploy":
             range_.world.keep_as_deployed()
         if way in drilled:
-            step = SAMPLED_STATEMENTS if given.sample else 1
+            step = STATEMENTS_OF["essential" if given.essential else "sample" if given.sample else "all"]
             calls = [call for call in calls_of(way, found[way]) if given.only in f"{way} | statement | {call.name}"]
             for name, faults in Drill(range_.world).strike_all(calls, set(results.faults), step):
                 results.add(name, faults)
@@ -111,7 +112,10 @@ def strike(given: argparse.Namespace) -> dict[str, Any]:
             told = [pool.submit(courses_of, *pair, results, given) for pair in zip(ranges, drilled, strict=True)]
             courses = [future.result() for future in told]
         everything = every(courses[0])
-        chosen = sample(everything, given.sample) if given.sample else everything
+        if given.essential:
+            chosen = essential(everything)
+        else:
+            chosen = sample(everything, given.sample) if given.sample else everything
         points = alternating([p for p in chosen if given.only in p.id])
         statements = len(results.faults.keys() - {point.id for point in everything})
         boundaries = sum(len(point.covers) for point in everything if point.blow == "kill")
@@ -137,6 +141,7 @@ def strike(given: argparse.Namespace) -> dict[str, Any]:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Strike deploy.yml and rollback.yml, and run them once more.")
     parser.add_argument("--sample", type=int, default=0, help="how many points; all without it")
+    parser.add_argument("--essential", action="store_true", help="only the points that cost rows or requests")
     parser.add_argument("--workers", type=int, default=2, help="how many worlds stand side by side")
     parser.add_argument("--again", action="store_true", help="do not believe earlier results")
     parser.add_argument("--minutes", type=float, default=1e6, help="begin no further point after this time")

@@ -133,6 +133,26 @@ def of_no_return(points: Sequence[Point]) -> list[Point]:
     return list(dict.fromkeys(found))
 
 
+# Where a wrong answer costs rows or requests; of the points above those that `make test` injects.
+_ESSENTIAL = {"rows removed", "link switched", "link switched back"}
+_ESSENTIAL_STATEMENTS = (
+    "EXECUTE at_most_one_batch",
+    "CREATE UNIQUE INDEX CONCURRENTLY",
+    "WITH setting AS MATERIALIZED",
+)
+
+
+def essential(points: Sequence[Point]) -> list[Point]:
+    """The points of no return that cost rows or requests if the next run goes wrong, in the order of each run."""
+    tasks = [task for named in _NO_RETURN.values() for what, task in named.items() if what in _ESSENTIAL]
+    return [
+        point
+        for point in of_no_return(points)
+        if (point.blow == "kill" and any(f": {task}" in name for task in tasks for name in point.covers))
+        or point.shape.startswith(_ESSENTIAL_STATEMENTS)
+    ]
+
+
 def sample(points: Sequence[Point], size: int) -> list[Point]:
     """``size`` of them: those of no return, a restart of the server each way, and the others at even distances.
 

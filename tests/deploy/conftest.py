@@ -227,6 +227,12 @@ def light_build(lab: Lab) -> tuple[str, str]:
     return "-e", json.dumps({"prepare_build_commands": [[str(ROOT / "lab/bin/build-light"), str(finished)]]})
 
 
+def next_build(lab: Lab) -> tuple[str, str]:
+    """The option by which only ``next build`` is done for real: the packages are copied from a finished release."""
+    copied = json.loads(light_build(lab)[1])["prepare_build_commands"]
+    return "-e", json.dumps({"prepare_build_commands": [*copied, ["npm", "run", "build"]]})
+
+
 @pytest.fixture
 def fresh(lab: Lab) -> Lab:
     """The lab, reset to the guide's example, nothing deployed."""

@@ -14,6 +14,9 @@ import pytest
 
 from tests.deploy.conftest import PLANNED, ROOT, SESSIONS, Lab, Run, make, run_playbook
 
+# Three whole runs. What evidence must be to count is held by tests/unit/test_evidence.py and tests/database as well.
+pytestmark = pytest.mark.thorough
+
 EVIDENCE = ROOT / "artifacts/local_staging/rehearsal/one-active-inspection-session.json"
 REPORTS = ROOT / "artifacts/local_staging"
 ENGLISH = ("-e", "report_language=en")

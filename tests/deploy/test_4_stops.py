@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.deploy.conftest import PLANNED, SCHEDULES, SESSIONS, Lab, Run, make, run_playbook
+from tests.deploy.conftest import PLANNED, SCHEDULES, SESSIONS, Lab, Run, make, next_build, run_playbook
 
 RULE_INDEX = "idx_inspection_sessions_active_session_per_equipment"
 
@@ -31,33 +31,6 @@ def test_unreachable_database_is_never_no_duplicates(lab: Lab) -> None:
     assert_stopped(run, None, "No connection to")
     assert "No duplicates" not in run.output
     assert "중복이 없습니다" not in run.output
-
-
-def test_surplus_above_the_ceiling(fresh: Lab) -> None:
-    before = (fresh.content(), fresh.pids(), fresh.link)
-
-    run = run_playbook("deploy.yml", "-e", "cleanup_ceiling=24")
-
-    assert_stopped(run, "cleanup", "25 rows are to leave", "the ceiling is 24")
-    assert (fresh.content(), fresh.pids(), fresh.link) == before
-    assert fresh.value("SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal") == 0, "no fence is left behind"
-    assert fresh.indexes() == {}
-
-
-def test_more_surplus_than_was_counted(fresh: Lab) -> None:
-    run = run_playbook("deploy.yml", "-e", "cleanup_expected_rows=20")
-
-    assert_stopped(run, "cleanup", "25", "20")
-    assert fresh.duplicate_groups() == 10
-
-
-@pytest.fixture(scope="module")
-def deployed(lab: Lab) -> Lab:
-    """The lab after a good deployment: what is broken here is put right again by each test."""
-    make("lab-reset")
-    run = run_playbook("deploy.yml")
-    assert run.code == 0, run.output
-    return lab
 
 
 WRONG_CATALOGS = {
@@ -90,8 +63,9 @@ WRONG_CATALOGS = {
 
 
 @pytest.mark.parametrize("case", WRONG_CATALOGS)
-def test_verify_stops_at(deployed: Lab, case: str) -> None:
-    wrong, right, words = WRONG_CATALOGS[case]
+def test_verify_stops_at(deployed_ground: Lab, case: str) -> None:
+    """What is broken here is put right again by each test."""
+    deployed, (wrong, right, words) = deployed_ground, WRONG_CATALOGS[case]
     deployed.rows(wrong)
     try:
         run = run_playbook("deploy.yml", "--tags", "verify")
@@ -101,8 +75,9 @@ def test_verify_stops_at(deployed: Lab, case: str) -> None:
     assert_stopped(run, "verify", *words)
 
 
-def test_verify_stops_at_an_invalid_index(deployed: Lab) -> None:
+def test_verify_stops_at_an_invalid_index(deployed_ground: Lab) -> None:
     """Made as it happens in life: a concurrent build over a duplicate, which leaves its half-built index behind."""
+    deployed = deployed_ground
     deployed.rows(f"DROP INDEX aedpics.{RULE_INDEX}")
     twin = deployed.value(
         f"""INSERT INTO {SESSIONS} SELECT (jsonb_populate_record(s, jsonb_build_object('id', gen_random_uuid()))).*
@@ -123,6 +98,24 @@ def test_verify_stops_at_an_invalid_index(deployed: Lab) -> None:
     assert_stopped(run, "verify", RULE_INDEX, "invalid")
 
 
+def test_surplus_above_the_ceiling(fresh: Lab) -> None:
+    before = (fresh.content(), fresh.pids(), fresh.link)
+
+    run = run_playbook("deploy.yml", "-e", "cleanup_ceiling=24")
+
+    assert_stopped(run, "cleanup", "25 rows are to leave", "the ceiling is 24")
+    assert (fresh.content(), fresh.pids(), fresh.link) == before
+    assert fresh.value("SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal") == 0, "no fence is left behind"
+    assert fresh.indexes() == {}
+
+
+def test_more_surplus_than_was_counted(fresh: Lab) -> None:
+    run = run_playbook("deploy.yml", "-e", "cleanup_expected_rows=20")
+
+    assert_stopped(run, "cleanup", "25", "20")
+    assert fresh.duplicate_groups() == 10
+
+
 @pytest.fixture
 def faulty(fresh: Lab) -> Iterator[Lab]:
     yield fresh
@@ -133,7 +126,7 @@ def test_failed_build_leaves_the_live_site_as_it_was(faulty: Lab) -> None:
     make("lab-fault", "FAULT=failed-build")
     before = (faulty.content(), faulty.catalog(), faulty.pids(), faulty.link)
 
-    run = run_playbook("deploy.yml", "-e", "app_branch=fault/failed-build")
+    run = run_playbook("deploy.yml", "-e", "app_branch=fault/failed-build", *next_build(faulty))
 
     assert run.code != 0
     assert run.report["failed_phase"] == "prepare"
@@ -151,7 +144,7 @@ def test_a_crash_that_only_the_reload_meets_takes_the_link_and_the_instance_back
     pids = faulty.pids()
 
     policies = "{app_boot_command: [], rollback_automatic: false}"
-    run = run_playbook("deploy.yml", "-e", "app_branch=fault/crash-at-boot", "-e", policies)
+    run = run_playbook("deploy.yml", "-e", "app_branch=fault/crash-at-boot", "-e", policies, *next_build(faulty))
 
     assert_stopped(run, "pm2_reload", "is not provably new", "crash-at-boot", "every instance runs it")
     assert len(set(faulty.pids()) & set(pids)) == 1, "one instance was never touched"

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.deploy import picture
-from tests.deploy.conftest import PLANNED, ROOT, SCHEDULES, SESSIONS, Lab, Run, make, run_playbook
+from tests.deploy.conftest import PLANNED, ROOT, SCHEDULES, SESSIONS, Lab, Run, make, next_build, run_playbook
 from tests.deploy.users import Users
 
 QUICK = ("-e", "{migrate_attempts: 1, migrate_lock_timeout_ms: 300, migrate_deadline_s: 30}")
@@ -182,7 +182,7 @@ def test_migration_applied(ground: Lab) -> None:
     before, pids = picture.take(ground), ground.pids()
 
     with Users(ground) as users:
-        run = run_playbook("deploy.yml", "-e", "app_branch=fault/crash-at-boot")
+        run = run_playbook("deploy.yml", "-e", "app_branch=fault/crash-at-boot", *next_build(ground))
 
     assert_rolled_back(run, "pm2_reload", "does not boot", "crash-at-boot", "Expected:", "Next:")
     assert "3 indexes dropped, 25 rows restored" in run.report["error"]
@@ -201,7 +201,7 @@ def test_link_switched_and_the_run_after_the_repair_deploys(ground: Lab) -> None
     # The receipt's gate comes before the checks, and a busy machine alone can fail it: the users are the witnesses.
     patient = "{app_branch: fault/wrong-health, healthcheck_max_failed_percent: 100, healthcheck_max_gap_ms: 60000}"
     with Users(ground) as users:
-        run = run_playbook("deploy.yml", "-e", patient)
+        run = run_playbook("deploy.yml", "-e", patient, *next_build(ground))
 
     assert_rolled_back(run, "healthcheck", "degraded", "healthy")
     assert f"the application to {ground.values['commit_before'][:12]} on lab" in run.report["error"]

@@ -117,15 +117,23 @@ def _covered(command: Command, proven: dict[str, tuple[str, ...]]) -> bool:
 
 @cache
 def prerequisites() -> dict[str, set[str]]:
-    """Each target of the Makefile with what it depends on, as far as these are targets with a name."""
-    rules = re.findall(r"^([a-z][a-z -]*):(?!=)([^#\n]*)", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    return {name: set(re.findall(r"(?<!\S)[a-z-]+(?!\S)", needs)) for names, needs in rules for name in names.split()}
+    """Each target of the Makefile, and the targets by name that it depends on or makes as suites."""
+    text = (ROOT / "Makefile").read_text()
+    suites = dict(re.findall(r"^([A-Z_]*SUITES) := (.*)$", text, re.MULTILINE))
+    made = r"(?:\n\t.*scripts/run_suites\.sh \$\(([A-Z_]*SUITES)\))?"
+    rules = re.findall(r"^([a-z][a-z -]*):(?!=)([^#\n]*)(?:#[^\n]*)?" + made, text, re.MULTILINE)
+    return {
+        name: set(re.findall(r"(?<!\S)[a-z-]+(?!\S)", f"{needs} {suites.get(made_by, '')}"))
+        for names, needs, made_by in rules
+        for name in names.split()
+    }
 
 
 @cache
 def run_by_ci() -> frozenset[str]:
-    """The targets that .ci/run makes, and what they depend on."""
+    """The targets that .ci/run and the workflow of the night make, and what they depend on."""
     wanted = set(re.findall(r"^exec make ([a-z-]+)$", (ROOT / ".ci/run").read_text(), re.MULTILINE))
+    wanted |= set(re.findall(r"target: ([a-z-]+)", (ROOT / ".github/workflows/night.yml").read_text()))
     while more := {need for target in wanted for need in prerequisites()[target]} - wanted:
         wanted |= more
     return frozenset(wanted)

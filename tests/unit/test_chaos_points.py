@@ -6,7 +6,16 @@ from collections.abc import Mapping
 
 import pytest
 
-from tests.chaos.points import _NO_RETURN, _NO_RETURN_STATEMENTS, Course, alternating, every, of_no_return, sample
+from tests.chaos.points import (
+    _NO_RETURN,
+    _NO_RETURN_STATEMENTS,
+    Course,
+    alternating,
+    essential,
+    every,
+    of_no_return,
+    sample,
+)
 from tests.chaos.proxy import shape
 
 # Two tasks around each task that a sample may not leave out.
@@ -63,6 +72,20 @@ def test_a_sample_is_fixed_and_holds_the_points_of_no_return(courses: Mapping[st
     assert set(of_no_return(points)) <= set(chosen)
     assert {point.way for point in chosen if point.blow == "restart"} == {"deploy", "rollback"}
     assert sorted(alternating(chosen), key=points.index) == chosen
+
+
+def test_what_costs_rows_or_requests_is_a_part_of_the_points_of_no_return(courses: Mapping[str, Course]) -> None:
+    points = every(courses)
+    chosen = essential(points)
+    assert set(chosen) < set(of_no_return(points))
+    assert [(point.way, point.blow) for point in sorted(chosen, key=points.index)] == [
+        ("deploy", "kill"),
+        ("deploy", "kill"),
+        ("deploy", "end"),
+        ("concurrent", "end"),
+        ("rollback", "kill"),
+        ("rollback", "end"),
+    ]
 
 
 def test_a_task_that_has_another_name_now_is_no_silent_gap(courses: Mapping[str, Course]) -> None:
