@@ -68,12 +68,16 @@ def ground(build: Path, lab: dict[str, Any], *, drain: bool) -> Iterator[Ground]
     path = root / "app"
     releases = (root / "app.releases" / ("a" * 40), root / "app.releases" / ("b" * 40))
     settings = {"DATABASE_URL": lab["database_url"], "PORT": port, "APP_PATH": path, "NEXTAUTH_SECRET": "bench"}
-    settings |= {"NEXTAUTH_URL": f"http://127.0.0.1:{port}", **({} if drain else {"APP_DRAIN_MS": 0})}
+    settings |= {
+        "APP_NAMES_ITSELF": 1,
+        "NEXTAUTH_URL": f"http://127.0.0.1:{port}",
+        **({} if drain else {"APP_DRAIN_MS": 0}),
+    }
     for release in releases:
         release.parent.mkdir(exist_ok=True)
         subprocess.run(["cp", "--archive", "--link", build, release], check=True)
-        (release / ".env").unlink(missing_ok=True)
-        (release / ".env").write_text("".join(f'{name}="{value}"\n' for name, value in settings.items()))
+        (release / ".env.production").unlink(missing_ok=True)
+        (release / ".env.production").write_text("".join(f'{name}="{value}"\n' for name, value in settings.items()))
     Path(f"{path}.logs").mkdir()
     target = pm2.Pm2(lab["pm2_bin"], str(root / "pm2"), lab["bin_path"])
     made = Ground(target, path, releases, f"http://127.0.0.1:{port}")

@@ -16,7 +16,7 @@ release=$APP_PATH.releases/$commit
 mkdir -p "$APP_PATH.releases"
 git clone --quiet --no-checkout "$APP_ORIGIN" "$release"
 git -C "$release" checkout --quiet --detach "$commit"
-cp -p "$APP_PATH/.env" "$release/.env"
+cp -p "$APP_PATH/.env.production" "$release/.env.production"
 cd "$release"
 npm ci --no-audit --no-fund
 npx --no-install prisma generate

@@ -82,8 +82,10 @@ options:
       build:
         description:
           - The build that a new instance must name, for example the commit.
-          - Not used when neither O(probe.build_header) nor O(probe.build_json_key) says where answers name it. Process,
-            directory and stability are proven all the same, and a warning says what is not.
+          - Not used when neither O(probe.build_header) nor O(probe.build_json_key) says where answers name it. Then a
+            build of Next.js is proven by its own C(BUILD_ID) in the page at C(/), and by a file below C(/_next/static)
+            that no other running release has. Two builds with the same id and files cannot be told apart, and a
+            warning says so.
         type: str
       build_header:
         description: The response header that names the build.
@@ -171,6 +173,13 @@ instances:
   type: list
   elements: dict
   sample: [{"pm_id": 0, "old_pid": 4711, "new_pid": 4811}]
+build_proof:
+  description:
+    - By what each answer proves its build, V(header), V(key), V(page), V(file), V(page and file), or V(nothing) when no
+      header names it and it has the id and the files of the build before.
+  returned: when state is reloaded
+  type: str
+  sample: page and file
 unchanged:
   description: The pm_ids that already ran the release and were left alone.
   returned: when state is reloaded
@@ -259,12 +268,8 @@ def _aim(module: AnsibleModule) -> pm2_preflight.Aim:
     if probe:
         # An inventory says "none" with an empty text.
         probe = {name: value if value != "" else None for name, value in probe.items()}
-        if probe["build"] and not (probe["build_header"] or probe["build_json_key"]):
-            probe["build"] = None
-            module.warn(
-                f"The answers of {given['name']} name no build (app_build_header, app_build_key): only process, "
-                "directory and stability of each instance are proven."
-            )
+        if not (probe["build_header"] or probe["build_json_key"]):
+            probe["build"] = None  # what names no commit is proven by the build's own id and files
     demand = pm2_proof.Demand(
         name=given["name"],
         release_path=os.path.realpath(given["release_path"] or given["path"]) if given["path"] else None,
@@ -312,7 +317,14 @@ def act(module: AnsibleModule) -> dict[str, Any]:
             **_query(target, given["name"]),
         }
     only = given["only"] if given["restore"] else None
-    return pm2_reload.reload(target, _aim(module), only=only, check=module.check_mode)
+    result = pm2_reload.reload(target, _aim(module), only=only, check=module.check_mode)
+    if result["build_proof"] == "nothing" and not module.check_mode:
+        module.warn(
+            f"Nothing tells the build of {given['name']} from the one before: no header or key names it "
+            "(app_build_header, app_build_key), and its BUILD_ID and scripts are the same. Only process, directory "
+            "and stability of each instance are proven."
+        )
+    return result
 
 
 def main() -> None:

@@ -14,7 +14,9 @@ module: release_boot
 short_description: Boot a release once beside the service
 description:
   - Starts the release as a process of its own on a free port of 127.0.0.1, waits for a good answer with the right
-    build, and ends it. What serves is not touched.
+    build, asks for each script and style that its first page loads, and ends it. What serves is not touched.
+  - Where no header or key names the build, a build of Next.js is proven by its own C(BUILD_ID) in that page and by a
+    file of its own.
   - The process uses the release's own settings, so also the service's database. What an application does by itself
     at its start, it does here once more.
 options:
@@ -85,16 +87,18 @@ seconds:
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Boot it, unless in check mode."""
     from ansible.module_utils.at_most_one import boot
-    from ansible.module_utils.at_most_one.pm2_proof import Probe
+    from ansible.module_utils.at_most_one.pm2_proof import Demand, Probe, with_own_build
 
     given = module.params
     # An unset variable of an inventory is an empty text: the application names no build there.
     header, key = given["build_header"] or None, given["build_json_key"] or None
     build = given["build"] if header or key else None
+    named = Probe(given["url"], build=build, build_header=header, build_json_key=key)
+    demand = with_own_build(Demand("trial", given["release_path"], named))
     trial = boot.Boot(
         release=Path(given["release_path"]),
         command=boot.command_of(given["command"]),
-        probe=Probe(given["url"], build=build, build_header=header, build_json_key=key),
+        probe=demand.probe or named,
         timeout_s=given["timeout_s"],
         stable_s=given["stable_s"],
         environment_path=given["environment_path"],

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Ansible module: room for a release, the assets that it carries forward, and the releases that stay."""
+"""Ansible module: what a release has, room for it, the assets that it carries forward, and the releases that stay."""
 
 from __future__ import annotations
 
@@ -18,25 +18,37 @@ description:
 options:
   state:
     description:
+      - V(inspected) reads what O(release) has already, and stops when a file of O(shared_files) is nowhere or a
+        finished build has lost files since.
       - V(roomy) stops when the disk has less than O(min_free_mb) left.
-      - V(carried) copies the assets of O(before) that O(release) lacks into it, so that pages loaded before find them.
+      - V(carried) stops when O(release) lacks a file that its own build manifest names; then it copies the assets of
+        O(before) that O(release) lacks into it, so that pages loaded before find them.
       - V(pruned) removes what is beyond the newest O(keep) releases in O(path), but none in O(needed), and none that a
         process works in.
     type: str
-    choices: [roomy, carried, pruned]
+    choices: [inspected, roomy, carried, pruned]
     required: true
   path:
-    description: The directory of the releases, one per commit. Required by V(roomy) and V(pruned).
+    description: The directory of the releases, one per commit. Required by V(inspected), V(roomy) and V(pruned).
     type: path
   min_free_mb:
     description: Megabytes that must be free before a release is built. Required by V(roomy).
     type: int
   before:
-    description: The release, or its link, that is served until now. Required by V(carried).
+    description: The release, or its link, that is served until now. Required by V(carried) and V(inspected).
     type: path
   release:
-    description: The release that was built. Required by V(carried).
+    description: The release that was built, or will be. Required by V(carried) and V(inspected).
     type: path
+  shared_files:
+    description: Names of the files that git does not have and every release shares, for V(inspected).
+    type: list
+    elements: str
+    default: []
+  in_place:
+    description: For V(inspected), whether O(before) is no link yet; then its own files are the true ones.
+    type: bool
+    default: false
   assets:
     description: Where a release has its assets.
     type: str
@@ -64,6 +76,14 @@ author:
 """
 
 EXAMPLES = r"""
+- name: Check what the release has already
+  release_store:
+    state: inspected
+    path: /var/www/aedpics.releases
+    before: /var/www/aedpics
+    release: /var/www/aedpics.releases/4b825dc642cb6eb9a060e54bf8d69288fbee4904
+    shared_files: [.env.production]
+
 - name: Ensure that pages loaded before find their assets in the new release
   release_store:
     state: carried
@@ -80,6 +100,22 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+built:
+  description: Whether the release is built to its end.
+  returned: when state is inspected
+  type: bool
+  sample: false
+shared:
+  description: Whether the release has all shared files.
+  returned: when state is inspected
+  type: bool
+  sample: false
+to_copy:
+  description: The shared files that are to be copied beside the releases.
+  returned: when state is inspected
+  type: list
+  elements: str
+  sample: [.env.production]
 free_mb:
   description: The free megabytes.
   returned: when state is roomy
@@ -104,11 +140,13 @@ removed:
 """
 
 OPTIONS = {
-    "state": {"type": "str", "choices": ["roomy", "carried", "pruned"], "required": True},
+    "state": {"type": "str", "choices": ["inspected", "roomy", "carried", "pruned"], "required": True},
     "path": {"type": "path"},
     "min_free_mb": {"type": "int"},
     "before": {"type": "path"},
     "release": {"type": "path"},
+    "shared_files": {"type": "list", "elements": "str", "default": []},
+    "in_place": {"type": "bool", "default": False},
     "assets": {"type": "str", "default": ".next/static"},
     "keep_hours": {"type": "float"},
     "keep": {"type": "int"},
@@ -118,13 +156,21 @@ OPTIONS = {
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Hand the state's arguments to its room."""
-    from ansible.module_utils.at_most_one import assets, retention
+    from ansible.module_utils.at_most_one import assets, build_probe, retention, shared_files
 
     given = module.params
+    if given["state"] == "inspected":
+        found = shared_files.inspect(
+            *(Path(given[name]) for name in ("before", "path", "release")),
+            given["shared_files"],
+            in_place=given["in_place"],
+        )
+        return {"changed": False, "built": found.built, "shared": found.shared, "to_copy": list(found.to_copy)}
     if given["state"] == "roomy":
         return {"changed": False, "free_mb": retention.require_room(Path(given["path"]), given["min_free_mb"])}
     if given["state"] == "carried":
         before, release = Path(given["before"]), Path(given["release"])
+        build_probe.require_files(release)
         done = assets.carry(
             before,
             release,
@@ -152,6 +198,7 @@ def main() -> None:
         act,
         needs_psycopg2=False,
         required_if=[
+            ("state", "inspected", ("path", "before", "release")),
             ("state", "roomy", ("path", "min_free_mb")),
             ("state", "carried", ("before", "release", "keep_hours")),
             ("state", "pruned", ("path", "keep")),

@@ -1,33 +1,28 @@
-// PM2 must store the application's own path (/var/www/aedpics, or the link that takes its place), never the directory of one
-// release: `require` resolves links, so __dirname is the release, and the path comes from .env.
-const fs = require("node:fs");
-const path = require("node:path");
+// As the real service has it: dotenv from a path that is relative to the directory in which pm2 is called, so pm2 is called in
+// the application's path. PM2 must store that path, never the directory of one release: `__dirname` has its links resolved.
+require("dotenv").config({ path: ".env.production" });
 
-function readEnv(file) {
-  if (!fs.existsSync(file)) return {};
-  const lines = fs.readFileSync(file, "utf8").matchAll(/^([A-Z_]+)=["']?(.*?)["']?$/gm);
-  return Object.fromEntries([...lines].map(([, name, value]) => [name, value]));
-}
-
-const env = readEnv(path.join(__dirname, ".env"));
-const cwd = env.APP_PATH || __dirname.replace(/\.releases\/[^/]+$/, "");
+const cwd = process.env.APP_PATH;
+if (!cwd) throw new Error("APP_PATH is not set: call pm2 in the directory that has .env.production");
 
 module.exports = {
   apps: [
     {
       name: "aedpics",
       script: "node_modules/next/dist/bin/next",
-      args: `start -H 127.0.0.1 -p ${env.PORT || 3000}`,
+      args: `start -H 127.0.0.1 -p ${process.env.PORT || 3000}`,
       cwd,
       exec_mode: "cluster",
       instances: 2,
-      listen_timeout: 15_000,
+      // `next start` never sends "ready": PM2 waits for the whole listen_timeout, at every start and reload of an instance.
+      wait_ready: true,
+      listen_timeout: 3_000,
       kill_timeout: 5_000,
       max_restarts: 10,
       min_uptime: 1_000,
       merge_logs: true,
-      out_file: `${cwd}.logs/out.log`,
-      error_file: `${cwd}.logs/error.log`,
+      out_file: `${cwd}.logs/production.log`,
+      error_file: `${cwd}.logs/production.log`,
       env: { NODE_ENV: "production", NEXT_TELEMETRY_DISABLED: "1" },
     },
   ],

@@ -6,9 +6,9 @@ import { PrismaPg } from "@prisma/adapter-pg";
 import { defineConfig } from "prisma/config";
 import { readDatabaseUrl } from "./lib/database-url.mjs";
 
-// With a configuration file Prisma reads no .env by itself. What is exported wins over it. `generate` needs no database, but
+// With a configuration file Prisma reads no settings by itself. What is exported wins over the file. `generate` needs no database, but
 // takes a schema whose URL is unset for a broken one and asks for native engines: then this address of nobody will do.
-const envFile = join(__dirname, ".env");
+const envFile = join(__dirname, ".env.production");
 if (existsSync(envFile)) process.loadEnvFile(envFile);
 process.env.DATABASE_URL ||= "postgresql://nobody@127.0.0.1:1/none";
 

@@ -32,7 +32,7 @@ options:
     type: bool
     default: false
   settings:
-    description: The lab's C(lab.json), from which the application's C(.env) is made.
+    description: The lab's C(lab.json), from which the application's C(.env.production) is made.
     type: path
     required: true
   absent_only:
@@ -99,7 +99,7 @@ def restore(build: Path, path: Path) -> None:
 
 
 def environment_of(settings: Path) -> str:
-    """The application's .env: what the guide's service has in its own."""
+    """The application's .env.production: what the guide's service has in its own."""
     lab = json.loads(settings.read_text(encoding="utf-8"))
     login = f"{lab['database_user']}:{lab['database_password']}@{lab['database_host']}:{lab['database_port']}"
     values = {
@@ -134,7 +134,7 @@ def main() -> None:
             restore(build, path)
         except OSError as failure:
             module.fail_json(msg=f"The checkout was not restored from {build}: {failure}.")
-        write_private(path / ".env", environment_of(Path(module.params["settings"])))
+        write_private(path / ".env.production", environment_of(Path(module.params["settings"])))
     module.exit_json(changed=changed, kept=kept)
 
 

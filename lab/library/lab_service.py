@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ module: lab_service
 short_description: Start and stop the lab's PM2 and its application
 description:
   - PM2 has a directory, and so a daemon, of the lab's own. Of its environment only E(PATH), E(HOME) and E(PM2_HOME) are
-    set, so what the application knows comes from its C(.env).
-  - A started application is one of which every instance has answered that it is healthy. An answer counts when it comes
-    from a process of this very PM2: a second lab may have taken the port.
+    set, so what the application knows comes from its C(.env.production).
+  - A started application is one that PM2 lists with every instance online, and whose answers are healthy, as many in a
+    row as all instances take turns to give. Answers count when this very PM2 holds the port, as its daemon does in
+    cluster mode, or one of its processes: a second lab may have taken it.
 author: at-most-one maintainers
 options:
   state:
@@ -78,7 +80,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 pids:
-  description: The process ids that have answered.
+  description: The process ids of the instances, once they have answered.
   type: list
   returned: always
   sample: ["4711", "4712"]
@@ -86,6 +88,28 @@ pids:
 
 NAME = "aedpics"
 POLL_S = 0.1
+LISTENS = "0A"  # the state of a listening socket in /proc/net/tcp
+
+
+def listeners(port: int) -> set[str]:
+    """The processes that hold a socket which listens on this port, as far as their files may be read."""
+    lines = [line.split() for name in ("tcp", "tcp6") for line in _lines(Path("/proc/net") / name)[1:]]
+    listening = [line for line in lines if line[3] == LISTENS and int(line[1].split(":")[1], 16) == port]
+    sockets = {f"socket:[{line[9]}]" for line in listening}
+    return (
+        {path.parts[2] for path in Path("/proc").glob("[0-9]*/fd/*") if _target(path) in sockets} if sockets else set()
+    )
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="ascii").splitlines() if path.exists() else []
+
+
+def _target(link: Path) -> str:
+    try:
+        return os.readlink(link)
+    except OSError:  # it has ended meanwhile, or is somebody else's
+        return ""
 
 
 class Service:
@@ -107,9 +131,9 @@ class Service:
         """The daemon's process id, if it runs."""
         return alive(self.home / "pm2.pid", mark=self.home)
 
-    def pm2(self, *arguments: str) -> str:
+    def pm2(self, *arguments: str, cwd: Path | None = None) -> str:
         """Run pm2. Its exit code says little; callers look at what came out."""
-        return run([self.params["pm2_bin"], *arguments], environment=self.environment, cwd=self.home).stdout
+        return run([self.params["pm2_bin"], *arguments], environment=self.environment, cwd=cwd or self.home).stdout
 
     def instances(self) -> dict[str, str]:
         """The instances in PM2's list: their process ids, and what it calls their status."""
@@ -125,33 +149,36 @@ class Service:
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self.daemon():
             self.pm2("delete", NAME)
-        self.output = self.pm2("start", str(Path(self.params["path"]) / "ecosystem.config.cjs"))
+        # The ecosystem file reads its settings from a path that is relative to this directory.
+        self.output = self.pm2("start", "ecosystem.config.cjs", cwd=Path(self.params["path"]))
 
     def wait_for_answers(self) -> set[str]:
-        """Ask for health until every instance has said that it is well. Returns the processes that did."""
-        wanted, pids = self.params["instances"], set[str]()
+        """Ask for health until all instances are online and had several turns to answer. Returns their processes."""
+        wanted = self.params["instances"]
         deadline = time.monotonic() + self.params["timeout_s"]
-        while len(pids) < wanted and time.monotonic() < deadline:
-            pid = self.answer()
-            if pid and pid not in pids and pid not in self.instances():
-                self.stranger = pid
-                break
-            if pid:
-                pids.add(pid)
-            else:
-                time.sleep(POLL_S)
-        return pids
+        while not self.strange() and time.monotonic() < deadline:
+            online = {pid for pid, status in self.instances().items() if status == "online"}
+            if len(online) >= wanted and all(self.answers() for _ in range(4 * wanted)):
+                return online
+            time.sleep(POLL_S)
+        return set()
 
-    def answer(self) -> str:
-        """The process behind one healthy answer on a connection of its own, or nothing."""
+    def strange(self) -> str:
+        """Another process than PM2's that holds the port, if there is one."""
+        found = listeners(urlsplit(self.params["url"]).port or 80)
+        self.stranger = "" if found & {str(self.daemon()), *self.instances()} else "".join(sorted(found)[:1])
+        return self.stranger
+
+    def answers(self) -> bool:
+        """Whether an answer on a connection of its own is healthy."""
         address = urlsplit(self.params["url"])
         connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=5)
         try:
             connection.request("GET", "/api/health", headers={"Connection": "close"})
             response = connection.getresponse()
-            return response.getheader("x-app-pid", "") if response.status == http.HTTPStatus.OK else ""
+            return response.status == http.HTTPStatus.OK
         except (OSError, http.client.HTTPException):
-            return ""
+            return False
         finally:
             connection.close()
 
@@ -180,13 +207,12 @@ def started(module: AnsibleModule, service: Service) -> dict[str, Any]:
     """Start it unless it runs; either way it has to answer."""
     instances = service.instances()
     if "online" in instances.values():
-        pid = service.answer()
-        if pid and pid not in instances:
-            module.fail_json(msg=stranger(module.params["url"], pid))
-        if not pid:
+        if service.strange():
+            module.fail_json(msg=stranger(module.params["url"], service.stranger))
+        if not service.answers():
             module.fail_json(
                 msg=f"The application runs but {module.params['url']}/api/health is not healthy. Expected: 200. "
-                f"Next: look into {module.params['path']}.logs/error.log, or go back to the start with make lab-reset."
+                f"Next: read {module.params['path']}.logs/production.log, or go back to the start with make lab-reset."
             )
         return {"changed": False, "pids": []}
     if module.check_mode:
@@ -196,7 +222,7 @@ def started(module: AnsibleModule, service: Service) -> dict[str, Any]:
     if service.stranger:
         module.fail_json(msg=stranger(module.params["url"], service.stranger))
     if len(pids) < module.params["instances"]:
-        log = Path(f"{module.params['path']}.logs/error.log")
+        log = Path(f"{module.params['path']}.logs/production.log")
         tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-8:] if log.exists() else []
         module.fail_json(
             msg=f"{len(pids)} of {module.params['instances']} instances answered within {module.params['timeout_s']} s."

@@ -175,8 +175,7 @@ def complete(root: Path, kept: dict[str, Any], params: dict[str, Any]) -> dict[s
         "postgres_data": str(root / "pg"),
         "app_url": f"http://127.0.0.1:{kept['app_port']}",
         "app_path": str(app_path),
-        "app_log": f"{app_path}.logs/error.log",
-        "app_out_log": f"{app_path}.logs/out.log",
+        "app_log": f"{app_path}.logs/production.log",
         "app_origin": str(root / "origin" / "aedpics.git"),
         "app_branch": "main",
         "commit_before": params["commit_before"],
@@ -192,7 +191,7 @@ def complete(root: Path, kept: dict[str, Any], params: dict[str, Any]) -> dict[s
 
 def second(own: dict[str, Any], lab: dict[str, Any]) -> dict[str, Any]:
     """A second environment beside ``lab``: of its ``own`` it has what serves, and a database; the rest they share."""
-    names = ("app_port", "pm2_home", "cron_token", "nextauth_secret", "app_url", "app_path", "app_log", "app_out_log")
+    names = ("app_port", "pm2_home", "cron_token", "nextauth_secret", "app_url", "app_path", "app_log")
     name = "aedpics_staging"
     url = lab["database_url"].replace(f"/{lab['database_name']}?", f"/{name}?")
     return {**lab, **{key: own[key] for key in names}, "database_name": name, "database_url": url}

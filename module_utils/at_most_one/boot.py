@@ -20,8 +20,10 @@ from typing import NoReturn
 from urllib.parse import urlsplit, urlunsplit
 
 from .applog import log_tail
+from .build_probe import Asker, broken_assets, origin_of, require_files
 from .errors import OperatorError
 from .pm2_proof import Probe, ask
+from .web import NoAnswer
 
 _POLL_S = 0.1
 _GRACE_S = 10.0  # from SIGTERM to SIGKILL
@@ -42,12 +44,14 @@ class Boot:
 
 
 def check(boot: Boot) -> float:
-    """Start the release, wait for a good answer with the right build, see it last, end it. Returns the seconds until
-    the answer.
+    """Start the release, wait for a good answer with the right build, ask for what its first page loads, see it last,
+    end it. Returns the seconds until the answer.
 
-    Raises OperatorError with the last lines that the process wrote when it ends, stays silent or names another build.
-    The last is decided at once: a process does not change the build it was started from.
+    Raises OperatorError with the last lines that the process wrote when it ends, stays silent, names another build or
+    has a page whose scripts or styles are not served. Another build is decided at once: a process does not change the
+    build it was started from.
     """
+    require_files(boot.release)
     port = _free_port()
     probe = replace(boot.probe, url=_at(boot.probe.url, port), pid_header=None)
     began = time.monotonic()
@@ -61,6 +65,7 @@ def check(boot: Boot) -> float:
                 reply = ask(probe)
                 if reply.problem is None and (probe.build is None or reply.build == probe.build):
                     answered = time.monotonic() - began
+                    _require_assets(boot, probe, process, log.name)
                     _last(boot, probe, process, log.name)
                     return round(answered, 3)
                 if reply.problem is None and reply.build:
@@ -70,6 +75,25 @@ def check(boot: Boot) -> float:
             _stop(boot, f"after {boot.timeout_s:g} s, {seen}", log.name)
         finally:
             _end(process)
+
+
+def _require_assets(boot: Boot, probe: Probe, process: subprocess.Popen[bytes], log: str) -> None:
+    """Stop when the first page names a script or a style that is not served: users would meet a dead page."""
+    try:
+        with Asker(origin_of(probe.url), timeout_s=boot.timeout_s) as asker:
+            broken = broken_assets(asker, boot.release)
+    except NoAnswer as failure:
+        code = _ended(process, _LAST_WORDS_S)
+        ended = f"it answered and then ended with exit code {code}, within {boot.stable_s:g} s"
+        _stop(boot, ended if code is not None else f"its health answered, its first page did not: {failure}", log)
+    if broken:
+        more = f" and {len(broken) - 3} more" if len(broken) > 3 else ""
+        raise OperatorError(
+            f"The first page of {boot.release} loads what the release does not serve: {', '.join(broken[:3])}{more}.",
+            expected="200 for each script and style that the page names, from the release's own build.",
+            next_step=f"rm -rf {boot.release}, then deploy again: it is built anew. Nothing that serves was touched.",
+            broken=broken,
+        )
 
 
 def _last(boot: Boot, probe: Probe, process: subprocess.Popen[bytes], log: str) -> None:

@@ -66,6 +66,7 @@ class Instance:
     started_ms: int  # Unix time of the last start
     node_version: str | None
     pm2_version: str | None
+    ready_wait_s: float = 0.0  # how long PM2 waits for the message "ready" at each start (wait_ready)
 
     @property
     def online(self) -> bool:
@@ -230,7 +231,15 @@ def instance_of(entry: Mapping[str, Any]) -> Instance:
         started_ms=int(environment.get("pm_uptime") or 0),
         node_version=environment.get("node_version"),
         pm2_version=environment.get("_pm2_version"),
+        ready_wait_s=_ready_wait_s(environment),
     )
+
+
+def _ready_wait_s(environment: Mapping[str, Any]) -> float:
+    """``listen_timeout`` where ``wait_ready`` is set; 3 s by default (GRACEFUL_LISTEN_TIMEOUT in constants.js)."""
+    if environment.get("wait_ready") is not True:
+        return 0.0
+    return float(environment.get("listen_timeout") or 3000) / 1000
 
 
 def listing(pm2: Pm2, name: str) -> Listing:

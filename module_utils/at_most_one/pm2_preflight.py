@@ -59,6 +59,7 @@ def preflight(pm2: Pm2, aim: Aim, *, linked: bool) -> Ready:
                 version=version,
             )
     _require_definition(aim, found)
+    _require_patience(aim, found)
     return _require_declared(pm2, aim, found) if linked else Ready(found)
 
 
@@ -150,6 +151,20 @@ def _require_definition(aim: Aim, found: Listing) -> None:
             f"{name} has {len(instances)} instance{'s' * (len(instances) > 1)}.",
             f"{aim.min_instances} or more: the others serve while one is reloaded.",
             f"set instances: {aim.min_instances} in the ecosystem file, then {start_anew}",
+        )
+
+
+def _require_patience(aim: Aim, found: Listing) -> None:
+    """PM2 waits for ``ready`` before it lists an instance as online: the wait must fit into the instance's time."""
+    waits = max(one.ready_wait_s for one in found.instances)
+    if waits >= aim.demand.instance_timeout_s:
+        _refuse(
+            aim,
+            f"PM2 waits up to {waits:g} s for each instance of {aim.demand.name} to send `ready` (wait_ready with "
+            f"listen_timeout), and app_instance_timeout_s is {aim.demand.instance_timeout_s:g}.",
+            "more time for an instance than PM2 waits: `next start` never sends `ready`, so it waits to the end.",
+            f"set app_instance_timeout_s: {waits * 2 + 30:g} in the inventory, or take wait_ready out of the ecosystem "
+            "file.",
         )
 
 

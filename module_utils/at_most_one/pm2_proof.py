@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from .applog import log_tail
+from .build_probe import Asker, BuildProof, origin_of, proof_of, seen_build
 from .pm2 import Instance, Listing, Pm2, listing
 from .pm2_bus import Overheard
 from .processes import start_ticks, working_directory
-from .web import NoAnswer, fetch
+from .web import NoAnswer, fetch, place
 
 _POLL_S = 0.2
 _WRONG_DIRECTORY_FOR_S = 2.0  # a worker starts in its daemon's directory and changes to its own before the app loads
@@ -21,7 +23,8 @@ _EXTRA_RESTARTS = 3  # granted to an instance that was already restarting by its
 
 @dataclass(frozen=True)
 class Probe:
-    """How to ask the application which build answers, and from which process. Header names or a JSON key."""
+    """How to ask the application which build answers, and from which process: header names, a JSON key, or, where it
+    has neither, what its pages and files show (``own``)."""
 
     url: str
     build: str | None = None
@@ -31,6 +34,7 @@ class Probe:
     timeout_s: float = 5.0
     expect: tuple[int, ...] = (200,)
     validate_certs: bool = True
+    own: BuildProof | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,8 @@ class Reply:
 
 def ask(probe: Probe) -> Reply:
     """One question on a new connection, so that PM2's round robin can choose any instance."""
+    if probe.own:
+        return _ask_for_own_build(probe, probe.own)
     try:
         answer = fetch("GET", probe.url, timeout_s=probe.timeout_s, validate_certs=probe.validate_certs)
     except NoAnswer as failure:
@@ -74,6 +80,41 @@ def ask(probe: Probe) -> Reply:
         build = None if value is None else str(value)
     pid = answer.header(probe.pid_header) if probe.pid_header else None
     return Reply(build, pid, None if answer.status in probe.expect else answer.line())
+
+
+def _ask_for_own_build(probe: Probe, own: BuildProof) -> Reply:
+    """The same with what shows the build, all on one connection: the answers are those of one process."""
+    pid = None
+    with Asker(origin_of(probe.url), timeout_s=probe.timeout_s, validate_certs=probe.validate_certs) as asker:
+        try:
+            answer = asker.get(place(probe.url).target)
+            pid = answer.header(probe.pid_header) if probe.pid_header else None
+            if answer.status not in probe.expect:
+                return Reply(None, pid, answer.line())
+            return Reply(seen_build(own, asker), pid, None)
+        except NoAnswer as failure:
+            return Reply(None, pid, str(failure))
+
+
+def with_own_build(demand: Demand, pids: Iterable[int] = ()) -> Demand:
+    """Where no header or key names the build: prove it by what tells it from the builds that these processes serve."""
+    probe, release = demand.probe, demand.release_path
+    if probe is None or release is None or probe.build_header or probe.build_json_key:
+        return demand
+    serving = {directory for pid in pids if pid and (directory := working_directory(pid))}
+    own = proof_of(Path(release), [Path(directory) for directory in serving])
+    if own is None or not own.proves:
+        return replace(demand, probe=replace(probe, build=None))
+    return replace(demand, probe=replace(probe, build=own.build_id, own=own))
+
+
+def how_proven(probe: Probe | None) -> str:
+    """By what the build is proven: header, key, page, file, page and file, or nothing."""
+    if probe is None or probe.build is None:
+        return "nothing"
+    if probe.own is None:
+        return "header" if probe.build_header else "key"
+    return " and ".join(filter(None, ("page" if probe.own.in_page else "", "file" if probe.own.file else "")))
 
 
 def hear(probe: Probe, pid: int, instances: int, until: float) -> None:

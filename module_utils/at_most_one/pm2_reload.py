@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NoReturn
 
 from .applog import log_sizes
@@ -18,7 +19,16 @@ from .pm2_bus import Overheard
 from .pm2_definition import drift
 from .pm2_hold import held
 from .pm2_preflight import Aim, Ready, preflight
-from .pm2_proof import Unproven, already_proven, as_result, error_lines, hear_only_new, prove
+from .pm2_proof import (
+    Unproven,
+    already_proven,
+    as_result,
+    error_lines,
+    hear_only_new,
+    how_proven,
+    prove,
+    with_own_build,
+)
 from .processes import start_ticks, working_directory
 
 # A process that crashes or is silent is worth nothing to the users, and takes its share of the requests.
@@ -33,6 +43,7 @@ def reload(pm2: Pm2, aim: Aim, *, only: Sequence[int] | None = None, check: bool
     ready = preflight(pm2, aim, linked=not check)
     found = ready.found
     total = len(found.instances)
+    aim = replace(aim, demand=with_own_build(aim.demand, [one.pid for one in found.instances]))
     missing = sorted(set(only or ()) - {one.pm_id for one in found.instances})
     if missing:
         raise OperatorError(
@@ -49,6 +60,7 @@ def reload(pm2: Pm2, aim: Aim, *, only: Sequence[int] | None = None, check: bool
         "changed": bool(due),
         "unchanged": [one.pm_id for one in wanted if one not in due],
         "log_offsets": offsets,
+        "build_proof": how_proven(aim.demand.probe),
         "environment": sorted({name for names in ready.outdated.values() for name in names}),
         "diff": {
             "before": "".join(f"{_line(one.pm_id, one.pid, working_directory(one.pid))}\n" for one in due),

@@ -156,7 +156,7 @@ class World(Truths):
             subprocess.run(command, cwd=self.path, check=True, **_QUIET)
         url = f"postgresql://aedpics_admin:unused@127.0.0.1:{self.database_port}/aedpics?schema=aedpics"
         values = {"DATABASE_URL": url, "APP_PATH": self.path, "PORT": self.app_port}
-        (self.path / ".env").write_text("".join(f'{name}="{value}"\n' for name, value in values.items()))
+        (self.path / ".env.production").write_text("".join(f'{name}="{value}"\n' for name, value in values.items()))
 
     def _make_database(self) -> None:
         from at_most_one.database import Login

@@ -43,7 +43,7 @@ def staging(ground: Lab) -> Lab:
     if (built / ".at-most-one.json").exists() and not releases.exists():
         releases.parent.mkdir(exist_ok=True)
         subprocess.run(["cp", "--archive", "--link", built, releases], check=True)
-        (releases / ".env").unlink()  # a link to the lab's own
+        (releases / ".env.production").unlink()  # a link to the lab's own
     return there
 
 

@@ -98,7 +98,7 @@ class Host:
             "HOST_NAME": self.name,
             "APP_PATH": self.path,
         }
-        (self.path / ".env").write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+        (self.path / ".env.production").write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
         _run("sh", "build.sh", cwd=self.path)
         pm2_room.run(self.pm2, "start", str(self.path / "ecosystem.config.cjs"))
         pm2_room.run(self.pm2, "save")

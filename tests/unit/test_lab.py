@@ -72,14 +72,13 @@ def test_a_database_whose_passwords_are_lost_is_refused_with_the_way_on(
 
 
 class _Health(BaseHTTPRequestHandler):
-    """Says that it is well, and which process it is: this one."""
+    """Says that it is well."""
 
     def log_message(self, *_: object) -> None:
         pass
 
     def do_GET(self) -> None:
         self.send_response(200)
-        self.send_header("x-app-pid", str(os.getpid()))
         self.end_headers()
 
 
@@ -99,6 +98,7 @@ def test_only_an_answer_of_its_own_process_counts(
     """PM2's list is what it would print of one instance; the daemon is a process that works in its directory."""
     home, listed, pm2 = tmp_path / "pm2", tmp_path / "list", tmp_path / "pm2.sh"
     home.mkdir()
+    (tmp_path / "www").mkdir()
     entry = {"name": "aedpics", "pid": os.getpid() if own else 1, "pm2_env": {"status": "online"}}
     (listed if was_up else tmp_path / "started").write_text(f">>> a banner\n{json.dumps([entry])}\n")
     pm2.write_text(f"#!/bin/sh\ncase $1 in jlist) cat {listed};; start) cp {tmp_path}/started {listed};; esac\n")

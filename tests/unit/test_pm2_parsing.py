@@ -60,7 +60,7 @@ def test_only_whitelisted_fields_leave() -> None:
     described = pm2.described(instance)
     assert set(described) == {
         *("pm_id", "pid", "status", "restarts", "exec_mode", "cwd", "pm_cwd", "script", "out_log", "err_log"),
-        *("log_sizes", "node_version"),
+        *("log_sizes", "node_version", "ready_wait_s"),
     }
     assert "hunter2" not in f"{instance} {described}"
 
@@ -144,3 +144,17 @@ def test_log_tail(tmp_path: Path) -> None:
     log.write_text("rotated\n")
     assert log_tail(str(log), 19, 20) == ["rotated"]
     assert log_tail(str(tmp_path / "none"), 0, 20) == []
+
+
+@pytest.mark.parametrize(
+    ("declared", "waits"),
+    [
+        ({}, 0),
+        ({"listen_timeout": 9000}, 0),
+        ({"wait_ready": True}, 3),
+        ({"wait_ready": True, "listen_timeout": 10000}, 10),
+    ],
+)
+def test_how_long_pm2_waits_for_ready(declared: dict[str, Any], waits: float) -> None:
+    entry = {**ENTRY, "pm2_env": {**ENTRY["pm2_env"], **declared}}
+    assert pm2.instance_of(entry).ready_wait_s == waits

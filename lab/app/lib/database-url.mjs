@@ -3,7 +3,7 @@
 
 /** @returns {{pool: import("pg").PoolConfig, schema: string}} */
 export function readDatabaseUrl(text) {
-  if (!text) throw new Error("DATABASE_URL is not set: the application's .env names its database.");
+  if (!text) throw new Error("DATABASE_URL is not set: the application's .env.production names its database.");
   const url = new URL(text);
   const options = url.searchParams.get("options") ?? "";
   const inOptions = /-c\s*search_path=(\S+)/.exec(options)?.[1];

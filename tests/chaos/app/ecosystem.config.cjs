@@ -1,7 +1,7 @@
 const fs = require("node:fs");
 const path = require("node:path");
 
-const lines = fs.readFileSync(path.join(__dirname, ".env"), "utf8").matchAll(/^([A-Z_]+)="?(.*?)"?$/gm);
+const lines = fs.readFileSync(path.join(__dirname, ".env.production"), "utf8").matchAll(/^([A-Z_]+)="?(.*?)"?$/gm);
 const env = Object.fromEntries([...lines].map(([, name, value]) => [name, value]));
 
 module.exports = {

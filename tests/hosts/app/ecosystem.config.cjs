@@ -1,8 +1,8 @@
 const fs = require("node:fs");
 const path = require("node:path");
 
-// What differs between the hosts stands in .env, which every release of a host shares.
-const lines = fs.readFileSync(path.join(__dirname, ".env"), "utf8").trim().split("\n");
+// What differs between the hosts stands in .env.production, which every release of a host shares.
+const lines = fs.readFileSync(path.join(__dirname, ".env.production"), "utf8").trim().split("\n");
 const env = Object.fromEntries(lines.map((line) => line.split("=", 2)));
 
 module.exports = {

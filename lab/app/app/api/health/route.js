@@ -4,7 +4,7 @@ import { prisma } from "@/lib/prisma";
 export const dynamic = "force-dynamic";
 
 export async function GET() {
-  const answer = { commit: process.env.APP_COMMIT, timestamp: new Date().toISOString() };
+  const answer = { timestamp: new Date().toISOString() };
   try {
     await prisma().$queryRaw`SELECT 1`;
     return NextResponse.json({ status: "healthy", database: "connected", ...answer });

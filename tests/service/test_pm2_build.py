@@ -1,0 +1,99 @@
+"""Reloads of an application whose answers name neither build nor process: its own id and files prove the build."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from at_most_one import pm2, pm2_preflight, pm2_reload
+from at_most_one.errors import OperatorError
+from at_most_one.pm2_proof import Demand, Probe, already_proven, with_own_build
+from at_most_one.processes import working_directory
+
+from tests.service.conftest import App
+
+
+def built(made_for: App, commit: str, build: str, *files: str, **behaviour: Any) -> Path:
+    """A release with a build of this id, and these static files beside its manifest."""
+    made = made_for.release(commit, script="next.cjs", **behaviour)
+    for name in (f"{build}/_buildManifest.js", *files):
+        (made / ".next/static" / name).parent.mkdir(parents=True, exist_ok=True)
+        (made / ".next/static" / name).write_text("")
+    (made / ".next/BUILD_ID").write_text(build)
+    rules = [{"source": "/_next/static/:path*", "destination": "/assets/:path*"}] if behaviour.get("rewrite") else []
+    (made / ".next/routes-manifest.json").write_text(json.dumps({"rewrites": {"fallback": rules}}))
+    return made
+
+
+def aim(app: App, release: Path) -> pm2_preflight.Aim:
+    probe = Probe(f"{app.url}health", timeout_s=2)
+    demand = Demand(app.name, str(release), probe, instance_timeout_s=10, stable_s=0.5)
+    return pm2_preflight.Aim(demand, str(app.path), str(app.path / "ecosystem.config.cjs"))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "proof"),
+    [
+        ({"build": "one"}, {"build": "two"}, "page and file"),
+        ({"build": "one", "page": False}, {"build": "two", "page": False}, "page and file"),
+        ({"build": "one", "rewrite": True}, {"build": "two", "rewrite": True}, "page"),
+        ({"build": "one"}, {"build": "one", "files": ["chunks/new.js"]}, "file"),
+        ({"build": "one"}, {"build": "one"}, "nothing"),
+    ],
+    ids=["as next start", "no page", "files of the link", "constant id", "the same build"],
+)
+def test_what_proves_the_build(app: App, first: dict[str, Any], second: dict[str, Any], proof: str) -> None:
+    releases = []
+    for commit, given in zip("ab", (first, second), strict=True):
+        options = dict(given)
+        releases.append(built(app, commit * 40, options.pop("build"), *options.pop("files", ()), **options))
+    old, new = releases
+    app.start(old)
+    app.link(new)
+
+    done = pm2_reload.reload(app.pm2, aim(app, new))
+    assert done["build_proof"] == proof
+    assert [working_directory(one.pid) for one in app.instances()] == [str(new)] * 2
+    assert not pm2_reload.reload(app.pm2, aim(app, new))["changed"]
+
+    app.link(old)
+    back = pm2_reload.reload(app.pm2, aim(app, old), only=[0, 1])
+    assert [working_directory(one.pid) for one in app.instances()] == [str(old)] * 2
+    assert back["changed"]
+
+
+def test_a_process_of_the_other_build_is_not_taken_for_the_new_one(app: App) -> None:
+    """The directory on disk says the new build, the process was started from the one before it was replaced there."""
+    release = built(app, "a" * 40, "one")
+    app.start(release)
+    (release / ".next/static/two").mkdir()
+    (release / ".next/static/two/_buildManifest.js").write_text("")
+    (release / ".next/BUILD_ID").write_text("two")
+    wanted = aim(app, release)
+    demand = with_own_build(replace(wanted.demand, instance_timeout_s=1), [one.pid for one in app.instances()])
+    assert demand.probe
+    assert demand.probe.build == "two"
+    assert [already_proven(demand, one, 2) for one in app.instances()] == [False, False]
+    # So the reload takes each of them as due.
+    assert pm2_reload.reload(app.pm2, wanted)["unchanged"] == []
+    demand = with_own_build(wanted.demand, [one.pid for one in app.instances()])
+    assert [already_proven(demand, one, 2) for one in app.instances()] == [True, True]
+
+
+def test_ready_that_nobody_sends_is_waited_for_and_is_no_fault(app: App) -> None:
+    waits = {"app": {"wait_ready": True, "listen_timeout": 1500}}
+    old, new = built(app, "a" * 40, "one", **waits), built(app, "b" * 40, "two", **waits)
+    app.start(old)
+    app.link(new)
+    assert [one.ready_wait_s for one in app.instances()] == [1.5, 1.5]
+
+    short = aim(app, new)
+    short = replace(short, demand=replace(short.demand, instance_timeout_s=1.5))
+    with pytest.raises(OperatorError, match=r"PM2 waits up to 1\.5 s for each instance") as refused:
+        pm2_preflight.preflight(app.pm2, short, linked=False)
+    assert "set app_instance_timeout_s: 33 in the inventory" in refused.value.next_step
+    assert pm2_reload.reload(app.pm2, aim(app, new))["changed"]
+    assert all(one.online for one in pm2.listing(app.pm2, app.name).instances)
