@@ -6,6 +6,7 @@ the next.
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.deploy import picture
-from tests.deploy.conftest import Lab, make, run_playbook
+from tests.deploy.conftest import Lab, light_build, make, run_playbook
 from tests.deploy.faults import FAULTS
 from tests.deploy.standby import standby
 
@@ -55,11 +56,22 @@ def full_disk(lab: Lab) -> Iterator[tuple[str, ...]]:
     yield ("-e", "{release_min_free_mb: 1000000000, app_branch: fault/failed-build}")
 
 
+@contextmanager
+def missing_chunks(lab: Lab) -> Iterator[tuple[str, ...]]:
+    """A commit that cannot have been built before, with a build that is copied and then loses its chunks."""
+    make("lab-fault", "FAULT=failed-build")
+    variables = json.loads(light_build(lab)[1])
+    variables["prepare_build_commands"].append(["rm", "-r", ".next/static/chunks"])
+    yield ("-e", json.dumps({**variables, "app_branch": "fault/failed-build"}))
+
+
 INJECTED: dict[str, Injection] = {
     "replica instead of primary": replica,
     "origin unreachable": lambda lab: variable(lab, "app_origin=http://deploy:token@127.0.0.1:1/aedpics.git"),
     "disk nearly full": full_disk,
     "failed Prisma history": failed_history,
+    "missing chunks": missing_chunks,
+    "missing shared file": lambda lab: variable(lab, "{prepare_shared_files: [.env]}"),
 }
 
 

@@ -15,6 +15,8 @@ DEMANDED = {
     "boot slower than the timeout",
     "wrong build served",
     "removed BUILD_ID",
+    "missing chunks",
+    "missing shared file",
     "failed build",
     "health value wrong",
     "session API 500",
