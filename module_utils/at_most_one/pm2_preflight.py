@@ -129,7 +129,8 @@ def _refuse(aim: Aim, seen: str, expected: str, next_step: str) -> NoReturn:
 def _start_anew(aim: Aim) -> str:
     name = aim.demand.name
     return (
-        f"in a window of its own: `pm2 delete {name} && pm2 start {aim.ecosystem} --only {name} && pm2 save`; "
+        f"in a window of its own: `cd {aim.path} && pm2 delete {name} && pm2 start {aim.ecosystem} --only {name} && "
+        "pm2 save`; "
         "a reload never applies a changed definition."
     )
 

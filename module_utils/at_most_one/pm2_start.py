@@ -48,7 +48,8 @@ def start(pm2: Pm2, aim: Aim, *, check: bool = False) -> bool:
             raise OperatorError(
                 f"PM2 did not start {name}{': ' + said[0] if said else ''}.",
                 expected="its instances in PM2's list.",
-                next_step=f"read {pm2.home}/pm2.log, and run `pm2 start {aim.ecosystem} --only {name}` by hand.",
+                next_step=f"read {pm2.home}/pm2.log, and by hand run `cd {aim.path} && "
+                f"pm2 start {aim.ecosystem} --only {name}`.",
             )
         demand = with_own_build(aim.demand)
         for instance in found.instances:

@@ -254,7 +254,7 @@ def test_no_secret_is_anywhere(runs: Runs) -> None:
 
 def test_the_search_looked_everywhere(runs: Runs) -> None:
     places = runs.places
-    for name in ("traffic.json", "report.html", "report.json", "cleanup_plan.json", "server.log", "error.log"):
+    for name in ("traffic.json", "report.html", "report.json", "cleanup_plan.json", "server.log", "production.log"):
         assert any(place.endswith(name) for place in places)
     assert "at_most_one.run" in places
     assert [body["event"] for body in runs.told] == ["start", "rollback"]

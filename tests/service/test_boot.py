@@ -124,3 +124,67 @@ def test_without_a_build_header_any_good_answer_counts(boot: Callable[..., dict[
 
 def test_a_command_without_a_port_is_refused(boot: Callable[..., dict[str, Any]]) -> None:
     assert "has no {port}" in boot(command=["node", "app.js"])["msg"]
+
+
+PAGE = """
+if (request.url === "/") {
+  response.write('<link rel="stylesheet" href="/_next/static/a.css">');
+  return response.end('<script src="/_next/static/chunks/b.js"></script>');
+}
+if (request.url.startsWith("/_next/")) response.statusCode = %s;
+"""
+
+
+def static_files(release: Path) -> None:
+    for name in ("a.css", "chunks/b.js"):
+        (release / ".next/static" / name).parent.mkdir(parents=True, exist_ok=True)
+        (release / ".next/static" / name).write_text("")
+
+
+def test_a_page_whose_parts_are_served_is_good(boot: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    static_files(tmp_path)
+    assert not boot(first=PAGE % 200).get("failed")
+
+
+def test_a_page_whose_script_is_not_served_stops_here(boot: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    static_files(tmp_path)
+    result = boot(first=PAGE % "request.url.endsWith('.js') ? 404 : 200")
+    for words in (
+        "loads what the release does not serve: /_next/static/chunks/b.js: 404. Expected: 200",
+        "Next: rm -rf",
+    ):
+        assert words in result["msg"]
+    assert not alive(int((tmp_path / "pid").read_text()))
+
+
+def test_a_script_that_another_release_hands_out_is_none_of_its_own(
+    boot: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    static_files(tmp_path)
+    (tmp_path / ".next/static/chunks/b.js").unlink()
+    assert "/_next/static/chunks/b.js: not in this release" in boot(first=PAGE % 200)["msg"]
+
+
+def test_a_build_that_lacks_files_of_its_manifest_is_not_even_started(
+    boot: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    static_files(tmp_path)
+    (tmp_path / ".next/build-manifest.json").write_text('{"rootMainFiles": ["static/chunks/gone.js"]}')
+    assert "is not whole: it has no .next/static/chunks/gone.js." in boot()["msg"]
+    assert not (tmp_path / "pid").exists()
+
+
+@pytest.mark.parametrize(("own", "said"), [("mine", ""), ("other", "does not boot: it names build other")])
+def test_without_a_header_the_page_names_the_build(
+    boot: Callable[..., dict[str, Any]], tmp_path: Path, own: str, said: str
+) -> None:
+    release = tmp_path / "releases/new"
+    for name in ("mine", "other"):
+        directory = release if name == "mine" else tmp_path / "releases/old"
+        (directory / ".next").mkdir(parents=True)
+        (directory / ".next/BUILD_ID").write_text(name)
+    page = f"""if (request.url === "/") return response.end('<script>{{"buildId":"{own}"}}</script>');"""
+    (release / "app.js").write_text(APP % page)
+    result = boot(build="a commit", build_header="", release_path=str(release))
+    assert bool(result.get("failed")) == bool(said)
+    assert said in result.get("msg", "")

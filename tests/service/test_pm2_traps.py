@@ -65,7 +65,7 @@ def test_arguments_that_changed_are_refused(app: App, key: str) -> None:
     app.link(new)
     with pytest.raises(OperatorError, match=f"PM2 holds other {key} ") as refused:
         pm2_reload.reload(app.pm2, patient(app, new))
-    assert "pm2 delete" in refused.value.next_step
+    assert f"cd {app.path} && pm2 delete" in refused.value.next_step
     assert app.instances() == before
 
 
