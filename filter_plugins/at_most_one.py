@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+from ansible import context
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "module_utils"))
+from at_most_one import command_line
 from at_most_one.redaction import redact
 
 
@@ -40,8 +42,14 @@ def any_true(hosts: Iterable[Mapping[str, Any]], *facts: str) -> bool:
 
 
 def first_error(hosts: Iterable[Mapping[str, Any]]) -> str:
-    """The error of the first host that has one, as a person needs it: a command with what it printed last."""
-    hosts = list(hosts)
+    """The error of the first host that has one, as a person needs it: a command with what it printed last.
+
+    The commands of a module's message get this run's inventory, limit and values.
+    """
+    return command_line.fill(_first_error(list(hosts)), context.CLIARGS, str(Path(__file__).parents[1]))
+
+
+def _first_error(hosts: Sequence[Mapping[str, Any]]) -> str:
     results = [host["ansible_failed_result"] for host in hosts if "ansible_failed_result" in host]
     if not results:
         return next(filter(None, map(_lost, hosts)), "A task failed without a message.")

@@ -109,8 +109,9 @@ def test_a_stopped_run_shows_what_to_do_before_what_was_seen(rendered: Rendered)
     order = ["drop it, then run again.", "1 of 3 indexes is different", "the plan&#39;s", "rollback.yml", "Timeline"]
     places = [text.index(words) for words in order]
     assert places == sorted(places)
-    assert "ansible-playbook rollback.yml -i inventories/" in text
-    assert "-l web1 -e rollback_restore_rows=true" in text
+    assert "ansible-playbook rollback.yml -i /" in text  # the inventory that was given, not one of the same name
+    assert "-l web1 -e" in text  # the values of this run, then the one to add
+    assert "facts.json -e rollback_restore_rows=true" in text
 
 
 def test_a_deployed_run_shows_every_part(rendered: Rendered) -> None:
@@ -136,7 +137,7 @@ def test_a_deployed_run_shows_every_part(rendered: Rendered) -> None:
 def test_a_rollback_calls_a_missing_index_good(rendered: Rendered) -> None:
     text = rendered("rolled_back", "en", "report.html")
     assert 'class="word good">missing' in text
-    assert "deploy.yml -i inventories/" in text
+    assert "deploy.yml -i /" in text
     assert "rollback.yml" not in text
 
 

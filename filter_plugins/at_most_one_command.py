@@ -1,0 +1,49 @@
+"""Filters that name the commands of this run's messages and reports, as they can be copied."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ansible import context
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "module_utils"))
+from at_most_one import command_line
+
+ROOT = Path(__file__).parents[1]
+
+
+def command(playbook: str, limit: str | None = None, without: Sequence[str] = (), vault: bool = False) -> str:
+    """``'rollback.yml' | at_most_one_command``: the command with this run's inventory, limit and ``-e`` values.
+
+    Secrets are left out, and the variables in ``without``. With ``vault`` it asks for the vault's password, unless this
+    run was told where that is.
+    """
+    options = dict(context.CLIARGS)
+    options["ask_vault_pass"] = options.get("ask_vault_pass") or (
+        vault and not options.get("vault_ids") and not options.get("vault_password_files")
+    )
+    return command_line.command(playbook, options, str(ROOT), limit=limit, without=without)
+
+
+def fill(text: str) -> str:
+    """A module's message with ``ansible-playbook <playbook> -l <environment>`` as this run has it."""
+    return command_line.fill(text, context.CLIARGS, str(ROOT))
+
+
+def inventory(path: str) -> str:
+    """An inventory's path (``inventory_dir``) relative to the project inside of it, absolute elsewhere."""
+    return command_line.inventory(path, str(ROOT))
+
+
+class FilterModule:
+    """What Ansible loads."""
+
+    def filters(self) -> dict[str, Any]:
+        return {
+            "at_most_one_command": command,
+            "at_most_one_fill_commands": fill,
+            "at_most_one_inventory": inventory,
+        }

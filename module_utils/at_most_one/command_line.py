@@ -1,0 +1,120 @@
+"""Build the ansible-playbook command that an error message or a report offers to copy.
+
+Only the control node calls this: it needs the options with which ansible-playbook was started.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from .redaction import redact
+
+# Modules run where nobody knows the inventory: their messages carry this placeholder. See fill().
+PLACEHOLDER = "-l <environment>"
+
+_SECRET_NAME = re.compile(
+    r"(?i)password|passwd|passphrase|secret|token|credential|api_?key|private_key|cookie|vault|webhook|slack_url"
+)
+# These allow something once. A command to copy must not allow it again.
+_ONCE = {"run_takeover"}
+
+
+def command(
+    playbook: str,
+    options: Mapping[str, Any],
+    project: str,
+    *,
+    limit: str | None = None,
+    without: Collection[str] = (),
+) -> str:
+    """Return ``ansible-playbook <playbook>`` with the inventory, the limit and the ``-e`` values of this run.
+
+    ``options`` are those of ansible-playbook, as ``ansible.context.CLIARGS`` has them. ``limit`` replaces their limit.
+    A value that is or may be a secret is left out, and the variables ``without`` which the command is to run. The tags
+    are repeated for the playbook that was started with them.
+    """
+    words = ["ansible-playbook", playbook, *_target(options, project, limit)]
+    words += [*_extra(options, without), *_vault(options)]
+    if [os.path.basename(name) for name in options.get("args") or ()] == [playbook]:
+        for option, name in (("--tags", "tags"), ("--skip-tags", "skip_tags")):
+            tags = [tag for tag in options.get(name) or () if tag != "all"]
+            words += [option, ",".join(tags)] if tags else []
+    return shlex.join(words)
+
+
+def fill(text: str, options: Mapping[str, Any], project: str) -> str:
+    """Replace the placeholder of each command in a module's message by this run's inventory, limit and values."""
+    if PLACEHOLDER not in text:
+        return text
+    return re.sub(
+        r"ansible-playbook ([\w-]+\.yml) " + re.escape(PLACEHOLDER),
+        lambda found: command(found[1], options, project),
+        text,
+    )
+
+
+def inventory(path: str, project: str) -> str:
+    """Return an inventory as a person names it: relative to the project inside of it, absolute elsewhere."""
+    if "," in path and not os.path.exists(path):
+        return path  # a list of hosts
+    absolute = os.path.abspath(path)
+    inside = os.path.relpath(absolute, project)
+    return absolute if inside.startswith(os.pardir) else inside
+
+
+def _target(options: Mapping[str, Any], project: str, limit: str | None) -> Iterator[str]:
+    for path in options.get("inventory") or ():
+        yield from ("-i", inventory(str(path), project))
+    limit = limit or options.get("subset")
+    if limit:
+        yield from ("-l", limit)
+
+
+def _extra(options: Mapping[str, Any], without: Collection[str]) -> Iterator[str]:
+    for given in map(str, options.get("extra_vars") or ()):
+        if given.startswith("@"):
+            yield from ("-e", given)  # the file's name says nothing of its values
+        elif given.startswith(("{", "[")):
+            values = yaml.safe_load(given)
+            kept = {name: value for name, value in values.items() if _may_be_shown(name, value, without)}
+            if kept:
+                yield from ("-e", json.dumps(kept, ensure_ascii=False))
+        else:
+            for name, value in _pairs(given):
+                if _may_be_shown(name, value, without):
+                    plain = f"{name}={value}"
+                    simple = not re.search(r"[\s'\"\\]", plain)  # Ansible splits the text once more, after the shell
+                    yield from ("-e", plain if simple else json.dumps({name: value}, ensure_ascii=False))
+
+
+def _pairs(given: str) -> list[tuple[str, str]]:
+    words = [word.partition("=") for word in shlex.split(given)]
+    return [(name, value) for name, equals, value in words if equals]
+
+
+def _may_be_shown(name: str, value: Any, without: Collection[str] = ()) -> bool:
+    if name in _ONCE or name in without or _SECRET_NAME.search(name):
+        return False
+    if isinstance(value, Mapping):
+        return all(_may_be_shown(str(inner), item) for inner, item in value.items())
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return all(_may_be_shown("", item) for item in value)
+    lines = "\n".join(str(value).splitlines())
+    return redact(lines) == lines
+
+
+def _vault(options: Mapping[str, Any]) -> Iterator[str]:
+    """The options that decrypt the vault: without them the command could not read the inventory's secrets."""
+    if options.get("ask_vault_pass"):
+        yield "--ask-vault-pass"
+    for name in options.get("vault_ids") or ():
+        yield from ("--vault-id", str(name))
+    for path in options.get("vault_password_files") or ():
+        yield from ("--vault-password-file", str(path))

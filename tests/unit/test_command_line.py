@@ -1,0 +1,98 @@
+"""The commands that messages offer: this run's inventory, limit and values; no secret; safe to paste in a shell."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import Any
+
+import pytest
+from ansible.cli.playbook import PlaybookCLI  # type: ignore[import-untyped]
+from at_most_one.command_line import command, fill
+
+PROJECT = "/srv/at-most-one"
+
+
+def options(*arguments: str) -> dict[str, Any]:
+    """As ansible-playbook reads them."""
+    cli = PlaybookCLI(["ansible-playbook", *arguments])
+    cli.init_parser()
+    return dict(vars(cli.parser.parse_args(list(arguments))))
+
+
+def given(*arguments: str) -> str:
+    return command("deploy.yml", options("deploy.yml", "-i", f"{PROJECT}/inventories/local", *arguments), PROJECT)
+
+
+def test_the_target_is_the_one_that_was_given() -> None:
+    assert given("-l", "local") == "ansible-playbook deploy.yml -i inventories/local -l local"
+
+
+def test_an_inventory_elsewhere_keeps_its_path_and_several_stay_several() -> None:
+    several = options("deploy.yml", "-i", "/elsewhere/of mine", "-i", "host1,", "-l", "x:!y")
+    expected = ["-i", "/elsewhere/of mine", "-i", "host1,", "-l", "x:!y"]
+    assert shlex.split(command("rollback.yml", several, PROJECT))[2:] == expected
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        ["-e", "plan=other"],
+        ["-e", "plan=other migrate_strategy=concurrent"],
+        ["-e", "cleanup_note='two words'"],
+        ["-e", '{"prepare_gates": ["a b", "it\'s"], "cleanup_batch_size": 5}'],
+        ["-e", "@/tmp/more values.yml"],
+        ["-e", "a=$HOME;id"],
+    ],
+)
+def test_values_arrive_as_they_were_given(extra: list[str]) -> None:
+    from ansible.parsing.splitter import parse_kv  # type: ignore[import-untyped]
+
+    def read(arguments: list[str]) -> list[Any]:
+        texts = options(*arguments)["extra_vars"]
+        parts = [text if text[0] == "@" else json.loads(text) if text[0] == "{" else parse_kv(text) for text in texts]
+        return (
+            [parts[0]]
+            if isinstance(parts[0], str)
+            else sorted({k: v for part in parts for k, v in part.items()}.items())
+        )
+
+    _, *again = shlex.split(given("-l", "local", *extra))
+    assert read(again) == read(["deploy.yml", *extra])
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        "database_password=hunter2",
+        "vault_database_host=hunter2",
+        "notify_slack_url=https://hooks.example/hunter2",
+        "app_url=https://me:hunter2@host/",
+        '{"app_user_login": {"email": "a@b", "password": "hunter2"}}',
+        '{"database_login": {"__ansible_vault": "hunter2"}}',
+        '{"things": [{"api_key": "hunter2"}]}',
+    ],
+)
+def test_no_secret_is_repeated(extra: str) -> None:
+    shown = given("-l", "local", "-e", extra, "-e", "plan=kept")
+    assert "hunter2" not in shown
+    assert shown.endswith("-l local -e plan=kept")
+
+
+def test_a_takeover_is_not_allowed_twice() -> None:
+    assert "takeover" not in given("-l", "local", "-e", "run_takeover=true")
+
+
+def test_the_vaults_options_are_repeated_and_tags_only_for_the_same_playbook() -> None:
+    started = options("deploy.yml", "-l", "x", "--tags", "cleanup,migrate", "--ask-vault-pass", "--check")
+    again, back = command("deploy.yml", started, PROJECT), command("rollback.yml", started, PROJECT)
+    assert again == "ansible-playbook deploy.yml -l x --ask-vault-pass --tags cleanup,migrate"
+    assert back == "ansible-playbook rollback.yml -l x --ask-vault-pass"
+
+
+def test_a_placeholder_of_a_module_is_filled() -> None:
+    started = options("deploy.yml", "-i", "/elsewhere", "-l", "x", "-e", "plan=p")
+    text = "Seen. Next: ansible-playbook rollback.yml -l <environment> drops them."
+    assert fill(text, started, PROJECT) == (
+        "Seen. Next: ansible-playbook rollback.yml -i /elsewhere -l x -e plan=p drops them."
+    )
