@@ -38,11 +38,14 @@ options:
     default: true
   strategy:
     description:
-      - V(prisma) lets C(prisma migrate deploy) build. Writers on the planned tables wait meanwhile. An earlier attempt
-        that was cut off and left some of the indexes is finished as with V(concurrent).
+      - V(prisma) lets C(prisma migrate deploy) build. Writers on the planned tables wait meanwhile. Where some of the
+        indexes are there already, or an attempt has left them and did not get the next lock, the rest is built as with
+        V(concurrent), and what is there is kept.
       - V(concurrent) builds each index with C(CREATE INDEX CONCURRENTLY), for which nobody waits, repairs planned ones
         that were abandoned INVALID, records the migration as Prisma records it and lets C(prisma migrate deploy) and
-        C(prisma migrate status) agree. The migration must do nothing but build exactly the planned indexes.
+        C(prisma migrate status) agree. The migration must do nothing but build exactly the planned indexes; C(SET
+        search_path), C(DROP INDEX IF EXISTS) before, C(COMMENT ON INDEX) after, C(BEGIN) and C(COMMIT) are part of
+        that.
       - V(auto) measures on a sample how long writers would wait, and takes V(prisma) up to O(max_write_pause_ms) and
         V(concurrent) beyond it, or when some of the planned indexes are there already.
     type: str
@@ -181,7 +184,9 @@ repaired:
   type: bool
   sample: false
 strategy:
-  description: The way that was chosen, prisma or concurrent; none when there was nothing to build or to record.
+  description:
+    - The way that was taken, prisma or concurrent; none when there was nothing to build or to record. Concurrent with
+      O(attempts) above 0 in the answer means that Prisma began and did not get the lock for the rest.
   returned: O(state=present)
   type: str
   sample: concurrent
@@ -201,13 +206,14 @@ write_pause_ms:
 stalled_by:
   description:
     - The transactions that a concurrent build had to wait for, as seen before it began. C(pid), C(user),
-      C(application), C(state), C(age_s), C(query) without its literals, and C(on_the_table), false for a mere snapshot.
+      C(application), C(client), C(state), C(age_s), C(query) without its literals, and C(on_the_table), false for a
+      mere snapshot.
   returned: O(state=present)
   type: list
   elements: dict
   sample:
-    - {pid: 4711, user: reporting, application: psql, state: idle in transaction, age_s: 912, query: SELECT ?,
-       on_the_table: false}
+    - {pid: 4711, user: reporting, application: psql, client: 192.0.2.7, state: idle in transaction, age_s: 912,
+       query: SELECT ?, on_the_table: false}
 """
 
 
@@ -290,6 +296,7 @@ def _present(module: AnsibleModule, plan: Any) -> dict[str, Any]:
     return {
         "changed": True,
         **result,
+        "strategy": done.strategy,
         "history": done.history,
         "attempts": done.attempts,
         "seconds": done.seconds,

@@ -185,7 +185,7 @@ def _read(module: AnsibleModule, plan: Any) -> dict[str, Any]:
 
 
 def _row(module: AnsibleModule, row: Any) -> dict[str, Any]:
-    from ansible.module_utils.at_most_one.prisma_cli import first_lines, scrub
+    from ansible.module_utils.at_most_one.prisma_output import first_lines, scrub
 
     fields = {name: value.isoformat() if hasattr(value, "isoformat") else value for name, value in asdict(row).items()}
     return {**fields, "logs": first_lines(scrub(row.logs or "", login_of(module)))}

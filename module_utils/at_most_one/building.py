@@ -2,13 +2,14 @@
 
 ``prisma``: ``prisma migrate deploy`` builds; writers wait meanwhile. ``concurrent``: built one by one while they write,
 then recorded as Prisma records it, and Prisma is asked whether it agrees. ``auto``: the first, unless its forecast is a
-longer wait than is allowed.
+longer wait than is allowed. Whatever was asked for: where planned indexes are there, the rest is built concurrently,
+because Prisma would stop at them, or drop and build them again while everybody waits.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,15 +22,17 @@ from . import (
     journal,
     locks,
     migration_check,
+    migration_scope,
     migration_sql,
     prisma,
     prisma_cli,
+    prisma_files,
 )
 from .database import Connection, Hold, Login, connect
 from .errors import OperatorError
 from .indexes import Inspection
 from .locks import Watch
-from .migration_sql import Statement
+from .migration_sql import CommentOnIndex, Statement
 from .plan import Plan
 
 # Verdicts with which a build goes on: it builds what is missing and makes the history true.
@@ -81,6 +84,8 @@ class Intent:
     repaired: bool = False  # a failed attempt of which nothing is there: its row is marked rolled back first
     stalled_by: tuple[dict[str, Any], ...] = ()
     migration: prisma.Migration | None = None
+    obstacles: tuple[str, ...] = ()  # why it could not be built concurrently
+    comments: tuple[CommentOnIndex, ...] = ()  # what the migration says about the indexes
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,7 @@ class Outcome:
 
     after: Inspection
     history: str
+    strategy: str  # how it ended: concurrent also where Prisma began and did not get every lock
     attempts: int  # calls of `prisma migrate deploy` that built
     seconds: float
     write_pause_ms: int
@@ -106,10 +112,12 @@ def decide(login: Login, plan: Plan, release: Path, options: Options, *, check: 
         nothing_there = verdict.verdict == "failed" and not before.existing
         prisma.require_deployable(verdict, plan.migration, *_UNFINISHED)
         indexes.refuse_building(connection, plan, before)
-        script = migration_sql.read(release, plan.migration) if migrations is not None else None
+        script = None
+        if migrations is not None:
+            script = migration_sql.split(prisma_files.read_script(release, plan.migration))
         obstacles = _obstacles(plan, script, verdict)
         predicted_ms = _predicted_ms(connection, plan, before, script)
-        strategy = _choose(options, plan, before, predicted_ms, obstacles, cut_off=verdict.verdict in _UNFINISHED)
+        strategy = _choose(options, plan, before, predicted_ms, obstacles)
         if strategy == "prisma":
             prisma.require_deployable(verdict, plan.migration, *(("failed",) if nothing_there else ()))
         elif obstacles:
@@ -118,15 +126,18 @@ def decide(login: Login, plan: Plan, release: Path, options: Options, *, check: 
         if script is not None:
             migration_check.require_same(connection, plan, script, strict=strategy == "concurrent")
         tables = sorted({index.table for index in plan.indexes})
+        comments = migration_scope.comments(script or ())
         return Intent(
             strategy,
             before,
             verdict,
-            _statements(connection, plan, before, strategy),
+            _statements(connection, plan, before, strategy, comments),
             predicted_ms,
             nothing_there,
             tuple(locks.stalling(connection, plan.schema, tables)),
             next((migration for migration in migrations or () if migration.name == plan.migration), None),
+            tuple(obstacles),
+            comments,
         )
 
 
@@ -136,12 +147,13 @@ def carry_out(login: Login, plan: Plan, release: Path, options: Options, intent:
     with connect(login, **options.timeouts, autocommit=True) as observer:
         watch = Watch(observer, plan.schema, sorted({index.table for index in plan.indexes}))
         way = _by_prisma if intent.strategy == "prisma" else _concurrently
-        attempts, write_pause_ms, stalled_by = way(login, plan, release, options, intent, watch)
+        strategy, attempts, write_pause_ms, stalled_by = way(login, plan, release, options, intent, watch)
     after = inspect(login, plan, options)
     indexes.require_exact(after, plan)
     return Outcome(
         after,
         "applied",
+        strategy,
         attempts,
         round(time.monotonic() - started, 1),
         max(watch.write_pause_ms, write_pause_ms),
@@ -157,7 +169,7 @@ def inspect(login: Login, plan: Plan, options: Options) -> Inspection:
     return inspection
 
 
-_Way = tuple[int, int, tuple[dict[str, Any], ...]]
+_Way = tuple[str, int, int, tuple[dict[str, Any], ...]]  # as in Outcome
 
 
 def _by_prisma(login: Login, plan: Plan, release: Path, options: Options, intent: Intent, watch: Watch) -> _Way:
@@ -169,17 +181,33 @@ def _by_prisma(login: Login, plan: Plan, release: Path, options: Options, intent
         with connect(login, **options.timeouts) as connection:
             options.hold(connection)
             prisma.mark_rolled_back(connection, plan.schema, plan.migration, intent.before.existing)
-    deployed = prisma_cli.deploy(
-        login,
-        plan,
-        release,
-        options.prisma,
-        catalog=catalog,
-        watch=watch,
-        environment_path=options.environment_path,
-        hold=options.hold,
-    )
-    return deployed.attempts, 0, intent.stalled_by
+    started = time.monotonic()
+    try:
+        deployed = prisma_cli.deploy(
+            login,
+            plan,
+            release,
+            options.prisma,
+            catalog=catalog,
+            watch=watch,
+            environment_path=options.environment_path,
+            hold=options.hold,
+        )
+    except prisma_cli.PartlyBuilt as stop:
+        if intent.obstacles:
+            raise
+        left_s = options.deadline_s - (time.monotonic() - started)
+        return _go_on(login, plan, release, replace(options, deadline_s=max(1.0, left_s)), stop, watch)
+    return "prisma", deployed.attempts, 0, intent.stalled_by
+
+
+def _go_on(
+    login: Login, plan: Plan, release: Path, options: Options, stop: prisma_cli.PartlyBuilt, watch: Watch
+) -> _Way:
+    """Build concurrently what Prisma did not get the lock for: nobody waits for that while it waits itself."""
+    intent = decide(login, plan, release, options)
+    _, _, write_pause_ms, stalled_by = _concurrently(login, plan, release, options, intent, watch)
+    return "concurrent", stop.attempts, write_pause_ms, stalled_by or stop.holders
 
 
 def _concurrently(login: Login, plan: Plan, release: Path, options: Options, intent: Intent, watch: Watch) -> _Way:
@@ -192,10 +220,13 @@ def _concurrently(login: Login, plan: Plan, release: Path, options: Options, int
     prisma_cli.wait_for_migration_lock(watch.connection, time.monotonic() + _RECORD_S)
     with connect(login, **options.timeouts) as connection:
         options.hold(connection)
+        with connection.cursor() as cursor:
+            for comment in intent.comments:
+                cursor.execute(definitions.comment_statement(comment.name, plan.schema, comment.text))
         if intent.migration is not None:
             prisma.record_applied(connection, plan.schema, intent.migration, started_at)
     prisma_cli.confirm(login, plan, release, options.prisma, watch=watch, environment_path=options.environment_path)
-    return 0, built.write_pause_ms, built.stalled_by
+    return "concurrent", 0, built.write_pause_ms, built.stalled_by
 
 
 def _server_time(connection: Connection) -> datetime:
@@ -207,7 +238,7 @@ def _server_time(connection: Connection) -> datetime:
 
 def _obstacles(plan: Plan, script: tuple[Statement, ...] | None, verdict: prisma.Verdict) -> list[str]:
     """Why the migration may not be recorded instead of run; a release that is not there yet says nothing."""
-    obstacles = migration_sql.beyond(script, plan) if script is not None else []
+    obstacles = migration_scope.beyond(script, plan) if script is not None else []
     others = [name for name in verdict.pending if name != plan.migration]
     if others and script is not None:
         obstacles.append(f"`prisma migrate deploy` would apply {', '.join(others)} as well")
@@ -225,13 +256,12 @@ def _predicted_ms(connection: Connection, plan: Plan, before: Inspection, script
     return forecast.write_pause(connection, plan, wanted).write_pause_ms if wanted else 0
 
 
-def _choose(
-    options: Options, plan: Plan, before: Inspection, predicted_ms: int, obstacles: list[str], *, cut_off: bool
-) -> str:
-    # Prisma would stop at the first index that is there. What it left of an attempt that was cut off between two of its
-    # statements is finished without it, also where it was asked for.
-    if before.existing and (options.strategy == "auto" or (options.strategy == "prisma" and cut_off)):
-        return "prisma" if obstacles else "concurrent"
+def _choose(options: Options, plan: Plan, before: Inspection, predicted_ms: int, obstacles: list[str]) -> str:
+    # Prisma would stop at the first index that is there, or drop it and build it again.
+    if before.existing and not (obstacles and options.strategy != "concurrent"):
+        return "concurrent"
+    if before.existing:
+        return "prisma"  # which is refused then, index by index
     if options.strategy != "auto":
         return options.strategy
     if predicted_ms <= options.max_write_pause_ms:
@@ -263,7 +293,9 @@ def _no_concurrent_build(
     )
 
 
-def _statements(connection: Connection, plan: Plan, before: Inspection, strategy: str) -> tuple[str, ...]:
+def _statements(
+    connection: Connection, plan: Plan, before: Inspection, strategy: str, comments: tuple[CommentOnIndex, ...]
+) -> tuple[str, ...]:
     """What will be run. Prisma runs its own wording of it."""
     states = {verdict.name: verdict.verdict for verdict in before.verdicts}
     concurrently = strategy == "concurrent"
@@ -274,5 +306,6 @@ def _statements(connection: Connection, plan: Plan, before: Inspection, strategy
         if states[index.name] != "present":
             statements.append(definitions.create_statement(index, plan.schema, concurrently=concurrently))
     if concurrently:
+        statements += [definitions.comment_statement(one.name, plan.schema, one.text) for one in comments]
         statements.append(prisma.record_statement(plan.schema))
     return tuple(statement.as_string(connection) for statement in statements)

@@ -146,8 +146,9 @@ class _Session:
                 return
             if time.monotonic() >= self.deadline:
                 raise OperatorError(
-                    f"The build of {index.name} was not begun within {self.limits.deadline_s:g} s: transactions stay "
-                    f"open on {index.table}; {locks.describe(in_the_way)}.",
+                    f"The build of {index.name} was not begun within {self._deadline()}: transactions stay open on "
+                    f"{self.plan.schema}.{index.table}; "
+                    f"{locks.describe(in_the_way)}.",
                     expected="every transaction on the table to end within the deadline.",
                     next_step="end or wait for those sessions, or raise migrate_deadline_s, then run again; nothing "
                     "was changed.",
@@ -199,6 +200,9 @@ class _Session:
             raise failures[0]
         return failures[0] if failures else None  # type: ignore[return-value]  # narrowed above
 
+    def _deadline(self) -> str:
+        return f"the {self.limits.deadline_s:g} s that migrate_deadline_s left"
+
     def _explained(self, index: Index, failure: psycopg2.Error) -> OperatorError:
         late = time.monotonic() >= self.deadline - 0.1
         stalled_by: list[dict[str, Any]] = []
@@ -210,7 +214,7 @@ class _Session:
             next_step = "run the cleanup phase again, then this one."
         elif isinstance(failure, psycopg2.errors.QueryCanceled) and late:
             cause = "deadline"
-            what = f"it did not end within {self.limits.deadline_s:g} s; {locks.describe_stalling(stalled_by)}"
+            what = f"it did not end within {self._deadline()}; {locks.describe_stalling(stalled_by)}"
             next_step = "end or wait for those sessions, or raise migrate_deadline_s, then run again."
         elif isinstance(failure, psycopg2.errors.QueryCanceled):
             cause, what = "cancelled", "somebody cancelled it (pg_cancel_backend, or a signal to its process)"

@@ -88,6 +88,11 @@ def drop_statement(name: str, schema: str) -> sql.Composed:
     return sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(sql.Identifier(schema, name))
 
 
+def comment_statement(name: str, schema: str, literal: str) -> sql.Composed:
+    """``COMMENT ON INDEX``; ``literal`` is one string literal or NULL, as a migration writes it."""
+    return sql.SQL("COMMENT ON INDEX {} IS {}").format(sql.Identifier(schema, name), sql.SQL(literal))
+
+
 def expected(connection: Connection, plan: Plan) -> dict[str, dict[str, Any]]:
     """The planned indexes as the catalog renders them, from empty twins that are gone when this returns."""
     names = {f"at_most_one_expected_{n}": index for n, index in enumerate(plan.indexes)}

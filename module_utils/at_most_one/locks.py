@@ -21,6 +21,7 @@ _SESSION = """
     coalesce(l.pid, 0) AS pid,
     coalesce(a.usename, '') AS "user",
     coalesce(a.application_name, '') AS application,
+    coalesce(host(a.client_addr), 'local') AS client,
     CASE WHEN l.pid IS NULL THEN 'prepared transaction' ELSE coalesce(a.state, 'unknown') END AS state,
     coalesce(round(extract(epoch FROM clock_timestamp() - min(a.xact_start))), 0)::integer AS age_s,
     coalesce(a.query, '') AS query
@@ -36,13 +37,14 @@ _HOLDERS = f"""
 SELECT {_SESSION}, array_agg(DISTINCT l.mode ORDER BY l.mode) AS modes
 FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
 WHERE l.granted AND l.pid IS DISTINCT FROM pg_backend_pid() AND {_TABLES}
-GROUP BY l.pid, a.usename, a.application_name, a.state, a.query
+GROUP BY l.pid, a.usename, a.application_name, a.client_addr, a.state, a.query
 ORDER BY min(a.xact_start) NULLS FIRST, l.pid
 """  # noqa: S608  (both parts are constants of this file)
 
 # waitstart came with PostgreSQL 14; before, the start of the waiting statement is the best there is.
 _WAITS = f"""
-SELECT l.pid, l.mode, pg_blocking_pids(l.pid) AS blockers,
+SELECT (SELECT c.relname FROM pg_catalog.pg_class c WHERE c.oid = l.relation) AS table_name, l.mode,
+       pg_blocking_pids(l.pid) AS blockers,
        (extract(epoch FROM clock_timestamp() - coalesce({{waitstart}}, a.query_start)) * 1000)::integer AS waited_ms
 FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
 WHERE NOT l.granted AND {_TABLES}
@@ -59,7 +61,7 @@ WITH l AS (
     GROUP BY l.pid, l.virtualtransaction
 ), found AS (
     SELECT coalesce(a.pid, 0) AS pid, coalesce(a.usename, p.owner, '') AS "user",
-           coalesce(a.application_name, '') AS application,
+           coalesce(a.application_name, '') AS application, coalesce(host(a.client_addr), 'local') AS client,
            CASE WHEN a.pid IS NULL THEN 'prepared transaction' ELSE coalesce(a.state, 'unknown') END AS state,
            extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, p.prepared)) AS age,
            coalesce(a.query, 'PREPARE TRANSACTION ' || quote_literal(p.gid), '') AS query,
@@ -72,7 +74,8 @@ WITH l AS (
        OR a.backend_xmin IS NOT NULL AND a.datname = current_database() AND a.pid <> pg_backend_pid()
           AND coalesce(a.backend_type, '') NOT IN ('parallel worker', 'autovacuum worker', 'walsender')
 )
-SELECT pid, "user", application, state, coalesce(round(age), 0)::integer AS age_s, query, on_the_table FROM found
+SELECT pid, "user", application, client, state, coalesce(round(age), 0)::integer AS age_s, query, on_the_table
+FROM found
 WHERE coalesce(age, 0) >= 1 OR state LIKE 'idle in transaction%%' OR pid = 0
 ORDER BY age DESC NULLS LAST, pid
 """  # noqa: S608  (the part is a constant of this file)
@@ -81,8 +84,8 @@ ORDER BY age DESC NULLS LAST, pid
 def holders(connection: Connection, schema: str, tables: Sequence[str]) -> list[dict[str, Any]]:
     """The other sessions that hold a lock on the tables now, the oldest transaction first.
 
-    Each has pid, user, application, state, age_s (of its transaction), modes, and query: at most 80 characters, without
-    its literals. Seeing other roles' queries takes the privileges of pg_read_all_stats.
+    Each has pid, user, application, client, state, age_s (of its transaction), modes, and query: at most 80 characters,
+    without its literals. Seeing other roles' queries takes the privileges of pg_read_all_stats.
     """
     with connection.cursor(cursor_factory=RealDictCursor) as cursor:
         cursor.execute(_HOLDERS, {"schema": schema, "tables": list(tables)})
@@ -93,7 +96,10 @@ def describe(sessions: Sequence[Mapping[str, Any]]) -> str:
     """The sessions as a phrase for a person, the first five of them."""
     if not sessions:
         return "no session holds a lock on it any more"
-    phrases = [f"pid {s['pid']} ({s['user']}, {s['state']} for {s['age_s']} s: {s['query']})" for s in sessions[:5]]
+    phrases = [
+        f"pid {s['pid']} ({s['user']}, {s['state']} for {s['age_s']} s, {_client(s)}: {s['query']})"
+        for s in sessions[:5]
+    ]
     more = f" and {len(sessions) - 5} more" if len(sessions) > 5 else ""
     return f"locks on it are held by {'; '.join(phrases)}{more}"
 
@@ -117,10 +123,16 @@ def describe_stalling(sessions: Sequence[Mapping[str, Any]]) -> str:
     if not sessions:
         return "no transaction stands in its way any more"
     phrases = [
-        f"pid {s['pid']} ({s['user']}, {s['state']}, {s['age_s']} s old, {_why(s)}: {s['query']})" for s in sessions[:5]
+        f"pid {s['pid']} ({s['user']}, {s['state']}, {s['age_s']} s old, {_client(s)}, {_why(s)}: {s['query']})"
+        for s in sessions[:5]
     ]
     more = f" and {len(sessions) - 5} more" if len(sessions) > 5 else ""
     return f"it waits for {'; '.join(phrases)}{more}"
+
+
+def _client(session: Mapping[str, Any]) -> str:
+    """Which program it is and where it connects from."""
+    return f"{session['application'] or 'without application_name'} from {session['client']}"
 
 
 def _why(session: Mapping[str, Any]) -> str:
@@ -147,8 +159,8 @@ class Watch:
 
     ``write_pause_ms`` is the longest wait of a writer that a sample has seen: a lower bound, short of the truth by at
     most the time between two samples. ``build_wait_ms`` is the same for a lock that a build needs; the caller may reset
-    it. ``blockers`` are the sessions that stood in the way of such a lock, as last seen: they may be gone by the time
-    the waiting statement gives up.
+    it. ``blockers`` are the sessions that stood in the way of such a lock, as last seen, ``blocked`` the tables that it
+    was wanted on: they may be gone by the time the waiting statement gives up.
     """
 
     def __init__(self, connection: Connection, schema: str, tables: Sequence[str]) -> None:
@@ -157,6 +169,7 @@ class Watch:
         self.write_pause_ms = 0
         self.build_wait_ms = 0
         self.blockers: list[dict[str, Any]] = []
+        self.blocked: list[str] = []
 
     def sample(self) -> None:
         """Look once; costs one catalog query, two when somebody is blocked."""
@@ -164,13 +177,15 @@ class Watch:
         with self.connection.cursor() as cursor:
             cursor.execute(sql.SQL(_WAITS).format(waitstart=waitstart), {"schema": self.schema, "tables": self.tables})
             waits = cursor.fetchall()
-        blocking = set()
-        for _pid, mode, blockers, waited_ms in waits:
+        blocking, tables = set(), set()
+        for table, mode, blockers, waited_ms in waits:
             if mode in ("RowExclusiveLock", "RowShareLock"):
                 self.write_pause_ms = max(self.write_pause_ms, waited_ms)
             elif mode != "AccessShareLock":
                 self.build_wait_ms = max(self.build_wait_ms, waited_ms)
                 blocking.update(blockers)
+                tables.add(table)
         if blocking:
-            seen = [h for h in holders(self.connection, self.schema, self.tables) if h["pid"] in blocking]
+            self.blocked = sorted(tables)
+            seen = [h for h in holders(self.connection, self.schema, self.blocked) if h["pid"] in blocking]
             self.blockers = seen or self.blockers

@@ -1,4 +1,4 @@
-"""Whether a migration's own CREATE INDEX statements build what the plan says, found out before anything is built."""
+"""Whether a migration's own statements build what the plan says, found out before anything is built."""
 
 from __future__ import annotations
 
@@ -9,32 +9,37 @@ from typing import Any
 import psycopg2
 from psycopg2 import sql
 
-from . import definitions, indexes
+from . import definitions, indexes, migration_scope
 from .database import Connection
 from .errors import OperatorError
-from .migration_sql import CreateIndex, Statement
+from .migration_sql import CreateIndex, DropIndex, Statement
 from .plan import Plan
 
 
 def require_same(connection: Connection, plan: Plan, statements: Sequence[Statement], *, strict: bool) -> None:
-    """Raise OperatorError unless the migration's own CREATE INDEX statements build what the plan says.
+    """Raise OperatorError unless the migration's own statements build what the plan says, and drop nothing else.
 
-    Each is run, under the search_path that Prisma gives it, on an empty twin inside a savepoint that is rolled back,
-    and compared like an index that is there. Unless ``strict``, a statement that cannot be run on the twin is left to
-    Prisma (the migration may add what it needs), and so is how the index is stored. Writes nothing.
+    Each CREATE INDEX is run, under the search_path that Prisma or the script gives it, on an empty twin inside a
+    savepoint that is rolled back, and compared like an index that is there. Unless ``strict``, a statement that cannot
+    be run on the twin is left to Prisma (the migration may add what it needs), and so is how the index is stored.
+    Writes nothing.
     """
     expected = definitions.expected(connection, plan)
     verdicts = []
     for statement in statements:
         if statement.index is None or statement.index.name not in expected:
             continue
-        if (facts := _built_on_twin(connection, plan, statement.index, strict=strict)) is not None:
+        facts = _built_on_twin(connection, plan, statement.index, statement.search_path, strict=strict)
+        if facts is not None:
             verdict = indexes.judge(statement.index.name, expected[statement.index.name], facts)
             if strict and facts["storage"]:
                 storage = indexes.Difference("storage", "the default", facts["storage"])
                 verdict = replace(verdict, verdict="different", parts=(*verdict.parts, storage))
             verdicts.append((statement.number, verdict))
     faults = [f"statement {number}: {verdict.fault()}" for number, verdict in verdicts if verdict.verdict != "present"]
+    faults += [f"statement {number} would drop {name}" for number, name in _others(connection, plan, statements)]
+    lost = migration_scope.lost(statements)
+    faults += [f"statement {number} drops {name} after it was built" for number, name in lost]
     if faults:
         raise OperatorError(
             f"Migration {plan.migration} builds something else than plan {plan.id} says: {'; '.join(faults)}.",
@@ -45,9 +50,52 @@ def require_same(connection: Connection, plan: Plan, statements: Sequence[Statem
         )
 
 
-def _built_on_twin(connection: Connection, plan: Plan, index: CreateIndex, *, strict: bool) -> dict[str, Any] | None:
-    if index.schema not in (None, plan.schema):
-        return {"kind": f"an index in schema {index.schema}", "storage": None}
+def _others(connection: Connection, plan: Plan, statements: Sequence[Statement]) -> list[tuple[int, str]]:
+    """The relations of a planned name in another schema that a DROP INDEX of the script would find, by statement."""
+    planned = {index.name for index in plan.indexes}
+    found = []
+    for statement in statements:
+        if isinstance(statement.action, DropIndex) and statement.search_path:
+            for schema, name in statement.action.targets:
+                if schema is None and name in planned:
+                    where = _schema_of(connection, statement.search_path, name)
+                    if where not in (None, plan.schema):
+                        found.append((statement.number, f"{where}.{name}, which the plan does not name"))
+    return found
+
+
+def _schema_of(connection: Connection, search_path: Sequence[str], name: str) -> str | None:
+    """The schema in which the server finds an unqualified relation; ``None`` when it finds none."""
+    with connection.cursor() as cursor:
+        cursor.execute("SAVEPOINT at_most_one_name")
+        try:
+            cursor.execute(_set_search_path(search_path))
+            cursor.execute(
+                "SELECT n.nspname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+                " WHERE c.oid = pg_catalog.to_regclass(pg_catalog.quote_ident(%s))",
+                (name,),
+            )
+            row = cursor.fetchone()
+            return str(row[0]) if row else None
+        finally:
+            if not connection.closed:
+                cursor.execute("ROLLBACK TO SAVEPOINT at_most_one_name; RELEASE SAVEPOINT at_most_one_name")
+
+
+def _set_search_path(schemas: Sequence[str]) -> sql.Composed:
+    return sql.SQL("SET LOCAL search_path = {}").format(sql.SQL(", ").join(map(sql.Identifier, schemas)))
+
+
+def _built_on_twin(
+    connection: Connection, plan: Plan, index: CreateIndex, search_path: tuple[str, ...], *, strict: bool
+) -> dict[str, Any] | None:
+    schema: str | None = index.schema
+    if schema is None and search_path:
+        schema = _schema_of(connection, search_path, index.table)
+        if schema is None:
+            return {"kind": f"no table {index.table} in search_path {', '.join(search_path)}", "storage": None}
+    if schema not in (None, plan.schema):
+        return {"kind": f"an index in schema {schema}", "storage": None}
     twin = sql.Identifier("pg_temp", index.table)
     with connection.cursor() as cursor:
         cursor.execute("SAVEPOINT at_most_one_statement")
@@ -55,7 +103,7 @@ def _built_on_twin(connection: Connection, plan: Plan, index: CreateIndex, *, st
             like = sql.SQL("CREATE TEMPORARY TABLE {} (LIKE {})")
             cursor.execute(like.format(twin, sql.Identifier(plan.schema, index.table)))
             cursor.execute("SET LOCAL temp_tablespaces = ''")
-            cursor.execute(sql.SQL("SET LOCAL search_path = {}").format(sql.Identifier(plan.schema)))
+            cursor.execute(_set_search_path(search_path or (plan.schema,)))
             create = sql.SQL("CREATE UNIQUE INDEX {} ON {} {}" if index.unique else "CREATE INDEX {} ON {} {}")
             cursor.execute(create.format(sql.Identifier(index.name), twin, sql.SQL(index.rest)))
             cursor.execute("SET LOCAL search_path = ''")

@@ -6,12 +6,10 @@ every later deploy stops with P3009; rolled_back_at set: as if it had never run,
 
 from __future__ import annotations
 
-import hashlib
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any, NoReturn
 
 from psycopg2 import sql
@@ -19,17 +17,11 @@ from psycopg2.extras import RealDictCursor
 
 from .database import Connection
 from .errors import OperatorError
+from .prisma_files import Migration as Migration
+from .prisma_files import read_migrations as read_migrations
 
 # `migrate deploy` holds this session advisory lock for its whole run; a second one gives up after 10 s with P1002.
 ADVISORY_LOCK = 72_707_369
-
-
-@dataclass(frozen=True)
-class Migration:
-    """A migration of a release: its directory's name and the SHA-256 of its migration.sql, Prisma's checksum."""
-
-    name: str
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -103,24 +95,6 @@ _REPAIRS = {
 }
 
 
-def read_migrations(release: str | Path, *, may_be_unbuilt: bool = False) -> tuple[Migration, ...] | None:
-    """The migrations of a release in Prisma's order. Raises OperatorError when the release holds none.
-
-    ``may_be_unbuilt``: in check mode the release may not be there yet; its migrations are then not known (``None``).
-    """
-    if may_be_unbuilt and not Path(release).exists():
-        return None
-    directory = Path(release) / "prisma" / "migrations"
-    files = sorted(directory.glob("*/migration.sql"), key=lambda file: file.parent.name)
-    if not files:
-        raise OperatorError(
-            f"{directory} holds no migration.",
-            expected="one directory with a migration.sql for each migration.",
-            next_step="check release_path: it must be the directory that holds prisma/ and node_modules/.",
-        )
-    return tuple(Migration(file.parent.name, hashlib.sha256(file.read_bytes()).hexdigest()) for file in files)
-
-
 def read_history(connection: Connection, schema: str) -> tuple[Row, ...] | None:
     """Every row of ``_prisma_migrations``, oldest first; ``None`` when the schema has no such table."""
     with connection.cursor(cursor_factory=RealDictCursor) as cursor:
@@ -157,8 +131,8 @@ def judge(
     history. Without ``migrations`` nothing can be edited or earlier. Raises OperatorError when the release does not
     hold the migration.
     """
-    checksum = {migration.name: migration.sha256 for migration in migrations or ()}.get(name)
-    if migrations is not None and checksum is None:
+    own_file = next((migration for migration in migrations or () if migration.name == name), None)
+    if migrations is not None and own_file is None:
         raise OperatorError(
             f"The release holds no migration {name}.",
             expected=f"prisma/migrations/{name}/migration.sql among its {len(migrations)} migrations.",
@@ -185,7 +159,7 @@ def judge(
     if row is not None and row.applied:
         if indexes_exact is False:
             return verdict("applied_without_indexes")
-        return verdict("applied" if checksum in (None, row.checksum) else "edited")
+        return verdict("applied" if own_file is None or own_file.has_checksum(row.checksum) else "edited")
     if failed:
         return verdict("earlier_failed")
     if unknown:

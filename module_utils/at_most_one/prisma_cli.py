@@ -1,13 +1,12 @@
 """``prisma migrate deploy``: called, bounded, retried when a lock was not obtained, and believed only with the catalog.
 
-The connection URL goes into the child's environment and nowhere else; its output passes :func:`scrub` before anybody
-sees it.
+The connection URL goes into the child's environment and nowhere else; its output passes :func:`prisma_output.scrub`
+before anybody sees it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import random
 import re
@@ -20,7 +19,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, quote_plus
 
 import psycopg2
 
@@ -29,7 +27,7 @@ from .database import Connection, Hold, Login, connect, unheld
 from .errors import OperatorError
 from .locks import Watch
 from .plan import Plan
-from .redaction import redact
+from .prisma_output import error_code, first_lines, scrub
 
 _OUTPUT_LIMIT = 65_536  # bytes; a looping CLI must not fill the memory of the host
 _POLL_S = 0.05
@@ -65,6 +63,13 @@ class Deployed:
     verdict: prisma.Verdict
 
 
+class PartlyBuilt(OperatorError):
+    """A lock was not obtained after some of the planned indexes were built, which stay: Prisma must not run again."""
+
+    attempts: int = 0
+    holders: tuple[dict[str, Any], ...] = ()
+
+
 def deploy(
     login: Login,
     plan: Plan,
@@ -79,7 +84,9 @@ def deploy(
     """Run ``prisma migrate deploy`` until the plan's migration is applied and the catalog agrees.
 
     Only a lock that was not obtained is tried again, after the failed row has been marked rolled back. ``catalog`` says
-    what is built, asked afresh after each call. Raises OperatorError with the history's verdict and its repair.
+    what is built, asked afresh after each call. Raises PartlyBuilt when such an attempt has left some of the indexes
+    (an adapter sends the migration statement by statement), OperatorError with the history's verdict and its repair
+    otherwise.
     """
     started = time.monotonic()
     deadline = started + limits.deadline_s
@@ -104,6 +111,8 @@ def deploy(
                 return Deployed(attempt, round(time.monotonic() - started, 1), verdict)
             if not _lost_a_lock(call, verdict, watch.build_wait_ms, limits.lock_timeout_ms):
                 raise _failure(call, verdict, plan, built)
+            if built.existing:
+                raise _partly_built(plan, watch, attempt, limits, built)
             if verdict.verdict == "failed":
                 prisma.mark_rolled_back(connection, plan.schema, plan.migration, built.existing)
         # A doubling pause with jitter: two deploys, or a deploy and a nightly job, must not meet again and again.
@@ -111,9 +120,14 @@ def deploy(
         if attempt == limits.attempts or time.monotonic() + pause > deadline:
             break
         time.sleep(pause)
+    ended_by = (
+        f"migrate_attempts={limits.attempts} with migrate_lock_timeout_ms={limits.lock_timeout_ms}"
+        if attempt == limits.attempts
+        else f"migrate_deadline_s={limits.deadline_s:g}"
+    )
     raise OperatorError(
-        f"No lock on the tables of plan {plan.id} in {attempt} attempt(s) of {limits.lock_timeout_ms} ms; "
-        f"{locks.describe(watch.blockers)}.",
+        f"No lock on {_locked(watch, plan)} in {attempt} attempt(s) of {limits.lock_timeout_ms} ms, ended by {ended_by}"
+        f"; {locks.describe(watch.blockers)}.",
         expected="a moment without a long transaction on these tables.",
         next_step="end or wait for those sessions, then start again; nothing was applied, the history is ready for it.",
         cause="lock_timeout",
@@ -121,6 +135,29 @@ def deploy(
         holders=watch.blockers,
         write_pause_ms=watch.write_pause_ms,
     )
+
+
+def _partly_built(plan: Plan, watch: Watch, attempt: int, limits: Limits, built: prisma.Built) -> PartlyBuilt:
+    stop = PartlyBuilt(
+        f"No lock on {_locked(watch, plan)} within migrate_lock_timeout_ms={limits.lock_timeout_ms}; "
+        f"{locks.describe(watch.blockers)}. Built before it: {', '.join(built.existing)}.",
+        expected="a moment without a long transaction on these tables.",
+        next_step="end or wait for those sessions, then start again. The migration does more than build indexes, so "
+        "Prisma has to run all of it: where they were not taken back already, first ansible-playbook rollback.yml "
+        "-l <environment>",
+        cause="lock_timeout",
+        attempts=attempt,
+        holders=watch.blockers,
+        existing=list(built.existing),
+        write_pause_ms=watch.write_pause_ms,
+    )
+    stop.attempts, stop.holders = attempt, tuple(watch.blockers)
+    return stop
+
+
+def _locked(watch: Watch, plan: Plan) -> str:
+    """The tables whose lock was waited for, as far as a sample has seen it."""
+    return ", ".join(f"{plan.schema}.{table}" for table in watch.blocked) or f"the tables of plan {plan.id}"
 
 
 def confirm(
@@ -139,13 +176,8 @@ def confirm(
     for command in ("deploy", "status"):
         call = call_prisma(
             command,
-            login,
-            plan.schema,
-            release,
-            environment_path,
-            limits.lock_timeout_ms,
-            limits.timeout_s,
-            watch,
+            *(login, plan.schema, release, environment_path),
+            *(limits.lock_timeout_ms, limits.timeout_s, watch),
         )
         with connect(login, **timeouts) as connection:
             after = prisma.read_history(connection, plan.schema)
@@ -240,32 +272,6 @@ def connection_url(login: Login, schema: str, lock_timeout_ms: int, name: str = 
         application_name=name,
         options=f"-c lock_timeout={lock_timeout_ms} -c application_name={name} -c search_path={search_path}",
     )
-
-
-def scrub(text: str, login: Login) -> str:
-    """The text without colours, without the password in any spelling, without any URL's credentials, without values.
-
-    PostgreSQL's DETAIL lines name row values (``Key (a)=(value)``, ``Failing row contains (...)``): they go as well.
-    """
-    password = login.password
-    spellings = {password, quote(password, safe=""), quote(password), quote_plus(password), json.dumps(password)[1:-1]}
-    text = redact(re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text), spellings)
-    text = re.sub(r"(Key \(.*?\))=\(.*?\)(?= |$|\.|\")", r"\1=(...)", text, flags=re.MULTILINE)
-    return re.sub(r"(Failing row contains) \(.*", r"\1 (...)", text)
-
-
-def error_code(text: str) -> str | None:
-    """Prisma's error code, like P3018, if the text names one."""
-    found = re.search(r"\bP[1-6]\d{3}\b", text)
-    return found.group() if found else None
-
-
-def first_lines(text: str, limit: int = 6) -> list[str]:
-    """The lines that say what went wrong: from the first that looks like an error, without stack traces."""
-    trace = re.compile(r"\d+: \w+(::\w+)+|with \w+=|at \S+\.rs:\d+")
-    lines = [line.strip()[:200] for line in text.splitlines() if line.strip() and not trace.match(line.strip())]
-    start = next((n for n, line in enumerate(lines) if re.search(r"\bP[1-6]\d{3}\b|error", line, re.IGNORECASE)), 0)
-    return lines[start : start + limit]
 
 
 def _lost_a_lock(call: Call, verdict: prisma.Verdict, waited_ms: int, lock_timeout_ms: int) -> bool:

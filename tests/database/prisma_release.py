@@ -16,6 +16,7 @@ from at_most_one import indexes, prisma
 from at_most_one.database import Connection, Login, connect
 from at_most_one.plan import Plan
 
+ROOT = Path(__file__).parents[2]
 RULE = "idx_inspection_sessions_active_session_per_equipment"
 EARLIER = "20251001_init"
 OURS = "20251110_add_partial_unique_indexes"
@@ -27,7 +28,10 @@ CREATE TABLE aedpics._prisma_migrations (
     started_at timestamptz NOT NULL DEFAULT now(), applied_steps_count integer NOT NULL DEFAULT 0)
 """
 
-# The names are unqualified, as Prisma writes them: the connection's search_path must lead to the schema.
+# In the service's own shape. The names are unqualified: the script's search_path leads to the schema.
+SHAPED = (ROOT / f"lab/app-after/prisma/migrations/{OURS}/migration.sql").read_text()
+
+# As Prisma writes one: the connection's search_path must lead to the schema.
 MIGRATION = f"""
 CREATE UNIQUE INDEX "{RULE}" ON "inspection_sessions" ("equipment_serial") WHERE "status" IN ('active', 'paused');
 CREATE INDEX "idx_inspection_schedules_equipment_date" ON "inspection_schedules" ("aed_data_id", "scheduled_for");
@@ -36,7 +40,7 @@ CREATE INDEX "idx_inspection_schedules_active" ON "inspection_schedules" ("aed_d
 """
 
 STAND_IN = """#!{python}
-import hashlib, os, pathlib, subprocess, sys, time, urllib.parse, uuid
+import hashlib, os, pathlib, re, subprocess, sys, time, urllib.parse, uuid
 import psycopg2
 assert sys.argv[1] == "migrate" and sys.argv[2] in ("deploy", "status") and os.environ["CHECKPOINT_DISABLE"] == "1"
 pathlib.Path("calls").open("a").write("x" if sys.argv[2] == "deploy" else "s")
@@ -84,7 +88,11 @@ if mode == "late duplicate":
     cursor.execute("INSERT INTO inspection_sessions (equipment_serial, inspector_id)"
                    " SELECT 'AED-late', id FROM user_profiles, generate_series(1, 2)")
 try:
-    if mode != "lies":
+    if mode == "statement by statement":  # as Prisma's JavaScript adapters send it
+        for part in migration.read_text().split(";"):
+            if re.sub("--.*", "", part).strip():
+                cursor.execute(part)
+    elif mode != "lies":
         cursor.execute(migration.read_text())
 except psycopg2.Error as failure:
     logs = f"Database error code: {{failure.pgcode}}\\n\\nDatabase error:\\n{{failure}}"

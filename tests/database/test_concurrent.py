@@ -83,7 +83,9 @@ def test_writers_do_not_wait_and_the_build_can_be_watched(login: Login, plan: Pl
 def test_a_long_transaction_on_another_table_ends_it_at_the_deadline_without_a_trace(login: Login, plan: Plan) -> None:
     with old_snapshot(login) as reader:
         before = traces(login)
-        with pytest.raises(OperatorError, match="did not end within 2 s; it waits for pid") as stop:
+        with pytest.raises(
+            OperatorError, match="did not end within the 2 s that migrate_deadline_s left; it waits for pid"
+        ) as stop:
             build(login, plan, deadline_s=2)
         assert stop.value.details["cause"] == "deadline"
         assert [session["pid"] for session in stop.value.details["stalled_by"]] == [reader.info.backend_pid]
@@ -98,7 +100,7 @@ def test_a_held_table_is_waited_for_before_anything_is_begun(login: Login, plan:
         open_session(writer, "AED-1")
         before = traces(login)
         time.sleep(1)
-        with pytest.raises(OperatorError, match="was not begun within 1 s") as stop:
+        with pytest.raises(OperatorError, match="was not begun within the 1 s that migrate_deadline_s left") as stop:
             build(login, plan, deadline_s=1)
         assert stop.value.details["cause"] == "deadline"
         assert [session["pid"] for session in stop.value.details["stalled_by"]] == [writer.info.backend_pid]

@@ -28,6 +28,8 @@ def test_literals_are_gone(query: str, shown: str) -> None:
 
 def test_sessions_as_a_phrase() -> None:
     session = {"pid": 7, "user": "app", "state": "idle in transaction", "age_s": 3, "query": "SELECT ?"}
+    session |= {"application": "dbeaver", "client": "192.0.2.7"}
     assert describe([]) == "no session holds a lock on it any more"
-    assert describe([session]) == "locks on it are held by pid 7 (app, idle in transaction for 3 s: SELECT ?)"
+    shown = "pid 7 (app, idle in transaction for 3 s, dbeaver from 192.0.2.7: SELECT ?)"
+    assert describe([session]) == f"locks on it are held by {shown}"
     assert describe([session] * 7).endswith(" and 2 more")

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from at_most_one import prisma
+from at_most_one import prisma, prisma_files
 from at_most_one.errors import OperatorError
 from at_most_one.prisma import Migration, Row
 
@@ -113,13 +113,52 @@ def test_the_checksum_is_that_of_the_file(tmp_path: Path) -> None:
         (tmp_path / "prisma/migrations" / name).mkdir(parents=True)
         (tmp_path / "prisma/migrations" / name / "migration.sql").write_bytes(f"-- {name}\r\n".encode())
     (tmp_path / "prisma/migrations/migration_lock.toml").write_text("provider = 'postgresql'")
-    (tmp_path / "prisma/migrations/20990101_empty").mkdir()
 
-    assert prisma.read_migrations(tmp_path) == tuple(
-        Migration(name, hashlib.sha256(f"-- {name}\r\n".encode()).hexdigest()) for name in (EARLIER, LATER)
-    )
+    found = prisma.read_migrations(tmp_path)
+    assert found is not None
+    assert [(migration.name, migration.sha256) for migration in found] == [
+        (name, hashlib.sha256(f"-- {name}\r\n".encode()).hexdigest()) for name in (EARLIER, LATER)
+    ]
     with pytest.raises(OperatorError, match="holds no migration"):
         prisma.read_migrations(tmp_path / "prisma")
+
+
+def test_what_prisma_would_stop_at_is_found_before(tmp_path: Path) -> None:
+    """P3015 and P3019, which it says only when it is to deploy."""
+    directory = tmp_path / "prisma/migrations"
+    (directory / OURS).mkdir(parents=True)
+    (directory / OURS / "migration.sql").write_text("")
+    (directory / "20990101_empty").mkdir()
+    with pytest.raises(OperatorError, match=r"has no migration\.sql in 20990101_empty"):
+        prisma.read_migrations(tmp_path)
+    (directory / "20990101_empty").rmdir()
+    (directory / "migration_lock.toml").write_text('# provider = "x"\nprovider = "mysql"\n')
+    with pytest.raises(OperatorError, match="names the provider mysql"):
+        prisma.read_migrations(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"SELECT 1;\nSELECT 2;\n", b"SELECT 1;\r\nSELECT 2;\r\n"])
+def test_other_line_endings_are_no_edit_as_prisma_sees_it(content: bytes) -> None:
+    ours = prisma_files.migration_of(OURS, content)
+    other = content.replace(b"\r\n", b"\n") if b"\r" in content else content.replace(b"\n", b"\r\n")
+    for recorded, verdict in ((content, "applied"), (other, "applied"), (content + b"--", "edited")):
+        checksum = hashlib.sha256(recorded).hexdigest()
+        assert prisma.judge([row(OURS, "applied", 0, checksum)], [ours], OURS, True).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ("SELECT 1".encode("utf-16"), "is UTF-16"),
+        ("SELECT 1".encode("utf-16-le"), "has NUL characters"),
+        ("SELECT 1".encode("utf-8-sig"), "begins with a byte order mark"),
+        ("SELECT 'é'".encode("latin-1"), "is not UTF-8"),
+    ],
+)
+def test_a_script_that_nobody_can_read_is_refused(content: bytes, fault: str) -> None:
+    with pytest.raises(OperatorError, match=fault):
+        prisma_files.decode(content, OURS)
+    assert prisma_files.decode("SELECT 'é'".encode(), OURS) == "SELECT 'é'"
 
 
 def test_the_documents_table_has_the_same_verdicts() -> None:

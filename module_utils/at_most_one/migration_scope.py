@@ -1,0 +1,84 @@
+"""Whether a migration.sql does what its plan says and nothing else, as far as its text tells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .migration_sql import CommentOnIndex, CreateIndex, DropIndex, SetSearchPath, Statement
+from .plan import Plan
+
+
+def beyond(statements: Sequence[Statement], plan: Plan) -> list[str]:
+    """What the migration does besides building each planned index once, as phrases; empty when it does just that.
+
+    To drop a planned name before it is built, to comment on it afterwards, a transaction around it and a search_path
+    that begins with the plan's schema are part of that.
+    """
+    planned = {index.name for index in plan.indexes}
+    phrases: list[str] = []
+    built: set[str] = set()
+    open_since: int | None = None
+    for statement in statements:
+        number, action = statement.number, statement.action
+        where = f"statement {number}"
+        if action is None:
+            phrases.append(f"{where} begins with {statement.beginning}")
+        elif isinstance(action, CreateIndex):
+            if action.name not in planned:
+                phrases.append(f"{where} builds {action.name}, which the plan does not name")
+            elif action.name in built:
+                phrases.append(f"{where} builds {action.name} a second time")
+            else:
+                built.add(action.name)
+        elif isinstance(action, DropIndex):
+            for schema, name in action.targets:
+                if name not in planned or schema not in (None, plan.schema):
+                    phrases.append(f"{where} drops {_dotted(schema, name)}, which the plan does not name")
+                elif name in built:
+                    phrases.append(f"{where} drops {name} after it was built")
+        elif isinstance(action, CommentOnIndex):
+            if action.name not in planned or action.schema not in (None, plan.schema):
+                name = _dotted(action.schema, action.name)
+                phrases.append(f"{where} comments on {name}, which the plan does not name")
+            elif action.name not in built:
+                phrases.append(f"{where} comments on {action.name} before it is built")
+        elif isinstance(action, SetSearchPath):
+            if action.schemas[0] != plan.schema:
+                phrases.append(
+                    f"{where} sets search_path to {', '.join(action.schemas)}, which does not begin with {plan.schema}"
+                )
+        elif action.begins and open_since is None:
+            open_since = number
+        elif action.begins:
+            phrases.append(f"{where} begins a transaction inside that of statement {open_since}")
+        elif open_since is None:
+            phrases.append(f"{where} ends a transaction that no statement has begun")
+        else:
+            open_since = None
+    if open_since is not None:
+        phrases.append(f"statement {open_since} begins a transaction that no statement ends")
+    return phrases + [f"no statement builds {name}" for name in sorted(planned - built)]
+
+
+def comments(statements: Sequence[Statement]) -> tuple[CommentOnIndex, ...]:
+    """The last comment on each index, in the order of the script."""
+    found = [statement.action for statement in statements if isinstance(statement.action, CommentOnIndex)]
+    last = {comment.name: comment for comment in found}
+    return tuple(last.values())
+
+
+def lost(statements: Sequence[Statement]) -> list[tuple[int, str]]:
+    """The names that the script builds and then drops again, with the number of the statement that does so."""
+    dropped: dict[str, int] = {}
+    built: set[str] = set()
+    for statement in statements:
+        if statement.index is not None:
+            built.add(statement.index.name)
+            dropped.pop(statement.index.name, None)
+        elif isinstance(statement.action, DropIndex):
+            dropped |= {name: statement.number for _, name in statement.action.targets if name in built}
+    return [(number, name) for name, number in dropped.items()]
+
+
+def _dotted(schema: str | None, name: str) -> str:
+    return f"{schema}.{name}" if schema is not None else name
