@@ -193,10 +193,23 @@ environment:
   elements: str
   sample: [CRON_TOKEN]
 log_offsets:
-  description: The length in bytes of every log of the application before the reload.
+  description:
+    - For every log of the application, where the lines of the release that now serves begin, for the check V(log) of
+      M(service_check). C(served) has for each instance its process, the one before it, and the log's length when that
+      one had ended. C(before) are moments between which only the release before wrote.
   returned: when state is reloaded
   type: dict
-  sample: {"/home/deploy/.pm2/logs/aedpics-error-0.log": 1024}
+  sample:
+    /home/deploy/.pm2/logs/aedpics-error-0.log:
+      path: /home/deploy/.pm2/logs/aedpics-error-0.log
+      served: [{"pm_id": 0, "pid": 4811, "old_pid": 4711, "size": 1101, "at": 1762752604.2}]
+      before: [{"size": 1024, "at": 1762752600.1}, {"size": 1060, "at": 1762752601.3}]
+      started_at: 1762666200.0
+logs:
+  description: The length of every log of the application in bytes, and when that was.
+  returned: when state is queried or started
+  type: dict
+  sample: {"/home/deploy/.pm2/logs/aedpics-error-0.log": {"size": 512, "at": 1762752480.0}}
 version:
   description: The version of the daemon in memory, null when there is none.
   returned: when state is queried or started
@@ -227,7 +240,7 @@ import os
 from dataclasses import asdict
 from typing import Any
 
-from ansible.module_utils.at_most_one import pm2, pm2_preflight, pm2_proof, pm2_reload, pm2_start
+from ansible.module_utils.at_most_one import log_errors, pm2, pm2_preflight, pm2_proof, pm2_reload, pm2_start
 from ansible.module_utils.at_most_one_entry import run
 from ansible.module_utils.basic import AnsibleModule
 
@@ -289,11 +302,13 @@ def _aim(module: AnsibleModule) -> pm2_preflight.Aim:
 
 def _query(target: pm2.Pm2, name: str) -> dict[str, Any]:
     found = pm2.listing(target, name)
+    logs = [path for one in found.instances for path in (one.out_log, one.err_log)]
     return {
         "version": found.daemon.version if found.daemon else None,
         "executable_version": pm2.executable_version(target),
         "daemon": asdict(found.daemon) if found.daemon else None,
         "instances": [pm2.described(one) for one in found.instances],
+        "logs": {path: asdict(moment) for path, moment in log_errors.moments(logs).items()},
     }
 
 

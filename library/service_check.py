@@ -25,7 +25,8 @@ options:
       - V(session) opens a session, tries a second one, which must be the same or 409, and cancels it. 409 at once is
         legitimate, because somebody works on that equipment.
       - V(race) opens O(race_size) at once. One session may come of it, and no 5xx. The canary must be free.
-      - V(log) counts the lines with errors that were written since the offsets in O(log_files).
+      - V(log) counts the lines with errors that the new release has written, see O(log_files). An error that the
+        release before wrote as often is named, and no fault.
     type: list
     elements: str
     choices: [root, health, login, monitoring, session, log, race]
@@ -109,13 +110,17 @@ options:
     type: str
     default: /api/monitoring/duplicate-sessions
   log_files:
-    description: Log files and the offset in bytes to read each from, as RV(pm2_app#module:log_offsets) gives them.
+    description: Where the release's own lines begin in each log file, as RV(pm2_app#module:log_offsets) has it.
+    type: dict
+    default: {}
+  log_before:
+    description: A moment of each log since which only the release before wrote, as RV(pm2_app#module:logs) has it.
     type: dict
     default: {}
   log_error_pattern:
-    description: A regular expression; a line that matches fails the check.
+    description: A regular expression; a line that matches is an error line.
     type: str
-    default: ERROR|FATAL|[Uu]nhandled
+    default: \bERROR\b|Unhandled|uncaughtException
   log_warning_pattern:
     description: A regular expression; lines that match are counted and fail nothing.
     type: str
@@ -166,7 +171,7 @@ import re
 from dataclasses import asdict
 from typing import Any
 
-from ansible.module_utils.at_most_one import service
+from ansible.module_utils.at_most_one import log_errors, service
 from ansible.module_utils.at_most_one.errors import OperatorError
 from ansible.module_utils.at_most_one.nextauth import Credentials
 from ansible.module_utils.at_most_one.visitor import Settings
@@ -204,8 +209,9 @@ OPTIONS = {
     "cancel_path": {"type": "str", "default": "/api/inspections/sessions/{id}/cancel"},
     "monitoring_path": {"type": "str", "default": "/api/monitoring/duplicate-sessions"},
     "log_files": {"type": "dict", "default": {}},
-    "log_error_pattern": {"type": "str", "default": "ERROR|FATAL|[Uu]nhandled"},
-    "log_warning_pattern": {"type": "str", "default": "WARN"},
+    "log_before": {"type": "dict", "default": {}},
+    "log_error_pattern": {"type": "str", "default": log_errors.ERROR_PATTERN},
+    "log_warning_pattern": {"type": "str", "default": log_errors.WARNING_PATTERN},
 }
 
 
@@ -225,7 +231,10 @@ def _settings(module: AnsibleModule) -> Settings:
             module.fail_json(msg=f"{name} is not a regular expression: {broken}")
     for name in ("credentials", "admin_credentials"):
         given[name] = Credentials(**given[name]) if given[name] else None
-    given["log_files"] = {path: int(offset) for path, offset in given["log_files"].items()}
+    earlier = given.pop("log_before")
+    given["log_files"] = {
+        path: log_errors.mark_of(mark, earlier.get(path)) for path, mark in given["log_files"].items()
+    }
     given["canary"] = given["canary"] or {}
     for name in ("root_statuses", "health_values"):
         given[name] = tuple(given[name])
@@ -234,6 +243,9 @@ def _settings(module: AnsibleModule) -> Settings:
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     done = service.run_checks(_settings(module), module.params["checks"], read_only=module.check_mode)
+    for check in done:
+        if check.ok and log_errors.NOT_COUNTED in check.got:
+            module.warn(f"The log has {check.got}.")
     failed = [check for check in done if check.ok is False]
     checks = [asdict(check) for check in done]
     if failed and module.params["fail"]:

@@ -77,7 +77,13 @@ options:
   log_error_pattern:
     description: A regular expression; a line that an instance logs and that matches is an error line.
     type: str
-    default: ERROR|FATAL|[Uu]nhandled
+    default: \bERROR\b|Unhandled|uncaughtException
+  log_offsets:
+    description:
+      - With V(baseline), where the release's own lines begin in each log, as RV(pm2_app#module:log_offsets) has it, so
+        that the errors of the release before are known, too. Without it those that are written during O(seconds).
+    type: dict
+    default: {}
   login:
     description: Where the database is. Without it, it is not looked at.
     type: dict
@@ -175,7 +181,7 @@ since:
   contains:
     latency_ms: {description: "The median of each path, in milliseconds.", type: dict}
     instances: {description: "Each instance's pid and number of restarts, by its pm_id.", type: dict}
-    log_offsets: {description: The length of each log in bytes., type: dict}
+    log_offsets: {description: "Where the watch begins in each log, and what it is compared with.", type: dict}
   sample: {latency_ms: {health: 3.2, page: 8.1}, instances: {"0": [4242, 1]}, log_offsets: {}}
 rounds:
   description: Each round, with what was not as it should be, whether or not it counts.
@@ -202,7 +208,7 @@ LOGIN = {**LOGIN_SPEC["login"], "required": False}
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Do what ``state`` says."""
-    from ansible.module_utils.at_most_one import applog, pm2, watching
+    from ansible.module_utils.at_most_one import log_errors, pm2, watching
     from ansible.module_utils.at_most_one.traffic import Settings
     from ansible.module_utils.at_most_one.visitor import Settings as Visiting
 
@@ -213,11 +219,11 @@ def act(module: AnsibleModule) -> dict[str, Any]:
     target = pm2.Pm2(given["pm2"], home, given["environment_path"])
     if given["state"] == "baseline":
         listed = pm2.listing(target, given["name"]).instances if given["name"] else ()
-        logs = [path for one in listed for path in (one.out_log, one.err_log)]
+        began = log_errors.moments(path for one in listed for path in (one.out_log, one.err_log))
         since = watching.Since(
             watching.medians(watching.measure(asking, given["seconds"])),
             {str(one.pm_id): (one.pid, one.restarts) for one in listed},
-            applog.log_sizes(logs),
+            watching.marks(listed, began, given["log_offsets"]),
         )
         return {"changed": False, "since": asdict(since)}
     since = watching.Since(**given["since"])
@@ -281,6 +287,8 @@ def _database(module: AnsibleModule) -> Callable[[], tuple[Any, int | None]]:
 
 def main() -> None:
     """Entry point."""
+    from ansible.module_utils.at_most_one import log_errors
+
     run(
         {
             "state": {"type": "str", "choices": ["baseline", "watched"], "default": "watched"},
@@ -296,7 +304,8 @@ def main() -> None:
             "pm2": {"type": "str", "default": "pm2"},
             "pm2_home": {"type": "path"},
             "environment_path": {"type": "str"},
-            "log_error_pattern": {"type": "str", "default": "ERROR|FATAL|[Uu]nhandled"},
+            "log_error_pattern": {"type": "str", "default": log_errors.ERROR_PATTERN},
+            "log_offsets": {"type": "dict", "default": {}},
             "login": LOGIN,
             "plan": {"type": "dict"},
             "since": {"type": "dict", "default": {}},

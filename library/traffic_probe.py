@@ -11,20 +11,24 @@ description:
   - V(started) leaves a detached process behind that asks the given addresses in turn, on a fixed schedule that does not
     wait for answers. A request's latency counts from the moment it was due, so a stall is seen as what it is.
   - V(stopped) ends it and returns the receipt. The receipt is also in O(output), as JSON.
+  - V(measured) asks one request after the other for O(measure_s), alone, and returns what the service answers at and
+    which rate a prober may have, so that it never is a load test.
 options:
   state:
-    description: V(started) starts the prober unless it runs already; V(stopped) stops it and reads the receipt.
+    description:
+      - V(started) starts the prober unless it runs already; V(stopped) stops it and reads the receipt. V(measured) asks
+        for a moment and leaves nothing behind.
     type: str
-    choices: [started, stopped]
+    choices: [started, stopped, measured]
     required: true
   output:
     description:
       - The file of the receipt, on the host where the prober runs. The same for V(started) and V(stopped).
       - A file of that name is removed by V(started). Next to it stands C(<output>.pid) while the prober runs.
+      - Required by V(started) and V(stopped).
     type: path
-    required: true
   urls:
-    description: What to ask; the addresses take turns. Required by V(started).
+    description: What to ask; the addresses take turns. Required by V(started) and V(measured).
     type: list
     elements: dict
     suboptions:
@@ -61,9 +65,20 @@ options:
         description: The request's body, for POST.
         type: str
   rate_per_s:
-    description: Requests a second, over all addresses together.
+    description: Requests a second, over all addresses together. With V(measured) the most that is asked and returned.
     type: float
     default: 20
+  least_rate_per_s:
+    description: With V(measured), the rate below which RV(watched_closely) is false.
+    type: float
+    default: 2
+  measure_s:
+    description: Seconds that V(measured) takes; a request under way is waited for.
+    type: float
+    default: 3
+  p50_before_ms:
+    description: With V(started), the median that was measured before, for the receipt.
+    type: float
   keepalive:
     description: Whether connections are kept, as browsers and proxies do, or opened for each request.
     type: bool
@@ -91,7 +106,7 @@ options:
 attributes:
   check_mode:
     support: full
-    description: Starts and stops nothing; V(stopped) then returns zero requests.
+    description: Starts and stops nothing; V(stopped) then returns zero requests. V(measured) asks all the same.
   diff_mode:
     support: none
     description: The prober is not managed state.
@@ -110,6 +125,14 @@ EXAMPLES = r"""
     rate_per_s: 50
     build_header: x-app-commit
 
+- name: Measure what the service bears, before anything is touched
+  traffic_probe:
+    state: measured
+    urls:
+      - {name: page, url: "http://127.0.0.1:3000/"}
+    rate_per_s: 50
+  register: capacity
+
 - name: Read the receipt
   traffic_probe:
     state: stopped
@@ -123,14 +146,41 @@ pid:
   returned: when state is started
   type: int
   sample: 4711
+rate_per_s:
+  description:
+    - Requests a second that the prober was to send.
+    - With V(measured) those that it may send, the lower of O(rate_per_s) and a third of RV(bears_per_s).
+  returned: when state is stopped or measured
+  type: float
+  sample: 22.1
+bears_per_s:
+  description: Requests a second that one client gets answered that waits for each answer.
+  returned: when state is measured
+  type: float
+  sample: 66.4
+watched_closely:
+  description: Whether RV(rate_per_s) is at least O(least_rate_per_s).
+  returned: when state is measured
+  type: bool
+  sample: true
+targets_p50_ms:
+  description: The median of each address by its name.
+  returned: when state is measured
+  type: dict
+  sample: {"page": 21.3, "health": 8.8}
+p50_before_ms:
+  description: The median that was measured before, null where it was not given.
+  returned: when state is stopped
+  type: float
+  sample: 14.9
 requests:
   description: How many requests were due and have an outcome.
-  returned: when state is stopped
+  returned: when state is stopped or measured
   type: int
   sample: 2412
 failures:
   description: How many of them had no answer or one with an unexpected status.
-  returned: when state is stopped
+  returned: when state is stopped or measured
   type: int
   sample: 0
 failures_by_kind:
@@ -149,8 +199,10 @@ longest_gap_ms:
   type: int
   sample: 61
 p50_ms:
-  description: Half of the successes came within this time after they were due; p95_ms and p99_ms likewise.
-  returned: when state is stopped
+  description:
+    - Half of the successes came within this time after they were due; p95_ms and p99_ms likewise.
+    - With V(measured) the time of an answer, null when there was none.
+  returned: when state is stopped or measured
   type: float
   sample: 3.1
 max_ms:
@@ -198,9 +250,10 @@ ended_by:
   sample: signal
 """
 
+from dataclasses import asdict
 from typing import Any
 
-from ansible.module_utils.at_most_one import traffic
+from ansible.module_utils.at_most_one import capacity, traffic
 from ansible.module_utils.at_most_one.errors import OperatorError
 from ansible.module_utils.at_most_one.web import place
 from ansible.module_utils.at_most_one_entry import run
@@ -216,10 +269,13 @@ URL = {
     "body": {"type": "str"},
 }
 OPTIONS = {
-    "state": {"type": "str", "choices": ["started", "stopped"], "required": True},
-    "output": {"type": "path", "required": True},
+    "state": {"type": "str", "choices": ["started", "stopped", "measured"], "required": True},
+    "output": {"type": "path"},
     "urls": {"type": "list", "elements": "dict", "options": URL},
     "rate_per_s": {"type": "float", "default": 20.0},
+    "least_rate_per_s": {"type": "float", "default": 2.0},
+    "measure_s": {"type": "float", "default": 3.0},
+    "p50_before_ms": {"type": "float"},
     "keepalive": {"type": "bool", "default": False},
     "timeout_s": {"type": "float", "default": 10.0},
     "max_s": {"type": "float", "default": 1800.0},
@@ -228,6 +284,8 @@ OPTIONS = {
     "validate_certs": {"type": "bool", "default": True},
 }
 _NOTHING_SEEN = {
+    "rate_per_s": None,
+    "p50_before_ms": None,
     "requests": 0,
     "failures": 0,
     "failures_by_kind": {},
@@ -271,12 +329,18 @@ def _settings(given: dict[str, Any]) -> traffic.Settings:
         **{name: given[name] for name in ("rate_per_s", "keepalive", "timeout_s", "max_s", "validate_certs")},
         controller_pid=given["controller_pid"],
         build_header=given["build_header"] or None,
+        p50_before_ms=given["p50_before_ms"],
     )
 
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     given = module.params
     output = given["output"]
+    if given["state"] == "measured":
+        found = capacity.measure(
+            _settings(given), seconds=given["measure_s"], least_rate_per_s=given["least_rate_per_s"]
+        )
+        return {"changed": False, **asdict(found)}
     if given["state"] == "started":
         settings = _settings(given)
         if module.check_mode:
@@ -290,7 +354,16 @@ def act(module: AnsibleModule) -> dict[str, Any]:
 
 
 def main() -> None:
-    run(OPTIONS, act, needs_psycopg2=False, required_if=[("state", "started", ("urls",))])
+    run(
+        OPTIONS,
+        act,
+        needs_psycopg2=False,
+        required_if=[
+            ("state", "started", ("urls", "output")),
+            ("state", "stopped", ("output",)),
+            ("state", "measured", ("urls",)),
+        ],
+    )
 
 
 if __name__ == "__main__":

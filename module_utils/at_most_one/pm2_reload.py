@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any, NoReturn
 
 from .applog import log_sizes
 from .errors import OperatorError
+from .log_errors import Mark, Moment, Served, moments
 from .pm2 import Instance, Listing, Pm2, listing, run
 from .pm2_bus import Overheard
 from .pm2_definition import drift
@@ -55,11 +56,10 @@ def reload(pm2: Pm2, aim: Aim, *, only: Sequence[int] | None = None, check: bool
     due = [one for one in wanted if one.pm_id in ready.outdated or not already_proven(aim.demand, one, total)]
     due.sort(key=lambda one: (one.online, one.pm_id))  # what is down goes first: it can only become better
     daemon_log = os.path.join(pm2.home, "pm2.log")
-    offsets = log_sizes(path for one in found.instances for path in (one.out_log, one.err_log))
+    began = moments(path for one in found.instances for path in _logs(one))
     result: dict[str, Any] = {
         "changed": bool(due),
         "unchanged": [one.pm_id for one in wanted if one not in due],
-        "log_offsets": offsets,
         "build_proof": how_proven(aim.demand.probe),
         "environment": sorted({name for names in ready.outdated.values() for name in names}),
         "diff": {
@@ -68,18 +68,27 @@ def reload(pm2: Pm2, aim: Aim, *, only: Sequence[int] | None = None, check: bool
         },
     }
     if check:
-        return {**result, "instances": [as_result(one, None) for one in due]}
-    since = {**offsets, **log_sizes([daemon_log])}
+        return {
+            **result,
+            "instances": [as_result(one, None) for one in due],
+            "log_offsets": _marks(found.instances, found.instances, due, began, moments(began), {}),
+        }
+    since = {**{path: moment.size for path, moment in began.items()}, **log_sizes([daemon_log])}
+    gone: dict[int, dict[str, Moment]] = {}  # by pm_id: the logs when its old process was gone
     done: list[tuple[Instance, Instance]] = []
     # Each `pm2 jlist` starts a Node.js: what was read a moment ago is not read again. The look ahead took its time.
     latest = listing(pm2, aim.demand.name) if due else found
+    last = moments(began)
     with Overheard(pm2) as heard:
         for before in due:
             try:
                 _require_sibling(latest, before)
                 known = [one.pid for one in latest.instances]
                 with held(aim.demand.probe if before.online else None, before.pid, known):
+                    ticks = start_ticks(before.pid) if before.pid else None
                     _reload_one(pm2, aim, ready, before.pm_id)
+                _await_end(before.pid, ticks, aim.demand.instance_timeout_s)
+                gone[before.pm_id] = moments(_logs(before))
                 after, latest = prove(pm2, aim.demand, before, total)
                 done.append((before, after))
             except Unproven as unproven:
@@ -92,7 +101,51 @@ def reload(pm2: Pm2, aim: Aim, *, only: Sequence[int] | None = None, check: bool
             hear_only_new(aim.demand, total)
         except Unproven as unproven:
             _fail(pm2, aim, unproven, suspect[0] if suspect else now[-1], done, heard, since)
-    return {**result, "instances": [as_result(before, after) for before, after in done]}
+    return {
+        **result,
+        "instances": [as_result(before, after) for before, after in done],
+        "log_offsets": _marks(found.instances, now, due, began, last, gone),
+    }
+
+
+def _logs(instance: Instance) -> tuple[str, str]:
+    return instance.out_log, instance.err_log
+
+
+def _await_end(pid: int, ticks: int | None, within_s: float) -> None:
+    """Wait until the process has ended. PM2 has told it to, and kills it after ``kill_timeout``."""
+    deadline = time.monotonic() + within_s
+    while ticks is not None and start_ticks(pid) == ticks and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+def _marks(
+    before: Sequence[Instance],
+    now: Sequence[Instance],
+    due: Sequence[Instance],
+    began: Mapping[str, Moment],
+    last: Mapping[str, Moment],
+    gone: Mapping[int, Mapping[str, Moment]],
+) -> dict[str, dict[str, Any]]:
+    """Where the lines of the processes that serve ``now`` begin, by log; see :class:`.log_errors.Mark`.
+
+    Where some instances served the release already, what was written before the others were reloaded is of both
+    releases: nothing can be compared then.
+    """
+    old, wanted = {one.pm_id: one for one in before}, {one.pm_id for one in due}
+    marks = {}
+    for path, moment in last.items():
+        writers = [one for one in now if path in _logs(one)]
+        comparable = len(wanted & {one.pm_id for one in writers}) in (0, len(writers))
+        # An instance that was taken back after a failed deployment started later than that deployment's lines.
+        started = max((old[one.pm_id].started_ms / 1000 for one in writers if one.pm_id in old), default=None)
+        served = []
+        for one in writers:
+            at = gone.get(one.pm_id, {}).get(path, moment)
+            old_pid = old[one.pm_id].pid if one.pm_id in gone else None
+            served.append(Served(one.pm_id, one.pid, old_pid, at.size, at.at))
+        marks[path] = asdict(Mark(path, tuple(served), (began[path], moment) if comparable else (), started))
+    return marks
 
 
 def _died_meanwhile(

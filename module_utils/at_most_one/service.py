@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from .applog import Scan, scan_log
+from . import log_errors
 from .nextauth import Identity, SignInFailed
 from .visitor import Failed, Settings, Visitor, message
 from .web import Answer, Client, NoAnswer, place
@@ -106,18 +106,17 @@ def _monitoring(visitor: Visitor) -> _Outcome:
 
 def _log(visitor: Visitor) -> _Outcome:
     settings = visitor.settings
-    request = f"lines written since the cutover to {', '.join(settings.log_files) or 'no file'}"
-    expected = f"none that matches {settings.log_error_pattern}"
-    scans: list[Scan] = []
-    for path, offset in settings.log_files.items():
+    request = f"lines that the release has written to {', '.join(settings.log_files) or 'no file'}"
+    expected = f"none that matches {settings.log_error_pattern} and was not there before"
+    scans: list[log_errors.Scan] = []
+    for path, mark in settings.log_files.items():
         try:
-            scans.append(scan_log(path, offset, settings.log_error_pattern, settings.log_warning_pattern))
+            scans.append(log_errors.scan(mark, settings.log_error_pattern, settings.log_warning_pattern))
         except OSError as failure:
             raise Failed(request, expected, f"{path} cannot be read: {failure.strerror}") from failure
-    errors, warnings = sum(scan.errors for scan in scans), sum(scan.warnings for scan in scans)
     shown = [line for scan in scans for line in scan.shown]
-    got = f"{errors} with errors, {warnings} with warnings" + "".join(f"\n  {line}" for line in shown)
-    return request, expected, got, errors == 0
+    got = log_errors.told(scans) + "".join(f"\n  {line}" for line in shown)
+    return request, expected, got, not any(scan.errors for scan in scans)
 
 
 def session_id(body: Any) -> str | None:

@@ -62,6 +62,7 @@ class Settings:
     build_header: str | None = None
     validate_certs: bool = True
     controller_pid: int | None = None
+    p50_before_ms: float | None = None  # what was measured before, for the receipt
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,7 @@ def summarise(
         "started_at": at(started),
         "ended_at": at(ended),
         "rate_per_s": settings.rate_per_s,
+        "p50_before_ms": settings.p50_before_ms,
         **_figures(samples, started, ended),
         "course": _course(ordered, started, ended),
         "builds": builds,
@@ -179,16 +181,7 @@ def probe(settings: Settings, stop: threading.Event, samples: list[Sample], star
 def _work(
     settings: Settings, stop: threading.Event, samples: list[Sample], started: float, slots: Iterator[int]
 ) -> None:
-    clients = [
-        Client(
-            target.url,
-            timeout_s=settings.timeout_s,
-            keepalive=settings.keepalive,
-            validate_certs=settings.validate_certs,
-        )
-        for target in settings.targets
-    ]
-    paths = [place(target.url).target for target in settings.targets]
+    clients = clients_of(settings)
     for slot in slots:  # next() on a count is atomic: each slot has one worker
         due = started + slot / settings.rate_per_s
         if stop.wait(max(0.0, due - time.monotonic())):
@@ -198,24 +191,36 @@ def _work(
             # Every worker was waiting for an answer when this one was due. Its user would have given up by now.
             samples.append(Sample(number, due, time.monotonic(), "stalled", None))
             continue
-        target, problem, build, refusal = settings.targets[number], None, None, None
-        try:
-            answer = clients[number].request(
-                target.method, paths[number], dict(target.headers), target.body.encode() if target.body else None
-            )
-        except NoAnswer as failure:
-            problem = failure.kind
-        except Exception as failure:  # never lose a request in silence: what the prober cannot do is a failure too
-            problem = f"prober_{type(failure).__name__}"
-        else:
-            build = answer.header(settings.build_header) if settings.build_header else None
-            if answer.status in target.legitimate:
-                refusal = answer.status
-            elif answer.status not in target.expect:
-                problem = f"status_{answer.status}"
+        problem, build, refusal, _answered = ask(clients[number], settings, number)
         samples.append(Sample(number, due, time.monotonic(), problem, build, refusal))
     for client in clients:
         client.close()
+
+
+def clients_of(settings: Settings) -> list[Client]:
+    """A client for each target."""
+    return [
+        Client(
+            one.url, timeout_s=settings.timeout_s, keepalive=settings.keepalive, validate_certs=settings.validate_certs
+        )
+        for one in settings.targets
+    ]
+
+
+def ask(client: Client, settings: Settings, number: int) -> tuple[str | None, str | None, int | None, bool]:
+    """One request to one target: the problem, the build, the legitimate refusal, and whether there was an answer."""
+    target = settings.targets[number]
+    body = target.body.encode() if target.body else None
+    try:
+        answer = client.request(target.method, place(target.url).target, dict(target.headers), body)
+    except NoAnswer as failure:
+        return failure.kind, None, None, False
+    except Exception as failure:  # never lose a request in silence: what the prober cannot do is a failure too
+        return f"prober_{type(failure).__name__}", None, None, False
+    build = answer.header(settings.build_header) if settings.build_header else None
+    if answer.status in target.legitimate:
+        return None, build, answer.status, True
+    return (None if answer.status in target.expect else f"status_{answer.status}"), build, None, True
 
 
 def start(settings: Settings, output: str) -> tuple[int, bool]:
@@ -326,6 +331,7 @@ def _as_json(settings: Settings) -> dict[str, Any]:
             for t in settings.targets
         ],
         "rate_per_s": settings.rate_per_s,
+        "p50_before_ms": settings.p50_before_ms,
         "keepalive": settings.keepalive,
         "timeout_s": settings.timeout_s,
         "max_s": settings.max_s,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .log_errors import ERROR_PATTERN, WARNING_PATTERN, Mark
 from .nextauth import Credentials, Identity, SignInFailed, sign_in
 from .web import Answer, NoAnswer, fetch
 
@@ -32,9 +33,9 @@ class Settings:
     canary: Mapping[str, Any] = field(default_factory=dict)  # the body of a creation request
     race_size: int = 8
     race_rounds: int = 1
-    log_files: Mapping[str, int] = field(default_factory=dict)  # path to the offset it had at the cutover
-    log_error_pattern: str = "ERROR|FATAL|[Uu]nhandled"
-    log_warning_pattern: str = "WARN"
+    log_files: Mapping[str, Mark] = field(default_factory=dict)  # path to where the release's own lines begin
+    log_error_pattern: str = ERROR_PATTERN
+    log_warning_pattern: str = WARNING_PATTERN
 
 
 class Failed(Exception):

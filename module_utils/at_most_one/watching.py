@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from . import pm2, service, traffic
-from .applog import Scan, scan_log
+from . import log_errors, pm2, service, traffic
 from .errors import OperatorError
-from .pm2 import Listing, Pm2
+from .log_errors import Mark, Moment, Scan, Served
+from .pm2 import Instance, Listing, Pm2
 from .visitor import Settings as Visiting
 
 HICCUPS = ("health", "latency", "traffic", "database")
@@ -39,7 +39,7 @@ class Since:
 
     latency_ms: Mapping[str, float] = field(default_factory=dict)  # median by target
     instances: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # pm_id to pid and restarts
-    log_offsets: Mapping[str, int] = field(default_factory=dict)
+    log_offsets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # marks, as log_errors has them
 
 
 @dataclass(frozen=True)
@@ -235,12 +235,33 @@ def watch(
             return Watched(rounds, counting, waiting)
 
 
-def scans(offsets: Mapping[str, int], pattern: str) -> list[Scan]:
-    """The instances' logs since the offsets. One that cannot be read is an error line of its own."""
+def marks(
+    instances: Sequence[Instance], began: Mapping[str, Moment], cutover: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Where the watch begins in each log. Errors that were there before it, or before the cutover, are known."""
+    now = log_errors.moments(began)
+    found = {}
+    for path, moment in now.items():
+        writers = [one for one in instances if path in (one.out_log, one.err_log)]
+        before = log_errors.mark_of(cutover[path]).before if path in cutover else ()
+        if before and before[-1].size > moment.size:
+            before = ()  # the log was rotated since
+        mark = Mark(
+            path,
+            tuple(Served(one.pm_id, one.pid, None, moment.size, moment.at) for one in writers),
+            before or (began[path], moment),
+            None if before else max((one.started_ms / 1000 for one in writers), default=None),
+        )
+        found[path] = asdict(mark)
+    return found
+
+
+def scans(offsets: Mapping[str, Mapping[str, Any]], pattern: str) -> list[Scan]:
+    """What the instances have logged since. A log that cannot be read is an error line of its own."""
     done = []
-    for path, offset in offsets.items():
+    for path, mark in offsets.items():
         try:
-            done.append(scan_log(path, offset, pattern, r"(?!)"))
+            done.append(log_errors.scan(log_errors.mark_of(mark), pattern, r"(?!)"))
         except OSError as failure:
             done.append(Scan(path, errors=1, shown=[f"{path} cannot be read: {failure.strerror}"]))
     return done

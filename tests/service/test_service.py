@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from at_most_one.log_errors import Mark, Served
 from at_most_one.nextauth import Credentials
 from at_most_one.service import CHECKS, NOT_IN_CHECK_MODE, Check, run_checks
 from at_most_one.visitor import Settings
@@ -215,11 +217,15 @@ def test_race_begins_by_closing_what_a_killed_run_left_open(service: FakeService
     assert service.state.open == {}
 
 
+def served(path: Path) -> Served:
+    return Served(0, 200, 100, path.stat().st_size if path.exists() else 0, time.time())
+
+
 def test_log_since_the_cutover(settings: Settings, tmp_path: Path) -> None:
     log = tmp_path / "error.log"
     log.write_text("ERROR from before\n")
-    offset = log.stat().st_size
-    watching = replace(settings, log_files={str(log): offset, str(tmp_path / "not yet there"): 0})
+    marks = {str(path): Mark(str(path), (served(path),)) for path in (log, tmp_path / "not yet there")}
+    watching = replace(settings, log_files=marks)
     assert only(watching, "log").ok
     with log.open("a") as file:
         file.write("WARN slow\nfine\n\x1b[31mERROR\x1b[0m DATABASE_URL=postgresql://u:hunter2@h/db\n")
@@ -228,7 +234,8 @@ def test_log_since_the_cutover(settings: Settings, tmp_path: Path) -> None:
     assert check.got == "1 with errors, 1 with warnings\n  ERROR DATABASE_URL=postgresql://***@h/db"
     log.write_text("ERROR after rotation\n"[:10] + "\n")  # shorter than the offset: read from its beginning
     assert "1 with errors" in only(watching, "log").got
-    gone = only(replace(settings, log_files={str(tmp_path / "gone"): 5}), "log")
+    mark = Mark(str(tmp_path / "gone"), (Served(0, 200, 100, 5, 0.0),))
+    gone = only(replace(settings, log_files={mark.path: mark}), "log")
     assert (gone.ok, "cannot be read" in gone.got) == (False, True)
 
 

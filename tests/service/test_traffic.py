@@ -9,12 +9,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
-from at_most_one import detached, traffic
+from at_most_one import capacity, detached, traffic
 from at_most_one.errors import OperatorError
 from at_most_one.processes import start_ticks
 from at_most_one.web import Client, NoAnswer, fetch
@@ -127,6 +128,80 @@ def test_failures_are_counted_by_kind(app: App, tmp_path: Path, keepalive: bool)
     assert receipt["targets"]["nobody"]["failures"] == receipt["targets"]["nobody"]["requests"] > 0
     assert receipt["targets"]["nobody"]["longest_gap_ms"] >= 900
     assert {one["name"] for one in receipt["first_failures"]} == {"wrong status", "nobody"}
+
+
+class OneAtATime(BaseHTTPRequestHandler):
+    """A service that bears 20 requests a second: it answers one after the other, each in 50 ms."""
+
+    asked: list[tuple[float, str]]
+
+    def do_GET(self) -> None:
+        self.asked.append((time.monotonic(), self.command))
+        time.sleep(0.05)
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def slow() -> Iterator[tuple[str, list[tuple[float, str]]]]:
+    """The address of a service slowed to 20 requests a second, and what it was asked."""
+    asked: list[tuple[float, str]] = []
+    server = HTTPServer(("127.0.0.1", 0), type("Handler", (OneAtATime,), {"asked": asked}))
+    server.request_queue_size = 64
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/", asked
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_the_rate_is_a_third_of_what_the_service_bears(
+    slow: tuple[str, list[tuple[float, str]]], tmp_path: Path, run_module: Callable[..., dict[str, Any]]
+) -> None:
+    url, asked = slow
+    urls = [{"name": "page", "url": url}, {"name": "creation", "url": url, "method": "POST", "body": "{}"}]
+    arguments = {"state": "measured", "urls": urls, "rate_per_s": 50, "measure_s": 1}
+    measured = run_module("traffic_probe", arguments, check=True)
+    assert not measured["changed"]
+    assert {method for _, method in asked} == {"GET"}, "what a measurement asks leaves nothing behind"
+    assert measured["requests"] == len(asked)
+    assert 50 <= measured["p50_ms"] < 100
+    assert 10 < measured["bears_per_s"] <= 20
+    assert measured["rate_per_s"] == pytest.approx(measured["bears_per_s"] / 3, abs=0.1)
+    assert measured["watched_closely"]
+    assert not run_module("traffic_probe", {**arguments, "least_rate_per_s": 10})["watched_closely"]
+
+    output = str(tmp_path / "receipt.json")
+    started = {"state": "started", "output": output, "urls": urls[:1], "rate_per_s": measured["rate_per_s"]}
+    run_module("traffic_probe", {**started, "p50_before_ms": measured["p50_ms"]})
+    time.sleep(2)
+    receipt = run_module("traffic_probe", {"state": "stopped", "output": output})
+    assert receipt["failures"] == 0
+    assert receipt["requests"] >= 8
+    assert receipt["p50_ms"] < 200, "the probe itself makes nobody wait"
+    assert (receipt["rate_per_s"], receipt["p50_before_ms"]) == (measured["rate_per_s"], measured["p50_ms"])
+
+
+def test_the_configured_rate_is_a_limit_for_the_measurement_too(app: App) -> None:
+    app.start(app.release("a" * 40))
+    began = time.monotonic()
+    measured = capacity.measure(settings(app.url, rate_per_s=10), seconds=1, least_rate_per_s=2)
+    assert measured.requests <= (time.monotonic() - began) * 10 + 1
+    assert (measured.rate_per_s, measured.watched_closely) == (10, True)
+    assert measured.bears_per_s > 30
+
+
+def test_a_service_that_does_not_answer_cannot_be_watched() -> None:
+    wanted = settings(f"http://127.0.0.1:{free_port()}/")
+    measured = capacity.measure(wanted, seconds=0.2, least_rate_per_s=2)
+    assert measured.failures == measured.requests > 0
+    assert (measured.p50_ms, measured.bears_per_s, measured.rate_per_s) == (None, 0, 0.2)
+    assert not measured.watched_closely
 
 
 def test_one_prober_for_each_receipt(tmp_path: Path) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import pytest
-from at_most_one.applog import Scan
 from at_most_one.errors import OperatorError
+from at_most_one.log_errors import Mark, Scan, Served
 from at_most_one.pm2 import Instance, Listing
 from at_most_one.service import Check
 from at_most_one.watching import Limits, Seen, Since, confirmed, judge, scans, watch
@@ -23,7 +24,7 @@ def figures(p50: float | None = 10.0, requests: int = 10, failures: int = 0) -> 
     return {"page": {"p50_ms": p50, "requests": requests, "failures": failures, "failures_by_kind": {}}}
 
 
-SINCE = Since({"page": 50.0}, {"0": (100, 1), "1": (101, 1)}, {"out": 0})
+SINCE = Since({"page": 50.0}, {"0": (100, 1), "1": (101, 1)}, {})
 BOTH = Listing(None, (instance(0, 100), instance(1, 101)))
 GOOD = Seen(figures(), [Check("health", True, "GET /h", "200", "200")], [Scan("out")], BOTH, [], 0)
 
@@ -102,6 +103,7 @@ def test_it_ends_after_its_time() -> None:
 
 
 def test_a_log_that_cannot_be_read_is_an_error_line() -> None:
-    (scan,) = scans({"/proc/1/root/nowhere/x": 5}, "ERROR")
+    mark = Mark("/proc/1/root/nowhere/x", (Served(0, 100, None, 5, 0.0),))
+    (scan,) = scans({mark.path: asdict(mark)}, "ERROR")
     assert scan.errors == 1
     assert "cannot be read" in scan.shown[0]

@@ -6,7 +6,15 @@ if (behaviour.fault === "crash at boot") {
   throw new Error("boot: postgresql://app:s3cret@db.example/app has no such column");
 }
 
+// An error line now and then and for each request, until the very end of the process.
+const complain = () => behaviour.noise && console.error(`ERROR ${behaviour.noise} ${Date.now()}`);
+if (behaviour.noise) {
+  setInterval(complain, 50);
+  process.on("exit", () => require("node:fs").appendFileSync(behaviour.log, "ERROR at the end\n"));
+}
+
 const server = http.createServer((request, response) => {
+  complain();
   response.setHeader("x-app-commit", behaviour.answers || behaviour.commit);
   response.setHeader("x-app-pid", process.pid);
   response.setHeader("x-app-colour", process.env.COLOUR || "none");

@@ -1,0 +1,69 @@
+"""What a service answers at when nothing else is asked of it, and what a probe may therefore ask."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from dataclasses import dataclass, replace
+
+from . import traffic
+
+_MOST_REQUESTS = 60
+_SHARE = 1 / 3  # of what one connection brings, so that the users have the rest
+_SLOWEST_PER_S = 0.2
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What a service answers at, asked by one client that waits for each answer."""
+
+    requests: int
+    failures: int
+    p50_ms: float | None  # None: no answer
+    targets_p50_ms: dict[str, float]
+    bears_per_s: float  # what one connection brings, the targets in turn
+    rate_per_s: float  # what a probe may ask
+    watched_closely: bool
+
+
+def measure(settings: traffic.Settings, *, seconds: float, least_rate_per_s: float) -> Capacity:
+    """Ask one request after the other, no faster than ``settings.rate_per_s`` and for about ``seconds``.
+
+    The probe's rate is the lower of the configured one and a third of what one connection brings: a service that is
+    asked for more answers late because of its probe. Only GET and HEAD are asked: a measurement leaves nothing behind.
+    """
+    reading = tuple(one for one in settings.targets if one.method in ("GET", "HEAD"))
+    settings = replace(settings, targets=reading or (replace(settings.targets[0], method="HEAD", body=None),))
+    clients = traffic.clients_of(settings)
+    answered: list[list[float]] = [[] for _ in settings.targets]
+    failures, requests, ends = 0, 0, time.monotonic() + seconds
+    for number in itertools.cycle(range(len(settings.targets))):
+        began = time.monotonic()
+        if requests >= _MOST_REQUESTS or (began >= ends and requests >= len(settings.targets)):
+            break
+        problem, _build, _refusal, answer = traffic.ask(clients[number], settings, number)
+        took = time.monotonic() - began
+        requests += 1
+        failures += problem is not None
+        if answer:
+            answered[number].append(took * 1000)
+        time.sleep(max(0.0, 1 / settings.rate_per_s - took))  # the rate is a limit here, too
+    for client in clients:
+        client.close()
+    medians = {
+        target.name: round(middle, 1)
+        for target, times in zip(settings.targets, answered, strict=True)
+        if (middle := traffic.percentile(sorted(times), 50)) is not None
+    }
+    middle = traffic.percentile(sorted(itertools.chain.from_iterable(answered)), 50)
+    bears = 1000 * len(medians) / max(sum(medians.values()), 0.1) if medians else 0.0
+    rate = min(settings.rate_per_s, max(bears * _SHARE, _SLOWEST_PER_S))
+    return Capacity(
+        requests,
+        failures,
+        None if middle is None else round(middle, 1),
+        medians,
+        round(bears, 1),
+        round(rate, 1),
+        rate >= min(least_rate_per_s, settings.rate_per_s),
+    )

@@ -1,0 +1,58 @@
+"""Whose error lines they are, with a real PM2: old processes write until they are gone, also to one merged log."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from at_most_one import log_errors, pm2_reload
+
+from tests.service.conftest import App
+from tests.service.test_pm2 import Traffic
+
+EVERYTHING = "ERROR"
+
+
+def merged(log: Path, **noise: str) -> dict[str, Any]:
+    """A release whose instances all write to one log, as the real service's do."""
+    return {"app": {"merge_logs": True, "out_file": str(log), "error_file": str(log)}, "log": str(log), **noise}
+
+
+def separate(log: Path, **noise: str) -> dict[str, Any]:
+    """A release with a log for each instance and stream: PM2 puts the instance's number into the name."""
+    return {"app": {"out_file": str(log), "error_file": f"{log}.error"}, "log": str(log), **noise}
+
+
+def scans(done: dict[str, Any]) -> list[log_errors.Scan]:
+    marks = [log_errors.mark_of(mark) for mark in done["log_offsets"].values()]
+    return [log_errors.scan(mark, EVERYTHING, "WARN") for mark in marks]
+
+
+@pytest.mark.parametrize("layout", [merged, separate])
+@pytest.mark.parametrize(
+    ("before", "after", "errors"),
+    [
+        ("no template", "", False),  # the new release fixes it
+        ("no template", "no template", False),  # nothing has changed
+        ("no template", "no schema", True),  # another error
+        ("", "no schema", True),
+    ],
+)
+def test_only_what_the_new_release_does_counts(
+    app: App, tmp_path: Path, layout: Any, before: str, after: str, errors: bool
+) -> None:
+    log = tmp_path / "app.log"
+    old, new = (app.release(name * 40, **layout(log, noise=noise)) for name, noise in (("a", before), ("b", after)))
+    app.start(old)
+    app.link(new)
+    with Traffic(app.url, 50):
+        done = pm2_reload.reload(app.pm2, app.aim(new))
+        time.sleep(0.5)
+    found = scans(done)
+    assert (sum(one.errors for one in found) > 0) is errors, log_errors.told(found)
+    assert all(after in line for one in found for line in one.shown)
+    if before:
+        assert any("no template" in path.read_text() for path in tmp_path.glob("app*.log*")), "the old one was noisy"
+    assert len(found) == (1 if layout is merged else 4)
