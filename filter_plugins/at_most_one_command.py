@@ -15,13 +15,20 @@ from at_most_one import command_line
 ROOT = Path(__file__).parents[1]
 
 
-def command(playbook: str, limit: str | None = None, without: Sequence[str] = (), vault: bool = False) -> str:
+def command(
+    playbook: str,
+    limit: str | None = None,
+    without: Sequence[str] = (),
+    vault: bool = False,
+    inventory: str | None = None,
+) -> str:
     """``'rollback.yml' | at_most_one_command``: the command with this run's inventory, limit and ``-e`` values.
 
     Secrets are left out, and the variables in ``without``. With ``vault`` it asks for the vault's password, unless this
-    run was told where that is.
+    run was told where that is. ``inventory`` replaces the one that was given.
     """
     options = dict(context.CLIARGS)
+    options["inventory"] = [inventory] if inventory else options.get("inventory")
     options["ask_vault_pass"] = options.get("ask_vault_pass") or (
         vault and not options.get("vault_ids") and not options.get("vault_password_files")
     )

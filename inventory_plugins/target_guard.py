@@ -1,22 +1,35 @@
-"""Refuse a --limit that names nothing, before Ansible shrugs at it."""
+"""Give an inventory the values that all environments share, and refuse a --limit that names nothing in it."""
 
 from __future__ import annotations
 
+import difflib
+import os
 import re
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml
 from ansible import context
-from ansible.errors import AnsibleParserError
+from ansible.errors import ExitCode
 from ansible.plugins.inventory import BaseInventoryPlugin
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "module_utils"))
+from at_most_one import command_line
+
+ROOT = Path(__file__).parents[1]
 
 DOCUMENTATION = """
 name: target_guard
-short_description: Refuse a limit that matches no host or group, and show the right command
+short_description: Share the common values, and refuse a limit that matches no host or group with the right command
 description:
+  - Gives the group C(all) the values of C(inventories/all.yml) of this project, wherever the inventory itself stands. A
+    value that the inventory or its C(group_vars) set has precedence.
   - Ansible answers a mistyped C(--limit) with one line that does not say what would have been right, and a pattern that
     matches nothing can even end with exit code 0. This source adds no host. It reads the limit of the command line and
-    compares each of its names with the hosts and groups that the sources before it (C(hosts.yml)) have defined.
+    compares each of its names with the hosts and groups that the sources before it (C(hosts.yml)) have defined. A name
+    of another environment in C(inventories/) is answered with that environment.
 options:
   plugin:
     description: Always V(target_guard).
@@ -33,7 +46,7 @@ PLAIN_NAME = re.compile(r"[\w.-]+")
 
 
 class InventoryModule(BaseInventoryPlugin):
-    """An inventory source that only checks."""
+    """An inventory source without hosts."""
 
     NAME = "target_guard"
 
@@ -42,6 +55,10 @@ class InventoryModule(BaseInventoryPlugin):
 
     def parse(self, inventory: Any, loader: Any, path: str, cache: bool = True) -> None:
         super().parse(inventory, loader, path, cache)
+        common = loader.load_from_file(str(ROOT / "inventories/all.yml"), trusted_as_template=True)
+        for name, value in common.items():
+            if name not in inventory.groups["all"].vars:  # hosts.yml may set it
+                inventory.set_variable("all", name, value)
         limit = context.CLIARGS.get("subset") or ""
         # A pattern with wildcards, ranges or a file is Ansible's business; a plain name is either there or a mistake.
         names = [name.strip().lstrip("!&") for name in limit.replace(":", ",").split(",")]
@@ -50,10 +67,38 @@ class InventoryModule(BaseInventoryPlugin):
         allowed = known | {"localhost"} if known.intersection(names) else known
         unknown = [name for name in names if PLAIN_NAME.fullmatch(name) and name not in allowed]
         if unknown:
-            folder = Path(path).parent
             groups = sorted(set(inventory.groups) - {"all", "ungrouped"})
-            raise AnsibleParserError(
-                f"--limit {limit}: {', '.join(unknown)} is neither a host nor a group of {folder.name}. "
-                f"Expected: {' or '.join(groups)}. "
-                f"Next: the same command with -i inventories/{folder.name} -l {groups[0] if groups else folder.name}"
-            )
+            # An exception here is shown three times, with the plugin's name and its source between.
+            self.display.error(_refusal(limit, unknown, groups, Path(path).parent), wrap_text=False)
+            sys.exit(ExitCode.PARSER_ERROR)
+
+
+def _refusal(limit: str, unknown: list[str], groups: list[str], directory: Path) -> str:
+    """Say what was typed and the command that was probably meant: never one for an environment that was not typed."""
+    place = command_line.inventory(str(directory), str(ROOT))
+    seen = f"--limit {limit}: {', '.join(unknown)} is neither a host nor a group of {place}."
+    environments = dict(_environments())
+    if place in environments.values():  # one of this project's own
+        near = difflib.get_close_matches(unknown[0], environments, n=1)
+        target = (environments[near[0]], near[0]) if near else None
+    else:
+        near = difflib.get_close_matches(unknown[0], groups, n=1)
+        target = (place, near[0]) if near else None
+    if target is None:
+        inventories = ", ".join(f"-i {place} -l {name}" for name, place in environments.items())
+        return (
+            f"{seen}\n  Expected: {' or '.join(groups)}; every environment has an inventory of its own."
+            f"\n  Next: the same command with one of {inventories}"
+        )
+    options = {**context.CLIARGS, "inventory": [str(ROOT / target[0])], "subset": target[1]}
+    playbook = os.path.basename((context.CLIARGS.get("args") or ["deploy.yml"])[0])
+    return (
+        f"{seen}\n  Expected: {target[1]} of {target[0]}.\n  Next: {command_line.command(playbook, options, str(ROOT))}"
+    )
+
+
+def _environments() -> Iterator[tuple[str, str]]:
+    """The groups of the inventories of this project, each with its inventory."""
+    for path in sorted(ROOT.glob("inventories/*/hosts.yml")):
+        for group in yaml.safe_load(path.read_text(encoding="utf-8")):
+            yield group, str(path.parent.relative_to(ROOT))

@@ -13,7 +13,7 @@ from tests.deploy.conftest import ROOT, Lab
 
 CASES = {
     "no limit": ([], "-i inventories/local -l local"),
-    "a wrong limit": (["-l", "prodction"], "prodction is neither a host nor a group of local"),
+    "a wrong limit": (["-l", "prodction"], "prodction is neither a host nor a group of inventories/local"),
     "a missing plan": (["-l", "local", "-e", "plan=no-such-plan"], "There is no plan no-such-plan"),
     "an unknown variable": (["-l", "local", "-e", "cleanup_ceilling=3"], "No role knows cleanup_ceilling"),
     "an unknown inventory variable": (["-l", "local", "-e", "app_instance_timeout=3"], "app_instance_timeout_s"),

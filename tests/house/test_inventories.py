@@ -1,43 +1,80 @@
-"""The lab's inventory is production's but for addresses, credentials, gates and the lab's own paths."""
+"""An inventory works wherever it stands, and a wrong limit is answered with the inventory that was meant."""
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
-INVENTORIES = Path(__file__).parents[2] / "inventories"
-SHARED = yaml.safe_load((INVENTORIES / "all.yml").read_text())
-
-# What may differ, and why. Everything else stands in inventories/all.yml, once for all environments.
-ADDRESSES = {"environment_name", "app_path", "app_url", "database_host", "database_port", "database_name"}
-CREDENTIALS = {"database_user", "database_password", "database_sslmode", "app_admin_login", "app_user_login"}
-MESSAGES = {"notify_slack_url", "notify_webhook_url", "notify_webhook_token", "notify_email_password"}
-GATES = {"prepare_gates", "prepare_rehearsal_environment", "rehearsal_allowed", "run_required_values"}
-PROGRAMS = {"pm2_bin", "pm2_home", "app_environment_path", "ansible_pipelining", "local_lab"}
-MAY_DIFFER = ADDRESSES | CREDENTIALS | MESSAGES | GATES | PROGRAMS
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
 
 
-def own_values(environment: str) -> dict[str, Any]:
-    """What the environment's own files set."""
-    files = sorted((INVENTORIES / environment / "group_vars" / environment).glob("*.yml"))
-    values: dict[str, Any] = {}
-    for file in files:
-        if file.name != "vault.example.yml":
-            values |= yaml.safe_load(file.read_text())
-    return values
+def playbook(*arguments: str | Path) -> str:
+    """What people see of a command that ends before it reaches a host."""
+    command = [BIN / "ansible-playbook", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode != 0
+    return done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("environment", ["production", "staging", "local", "local_staging"])
-def test_an_environment_sets_only_what_may_differ(environment: str) -> None:
-    assert set(own_values(environment)) - MAY_DIFFER == set()
-    assert (INVENTORIES / environment / "group_vars/all.yml").read_text() == (INVENTORIES / "all.yml").read_text()
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        (["deploy.yml", "-l", "staging"], "deploy.yml -i inventories/staging -l staging"),
+        (["monitor.yml", "-l", "stagin", "-e", "plan=x"], "monitor.yml -i inventories/staging -l staging -e plan=x"),
+        (["deploy.yml", "-l", "prodction"], "deploy.yml -i inventories/production -l production"),
+        (["rollback.yml", "-i", "inventories/staging", "-l", "local"], "rollback.yml -i inventories/local -l local"),
+    ],
+)
+def test_a_limit_is_answered_once_with_its_own_inventory(arguments: list[str], command: str) -> None:
+    output = playbook(*arguments, "--syntax-check")
+    assert f"Next: ansible-playbook {command}\n" in output
+    assert output.count("Next:") == output.count("is neither a host nor a group") == 1
 
 
-def test_all_environments_suit_the_real_service() -> None:
-    """It has .env.production and no .env, and nothing in its answers names its build or its process."""
-    assert SHARED["prepare_shared_files"] == [".env.production"]
-    assert {SHARED[name] for name in ("app_build_header", "app_build_key", "app_pid_header")} == {""}
-    assert SHARED["app_instance_timeout_s"] > 10  # the listen_timeout that its wait_ready makes PM2 wait
+def test_a_limit_that_resembles_nothing_names_every_environment() -> None:
+    output = playbook("deploy.yml", "-l", "zzz", "--syntax-check")
+    assert "-i inventories/staging -l staging" in output
+    assert "Next: ansible-playbook" not in output
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(ROOT / "inventories/production", tmp_path / "mine", symlinks=True))
+
+
+def test_a_copied_inventory_has_the_common_values_and_its_own_have_precedence(copied: Path) -> None:
+    (copied / "group_vars/all.yml").write_text("release_keep: 77\n")
+    hosts = yaml.safe_load((copied / "hosts.yml").read_text())
+    (name,) = hosts["production"]["hosts"]
+    hosts["production"]["vars"] = {"database_port": 7777}
+    (copied / "hosts.yml").write_text(yaml.safe_dump(hosts))
+    command = [BIN / "ansible-inventory", "-i", copied, "--host", name]
+    read = json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120).stdout)
+    common = yaml.safe_load((ROOT / "inventories/all.yml").read_text())
+    own = yaml.safe_load((copied / "group_vars/production/main.yml").read_text())
+    expected = {**common, "release_keep": 77, "database_port": 7777, **own}
+    assert {key: read[key] for key in expected} == expected
+
+
+def test_a_copied_inventory_is_named_as_it_was_given(copied: Path) -> None:
+    output = playbook("deploy.yml", "-i", copied, "-l", "production", "-e", "report_language=en")
+    assert f"{copied}/group_vars/production/vault.yml" in output
+    command = f"ansible-playbook deploy.yml -i {copied} -l production -e report_language=en --ask-vault-pass"
+    assert command in " ".join(output.split())
+
+
+def test_an_inventory_without_the_common_values_is_refused_with_what_to_do(copied: Path) -> None:
+    (copied / "target.guard").unlink()
+    output = " ".join(playbook("history.yml", "-i", copied, "-l", "production").split())
+    assert "undefined" not in output
+    assert (
+        f"Next: cp inventories/production/target.guard {copied}/, then ansible-playbook history.yml -i {copied}"
+        in output
+    )
