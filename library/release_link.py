@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ description:
   - Makes O(path) a symbolic link to O(release) by one rename, so that no request meets a path that leads nowhere.
   - When O(path) is still a directory (a checkout deployed in place), the directory is first moved to O(adopt_as) and
     replaced by a link to it, in one exchange. Processes that run in it keep running in it.
+  - With O(keep_assets_hours), pages that were loaded before the switch find their assets in O(release), in whichever
+    direction the link goes. They are copied before the switch, since C(next start) knows only the files that are there
+    when it starts.
 options:
   path:
     description: The application's path, as PM2 knows it.
@@ -29,6 +33,23 @@ options:
     description:
       - Where a directory found at O(path) is moved to.
       - Without it, a directory found there stops the task.
+    type: path
+  assets:
+    description: Where a release has its assets.
+    type: str
+    default: .next/static
+  keep_assets_hours:
+    description:
+      - Hours for which the assets of a build stay after it was replaced. Those of the release that O(path) leads to are
+        copied into O(release) where it lacks them; no file of O(release) is replaced.
+      - Without it no assets are copied.
+    type: float
+  shared:
+    description:
+      - The directory of the files that all releases share. When the link is switched, a file of the release before or
+        of O(release) that stands there too, with the same content, becomes a link to it. With another content it is
+        left and named in a warning.
+      - Without it no files are linked.
     type: path
 attributes:
   check_mode:
@@ -47,6 +68,8 @@ EXAMPLES = r"""
     path: /var/www/aedpics
     release: /var/www/aedpics.releases/3f616e0
     adopt_as: /var/www/aedpics.releases/1c5af34
+    keep_assets_hours: 168
+    shared: /var/www/aedpics.releases/shared
 """
 
 RETURN = r"""
@@ -60,21 +83,40 @@ release:
   returned: success
   type: str
   sample: /var/www/aedpics.releases/3f616e0
+carried:
+  description: How many assets of other builds the release before has given to O(release).
+  returned: success
+  type: int
+  sample: 34
 """
 
 
 def act(module: AnsibleModule) -> dict[str, Any]:
-    """Switch the link and say where it led before."""
-    from ansible.module_utils.at_most_one import releases
+    """Copy assets, switch the link, share files, and return where the link led before."""
+    from ansible.module_utils.at_most_one import assets, releases
 
-    path, release = Path(module.params["path"]), Path(module.params["release"])
+    given = module.params
+    path, release = Path(given["path"]), Path(given["release"])
     before = releases.current(path)
-    adopt_as = Path(module.params["adopt_as"] or path)
+    adopt_as = Path(given["adopt_as"] or path)
+    carried = 0
+    leaves = before if release.is_dir() and before != release.resolve() else None
+    if given["keep_assets_hours"] is not None and leaves is not None:
+        keep_s = given["keep_assets_hours"] * 3600
+        carried = assets.carry(leaves, release, given["assets"], keep_s, time.time(), check_mode=module.check_mode).kept
     previous, changed = releases.switch(path, release, adopt_as, check_mode=module.check_mode)
+    if changed and given["shared"] and not module.check_mode:
+        for place in filter(None, (previous, release)):
+            for file in releases.share(place, Path(given["shared"])):
+                module.warn(
+                    f"{file} differs from the file of that name in {given['shared']} and was left as it is. "
+                    "Compare the two; a later change of the shared file does not reach this release."
+                )
     return {
         "changed": changed,
         "previous": str(previous or ""),
         "release": str(release),
+        "carried": carried,
         "diff": {
             "before": f"{path} -> {before}\n",
             "after": f"{path} -> {release}\n" if changed else f"{path} -> {before}\n",
@@ -89,6 +131,9 @@ def main() -> None:
             "path": {"type": "path", "required": True},
             "release": {"type": "path", "required": True},
             "adopt_as": {"type": "path"},
+            "assets": {"type": "str", "default": ".next/static"},
+            "keep_assets_hours": {"type": "float"},
+            "shared": {"type": "path"},
         },
         act,
         needs_psycopg2=False,

@@ -1,15 +1,19 @@
-"""Pages loaded before a cutover go on asking for the assets of their build: the new release has them too, for a while.
+"""Pages loaded before a cutover go on asking for the assets of their build: the next release has them too, for a while.
 
-A build's assets have their content's hash in their names, so those of several builds lie beside each other. How long
+This holds in both directions: after a rollback the release that serves again has those of the withdrawn one. A build's
+assets have their content's hash in their names, so those of several builds lie beside each other. How long
 those of an earlier build stay counts from when it was replaced. No file says when: a list in the release does.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+
+from . import whole_file
 
 LIST = (
     ".at-most-one-assets.json"  # path below the assets' directory to the epoch second in which its build was replaced
@@ -18,7 +22,7 @@ LIST = (
 
 @dataclass(frozen=True)
 class Carried:
-    """How many assets of earlier builds the release has now, and how many of them were left behind as too old."""
+    """How many assets of other builds ``before`` gave to the release, and how many were left behind as too old."""
 
     kept: int
     left: int
@@ -33,23 +37,39 @@ def carry(
     """
     source, target = before / directory, release / directory
     replaced_at, own_list = _read(before / LIST), _read(release / LIST)
-    listed: dict[str, float] = {}
+    # What only this release still has stays in its list: it is carried, and not of its own build.
+    listed = {name: since for name, since in own_list.items() if (target / name).is_file()}
+    wanted: list[Path] = []
     left = 0
     for file in sorted(path for path in source.rglob("*") if path.is_file()):
         name = file.relative_to(source).as_posix()
         since = replaced_at.get(name, now)
         if (target / name).exists() and name not in own_list:
-            continue  # the new build has made it again: it is its own
+            continue  # the release's own build has made it
         if now - since > keep_s:
             left += 1
             continue
-        listed[name] = since
-        if not check_mode and not (target / name).exists():
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(file, target / name)
+        wanted.append(file)
+        listed[name] = max(since, listed.get(name, since))  # the later time counts: until then it was asked for
     if not check_mode:
-        (release / LIST).write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
-    return Carried(len(listed), left)
+        if listed != own_list:  # before the files: what a killed attempt has copied must not count as the release's own
+            whole_file.write(release / LIST, json.dumps(listed, indent=1) + "\n", 0o644)
+        for file in wanted:
+            _copy(file, target / file.relative_to(source))
+    return Carried(len(wanted), left)
+
+
+def _copy(file: Path, place: Path) -> None:
+    """Copy a file that is not there yet. It appears whole: the release may serve while it is copied."""
+    if place.exists():
+        return
+    place.parent.mkdir(parents=True, exist_ok=True)
+    part = place.with_name(f".{place.name}.{os.getpid()}.part")
+    try:
+        shutil.copy2(file, part)
+        part.replace(place)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _read(file: Path) -> dict[str, float]:

@@ -75,6 +75,24 @@ def _adopt(path: Path, adopt_as: Path) -> None:
         link.rename(path)
 
 
+def share(release: Path, shared: Path) -> list[Path]:
+    """Link the files of ``release`` that all releases share to ``shared``; return those that have another content.
+
+    A checkout that was deployed in place has files of its own: once it is a release, a later change of the shared file
+    must reach it too. A file with another content is left as it is: nobody knows which of the two is right.
+    """
+    different = []
+    for file in sorted(path for path in shared.rglob("*") if path.is_file()):
+        own = release / file.relative_to(shared)
+        if own.is_symlink() or not own.is_file():
+            continue
+        if own.read_bytes() == file.read_bytes():
+            _point(own, file)
+        else:
+            different.append(own)
+    return different
+
+
 def _point(path: Path, release: Path) -> None:
     fresh = path.with_name(f".{path.name}.{os.getpid()}.link")
     fresh.symlink_to(release)

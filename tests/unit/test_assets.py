@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+import pytest
 from at_most_one import assets
 
 HOUR = 3600.0
@@ -59,3 +61,41 @@ def test_check_mode_and_an_application_without_assets(tmp_path: Path) -> None:
     assert names(second) == {"b.js"}
     assert not (second / assets.LIST).exists()
     assert carry(tmp_path / "0", second, now=0) == assets.Carried(kept=0, left=0)
+
+
+def test_going_back_takes_the_assets_along_and_replaces_nothing(tmp_path: Path) -> None:
+    oldest, old, new = (
+        build(tmp_path / "0", "z.js"),
+        build(tmp_path / "1", "a.js", "shared.js"),
+        build(tmp_path / "2", "b.js", "shared.js"),
+    )
+    carry(oldest, old, now=0)
+    carry(old, new, now=1 * HOUR)
+
+    assert carry(new, old, now=5 * HOUR).kept == 2, "b.js, and z.js that both have"
+    assert names(old) == {"a.js", "b.js", "shared.js", "z.js"}
+    assert (old / "static/shared.js").read_text() == "1 shared.js", "its own are never replaced"
+
+    later = build(tmp_path / "3", "c.js")
+    assert carry(old, later, now=12 * HOUR).left == 1, "z.js: 12 hours ago; b.js: 7 hours ago, when it went back"
+    assert names(later) == {"a.js", "b.js", "c.js", "shared.js"}
+
+
+def test_an_attempt_that_was_killed_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a part of a file nor a file that counts as the release's own is left."""
+    first, second = build(tmp_path / "1", "a.js", "b.js"), build(tmp_path / "2", "c.js")
+    copied = shutil.copy2
+
+    def killed(source: Path, place: Path) -> None:
+        copied(source, place)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "copy2", killed)
+    with pytest.raises(KeyboardInterrupt):
+        carry(first, second, now=0)
+    assert names(second) == {"c.js"}
+    monkeypatch.undo()
+    assert carry(first, second, now=HOUR).kept == 2
+    assert names(second) == {"a.js", "b.js", "c.js"}
+    third = build(tmp_path / "3", "d.js")
+    assert carry(second, third, now=11.5 * HOUR) == assets.Carried(kept=1, left=2), "they were replaced 10.5 hours ago"

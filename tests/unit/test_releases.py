@@ -90,3 +90,24 @@ def test_the_path_never_leads_nowhere(place: tuple[Path, Path, Path]) -> None:
 
     assert set(seen) <= {"old", "new"}
     assert len(seen) > 300
+
+
+def test_an_adopted_checkout_shares_the_files_that_every_release_shares(place: tuple[Path, Path, Path]) -> None:
+    """Those with the same content. Another one is left and named, and so is what is not shared."""
+    app, old, new = place
+    shared = old.parent / "shared"
+    for directory, word in ((app, "own"), (shared, "shared")):
+        (directory / "config").mkdir(parents=True)
+        (directory / ".env.production").write_text("A=1\n")
+        (directory / "config/.env").write_text(f"B={word}\n")
+    releases.switch(app, new, old)
+
+    assert releases.share(old, shared) == [old / "config/.env"]
+    assert (old / ".env.production").readlink() == shared / ".env.production"
+    assert (old / "config/.env").read_text() == "B=own\n"
+    assert (old / "BUILD_ID").read_text() == "old"
+    (shared / ".env.production").write_text("A=2\n")
+    assert (old / ".env.production").read_text() == "A=2\n", "a later change reaches it"
+    assert releases.share(old, shared) == [old / "config/.env"]
+    assert releases.share(new, shared) == []
+    assert releases.share(old, shared.with_name("nowhere")) == []
