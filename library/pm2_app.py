@@ -192,6 +192,14 @@ environment:
   type: list
   elements: str
   sample: [CRON_TOKEN]
+environment_removed:
+  description:
+    - The names of variables that PM2 held with the value that the ecosystem file of another kept release gives them,
+      and that the one of this release does not declare; the reload has removed them.
+  returned: when state is reloaded
+  type: list
+  elements: str
+  sample: [NEW_FEATURE]
 log_offsets:
   description:
     - For every log of the application, where the lines of the release that now serves begin, for the check V(log) of

@@ -6,11 +6,11 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from .errors import OperatorError
 from .pm2 import Listing, Pm2, executable_version, listing, version_tuple
-from .pm2_definition import declared, drift
+from .pm2_definition import Drift, declared, declared_by_others, drift
 from .pm2_proof import Demand
 from .processes import children, working_directory
 
@@ -32,11 +32,17 @@ class Aim:
 
 @dataclass(frozen=True)
 class Ready:
-    """What can be reloaded: the instances, which variables PM2 holds with other values than declared, and those."""
+    """What can be reloaded: the instances, where PM2 holds other variables than are declared, and what is declared."""
 
     found: Listing
-    outdated: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
-    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    outdated: Mapping[int, Drift] = field(default_factory=dict)
+    declared: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    others: Sequence[Mapping[str, Any]] = field(default=(), repr=False)  # what other releases' files declare
+
+    def environment(self, pm_id: int) -> dict[str, Any]:
+        """The variables that an outdated instance is to have: what it holds, with what is declared."""
+        drift = self.outdated[pm_id]
+        return {**drift.kept, **((self.declared.get("env") or {}) if drift.variables else {})}
 
 
 def preflight(pm2: Pm2, aim: Aim, *, linked: bool) -> Ready:
@@ -202,7 +208,8 @@ def _require_declared(pm2: Pm2, aim: Aim, found: Listing) -> Ready:
             "the same number.",
             start_anew,
         )
-    differing = drift(pm2, name, want)
+    others = declared_by_others(pm2, aim.ecosystem, aim.path, release, name) if release else []
+    differing = drift(pm2, name, want, others)
     arguments = sorted({key for one in differing.values() for key in one.arguments})
     if arguments:
         _refuse(
@@ -211,16 +218,15 @@ def _require_declared(pm2: Pm2, aim: Aim, found: Listing) -> Ready:
             "the same.",
             start_anew,
         )
-    variables = {pm_id: one.variables for pm_id, one in differing.items()}
+    variables = sorted({name for one in differing.values() for name in one.variables})
     if variables and want.get("more"):
-        names = ", ".join(sorted({name for several in variables.values() for name in several}))
         _refuse(
             aim,
-            f"PM2 holds values for {names} that no env block of the ecosystem file declares.",
+            f"PM2 holds values for {', '.join(variables)} that no env block of the ecosystem file declares.",
             "one of the declared values; which block was chosen at the start, PM2 does not say.",
             f"start it again with the block that is meant (--env ...), {start_anew}",
         )
-    return Ready(found, variables, {key: str(value) for key, value in (want.get("env") or {}).items()})
+    return Ready(found, differing, want, others)
 
 
 def _inside(path: str, directory: str) -> bool:

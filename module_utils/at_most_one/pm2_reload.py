@@ -12,12 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, NoReturn
 
+from . import pm2_rpc
 from .applog import log_sizes
 from .errors import OperatorError
 from .log_errors import Mark, Moment, Served, moments
 from .pm2 import Instance, Listing, Pm2, listing, run
 from .pm2_bus import Overheard
-from .pm2_definition import drift
+from .pm2_definition import Drift, drift
 from .pm2_hold import held
 from .pm2_preflight import Aim, Ready, preflight
 from .pm2_proof import (
@@ -61,7 +62,8 @@ def reload(pm2: Pm2, aim: Aim, *, only: Sequence[int] | None = None, check: bool
         "changed": bool(due),
         "unchanged": [one.pm_id for one in wanted if one not in due],
         "build_proof": how_proven(aim.demand.probe),
-        "environment": sorted({name for names in ready.outdated.values() for name in names}),
+        "environment": sorted({name for one in ready.outdated.values() for name in one.variables}),
+        "environment_removed": sorted({name for one in ready.outdated.values() for name in one.leftover}),
         "diff": {
             "before": "".join(f"{_line(one.pm_id, one.pid, working_directory(one.pid))}\n" for one in due),
             "after": "".join(f"{_line(one.pm_id, None, aim.demand.release_path)}\n" for one in due),
@@ -166,12 +168,16 @@ def _elsewhere(aim: Aim, now: Sequence[Instance]) -> tuple[Instance, Unproven] |
 
 
 def _outdated(pm2: Pm2, aim: Aim, ready: Ready, now: Sequence[Instance]) -> tuple[Instance, Unproven] | None:
-    """Whether a variable still has its old value, where values had changed."""
-    still = drift(pm2, aim.demand.name, {"env": ready.environment}) if ready.outdated else {}
+    """Whether a variable still has its old value, or is still there, where that was to change."""
+    still = drift(pm2, aim.demand.name, ready.declared, ready.others) if ready.outdated else {}
     for one in now:
-        if one.pm_id in still and one.pm_id in ready.outdated and still[one.pm_id].variables:
-            return one, Unproven("wrong_environment", f"PM2 still holds old values: {still[one.pm_id].variables}")
+        if one.pm_id in still and one.pm_id in ready.outdated and (names := _names(still[one.pm_id])):
+            return one, Unproven("wrong_environment", f"PM2 still holds old values: {names}")
     return None
+
+
+def _names(drift: Drift) -> str:
+    return ", ".join((*drift.variables, *drift.leftover))
 
 
 def _require_sibling(found: Listing, before: Instance) -> None:
@@ -183,17 +189,22 @@ def _require_sibling(found: Listing, before: Instance) -> None:
 
 def _reload_one(pm2: Pm2, aim: Aim, ready: Ready, pm_id: int) -> None:
     deadline = time.monotonic() + aim.demand.instance_timeout_s
-    # With --update-env PM2 takes over the variables of its command, and without it none, not even declared ones.
-    update, environment = (("--update-env",), ready.environment) if pm_id in ready.outdated else ((), None)
+    timeout_s = aim.demand.instance_timeout_s + 60
     while True:
-        done = run(
-            pm2,
-            *("reload", str(pm_id), *update),
-            timeout_s=aim.demand.instance_timeout_s + 60,
-            environment=environment,
-        )
+        said = ""
+        if pm_id in ready.outdated:
+            # No command of PM2 removes a variable, and with --update-env it takes over those of its own process.
+            try:
+                pm2_rpc.reload(pm2, pm_id, ready.environment(pm_id), ready.outdated[pm_id].leftover, timeout_s)
+            except pm2_rpc.Refused as refused:
+                said = str(refused)
+                if "already in progress" not in said:
+                    raise Unproven("pm2_refused", said) from refused
+        else:
+            done = run(pm2, "reload", str(pm_id), timeout_s=timeout_s)
+            said = done.stdout + done.stderr
         # PM2's lock lasts 30 s when whoever took it was killed (lib/Common.js, lockReload).
-        if "already in progress" not in done.stdout + done.stderr:
+        if "already in progress" not in said:
             return
         if time.monotonic() > deadline:
             raise Unproven("pm2_refused", "PM2 says that another reload is in progress")

@@ -70,7 +70,8 @@ def start(pm2: Pm2, aim: Aim, *, check: bool = False) -> bool:
 def save(pm2: Pm2, name: str, *, check: bool = False) -> bool:
     """Make what runs now come back after a reboot. Returns whether PM2's dump said something else before.
 
-    The dump covers every application of this PM2_HOME. What is compared is which instances start where and how.
+    The dump covers every application of this PM2_HOME. What is compared is which instances start where and how, and
+    with which variables those of ``name`` do.
     """
     found = listing(pm2, name)
     require_running(pm2, found, name)
@@ -82,12 +83,12 @@ def save(pm2: Pm2, name: str, *, check: bool = False) -> bool:
             next_step="reload or start them first.",
         )
     entries = parse_jlist(run(pm2, "jlist").stdout) or []
-    now = _definition([entry.get("pm2_env") or {} for entry in entries])
-    if _dumped(pm2) == now:
+    now = _definition([entry.get("pm2_env") or {} for entry in entries], name)
+    if _dumped(pm2, name) == now:
         return False
     if not check:
         run(pm2, "save")
-        if _dumped(pm2) != now:
+        if _dumped(pm2, name) != now:
             raise OperatorError(
                 f"pm2 save did not write what runs into {pm2.home}/dump.pm2.",
                 expected="the same applications, directories and scripts.",
@@ -96,15 +97,19 @@ def save(pm2: Pm2, name: str, *, check: bool = False) -> bool:
     return True
 
 
-def _dumped(pm2: Pm2) -> list[list[str]] | None:
+def _dumped(pm2: Pm2, name: str) -> list[list[str]] | None:
     try:
         with open(os.path.join(pm2.home, "dump.pm2"), encoding="utf-8") as file:
             entries = json.load(file)
     except (OSError, ValueError):
         return None
-    return _definition(entries) if isinstance(entries, list) else None
+    return _definition(entries, name) if isinstance(entries, list) else None
 
 
-def _definition(entries: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+def _definition(entries: Sequence[Mapping[str, Any]], name: str) -> list[list[str]]:
     fields = ("name", "pm_cwd", "pm_exec_path", "exec_mode", "status")
-    return sorted([str(entry.get(field)) for field in fields] for entry in entries)
+    return sorted(
+        [str(entry.get(field)) for field in fields]
+        + ([json.dumps(entry.get("env"), sort_keys=True)] if entry.get("name") == name else [])
+        for entry in entries
+    )

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,7 +20,7 @@ from at_most_one import pm2, pm2_preflight, pm2_reload, pm2_start
 from at_most_one.errors import OperatorError
 from at_most_one.pm2_definition import differs
 from at_most_one.processes import start_ticks, working_directory
-from at_most_one.web import fetch
+from at_most_one.web import NoAnswer, fetch
 
 from tests.service.conftest import App, free_port
 
@@ -55,6 +56,77 @@ def test_a_variable_that_the_release_declares_anew_reaches_the_instances(app: Ap
     assert "s3cret" not in str(done)
     assert colours(app) == {"blue, s3cret"}
     assert [working_directory(one.pid) for one in app.instances()] == [str(new)] * 2
+
+
+def test_a_variable_that_only_the_newer_release_declared_is_gone_after_going_back(app: App) -> None:
+    """`pm2 reload --update-env` only adds and overwrites: the variable stays, also in the dump, until a cold start.
+
+    What the application got from its first start stays, and no request is lost.
+    """
+    old = app.release("a" * 40, env={"LEVEL": 3, "STRICT": True})
+    new = app.release("b" * 40, env={"COLOUR": "blue, s3cret", "LEVEL": 4, "STRICT": True})
+    app.link(old)
+    command = [app.pm2.executable, "start", str(app.path / "ecosystem.config.cjs"), "--only", app.name]
+    first_start = {**app.pm2.environment(), "GIVEN": "at the first start"}
+    subprocess.run(command, env=first_start, stdout=subprocess.DEVNULL, check=True)
+    app.link(new)
+    pm2_reload.reload(app.pm2, patient(app, new))
+    pm2_start.save(app.pm2, app.name)
+    assert colours(app) == {"blue, s3cret"}
+
+    app.link(old)
+    environment = {**app.pm2.environment(), "LEVEL": "3"}
+    pid = app.instances()[0].pm_id
+    subprocess.run([app.pm2.executable, "reload", str(pid), "--update-env"], env=environment, check=True)
+    assert colours(app) == {"blue, s3cret"}  # the trap: it runs the old release with the new one's variable
+
+    with asked(app) as answers:
+        done = pm2_reload.reload(app.pm2, patient(app, old))
+    assert (done["environment"], done["environment_removed"]) == (["LEVEL"], ["COLOUR"])
+    assert "s3cret" not in str(done)
+    assert colours(app) == {"none"}
+    assert set(answers) == {200}
+    for one in app.instances():
+        started = Path(f"/proc/{one.pid}/environ").read_text()
+        assert "COLOUR" not in started
+        assert "at the first start" in started
+    assert pm2_start.save(app.pm2, app.name), "what was saved has the variable, although every directory is the same"
+    assert not pm2_start.save(app.pm2, app.name)
+    assert "COLOUR" not in Path(app.pm2.home, "dump.pm2").read_text()
+    assert not pm2_reload.reload(app.pm2, patient(app, old))["changed"]
+
+
+def test_a_variable_that_somebody_set_by_hand_stays(app: App) -> None:
+    """It is nobody's who declares it, although another release's file declares one of that name."""
+    old, new = app.release("a" * 40), app.release("b" * 40, env={"COLOUR": "blue"})
+    app.start(old)
+    by_hand = {**app.pm2.environment(), "COLOUR": "green"}
+    subprocess.run([app.pm2.executable, "reload", app.name, "--update-env"], env=by_hand, check=True)
+    assert new.is_dir()
+    assert not pm2_reload.reload(app.pm2, patient(app, old))["changed"]
+    assert colours(app) == {"green"}
+
+
+@contextlib.contextmanager
+def asked(app: App) -> Iterator[list[int | str]]:
+    """The statuses of requests that are made one after the other, each on a new connection, while the block runs."""
+    answers: list[int | str] = []
+    over = threading.Event()
+
+    def ask() -> None:
+        while not over.is_set():
+            try:
+                answers.append(fetch("GET", app.url, timeout_s=10).status)
+            except NoAnswer as lost:
+                answers.append(str(lost))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield answers
+    finally:
+        over.set()
+        thread.join()
 
 
 @pytest.mark.parametrize("key", ["args", "node_args"])
