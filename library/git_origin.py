@@ -85,11 +85,21 @@ in_place:
   type: bool
   sample: false
 modified:
-  description: What was changed by hand in it, a line of C(git status) each. Files that git does not know do not count.
+  description:
+    - What was changed by hand in it, a line of C(git status) each. Files that git does not know do not count, nor those
+      that the release's own build has changed.
   returned: state is served
   type: list
   elements: str
   sample: [" M src/app/page.tsx"]
+changes:
+  description:
+    - What shows that something else than this tool has deployed into the release. Its checkout is at another commit
+      than its name says, or its C(.next/BUILD_ID) is another one than when it was built.
+  returned: state is served
+  type: list
+  elements: str
+  sample: []
 """
 
 

@@ -7,6 +7,8 @@ environment variables: https://git-scm.com/docs/gitcredentials
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 import subprocess
@@ -21,6 +23,7 @@ ASK_TIMEOUT_S = 60.0
 FETCH_TIMEOUT_S = 900.0
 _USER, _PASSWORD = "AT_MOST_ONE_GIT_USER", "AT_MOST_ONE_GIT_PASSWORD"
 _HELPER = f'!f() {{ test "$1" = get && echo "username=${_USER}" && echo "password=${_PASSWORD}"; }}; f'
+_MARKER = ".at-most-one.json"  # written by the phase prepare when the build is complete
 _NO_SUCH_BRANCH = 2  # `git ls-remote --exit-code`
 
 
@@ -46,12 +49,16 @@ class Remote:
 
 @dataclass(frozen=True)
 class Served:
-    """What the application's path leads to: its commit, and what was changed in it by hand, in git's words."""
+    """What the application's path leads to: its commit, and what was changed in it by hand, in git's words.
+
+    ``changes``: what shows that something else than this tool has deployed into the release.
+    """
 
     commit: str
     release: str
     in_place: bool
     modified: list[str]
+    changes: list[str] = field(default_factory=list)
 
 
 def served(path: Path) -> Served:
@@ -67,8 +74,37 @@ def served(path: Path) -> Served:
                 next_step="correct app_path, or the account that the tasks run as. Nothing was touched.",
             )
     in_place = not path.is_symlink()
-    release = str(path if in_place else path.resolve())
-    return Served(head.stdout.strip(), release, in_place, status.stdout.splitlines())
+    release = path if in_place else path.resolve()
+    modified = [line for line in status.stdout.splitlines() if not _is_of_the_build(release, line[3:])]
+    commit = head.stdout.strip()
+    return Served(commit, str(release), in_place, modified, _changes(release, commit, in_place))
+
+
+def _is_of_the_build(release: Path, name: str) -> bool:
+    """Whether the release's own build has changed the file, and nobody since the build was complete."""
+    try:
+        return (release / name).lstat().st_ctime <= (release / _MARKER).lstat().st_ctime
+    except OSError:
+        return False
+
+
+def _changes(release: Path, commit: str, in_place: bool) -> list[str]:
+    """What shows another way of deploying: `git reset --hard` and a build inside the path, which is a link."""
+    found = []
+    if not in_place and re.fullmatch("[0-9a-f]{40}", release.name) and commit != release.name:
+        found.append(f"{release} is the release of {release.name[:12]}, and its checkout is at {commit[:12]}")
+    try:
+        marker = json.loads((release / _MARKER).read_text(encoding="utf-8"))
+        built = marker.get("build_id_sha256")
+    except (OSError, ValueError, AttributeError):
+        built = None  # an adopted checkout, or a release of an earlier version of this tool
+    if built:
+        build_id = release / ".next/BUILD_ID"
+        now = hashlib.sha256(build_id.read_bytes()).hexdigest() if build_id.is_file() else None
+        if now != built:
+            seen = "was built again" if now else "has lost its build"
+            found.append(f"{release} {seen} since run {marker.get('run_id')} had built it (.next/BUILD_ID)")
+    return found
 
 
 def remote(checkout: Path, origin: str) -> Remote:

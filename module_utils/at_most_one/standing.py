@@ -139,6 +139,7 @@ def _host(host: str, state: Facts, facts: Facts) -> list[Finding]:
                 "deploy again: it reloads what is not proven.",
             )
         )
+    found += _changed_release(host, state)
     if instances is None:
         return [*found, _unread(f"instances:{host}", state.get("pm2") or {}, f"PM2 of {host} could not be asked.")]
     online = sum(one["status"] == "online" for one in instances)
@@ -161,6 +162,23 @@ def _host(host: str, state: Facts, facts: Facts) -> list[Finding]:
             )
         )
     return found
+
+
+def _changed_release(host: str, state: Facts) -> list[Finding]:
+    """What shows that something else than a deployment has changed the release that serves."""
+    modified = state.get("modified") or []
+    seen = [*(state.get("changes") or []), *([f"changed by hand: {', '.join(modified)}"] if modified else [])]
+    if not seen:
+        return []
+    return [
+        Finding(
+            f"release:{host}",
+            f"{host}: {'; '.join(seen)}.",
+            "a release as the last deployment has left it.",
+            "find out what deploys inside the application's path (docs/cutover.md, \"The application's own way of "
+            'deploying"), switch it off, and deploy again.',
+        )
+    ]
 
 
 def released(runs: Iterable[Facts], environment: str) -> str | None:

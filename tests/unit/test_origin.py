@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -118,6 +120,56 @@ def test_says_what_a_path_leads_to_and_what_was_changed_by_hand(tmp_path: Path) 
     (work / "file").write_text("two\n")
     git("-C", work, "rm", "-q", "other")
     assert origin.served(link).modified == [" M file", "D  other"]
+
+
+def release_of(tmp_path: Path) -> tuple[Path, Path, str]:
+    """An application's path that leads to the release of its commit, as the phase prepare leaves one."""
+    work = tmp_path / "work"
+    git("init", "-q", "-b", "main", work)
+    for name in ("file", "next-env.d.ts"):
+        (work / name).write_text("one\n")
+    git("-C", work, "add", ".")
+    git("-C", work, "commit", "-q", "-m", "one")
+    commit = git("-C", work, "rev-parse", "HEAD")
+    release, link = tmp_path / "app.releases" / commit, tmp_path / "app"
+    git("clone", "-q", work, release)
+    link.symlink_to(release)
+    (release / ".next").mkdir()
+    (release / ".next/BUILD_ID").write_text("first")
+    (release / "next-env.d.ts").write_text("as the build writes it\n")
+    built = hashlib.sha256(b"first").hexdigest()
+    (release / ".at-most-one.json").write_text(json.dumps({"run_id": "run-1", "build_id_sha256": built}))
+    return link, release, commit
+
+
+def test_a_release_as_it_was_built_has_no_changes(tmp_path: Path) -> None:
+    """Not even tracked files that the build itself writes; one that is changed later is."""
+    link, release, commit = release_of(tmp_path)
+    assert origin.served(link) == origin.Served(commit, str(release), in_place=False, modified=[], changes=[])
+    (release / "next-env.d.ts").write_text("as somebody writes it\n")
+    assert origin.served(link).modified == [" M next-env.d.ts"]
+
+
+def test_what_another_way_of_deploying_does_to_a_release_is_named(tmp_path: Path) -> None:
+    """`git fetch && git reset --hard && npm run build` inside the path."""
+    link, release, commit = release_of(tmp_path)
+    git("-C", tmp_path / "work", "commit", "-q", "--allow-empty", "-m", "two")
+    git("-C", link, "fetch", "-q")
+    git("-C", link, "reset", "-q", "--hard", "origin/main")
+    moved = origin.served(link)
+    assert moved.commit == git("-C", tmp_path / "work", "rev-parse", "HEAD") != commit
+    assert moved.changes == [
+        f"{release} is the release of {commit[:12]}, and its checkout is at {moved.commit[:12]}",
+    ]
+
+    (release / ".next/BUILD_ID").write_text("second")
+    assert origin.served(link).changes[1:] == [
+        f"{release} was built again since run run-1 had built it (.next/BUILD_ID)"
+    ]
+    (release / ".next/BUILD_ID").unlink()
+    assert "has lost its build" in origin.served(link).changes[1]
+    (release / ".at-most-one.json").unlink()  # an adopted checkout has none
+    assert origin.served(link).changes == moved.changes
 
 
 @pytest.mark.parametrize("there", [False, True])

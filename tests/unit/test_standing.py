@@ -90,6 +90,8 @@ INVALID = [{"name": "idx_a", "verdict": "different", "parts": [{"part": "unique"
         (put("hosts", "web1", "commit", value=OLD), ["commit:web1"]),
         (put("released", value=None), []),
         (elsewhere, ["commit:web1"]),
+        (put("hosts", "web1", "changes", value=["/r/b was built again"]), ["release:web1"]),
+        (put("hosts", "web1", "modified", value=[" M file"]), ["release:web1"]),
         (stop_one, ["instances:web1"]),
         (put("hosts", "web1", "pm2", value=GONE), ["instances:web1"]),
         (put("hosts", "web1", "saved", value=False), ["saved:web1"]),
