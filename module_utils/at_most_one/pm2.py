@@ -159,17 +159,10 @@ def version_tuple(version: str | None) -> tuple[int, ...]:
     return tuple(map(int, matched.groups())) if matched else ()
 
 
-def run(
-    pm2: Pm2, *arguments: str, cwd: str = "/", timeout_s: float = 60, environment: Mapping[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    """Run the pm2 command, colours removed. Its return code proves nothing. Raises OperatorError when it hangs.
-
-    With ``environment`` it gets that, and of the caller's only what it needs itself.
-    """
-    own = pm2.environment()
-    needed = {key: value for key, value in own.items() if key in ("PATH", "HOME", "PM2_HOME")}
-    environment = own if environment is None else {**needed, **environment, "PM2_HOME": pm2.home}
-    executable = shutil.which(pm2.executable, path=own["PATH"]) or pm2.executable
+def run(pm2: Pm2, *arguments: str, cwd: str = "/", timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+    """Run the pm2 command, colours removed. Its return code proves nothing. Raises OperatorError when it hangs."""
+    environment = pm2.environment()
+    executable = shutil.which(pm2.executable, path=environment["PATH"]) or pm2.executable
     try:
         done = subprocess.run(  # noqa: S603 (an argument list, no shell; the executable is the inventory's)
             [executable, *arguments],

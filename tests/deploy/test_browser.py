@@ -1,4 +1,4 @@
-"""A page in a real browser, loaded before the cutover: it keeps working after it, and no asset is ever missed."""
+"""A page in a real browser, loaded before a cutover or a rollback: it keeps working, and no asset is ever missed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import subprocess
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.parse import parse_qs, urlsplit
@@ -76,15 +77,7 @@ class Asker:
 
 def test_a_page_loaded_before_the_cutover_keeps_working(fresh: Lab, browser: Browser) -> None:
     """And what a reboot brings back afterwards is the release that was proven, where a checkout in place was before."""
-    page = browser.new_page()
-    failures: list[str] = []
-    page.on(
-        "response", lambda answer: failures.append(f"{answer.status} {answer.url}") if answer.status >= 400 else None
-    )
-    page.on("requestfailed", lambda request: None if given_up(request) else failures.append(told(request)))
-    page.on("pageerror", lambda error: failures.append(str(error)))
-    page.goto(fresh.values["app_url"] + "/")
-    page.get_by_text("현재 시각: 2").wait_for()  # hydrated: its scripts run
+    page, failures = opened(browser, fresh)
     assert commit_of(page) == fresh.values["commit_before"][:12]
     assert fresh.link == "in place"
 
@@ -93,10 +86,7 @@ def test_a_page_loaded_before_the_cutover_keeps_working(fresh: Lab, browser: Bro
         run = run_playbook("deploy.yml")
         assert run.code == 0, run.output
 
-    for asker in (before, after):
-        assert {status for _, status in asker.answers} == {200}, asker.answers
-        assert {name for name, _ in asker.answers} == set(asker.names())
-    assert set(before.names()) != set(after.names())
+    require_every_asset(before, after)
     assert run.report["traffic"]["failures"] == 0
 
     page.get_by_role("button").click()  # asks for a chunk of the old build, for the first time
@@ -112,6 +102,69 @@ def test_a_page_loaded_before_the_cutover_keeps_working(fresh: Lab, browser: Bro
     assert fresh.served(20) == {fresh.values["commit_after"]}
     page.reload()
     assert commit_of(page) == fresh.values["commit_after"][:12]
+
+
+def test_a_page_of_the_withdrawn_build_keeps_working_through_a_rollback(deployed_ground: Lab, browser: Browser) -> None:
+    """Also where the application has no rewrite of its own for assets that its process does not know."""
+    lab = deployed_ground
+    old = Path(lab.values["app_path"] + ".releases") / lab.values["commit_before"]
+    page, failures = opened(browser, lab)
+    assert commit_of(page) == lab.values["commit_after"][:12]
+
+    with without_its_rewrite(old):
+        before, after = Asker(lab, lab.values["commit_before"]), Asker(lab, lab.values["commit_after"])
+        with before, after:
+            run = run_playbook("rollback.yml")
+            assert run.code == 0, run.output
+        assert lab.served(20) == {lab.values["commit_before"]}
+        late = old / STATIC / "late.js"
+        late.write_text("// next start knows only the files that were there when it started")
+        with pytest.raises(HTTPError, match="404"):
+            urlopen(f"{lab.values['app_url']}/_next/static/late.js", timeout=10)
+        late.unlink()
+        require_every_asset(before, after)
+
+        page.get_by_role("button").click()  # asks for a chunk of the withdrawn build, for the first time
+        page.get_by_text("다른 점검이 진행 중인 장비는 고를 수 없습니다.").wait_for()  # as only that build has it
+        page.get_by_role("link").click()
+        page.get_by_role("heading", name="이 실험실에 대하여").wait_for()
+        assert commit_of(page) == lab.values["commit_before"][:12]
+        assert failures == []
+
+
+@contextmanager
+def without_its_rewrite(release: Path) -> Iterator[None]:
+    """The release without its fallback for unknown assets (app/assets): from the next start of its processes."""
+    manifest = release / ".next/routes-manifest.json"
+    text = manifest.read_text()
+    content = json.loads(text)
+    content["rewrites"]["fallback"] = []
+    manifest.write_text(json.dumps(content))
+    try:
+        yield
+    finally:
+        manifest.write_text(text)
+
+
+def opened(browser: Browser, lab: Lab) -> tuple[Page, list[str]]:
+    """A page of the service whose scripts run, and every failure that it will meet."""
+    page = browser.new_page()
+    failures: list[str] = []
+    page.on(
+        "response", lambda answer: failures.append(f"{answer.status} {answer.url}") if answer.status >= 400 else None
+    )
+    page.on("requestfailed", lambda request: None if given_up(request) else failures.append(told(request)))
+    page.on("pageerror", lambda error: failures.append(str(error)))
+    page.goto(lab.values["app_url"] + "/")
+    page.get_by_text("현재 시각: 2").wait_for()  # hydrated
+    return page, failures
+
+
+def require_every_asset(before: Asker, after: Asker) -> None:
+    for asker in (before, after):
+        assert {status for _, status in asker.answers} == {200}, asker.answers
+        assert {name for name, _ in asker.answers} == set(asker.names())
+    assert set(before.names()) != set(after.names())
 
 
 def given_up(request: Request) -> bool:
