@@ -87,7 +87,7 @@ history: setup ## Who deployed what, when, and what came out: ENVIRONMENT=produc
 lab-commit: setup ## Push one more commit to the lab's origin: NAME=second-rule (deploy it with -e app_branch=NAME)
 	@lab/bin/push-commit $(NAME)
 
-lab-fault: setup ## Push a commit with a real fault to the lab's origin: FAULT=the name of a folder of lab/faults
+lab-fault: setup ## Push a commit with a real fault to the lab's origin: FAULT=the name of a folder of lab/faults or lab/variants
 	@lab/bin/push-fault $(FAULT)
 
 ## ---- Tests: everything that CI runs ---------------------------------------------------------------------------------

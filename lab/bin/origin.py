@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The bare origin of the lab's application, built from lab/app, lab/app-after, lab/commits and lab/faults.
+"""The bare origin of the lab's application, built from the folders lab/app, app-after, commits, faults and variants.
 
 Every commit has a fixed identity, date and parent, so its hash follows from its files alone: all checkouts of the same
 sources agree on it, and a second run changes nothing.
@@ -108,9 +108,9 @@ def checkout(origin: Origin, commit: str, to: Path) -> None:
 
 
 def push(origin: Origin, branch: str) -> str:
-    """A third commit on a branch of its own: lab/commits/NAME on NAME, lab/faults/NAME on fault/NAME."""
+    """A third commit on a branch of its own: lab/commits/NAME on NAME, lab/faults and lab/variants on fault/NAME."""
     commits = {entry.name: (entry, COMMITS[entry.name]) for entry in (LAB / "commits").iterdir()}
-    faults = (LAB / "faults").iterdir()
+    faults = [entry for folder in ("faults", "variants") for entry in (LAB / folder).iterdir()]
     commits |= {f"fault/{entry.name}": (entry, (f"Fault: {entry.name}", "2025-11-11")) for entry in faults}
     if branch not in commits:
         raise SystemExit(f"There is no commit for branch {branch}. Known: {', '.join(sorted(commits))}.")

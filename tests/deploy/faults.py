@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 STOPS = "tests/deploy/test_9_faults.py::test_stops_and_leaves_nothing"
 RELEASES = "tests/deploy/test_9_wrong_releases.py::test_a_wrong_release"
+KNOWN = "tests/deploy/test_known_faults.py::test_a_fault_that_was_there_before"
 BACK = "tests/deploy/test_8_automatic_rollback.py"
 
 
@@ -108,12 +109,52 @@ FAULTS = {
         "tests/deploy/test_9_secrets.py::test_the_failing_run_goes_back",
     ),
     "monitoring API 500": Fault(
-        "a release that answers 500 to the monitoring of duplicates (lab/faults/monitoring-500)",
+        "a release that answers 500 to the monitoring of duplicates (lab/variants/monitoring-500)",
         "healthcheck",
         "rolled_back",
-        ("monitoring: GET /api/monitoring/duplicate-sessions got 500",),
+        ("monitoring: GET /api/monitoring/duplicate-sessions got 500", "new in this release: the one before did not"),
         "everything as before; every instance went back, no request lost",
         f"{RELEASES}[monitoring API 500]",
+    ),
+    "monitoring API 500, there before": Fault(
+        "the same, of the release that runs and of the new one; healthcheck_known_faults accepts it",
+        None,
+        "deployed",
+        ("Known fault, there before this deployment: monitoring", "qualify each column"),
+        "the rule: deployed; the fault is reported once, with what to repair, and no request lost",
+        f"{KNOWN}[monitoring API 500, there before]",
+    ),
+    "monitoring API 500, repaired": Fault(
+        "the same, of the release that runs only",
+        None,
+        "deployed",
+        (),
+        "the rule: deployed; the report calls the fault repaired",
+        f"{KNOWN}[monitoring API 500, there before]",
+    ),
+    "race losers 500": Fault(
+        "a release whose losers of a race get 500 instead of 409 (lab/variants/race-500)",
+        "healthcheck",
+        "rolled_back",
+        ("race: 16 x POST /api/inspections/sessions at once got", "new in this release: the one before did not"),
+        "everything as before; every instance went back, no request lost",
+        f"{RELEASES}[race losers 500]",
+    ),
+    "race losers 500, there before": Fault(
+        "the same, of the release that runs and of the new one; healthcheck_known_faults accepts it",
+        None,
+        "deployed",
+        ("Known fault, there before this deployment: race", "Prisma P2002"),
+        "the rule: deployed, with one winner in each race; the fault is reported once, and no request lost",
+        f"{KNOWN}[race losers 500, there before]",
+    ),
+    "polling page": Fault(
+        "a page polls the broken monitoring and each poll writes an error line (lab/variants/polling-page)",
+        "healthcheck",
+        "rolled_back",
+        ("ERROR monitoring: column reference",),
+        "everything as before; every instance went back, no request lost",
+        f"{RELEASES}[polling page]",
     ),
     "error lines in the log": Fault(
         "a release that answers well and writes an error for each request (lab/faults/log-errors)",
