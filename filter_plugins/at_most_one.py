@@ -36,6 +36,28 @@ def pick(items: Iterable[Mapping[str, Any]], *keys: str) -> list[dict[str, Any]]
     return [{key: item.get(key) for key in keys} for item in items]
 
 
+def known_faults(
+    checks: Iterable[Mapping[str, Any]],
+    before: Mapping[str, Iterable[int]],
+    policy: Mapping[str, str],
+    repair: Mapping[str, str],
+) -> list[dict[str, Any]]:
+    """Of the running release's faults those that were there before the change, each with its policy and repair."""
+    return [
+        {key: check[key] for key in ("request", "got", "statuses")}
+        | {"check": check["name"], "policy": policy.get(check["name"], "refuse"), "repair": repair[check["name"]]}
+        | {"after": None}
+        for check in checks
+        if check["statuses"] and set(check["statuses"]) <= set(before[check["name"]])
+    ]
+
+
+def faults_after(faults: Iterable[Mapping[str, Any]], checks: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The same faults with what the release after the change answered: repaired, known (still there) or None."""
+    after = {check["name"]: "known" if check["known"] else "repaired" if check["ok"] else None for check in checks}
+    return [{**fault, "after": after.get(fault["check"])} for fault in faults]
+
+
 def any_true(hosts: Iterable[Mapping[str, Any]], *facts: str) -> bool:
     """Whether any of the facts is set and true on any host."""
     return any(host.get(fact, False) for host in hosts for fact in facts)
@@ -94,7 +116,9 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         return {
             "at_most_one_any_true": any_true,
+            "at_most_one_faults_after": faults_after,
             "at_most_one_first_error": first_error,
+            "at_most_one_known_faults": known_faults,
             "at_most_one_pick": pick,
             "at_most_one_role_options": role_options,
             "at_most_one_similar": similar,

@@ -165,6 +165,12 @@ took_over:
     age_s: 4500
     lease_until: "2025-11-10T04:45:00Z"
     phase: cleanup
+faults_before:
+  description:
+    - RV(service_check#module:faults) of the release that ran before the unfinished runs from which this one goes on.
+  returned: O(state=opened)
+  type: dict
+  sample: {monitoring: [500]}
 run:
   description: The run with everything that the journal keeps about it; empty in check mode.
   returned: O(state=opened), O(state=recorded) or O(state=closed)
@@ -275,7 +281,7 @@ def _reached(connection: Any, plan: Any, run_id: str | None) -> dict[str, Any]:
 
 
 def _open(module: AnsibleModule, connection: Any, plan: Any) -> dict[str, Any]:
-    from ansible.module_utils.at_most_one import journal, snapshot
+    from ansible.module_utils.at_most_one import journal, snapshot, undo
     from ansible.module_utils.at_most_one.controllers import Controller
 
     wanted = module.params
@@ -296,6 +302,7 @@ def _open(module: AnsibleModule, connection: Any, plan: Any) -> dict[str, Any]:
         "run_id": opened.run_id,
         "plan_sha256": plan.sha256,
         "took_over": opened.took_over or {},
+        "faults_before": undo.faults_before(journal.read(connection, plan_id=plan.id, limit=1_000), opened.run_id),
         **_run(connection, opened.run_id),
     }
 

@@ -10,6 +10,8 @@ short_description: Check that a service does for its users what it should, befor
 description:
   - Asks the service over HTTP and reports for each check what was asked, what was expected and what came.
   - V(session) and V(race) open sessions on a canary equipment and cancel them again, whatever happens in between.
+  - What the release before a change could not answer either (O(before=true)) need not fail the release after it, see
+    O(known_faults). A break of the rule itself fails always, whatever was there before.
 options:
   base_url:
     description: Where the service is, without a slash at the end.
@@ -27,10 +29,40 @@ options:
       - V(race) opens O(race_size) at once. One session may come of it, and no 5xx. The canary must be free.
       - V(log) counts the lines with errors that the new release has written, see O(log_files). An error that the
         release before wrote as often is named, and no fault.
+      - V(monitoring) and V(race) may have faults that were there before, see O(known_faults).
     type: list
     elements: str
     choices: [root, health, login, monitoring, session, log, race]
     default: [root, health]
+  before:
+    description:
+      - Whether the release that runs before a change is asked. V(monitoring) may then count duplicates, and need not
+        be there yet (404). A status 5xx of V(monitoring) or of the losers in V(race) fails nothing and is returned in
+        RV(faults). Anything else fails as ever.
+    type: bool
+    default: false
+  faults_before:
+    description: RV(faults) of the release before. A check that it lacks was not asked, so none of its faults is known.
+    type: dict
+    default: {}
+  known_faults:
+    description:
+      - What becomes of a fault in O(faults_before) that is still there, with no other status. V(accept) lets it stay
+        and marks it as known; V(refuse) fails the check.
+      - Two sessions of one race, duplicates that are counted, no answer, and 4xx are never accepted.
+    type: dict
+    default: {}
+    suboptions:
+      monitoring:
+        description: The endpoint that counts duplicates answers 5xx.
+        type: str
+        choices: [accept, refuse]
+        default: refuse
+      race:
+        description: The losers of a race get 5xx instead of 409.
+        type: str
+        choices: [accept, refuse]
+        default: refuse
   fail:
     description: Whether a check that is not as expected fails the task, with all of them named.
     type: bool
@@ -160,8 +192,15 @@ checks:
       expected: 200 with status ok or healthy
       got: '503 {"status":"unhealthy"}'
       seconds: 0.012
+      statuses: []
+      known: false
+faults:
+  description: Of V(monitoring) and V(race), as far as they were run, the statuses 5xx that came; none if all was well.
+  returned: success
+  type: dict
+  sample: {monitoring: [500], race: []}
 all_ok:
-  description: Whether every check that was run is as expected.
+  description: Whether every check that was run is as expected or known.
   returned: success
   type: bool
   sample: true
@@ -173,6 +212,7 @@ from typing import Any
 
 from ansible.module_utils.at_most_one import log_errors, service
 from ansible.module_utils.at_most_one.errors import OperatorError
+from ansible.module_utils.at_most_one.known_faults import ACCEPT, JUDGED, REFUSE, KnownFaults
 from ansible.module_utils.at_most_one.nextauth import Credentials
 from ansible.module_utils.at_most_one.visitor import Settings
 from ansible.module_utils.at_most_one.web import place
@@ -183,6 +223,7 @@ PERSON = {
     "email": {"type": "str", "required": True},
     "password": {"type": "str", "required": True, "no_log": True},
 }
+POLICY = {"type": "str", "choices": [ACCEPT, REFUSE], "default": REFUSE}
 OPTIONS = {
     "base_url": {"type": "str", "required": True},
     "checks": {
@@ -191,6 +232,9 @@ OPTIONS = {
         "choices": list(service.CHECKS),
         "default": ["root", "health"],
     },
+    "before": {"type": "bool", "default": False},
+    "faults_before": {"type": "dict", "default": {}},
+    "known_faults": {"type": "dict", "default": {}, "options": dict.fromkeys(JUDGED, POLICY)},
     "fail": {"type": "bool", "default": True},
     "timeout_s": {"type": "float", "default": 10.0},
     "validate_certs": {"type": "bool", "default": True},
@@ -218,7 +262,9 @@ OPTIONS = {
 def _settings(module: AnsibleModule) -> Settings:
     given = dict(module.params)
     names = given.pop("checks")
-    given.pop("fail")
+    for name in ("fail", "faults_before", "known_faults"):
+        given.pop(name)
+    given["before_change"] = given.pop("before")
     place(given["base_url"])
     if not given["canary"] and {"session", "race"} & set(names):
         module.fail_json(msg="the checks session and race need canary: on which equipment may they open a session?")
@@ -242,22 +288,29 @@ def _settings(module: AnsibleModule) -> Settings:
 
 
 def act(module: AnsibleModule) -> dict[str, Any]:
-    done = service.run_checks(_settings(module), module.params["checks"], read_only=module.check_mode)
+    given = module.params
+    faults = KnownFaults(given["known_faults"], given["faults_before"])
+    done = service.run_checks(_settings(module), given["checks"], read_only=module.check_mode, faults=faults)
     for check in done:
         if check.ok and log_errors.NOT_COUNTED in check.got:
             module.warn(f"The log has {check.got}.")
-    failed = [check for check in done if check.ok is False]
+    excused = [check for check in done if check.known or (given["before"] and check.statuses)]
+    failed = [check for check in done if check.ok is False and check not in excused]
     checks = [asdict(check) for check in done]
-    if failed and module.params["fail"]:
-        listed = "; ".join(f"{check.name}: {check.request} got {check.got}" for check in failed)
+    if failed and given["fail"]:
+        reasons = {check.name: faults.reason(check.name, check.statuses) for check in failed}
+        listed = "; ".join(
+            f"{check.name}: {check.request} got {check.got}{f' ({why})' if (why := reasons[check.name]) else ''}"
+            for check in failed
+        )
         raise OperatorError(
-            f"{len(failed)} of {len(done)} checks of {module.params['base_url']} are not as expected. {listed}.",
+            f"{len(failed)} of {len(done)} checks of {given['base_url']} are not as expected. {listed}.",
             expected="; ".join(f"{check.name}: {check.expected}" for check in failed) + ".",
             next_step="repeat the request by hand and read the application's log of that moment; after a cutover, roll "
             "back while the old release is still there.",
             checks=checks,
         )
-    return {"changed": False, "checks": checks, "all_ok": not failed}
+    return {"changed": False, "checks": checks, "faults": service.faults_of(done), "all_ok": not failed}
 
 
 def main() -> None:

@@ -63,6 +63,17 @@ def reached_by(runs: Sequence[Run], run_id: str) -> Deployment | None:
     return _deployment(unit)
 
 
+def faults_before(runs: Sequence[Run], run_id: str) -> dict[str, list[int]]:
+    """The faults of the release that ran before this run and the unfinished ones that it goes on from.
+
+    The oldest answer counts: the release that runs now may be one that such a run has brought.
+    """
+    found = reached_by(runs, run_id)
+    ours = [run for run in runs if found and run["run_id"] in found.runs]
+    details = [phase["details"] or {} for run in ours for phase in run["phases"]]
+    return {check: statuses for one in details for check, statuses in (one.get("faults_before") or {}).items()}
+
+
 def in_the_way(runs: Sequence[Run], plan_id: str, deployment: Deployment | None) -> list[str]:
     """The runs of other plans that a rollback of this deployment would pull the ground from under.
 

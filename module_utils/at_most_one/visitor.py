@@ -33,6 +33,7 @@ class Settings:
     canary: Mapping[str, Any] = field(default_factory=dict)  # the body of a creation request
     race_size: int = 8
     race_rounds: int = 1
+    before_change: bool = False  # the release that is asked is the one that the change will replace
     log_files: Mapping[str, Mark] = field(default_factory=dict)  # path to where the release's own lines begin
     log_error_pattern: str = ERROR_PATTERN
     log_warning_pattern: str = WARNING_PATTERN

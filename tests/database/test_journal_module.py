@@ -111,3 +111,15 @@ def test_a_second_controller_finds_the_plan_held_until_the_first_is_killed(
         first.kill()
         first.wait()
     assert deploy_run("opened")["took_over"]["who"] == "first"
+
+
+def test_a_run_that_goes_on_knows_what_the_release_before_it_all_answered(
+    deploy_run: Callable[..., dict[str, Any]],
+) -> None:
+    killed = deploy_run("opened", commit_before="a" * 40, commit_after="b" * 40)
+    assert killed["faults_before"] == {}
+    phase = {"run_id": killed["run_id"], "status": "ok"}
+    deploy_run("recorded", phase="prepare", details={"faults_before": {"monitoring": []}}, **phase)
+    deploy_run("recorded", phase="pm2_reload", **phase)
+    taken_over = deploy_run("opened", commit_before="b" * 40, commit_after="b" * 40, takeover=True)
+    assert taken_over["faults_before"] == {"monitoring": []}

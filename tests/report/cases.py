@@ -100,8 +100,27 @@ TRAFFIC = {
     },
 }
 CHECKS = [
-    {"name": "health", "request": "GET /api/health", "expected": "200 ok", "got": "200 healthy", "ok": True},
-    {"name": "session", "request": "POST /x", "expected": "200 or 409", "got": f"500 {HOSTILE}", "ok": False},
+    {
+        "name": "health",
+        "request": "GET /api/health",
+        "expected": "200 ok",
+        "got": "200 healthy",
+        "ok": True,
+        "known": False,
+    },
+    {
+        "name": "session",
+        "request": "POST /x",
+        "expected": "200 or 409",
+        "got": f"500 {HOSTILE}",
+        "ok": False,
+        "known": False,
+    },
+    {"name": "race", "request": "POST /x", "expected": "409", "got": f"500 {HOSTILE}", "ok": False, "known": True},
+]
+KNOWN_FAULTS = [
+    {"check": "race", "request": "POST /x", "got": f"500 {HOSTILE}", "repair": f"map P2002 {HOSTILE}", "after": after}
+    for after in ("known", "repaired", None)
 ]
 INSTANCES = [{"host": "web1", "pm_id": n, "old_pid": 100 + n, "new_pid": 200 + n} for n in range(2)]
 BUILD = {"strategy": "prisma", "write_pause_predicted_ms": 180, "write_pause_ms": 42, "seconds": 1.4, "attempts": 1}
@@ -120,6 +139,7 @@ CASES: dict[str, Facts] = {
         "__verify_indexes": {"indexes": _indexes("present"), "duplicates_left": 0},
         "_healthcheck_traffic": TRAFFIC,
         "_healthcheck_checks": CHECKS,
+        "_healthcheck_known_faults": KNOWN_FAULTS,
         "_pm2_reload_instances": INSTANCES,
     },
     "stopped": {

@@ -14,7 +14,7 @@ from tests.report.conftest import Rendered
 
 CONTRACT = {
     *("run_id", "environment", "plan", "commit", "outcome", "check_mode", "failed_phase", "error", "phases", "cleanup"),
-    *("indexes", "duplicates_left", "traffic", "checks", "instances"),
+    *("indexes", "duplicates_left", "traffic", "checks", "known_faults", "instances"),
 }
 
 
@@ -41,7 +41,7 @@ def test_every_table_has_all_its_rows(rendered: Rendered) -> None:
     parsed = tokens(rendered("deployed", "en", "report.md"))
     types = [token.type for token in parsed]
     assert types.count("table_open") == 6  # facts, phases, groups, indexes, instances, checks
-    assert types.count("tr_open") == (0 + 1 + 6) + (1 + 6) + (1 + 10) + (1 + 3) + (1 + 2) + (1 + 2)
+    assert types.count("tr_open") == (0 + 1 + 6) + (1 + 6) + (1 + 10) + (1 + 3) + (1 + 2) + (1 + 3)
 
 
 def test_a_stopped_run_says_what_to_do(rendered: Rendered) -> None:

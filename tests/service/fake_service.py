@@ -10,6 +10,8 @@ import itertools
 import json
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs
@@ -29,6 +31,7 @@ class Behaviour:
     loser: int = 409  # what a creation answers that the index refused; 500 where the application does not map it
     second: str = "resume"  # resume | refuse: what the application answers to the owner's second creation
     cancel: int = 200
+    no_loser: bool = False  # close the loser's connection without an answer
     monitoring: tuple[int, dict[str, Any]] = (200, {"success": True, "data": {"total": 0, "duplicates": []}})
     creation: int | None = None  # answer every creation with this status
     drop_first_creation: bool = False  # open the session, then close the connection without an answer
@@ -55,6 +58,20 @@ class FakeService(http.server.ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.behaviour, self.state = Behaviour(), State()
+
+    @classmethod
+    @contextmanager
+    def running(cls) -> Iterator[FakeService]:
+        """A service that answers until the end of the block."""
+        made = cls()
+        thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield made
+        finally:
+            made.shutdown()
+            thread.join()
+            made.server_close()
 
     @property
     def url(self) -> str:
@@ -125,7 +142,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             if not (taken and behaviour.enforced):
                 identifier = f"session-{next(state.numbers)}"
                 state.open[identifier] = (who, serial)
-        if taken and behaviour.enforced:
+        if taken and behaviour.enforced and behaviour.no_loser:
+            self.close_connection = True
+            self.connection.close()
+        elif taken and behaviour.enforced:
             self._answer(behaviour.loser, {"error": "Unique constraint failed"})
         elif behaviour.drop_first_creation:
             behaviour.drop_first_creation = False

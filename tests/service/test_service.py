@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -24,13 +23,8 @@ INSPECTOR, ADMIN = Credentials("inspector@example.test", PASSWORD), Credentials(
 
 @pytest.fixture
 def service() -> Iterator[FakeService]:
-    made = FakeService()
-    thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield made
-    made.shutdown()
-    thread.join()
-    made.server_close()
+    with FakeService.running() as made:
+        yield made
 
 
 @pytest.fixture

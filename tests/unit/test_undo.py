@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from at_most_one.undo import in_the_way, last_deployment, reached_by
+from at_most_one.undo import faults_before, in_the_way, last_deployment, reached_by
 
 
 def run(name: str, outcome: str, commits: str, **phases: str) -> dict[str, Any]:
@@ -172,3 +172,24 @@ def test_other_plans_at_work_or_on_top_stand_in_the_way() -> None:
     assert way([*ours, *below]) == []
     assert way([*same_commit, *ours]) == []
     assert way([*taken_back, *ours]) == []
+
+
+def asked(run: dict[str, Any], **faults: list[int]) -> dict[str, Any]:
+    """The run, with what its prepare was answered by the release that ran then."""
+    steps = [{**step, "details": {**step["details"], "faults_before": faults}} for step in run["phases"][:1]]
+    return {**run, "phases": steps + run["phases"][1:]}
+
+
+def test_the_release_before_an_unfinished_run_says_which_faults_were_there() -> None:
+    """The run before has switched the release and left a new fault: the release that runs now is no witness."""
+    first = asked(run("1", "stopped", "AB", **WHOLE), monitoring=[], race=[500])
+    second = asked(run("2", "stopped", "BB", prepare="ok", migrate="ok"), monitoring=[500])
+    assert faults_before([open_run("3", "BB"), second, first], "3") == {"monitoring": [], "race": [500]}
+    assert faults_before([open_run("3", "BB"), second], "3") == {"monitoring": [500]}
+
+
+@pytest.mark.parametrize(
+    "earlier", [run("1", "deployed", "AB", **WHOLE), run("1", "rolled_back", "AB", **WHOLE), run("1", "stopped", "AC")]
+)
+def test_a_run_that_goes_on_from_nothing_asks_the_release_that_runs(earlier: dict[str, Any]) -> None:
+    assert faults_before([open_run("2", "BD"), asked(earlier, monitoring=[])], "2") == {}
