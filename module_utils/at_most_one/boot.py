@@ -63,7 +63,9 @@ def check(boot: Boot) -> float:
                 if process.poll() is not None:
                     _stop(boot, f"it ended with exit code {process.returncode}", log.name)
                 reply = ask(probe)
-                if reply.problem is None and (probe.build is None or reply.build == probe.build):
+                # Nobody else answers here: a page that names no build is none of another one.
+                silent = probe.own is not None and probe.own.file is None and reply.build is None
+                if reply.problem is None and (probe.build is None or reply.build == probe.build or silent):
                     answered = time.monotonic() - began
                     _require_assets(boot, probe, process, log.name)
                     _last(boot, probe, process, log.name)
@@ -80,8 +82,11 @@ def check(boot: Boot) -> float:
 def _require_assets(boot: Boot, probe: Probe, process: subprocess.Popen[bytes], log: str) -> None:
     """Stop when the first page names a script or a style that is not served: users would meet a dead page."""
     try:
-        with Asker(origin_of(probe.url), timeout_s=boot.timeout_s) as asker:
-            broken = broken_assets(asker, boot.release)
+        with (
+            Asker(origin_of(probe.url), timeout_s=boot.timeout_s) as asker,
+            Asker(origin_of(boot.probe.url), timeout_s=boot.timeout_s) as live,
+        ):
+            broken = broken_assets(asker, boot.release, live)
     except NoAnswer as failure:
         code = _ended(process, _LAST_WORDS_S)
         ended = f"it answered and then ended with exit code {code}, within {boot.stable_s:g} s"

@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from .errors import OperatorError
-from .web import Answer, Client
+from .web import Answer, Client, NoAnswer
 
 _STATIC = ".next/static"
 _REDIRECTS = 3
@@ -116,13 +116,21 @@ def seen_build(proof: BuildProof, asker: Asker) -> str | None:
     return named if proof.in_page else None
 
 
+def page_names_a_build(proof: BuildProof, asker: Asker) -> bool:
+    """Whether the page that is served now carries the id of any known build: not every page does."""
+    try:
+        return _named(proof, asker.page(proof.base_path or "/")) is not None
+    except NoAnswer:
+        return False
+
+
 def missing_files(release: Path) -> list[str]:
     """The files below .next that the build's own manifests name and that are not there."""
     directory = release / ".next"
     named: set[str] = set()
     for manifest in ("build-manifest.json", "app-build-manifest.json"):
         content = _json(directory / manifest)
-        lists = [content.get(key) for key in ("polyfillFiles", "rootMainFiles", "lowPriorityFiles")]
+        lists = [content.get(key) for key in ("polyfillFiles", "rootMainFiles")]
         lists += list((content.get("pages") or {}).values())
         named |= {name for one in lists if isinstance(one, list) for name in one if isinstance(name, str)}
     return sorted(f".next/{name}" for name in named if not (directory / name).is_file())
@@ -141,22 +149,30 @@ def require_files(release: Path) -> None:
         )
 
 
-def broken_assets(asker: Asker, release: Path) -> list[str]:
+def broken_assets(asker: Asker, release: Path, live: Asker) -> list[str]:
     """The scripts and styles of the first page that do not answer 200, with what they do answer. Raises NoAnswer.
 
-    One of this build must also lie in the release: a rewrite may fetch it from another one, which will be gone.
+    One of this build must also lie in the release: a rewrite may fetch it from another one, which will be gone. One
+    that is no part of a build (a file of ``public``, a proxied script) counts only when the ``live`` service has it.
     """
     base = str(_json(release / ".next" / "routes-manifest.json").get("basePath") or "")
     page = asker.page(base or "/")
     broken = []
     for path in _assets(page, asker.origin) if page.status == _OK else ():
         status = asker.get(path).status
-        own = path.partition("?")[0].removeprefix(f"{base}/_next/static/")
-        if status != _OK:
-            broken.append(f"{path}: {status}")
-        elif own != path.partition("?")[0] and not (release / _STATIC / own).is_file():
+        name, static = path.partition("?")[0], f"{base}/_next/static/"
+        if name.startswith(static) and status == _OK and not (release / _STATIC / name.removeprefix(static)).is_file():
             broken.append(f"{path}: not in this release")
+        elif status != _OK and (name.startswith(static) or _answers(live, path)):
+            broken.append(f"{path}: {status}")
     return broken
+
+
+def _answers(asker: Asker, path: str) -> bool:
+    try:
+        return asker.get(path).status == _OK
+    except NoAnswer:
+        return False
 
 
 def _named(proof: BuildProof, page: Answer) -> str | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .applog import log_tail
-from .build_probe import Asker, BuildProof, origin_of, proof_of, seen_build
+from .build_probe import Asker, BuildProof, origin_of, page_names_a_build, proof_of, seen_build
 from .pm2 import Instance, Listing, Pm2, listing
 from .pm2_bus import Overheard
 from .processes import start_ticks, working_directory
@@ -103,6 +103,9 @@ def with_own_build(demand: Demand, pids: Iterable[int] = ()) -> Demand:
         return demand
     serving = {directory for pid in pids if pid and (directory := working_directory(pid))}
     own = proof_of(Path(release), [Path(directory) for directory in serving])
+    if serving and own is not None and own.in_page and own.file is None:
+        with Asker(origin_of(probe.url), timeout_s=probe.timeout_s, validate_certs=probe.validate_certs) as asker:
+            own = own if page_names_a_build(own, asker) else None
     if own is None or not own.proves:
         return replace(demand, probe=replace(probe, build=None))
     return replace(demand, probe=replace(probe, build=own.build_id, own=own))

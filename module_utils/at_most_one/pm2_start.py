@@ -13,7 +13,7 @@ from .pm2 import Pm2, daemon_of, listing, parse_jlist, run
 from .pm2_bus import Overheard
 from .pm2_definition import declared
 from .pm2_preflight import Aim, require_running
-from .pm2_proof import Unproven, error_lines, prove, with_own_build
+from .pm2_proof import Unproven, error_lines, prove
 from .redaction import redact
 
 
@@ -51,11 +51,10 @@ def start(pm2: Pm2, aim: Aim, *, check: bool = False) -> bool:
                 next_step=f"read {pm2.home}/pm2.log, and by hand run `cd {aim.path} && "
                 f"pm2 start {aim.ecosystem} --only {name}`.",
             )
-        demand = with_own_build(aim.demand)
         for instance in found.instances:
             try:
                 # There was no process before this one.
-                prove(pm2, demand, replace(instance, pid=0, status="stopped"), len(found.instances))
+                prove(pm2, aim.demand, replace(instance, pid=0, status="stopped"), len(found.instances))
             except Unproven as unproven:
                 lines = error_lines(pm2, name, instance, heard, {}, aim.log_lines)
                 raise OperatorError(

@@ -39,9 +39,10 @@ def aim(app: App, release: Path) -> pm2_preflight.Aim:
     [
         ({"build": "one"}, {"build": "two"}, "page and file"),
         ({"build": "one", "rewrite": True}, {"build": "two", "rewrite": True}, "page"),
+        ({"build": "one", "page": False, "rewrite": True}, {"build": "two", "page": False, "rewrite": True}, "nothing"),
         ({"build": "one"}, {"build": "one"}, "nothing"),
     ],
-    ids=["as next start", "files of the link", "the same build"],
+    ids=["as next start", "files of the link", "no page and files of the link", "the same build"],
 )
 def test_what_proves_the_build(app: App, first: dict[str, Any], second: dict[str, Any], proof: str) -> None:
     releases = []

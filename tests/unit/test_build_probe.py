@@ -35,6 +35,19 @@ class Service(BaseHTTPRequestHandler):
         self.wfile.write(body.encode())
 
 
+class Live(BaseHTTPRequestHandler):
+    """The service that users see meanwhile: answers each request with one status."""
+
+    status = 200
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self.send_response(self.status)
+        self.end_headers()
+
+
 @pytest.fixture
 def service() -> Iterator[tuple[build_probe.Asker, dict[str, tuple[int, str]]]]:
     Service.answers = {}
@@ -164,11 +177,36 @@ def test_scripts_and_styles_of_the_page_must_be_served_and_be_its_own(service: A
     answers["/"] = (200, PAGE)
     parts = ("/_next/static/a.css", "/_next/static/b.js?v=1", "/_next/static/c.js")
     answers.update(dict.fromkeys(parts, (200, "")))
-    assert build_probe.broken_assets(asker, made) == []
+    assert build_probe.broken_assets(asker, made, asker) == []
     answers["/_next/static/c.js"] = (404, "")
-    assert build_probe.broken_assets(asker, made) == ["/_next/static/c.js: 404"]
+    assert build_probe.broken_assets(asker, made, asker) == ["/_next/static/c.js: 404"]
     answers["/_next/static/c.js"] = (200, "")
     (made / ".next/static/b.js").unlink()  # a rewrite hands it out from the release that still serves
-    assert build_probe.broken_assets(asker, made) == ["/_next/static/b.js?v=1: not in this release"]
+    assert build_probe.broken_assets(asker, made, asker) == ["/_next/static/b.js?v=1: not in this release"]
     answers["/"] = (500, PAGE)
-    assert build_probe.broken_assets(asker, made) == []
+    assert build_probe.broken_assets(asker, made, asker) == []
+
+
+def test_a_script_that_is_no_part_of_a_build_counts_only_where_the_live_service_does_better(
+    service: Any, tmp_path: Path
+) -> None:
+    asker, answers = service
+    made = release(tmp_path, "new", "two")
+    answers["/"] = (200, '<script src="/statistics.js"></script>')
+    with ThreadingHTTPServer(("127.0.0.1", 0), Live) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        live = build_probe.Asker(f"http://127.0.0.1:{server.server_port}")
+        Live.status = 502
+        assert build_probe.broken_assets(asker, made, live) == []
+        Live.status = 200
+        assert build_probe.broken_assets(asker, made, live) == ["/statistics.js: 404"]
+        server.shutdown()
+
+
+def test_whether_the_page_of_now_names_any_build(service: Any) -> None:
+    asker, answers = service
+    proof = build_probe.BuildProof("two", ("one",))
+    assert not build_probe.page_names_a_build(proof, asker)
+    answers["/"] = (200, FLIGHT % "one")
+    assert build_probe.page_names_a_build(proof, asker)
+    assert not build_probe.page_names_a_build(proof, build_probe.Asker("http://127.0.0.1:1"))
