@@ -293,7 +293,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
     done = service.run_checks(_settings(module), given["checks"], read_only=module.check_mode, faults=faults)
     for check in done:
         if check.ok and log_errors.NOT_COUNTED in check.got:
-            module.warn(f"The log has {check.got}.")
+            module.warn(f"Lines of the release in its log: {check.got}.")
     excused = [check for check in done if check.known or (given["before"] and check.statuses)]
     failed = [check for check in done if check.ok is False and check not in excused]
     checks = [asdict(check) for check in done]

@@ -175,8 +175,8 @@ def told(scans: Sequence[Scan]) -> str:
     if known:
         kinds, compared_s = sum(one.known_kinds for one in scans), max(one.compared_s for one in scans)
         text += (
-            f"; {NOT_COUNTED}{known} lines of {kinds} errors that the release before wrote as well "
-            f"(measured for {compared_s:.0f} s before the cutover)"
+            f"; {NOT_COUNTED}{known} lines of {kinds} error{'s' if kinds > 1 else ''} that the release before "
+            f"wrote as well (measured for {compared_s:.0f} s before the cutover)"
         )
     return text
 
@@ -233,6 +233,9 @@ def _new_lines(mark: Mark, known: _Known, is_error: re.Pattern[str]) -> Iterator
         elif mark.before and offset < mark.before[-1].size:
             if is_error.search(line):
                 known.add(offset, line)
+        elif not is_error.search(line):
+            if offset >= mark.since:
+                yield line
         elif offset >= _counts_from(line, mark.since, new_pids, pm_ids, old_pids):
             yield line
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 STOPS = "tests/deploy/test_9_faults.py::test_stops_and_leaves_nothing"
 RELEASES = "tests/deploy/test_9_wrong_releases.py::test_a_wrong_release"
 KNOWN = "tests/deploy/test_known_faults.py::test_a_fault_that_was_there_before"
+NOISY = "tests/deploy/test_noisy_and_slow_service.py"
 BACK = "tests/deploy/test_8_automatic_rollback.py"
 
 
@@ -163,6 +164,30 @@ FAULTS = {
         ("ERROR log-errors: no template", "log: none that matches"),
         "everything as before; every instance went back, no request lost",
         f"{RELEASES}[error lines in the log]",
+    ),
+    "noisy old release": Fault(
+        "a release that serves and writes an error for each request until it is gone (lab/faults/noisy-and-slow)",
+        None,
+        "deployed",
+        (),
+        "the rule: deployed, because the lines are not the new release's",
+        f"{NOISY}::test_the_release_that_fixes_it_is_deployed",
+    ),
+    "new error line in a merged log": Fault(
+        "lab/faults/log-errors on top of a release that is noisy with another error, all instances in one log",
+        "healthcheck",
+        "rolled_back",
+        ("ERROR log-errors: no template", "log: none that matches"),
+        "everything as before; every instance went back",
+        f"{NOISY}::test_a_new_error_line_is_found_among_the_noise",
+    ),
+    "service slowed to 20 requests a second": Fault(
+        "a release that serves and blocks for 100 ms at each request, with two instances (lab/faults/noisy-and-slow)",
+        None,
+        "deployed",
+        (),
+        "the rule: deployed; the probe sends a third of what one client gets answered, and no request is lost",
+        f"{NOISY}::test_the_release_that_fixes_it_is_deployed",
     ),
     "duplicate reborn": Fault(
         "a REPEATABLE READ transaction that is older than the clean-up passes the fence and commits a duplicate",

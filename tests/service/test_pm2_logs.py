@@ -22,7 +22,7 @@ def merged(log: Path, **noise: str) -> dict[str, Any]:
 
 def separate(log: Path, **noise: str) -> dict[str, Any]:
     """A release with a log for each instance and stream: PM2 puts the instance's number into the name."""
-    return {"app": {"out_file": str(log), "error_file": f"{log}.error"}, "log": str(log), **noise}
+    return {"app": {"out_file": str(log), "error_file": str(log.with_name("app-error.log"))}, "log": str(log), **noise}
 
 
 def scans(done: dict[str, Any]) -> list[log_errors.Scan]:

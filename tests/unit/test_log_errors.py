@@ -83,7 +83,7 @@ def test_the_same_error_no_more_often_is_known_and_told(log: Log) -> None:
     log.write(*[f"ERROR user {number} has no template" for number in range(6)])
     found = log.scan()
     assert (found.errors, found.known, found.known_kinds, found.compared_s) == (0, 6, 1, 10)
-    assert "not counted: 6 lines of 1 errors that the release before wrote as well" in log_errors.told([found])
+    assert "not counted: 6 lines of 1 error that the release before wrote as well" in log_errors.told([found])
 
 
 def test_the_same_error_far_more_often_counts(log: Log) -> None:
