@@ -44,6 +44,9 @@ author:
 
 ARTIFACTS = Path(__file__).parents[1] / "artifacts"
 STILL_S = 60.0  # in a log: how often a long task says that it still runs
+WIDE = 100  # columns from which on the seconds of the run before stand beside this one's
+LAST_WORDS = 78  # columns of the lines at the end, which get copied into chats and tickets
+VALIDATES = ("validate_argument_spec", "ansible.builtin.validate_argument_spec")
 PROMPTS = ("pause", "ansible.builtin.pause", "ansible.legacy.pause")
 
 
@@ -63,6 +66,7 @@ class CallbackModule(DefaultCallback):
         self._shown_errors: list[str] = []
         self._failed_task = ""
         self._closing: list[str] = []  # what is to be read last
+        self._ended_by: str | None = None  # the task that had failed when the run said its last words
         self._earlier: dict[str, float] | None = None
         self._ticker: terminal.Ticker | None = None
 
@@ -79,8 +83,10 @@ class CallbackModule(DefaultCallback):
         """A terminal's width. None in a log, where a line stays whole, so that it can be searched for."""
         return shutil.get_terminal_size().columns if self._ticker and self._ticker.live else None
 
-    def _say(self, text: str = "", colour: str | None = None) -> None:
-        self._display.display(terminal.flow(text, self._columns), color=colour)
+    def _say(self, text: str = "", colour: str | None = None, most: int | None = None) -> None:
+        """As wide as the terminal, at ``most`` so many columns; in a log every line stays whole."""
+        columns = min(self._columns, most) if self._columns and most else self._columns
+        self._display.display(terminal.flow(text, columns), color=colour)
 
     def _say_indented(self, text: str, colour: str | None = None) -> None:
         """One line of an error."""
@@ -148,7 +154,7 @@ class CallbackModule(DefaultCallback):
             return {}
 
     def _show_phase(self) -> None:
-        """When its first task begins: a play that tags leave out is not shown."""
+        """When its first task begins: a play that tags leave out is not shown. Ansible still checks its arguments."""
         phase = self._phases[-1]
         if not phase.shown:
             phase.shown, phase.begun = True, time.monotonic()
@@ -164,7 +170,8 @@ class CallbackModule(DefaultCallback):
 
     def _task_start(self, task: Any, prefix: str | None = None) -> None:
         self._end_task()
-        self._show_phase()
+        if task.action not in VALIDATES:
+            self._show_phase()
         if self._verbose:
             super()._task_start(task, prefix)
         self._last_task_name = name = task.get_name().strip()
@@ -250,7 +257,10 @@ class CallbackModule(DefaultCallback):
             text = yaml.safe_dump(plain, allow_unicode=True, sort_keys=False).rstrip()
         if len(self._hosts) > 1 and not result.task.run_once:
             text = f"[{result.host.get_name()}] {text}"
-        if self._phases[-1].closes:
+        if result.task.vars.get("_run_last_words"):
+            self._ended_by = self._failed_task
+            self._closing.append(text)
+        elif self._phases[-1].closes:
             self._closing.append(text)
         else:
             self._say(text)
@@ -296,20 +306,25 @@ class CallbackModule(DefaultCallback):
         known = next((shown for shown in self._shown_errors if text.startswith(shown)), "")
         self._shown_errors.insert(0, text)  # the longest first: each repeats the one before
         message = findings.parse(text.removeprefix(known))
-        if message.report:
+        if message.report and self._ended_by is None:
             self._closing.append(f"{words['report']} {message.report}")
         if known:
-            if added := message.findings[0].seen:
+            if added := f"{message.findings[0].seen}\n{message.afterwards}".strip():
                 self._say_indented(added, C.COLOR_ERROR)
             return
+        self._show_phase()
         name = self._running.name if self._running else ""
         self._failed_task = self._failed_task or name  # the first one; what fails in a rescue comes of it
         self._say(f"  ✖ {name}" + (f" [{host}]" if len(self._hosts) > 1 else ""), C.COLOR_ERROR)
+        if message.head:
+            self._say_indented(message.head, C.COLOR_ERROR)
         for finding in message.findings:
             self._say_indented(finding.seen, C.COLOR_ERROR)
             if finding.expected:
                 self._say_indented(f"{words['expected']} {finding.expected}")
             self._say_indented(f"{words['next']} {finding.next_step or words['more']}")
+        if message.afterwards:
+            self._say_indented(message.afterwards)
 
     def v2_playbook_on_no_hosts_matched(self) -> None:
         if self._verbose:
@@ -335,14 +350,23 @@ class CallbackModule(DefaultCallback):
             super().v2_playbook_on_stats(stats)
         self._say()
         shown = [phase for phase in self._phases if phase.shown]
-        words, earlier = self._words, self._earlier or {}
-        for line, red in screen.table(shown, stopped=failed, check_mode=self._check_mode, earlier=earlier, words=words):
+        words, ended = self._words, self._ended_by is not None
+        narrow = self._columns is not None and self._columns < WIDE
+        table = screen.table(
+            shown,
+            stopped=failed,
+            check_mode=self._check_mode,
+            earlier={} if narrow else self._earlier or {},
+            words=words,
+            total=not ended,
+        )
+        for line, red in table:
             self._say(line, C.COLOR_ERROR if red else None)
         if not self._verbose:
             for host, counted in counts.items():
                 self._say(screen.recap_line(host, counted), C.COLOR_ERROR if counted["failures"] else None)
         colour = C.COLOR_ERROR if failed else C.COLOR_OK
-        if failed and shown:
+        if failed and shown and self._failed_task != self._ended_by:
             self._closing.insert(0, f"{words['stopped_in']} {shown[-1].title}: {self._failed_task}".rstrip(": "))
         for number, text in enumerate(self._closing):
-            self._say(("" if number else "\n") + text, colour)
+            self._say(("" if number else "\n") + text, colour, LAST_WORDS)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "module_utils"))
-from at_most_one.findings import parse
+from at_most_one.findings import parse, without_going_back
+from at_most_one.terminal import labelled
 
 # Chosen for a contrast of at least 3:1 on both grounds (WCAG 2.2, 1.4.11).
 _GOOD, _SOFT, _BAD = "#2f8f46", "#6b7a8c", "#d1353f"
@@ -22,9 +23,29 @@ _NOT_DRAWN = re.compile(
 )
 
 
-def findings(text: str) -> list[dict[str, str]]:
-    """An error's findings, each with seen, expected and next_step; none of an empty text."""
-    return [finding._asdict() for finding in parse(text).findings] if text.strip() else []
+def error(text: str, taken_back: bool = False) -> dict[str, Any]:
+    """An error's findings, each with seen, expected and next_step, and what it says of the way back.
+
+    Of a run that was taken back the next steps do not ask for a rollback. An empty text has no findings.
+    """
+    message = parse(text)
+    found = [finding._asdict() for finding in message.findings] if text.strip() else []
+    if taken_back:
+        found = [{**finding, "next_step": without_going_back(finding["next_step"])} for finding in found]
+    return {"head": message.head, "findings": found, "afterwards": message.afterwards}
+
+
+def taken_back(text: str, already: str) -> str:
+    """The error of a run that was taken back, for a message: what was seen, and in the first place that it is."""
+    found = error(text, taken_back=True)["findings"]
+    return " Seen: ".join(
+        f"{one['seen']} Expected: {one['expected'] or '-'} Next: {already} {one['next_step']}".strip() for one in found
+    )
+
+
+def earlier(runs: Iterable[str], title: str, note: str, data: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What has become of earlier runs, as report_files takes it."""
+    return [{"run_id": run, "title": title, "note": note, "data": dict(data)} for run in runs]
 
 
 def markdown(value: Any) -> str:
@@ -201,11 +222,14 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         return {
             "at_most_one_course_chart": course,
-            "at_most_one_findings": findings,
+            "at_most_one_earlier": earlier,
+            "at_most_one_error": error,
+            "at_most_one_labelled": labelled,
             "at_most_one_latency_chart": latency,
             "at_most_one_markdown": markdown,
             "at_most_one_planned_definitions": planned_definitions,
             "at_most_one_scans_chart": scans,
+            "at_most_one_taken_back": taken_back,
             "at_most_one_timeline_chart": timeline,
             "at_most_one_traffic_chart": traffic_course,
         }

@@ -162,8 +162,6 @@ took_over:
     controller: gateway-1
     controller_pid: 4242
     since: "2025-11-10T04:15:00Z"
-    age_s: 4500
-    lease_until: "2025-11-10T04:45:00Z"
     phase: cleanup
 faults_before:
   description:
@@ -212,6 +210,11 @@ reached:
     recorded: {description: Whether that beginning is recorded; without it nothing can be compared., type: bool}
     in_the_way: {description: Runs of other plans that are at work or serve on top., type: list, elements: str}
   sample: {runs: [20251110T053000Z-1a2b3c], point: migration, built: [idx_inspection_schedules_active], applied: true}
+rollback:
+  description: What rollback.yml would take back from now on; without C(runs) when there is nothing.
+  returned: O(state=closed)
+  type: dict
+  sample: {runs: [20251110T053000Z-1a2b3c], commit_before: eac2ff3, commit_after: 8afb806, database: true}
 runs:
   description: The last runs, newest first.
   returned: O(state=read)
@@ -226,7 +229,7 @@ STATES = ["opened", "recorded", "closed", "read", "reached"]
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Do what ``state`` says."""
-    from ansible.module_utils.at_most_one import journal
+    from ansible.module_utils.at_most_one import journal, undo
     from ansible.module_utils.at_most_one.database import connect
     from ansible.module_utils.at_most_one.plan import parse
 
@@ -246,16 +249,13 @@ def act(module: AnsibleModule) -> dict[str, Any]:
         if wanted["state"] == "recorded":
             journal.record(connection, wanted["run_id"], wanted["phase"], wanted["status"], wanted["details"])
         else:
-            journal.close_run(
-                connection,
-                wanted["run_id"],
-                wanted["outcome"],
-                failed_phase=wanted["failed_phase"],
-                error=wanted["error"],
-                report=wanted["report"],
-                commit_after=wanted["commit_after"],
-            )
-        return {"changed": False, "run_id": wanted["run_id"], **_run(connection, wanted["run_id"])}
+            kept = {name: wanted[name] for name in ("failed_phase", "error", "report", "commit_after")}
+            journal.close_run(connection, wanted["run_id"], wanted["outcome"], **kept)
+        answer = {"changed": False, "run_id": wanted["run_id"], **_run(connection, wanted["run_id"])}
+        if wanted["state"] == "closed":
+            runs = journal.read(connection, plan_id=answer["run"]["plan_id"], limit=10_000)
+            answer["rollback"] = asdict(found) if (found := undo.last_deployment(runs)) else {}
+        return answer
 
 
 def _reached(connection: Any, plan: Any, run_id: str | None) -> dict[str, Any]:

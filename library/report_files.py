@@ -15,11 +15,12 @@ module: report_files
 short_description: Write the files of a report, and point latest at it
 description:
   - Writes texts to files in one directory, each whole or not at all, readable by owner and group.
+  - It also writes into the reports of earlier runs what has become of these since; see O(earlier).
   - One call in the place of one or two for each file, since every run ends with them.
   - They are a product of the run, not a state of the service. It never reports a change, and writes in check mode too.
 options:
   directory:
-    description: Where the files go. It has to be there.
+    description: Where the files go. It is made when it is not there, for owner and group; its parents too.
     type: path
     required: true
   files:
@@ -30,6 +31,19 @@ options:
     description: Whether the link C(latest) beside O(directory) shall lead to it.
     type: bool
     default: false
+  earlier:
+    description:
+      - Earlier runs, beside O(directory), that this run took back or took over. Their page and their ticket get the
+        note in the place of what was to be done then, and lose the commands that went on from there or went back.
+      - A run whose report is not on this machine is left out.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      run_id: {description: "The earlier run, whose directory has its name.", type: str, required: true}
+      title: {description: The heading above the note., type: str, required: true}
+      note: {description: What has become of it., type: str, required: true}
+      data: {description: Keys of its report.json and their new values., type: dict, default: {}}
 attributes:
   check_mode:
     support: full
@@ -58,16 +72,30 @@ paths:
 """
 
 
+EARLIER = {
+    "run_id": {"type": "str", "required": True},
+    "title": {"type": "str", "required": True},
+    "note": {"type": "str", "required": True},
+    "data": {"type": "dict", "default": {}},
+}
+
+
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Write each file, then move the link: it never leads to a report that is not there."""
-    from ansible.module_utils.at_most_one import whole_file
+    from ansible.module_utils.at_most_one import superseded, whole_file
 
     directory = Path(module.params["directory"])
+    if not directory.is_dir():
+        directory.mkdir(parents=True)
+        directory.chmod(0o750)
     paths = [directory / name for name in module.params["files"]]
     for path, text in zip(paths, module.params["files"].values(), strict=True):
         whole_file.write(path, text, 0o640)
     if module.params["latest"]:
         _point(directory.parent / "latest", directory.name)
+    for run_of_before in module.params["earlier"]:
+        where = directory.parent / Path(run_of_before["run_id"]).name
+        paths += superseded.write(where, run_of_before["title"], run_of_before["note"], run_of_before["data"])
     return {"changed": False, "paths": [str(path) for path in paths]}
 
 
@@ -85,6 +113,7 @@ def main() -> None:
             "directory": {"type": "path", "required": True},
             "files": {"type": "dict", "required": True, "no_log": True},
             "latest": {"type": "bool", "default": False},
+            "earlier": {"type": "list", "elements": "dict", "default": [], "options": EARLIER},
         },
         act,
         needs_psycopg2=False,

@@ -5,11 +5,19 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-# The order of OperatorError's text. A text of several findings begins each after the first with "Seen:".
+# The order of OperatorError's text. A text of several findings begins each of them with "Seen:".
 _FINDING = re.compile(
     r"(?P<seen>.+?)\s+Expected:\s+(?P<expected>.+?)\s+Next:\s+(?P<next_step>.+?)(?=\s+Seen:\s|\Z)", re.DOTALL
 )
 _REPORT = re.compile(r"\s+Report: (?P<path>\S+)\s*\Z")
+_HEAD = re.compile(r"\A(?P<head>(?:(?!\bExpected:).)+?)\s+(?=Seen:\s)", re.DOTALL)
+# What a run that stopped adds to its first error: what became of the way back, and what else failed.
+_AFTERWARDS = re.compile(
+    r"\n(?=Rolled back automatically:|The way back failed:|The write fence stays up:|The journal stays open:"
+    r"|The report or the message could not be written:)"
+)
+_GOING_BACK = re.compile(r"rollback\.yml|roll(?:ed|s)? (?:it )?back|takes? itself back", re.IGNORECASE)
+_CLAUSE = re.compile(r"(?<=[.;])\s+(?=\S)")
 
 
 class Finding(NamedTuple):
@@ -21,20 +29,38 @@ class Finding(NamedTuple):
 
 
 class Message(NamedTuple):
-    """A whole error: its findings, at least one, and the path of the report that it names at its end, if any."""
+    """A whole error: its findings, at least one, and the path of the report that it names at its end, if any.
+
+    ``head`` stands before several findings; ``afterwards`` is what came after the first error.
+    """
 
     findings: tuple[Finding, ...]
     report: str
+    head: str = ""
+    afterwards: str = ""
 
 
 def parse(text: str) -> Message:
     """Take ``text`` apart. A text of another shape is one finding, as it stands."""
     named = _REPORT.search(text)
     body = (text[: named.start()] if named else text).strip()
+    body, _, afterwards = _AFTERWARDS.sub("\0", body, count=1).partition("\0")
+    headed = _HEAD.match(body)
+    head, listed = (headed["head"].strip(), body[headed.end() :]) if headed else ("", body)
     findings = tuple(
         Finding(
             match["seen"].strip().removeprefix("Seen:").strip(), match["expected"].strip(), match["next_step"].strip()
         )
-        for match in _FINDING.finditer(body)
+        for match in _FINDING.finditer(listed)
     )
-    return Message(findings or (Finding(body, "", ""),), named["path"] if named else "")
+    path = named["path"] if named else ""
+    if not findings:
+        return Message((Finding(body.strip(), "", ""),), path, "", afterwards.strip())
+    return Message(findings, path, head, afterwards.strip())
+
+
+def without_going_back(next_step: str) -> str:
+    """A next step without the clauses that ask for a rollback: for a run that was taken back already."""
+    kept = [clause for clause in _CLAUSE.split(next_step.strip()) if not _GOING_BACK.search(clause)]
+    text = " ".join(kept).rstrip(",; ")
+    return text if not text or text.endswith(".") else f"{text}."

@@ -115,8 +115,13 @@ def as_text(notice: Notice) -> str:
 
 
 def findings(notice: Notice) -> list[dict[str, str]]:
-    """The error, taken apart."""
-    return [finding._asdict() for finding in parse(notice.error).findings] if notice.error.strip() else []
+    """The error, taken apart; what came after it stands behind the last thing to do."""
+    if not notice.error.strip():
+        return []
+    message = parse(notice.error)
+    found = [finding._asdict() for finding in message.findings]
+    found[-1]["next_step"] = f"{found[-1]['next_step']}\n{message.afterwards}".strip()
+    return found
 
 
 def send(notice: Notice, channels: Sequence[Channel], *, within_s: float) -> list[Outcome]:

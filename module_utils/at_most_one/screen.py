@@ -43,6 +43,12 @@ class Phase:
         return f"{self.name} · {self.translation}" if self.translation else self.name
 
     @property
+    def short(self) -> str:
+        """The play's name in the reader's language alone, with its numbers."""
+        numbers = _NUMBERS.match(self.name)
+        return f"{numbers[0]}{self.translation}" if numbers and self.translation else self.name
+
+    @property
     def closes(self) -> bool:
         """Whether it is the last one of its playbook."""
         return self.numbers is not None and self.numbers[0] == self.numbers[1]
@@ -119,26 +125,36 @@ def recap_line(host: str, counted: Mapping[str, int]) -> str:
 
 
 def table(
-    phases: Iterable[Phase], *, stopped: bool, check_mode: bool, earlier: Mapping[str, float], words: Words
+    phases: Iterable[Phase],
+    *,
+    stopped: bool,
+    check_mode: bool,
+    earlier: Mapping[str, float],
+    words: Words,
+    total: bool = True,
 ) -> Iterator[tuple[str, bool]]:
-    """The phases with their seconds, beside those of an earlier run, and whether the line is the one that stopped."""
+    """The phases with their seconds, beside those of an earlier run, and whether the line is the one that stopped.
+
+    Without ``total`` where the run's own last words say how long it took.
+    """
     numbered = [phase for phase in phases if phase.numbers]
     if len(numbered) < 2:
         return
-    titles = max(terminal.width(phase.title) for phase in numbered) + 2
+    titles = max(terminal.width(phase.short) for phase in numbered) + 2
     outcomes = max(terminal.width(words[name]) for name in ("ok", "unchanged", "failed", "would_change")) + 2
     for phase in numbered:
         last = stopped and phase is numbered[-1]
         done = (
             "would_change" if check_mode and phase.changed else "ok" if phase.changed or not phase.key else "unchanged"
         )
-        line = terminal.pad(phase.title, titles) + terminal.pad(words["failed" if last else done], outcomes)
+        line = terminal.pad(phase.short, titles) + terminal.pad(words["failed" if last else done], outcomes)
         line += f"{terminal.seconds(phase.seconds):>12}"
         if phase.key in earlier:
             line += f"   {words['last']} {terminal.seconds(earlier[phase.key])}"
         yield line, last
-    total = sum(phase.seconds for phase in numbered)
-    yield terminal.pad(words["total"], titles + outcomes) + f"{terminal.seconds(total):>12}", False
+    if total:
+        seconds = sum(phase.seconds for phase in numbered)
+        yield terminal.pad(words["total"], titles + outcomes) + f"{terminal.seconds(seconds):>12}", False
 
 
 def earlier_seconds(artifacts: Path, environment: str) -> dict[str, float]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import threading
 import time
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 _ERASE = b"\r\x1b[2K"
 _FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _TICK_S = 0.1
+_LABEL = re.compile(r" +\S+(?: \S+)* {2,}(?=\S)")  # "  Cause   ": what follows goes on under its beginning
 
 
 def is_live(is_terminal: bool, environment: Mapping[str, str]) -> bool:
@@ -69,15 +71,32 @@ def flow(text: str, columns: int | None) -> str:
             lines.append(whole)
             continue
         indent = whole[: len(whole) - len(whole.lstrip())]
-        line, *words = whole.lstrip().split(" ")
-        line = indent + line
+        label = _LABEL.match(whole)
+        hang = " " * width(label[0]) if label and width(label[0]) <= columns // 2 else f"{indent}  "
+        first = label[0] if label else indent
+        line, *words = whole.removeprefix(first).split(" ")
+        line = first + line
         for word in words:
             if width(line) + 1 + width(word) >= columns:
                 lines.append(line)
-                line = f"{indent}  {word}"
+                line = hang + word
             else:
                 line += f" {word}"
         lines.append(line)
+    return "\n".join(lines)
+
+
+def labelled(facts: Sequence[tuple[str, str]]) -> str:
+    """Facts under one another, each behind its label; a label that comes again is left out."""
+    cells = max((width(label) for label, _ in facts), default=0) + 2
+    lines, before = [], ""
+    for label, text in facts:
+        shown = "" if label == before else label
+        lines += [
+            f"  {pad(shown if not number else '', cells)}{line.strip()}"
+            for number, line in enumerate(text.splitlines())
+        ]
+        before = label
     return "\n".join(lines)
 
 

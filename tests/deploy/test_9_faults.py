@@ -125,7 +125,7 @@ def test_a_host_that_is_lost_in_the_middle(ground: Lab, tmp_path: Path) -> None:
 
     assert run.code != 0
     assert "Connection closed by remote host" in run.output
-    assert run.report == {}, "no end was reached"
+    assert run.report["outcome"] == "running", "no end was reached"
     assert (fault.phase, fault.outcome) == (None, None)
     assert ground.archived() == 25
     assert ground.value("SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal") > 0, "the fence stays up"

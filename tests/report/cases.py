@@ -15,11 +15,12 @@ BEFORE, AFTER = "f30ada37db1b3e57a0b960a57965af7bad5f0b8e", "4f743598c1458746f87
 PHASES = ("prepare", "cleanup", "migrate", "verify", "pm2_reload", "healthcheck")
 
 Facts = dict[str, Any]
+RUN, EARLIER = "20251110T053000Z-1a2b3c", "20251110T043000Z-000000"
 
 
 def _run(outcome: str) -> Facts:
     return {
-        "_run_id": "20251110T053000Z-1a2b3c",
+        "_run_id": RUN,
         "_run_plan": PLAN,
         "_run_plan_sha256": "397eefdb7225d74d840c0f6da0a627b682696a144ee47d6525b528b2e80687a8",
         "_run_commit_before": BEFORE,
@@ -28,15 +29,22 @@ def _run(outcome: str) -> Facts:
     }
 
 
-def _journal(phases: list[Facts]) -> Facts:
-    run = {
-        "who": f"deploy{HOSTILE}",
-        "controller": "gateway-1",
-        "started_at": "2025-11-10T05:30:00.000Z",
-        "seconds": 95,
-    }
+JOURNAL = {
+    "who": f"deploy{HOSTILE}",
+    "controller": "gateway-1",
+    "controller_pid": 4242,
+    "started_at": "2025-11-10T05:30:00.000Z",
+    "seconds": 95,
+}
+
+
+def _journal(phases: list[Facts], *taken_back_next: str) -> Facts:
+    """What the journal answers at the end; ``taken_back_next``: the runs that rollback.yml takes back from now on."""
     reported = [{key: phase[key] for key in ("name", "status", "seconds")} for phase in phases]
-    return {"__run_closed": {"run": {**run, "phases": phases}, "phases": reported}}
+    rollback = (
+        {"runs": list(taken_back_next), "commit_before": BEFORE, "commit_after": AFTER} if taken_back_next else {}
+    )
+    return {"__run_closed": {"run": {**JOURNAL, "phases": phases}, "phases": reported, "rollback": rollback}}
 
 
 def _phase(name: str, status: str = "ok", **details: Any) -> Facts:
@@ -133,7 +141,7 @@ _deployed[2]["details"] = BUILD
 CASES: dict[str, Facts] = {
     "deployed": {
         **_run("deployed"),
-        **_journal(_deployed),
+        **_journal(_deployed, RUN),
         "_cleanup_result": REMOVED,
         "__cleanup_reported": _reported(10),
         "__verify_indexes": {"indexes": _indexes("present"), "duplicates_left": 0},
@@ -144,7 +152,11 @@ CASES: dict[str, Facts] = {
     },
     "stopped": {
         **_run("stopped"),
-        **_journal([_phase("prepare", "unchanged"), _phase("cleanup"), _phase("migrate"), _phase("verify", "failed")]),
+        **_journal(
+            [_phase("prepare", "unchanged"), _phase("cleanup"), _phase("migrate"), _phase("verify", "failed")],
+            RUN,
+            EARLIER,
+        ),
         "_run_failed_phase": "verify",
         "_run_error": f"1 of 3 indexes is different: {HOSTILE}. Expected: exactly the plan's."
         " Next: drop it, then run again.",
@@ -155,7 +167,7 @@ CASES: dict[str, Facts] = {
     # The last gate refuses: every part is there, and nothing was taken back.
     "stopped_late": {
         **_run("stopped"),
-        **_journal([*_deployed[:-1], _phase("healthcheck", "failed")]),
+        **_journal([*_deployed[:-1], _phase("healthcheck", "failed")], RUN),
         "_run_failed_phase": "healthcheck",
         "_run_error": f"1 of 2 checks is not as expected: {HOSTILE}. Expected: 200 or 409. Next: read the log.",
         "_cleanup_result": REMOVED,
@@ -167,11 +179,48 @@ CASES: dict[str, Facts] = {
     },
     "rolled_back": {
         **_run("rolled_back"),
-        **_journal([_phase("rollback", runs=["20251110T043000Z-000000"], commit=BEFORE, restored=20)]),
+        **_journal([_phase("rollback", runs=[EARLIER], commit=BEFORE, restored=20)]),
         "_rollback_commit": BEFORE,
         "_rollback_restored": 20,
         "_rollback_instances": INSTANCES,
         "__rollback_verified": {"indexes": _indexes("missing"), "duplicates_left": 10},
+        "__rollback_reached": {"reached": {"runs": [EARLIER], "built": [index["name"] for index in PLAN["indexes"]]}},
+    },
+    # The run took itself back, and an earlier one that it went on from.
+    "taken_back": {
+        **_run("rolled_back"),
+        **_journal([*_deployed[:-1], _phase("healthcheck", "failed"), _phase("rollback", restored=20)]),
+        "_run_failed_phase": "healthcheck",
+        "_run_error": f"7 of 210 requests failed {HOSTILE}. Expected: at most 1 %."
+        " Next: read in traffic.json what failed and when. A whole run takes itself"
+        " back where it may; otherwise ansible-playbook rollback.yml -l staging\n"
+        "Rolled back automatically: the application to f30ada37db1b on web1, 3 indexes dropped, 20 rows restored.",
+        "_cleanup_result": REMOVED,
+        "_rollback_commit": BEFORE,
+        "_rollback_restored": 20,
+        "_rollback_instances": INSTANCES,
+        "__rollback_verified": {"indexes": _indexes("missing"), "duplicates_left": 10},
+        "__run_reached": {"reached": {"runs": [RUN, EARLIER], "built": [index["name"] for index in PLAN["indexes"]]}},
+    },
+    # Refused before it touched anything; rollback.yml would take back the deployment before it.
+    "refused": {
+        **_run("stopped"),
+        **_journal([_phase("prepare", "failed")], EARLIER),
+        "_run_failed_phase": "prepare",
+        "_run_error": f"1 of 1 gates of the checklist are open.\n  Seen: [backup] no age {HOSTILE}.\n"
+        "    Expected: at most 24 hours.\n    Next: set prepare_backup_taken_at.",
+    },
+    "running": {
+        **_run("running"),
+        "__run_opened": {"run": {**JOURNAL, "phases": []}, "phases": [], "took_over": {"run_id": EARLIER}},
+    },
+    # --tags verify, and nothing was wrong.
+    "verified": {
+        **_run("unchanged"),
+        **_journal([_phase("verify")], EARLIER),
+        "_run_is_partial": True,
+        "_run_asked": ["verify"],
+        "__verify_indexes": {"indexes": _indexes("present"), "duplicates_left": 0},
     },
     # The journal could not be reached: what is known is little, and the page must still come.
     "stopped_early": {

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from tests.report.cases import CASES, HOSTILE, ROOT
+from tests.report.cases import AFTER, BEFORE, CASES, EARLIER, HOSTILE, ROOT, RUN
 from tests.report.conftest import Rendered
 
 LANGUAGES = ("en", "ko")
@@ -100,8 +100,12 @@ def test_says_the_outcome_first(page: tuple[str, str, Page, str]) -> None:
         "rolled_back": {"en": "Rolled back", "ko": "롤백 완료"},
         "stopped_late": {"en": "Stopped", "ko": "중단됨"},
         "stopped_early": {"en": "Stopped", "ko": "중단됨"},
+        "taken_back": {"en": "Rolled back", "ko": "롤백 완료"},
+        "refused": {"en": "Stopped", "ko": "중단됨"},
+        "running": {"en": "Running", "ko": "실행 중"},
+        "verified": {"en": "Done as asked: Verify", "ko": "요청한 단계만 실행: 인덱스 검증"},
     }[case][language]
-    assert re.search(r"<h1>\s*<span class=\"(good|bad)\">" + first, text)
+    assert re.search(r"<h1>\s*<span class=\"(good|bad|soft)\">" + first, text)
 
 
 def test_a_stopped_run_shows_what_to_do_before_what_was_seen(rendered: Rendered) -> None:
@@ -138,7 +142,57 @@ def test_a_rollback_calls_a_missing_index_good(rendered: Rendered) -> None:
     text = rendered("rolled_back", "en", "report.html")
     assert 'class="word good">missing' in text
     assert "deploy.yml -i /" in text
+    assert "ansible-playbook rollback.yml" not in text
+    assert "do not run rollback.yml again" in text
+
+
+@pytest.mark.parametrize("name", ["report.html", "report.md"])
+def test_the_way_back_is_offered_where_this_run_is_what_it_takes_back(rendered: Rendered, name: str) -> None:
+    stopped, refused = rendered("stopped", "en", name), rendered("refused", "en", name)
+    takes = f"It takes back run {RUN}, {EARLIER}: {BEFORE[:12]} serves again instead of {AFTER[:12]}."
+    assert takes in stopped
+    assert "ansible-playbook rollback.yml" in stopped
+    assert "ansible-playbook rollback.yml" not in refused, "it would take back the deployment before this run"
+    assert "ansible-playbook deploy.yml" in refused
+
+
+@pytest.mark.parametrize("name", ["report.html", "report.md"])
+def test_a_run_that_took_itself_back_asks_for_no_rollback(rendered: Rendered, name: str) -> None:
+    text = rendered("taken_back", "en", name)
+    assert "It is already rolled back: do not run rollback.yml." in text
+    assert "ansible-playbook rollback.yml" not in text
+    assert "read in traffic.json what failed and when." in text.replace("\\", "")
+    assert "3 of the planned indexes dropped, 20 rows restored" in text
+    assert "이미 되돌렸습니다. rollback.yml을 실행하지 마십시오." in rendered("taken_back", "ko", name)
+
+
+@pytest.mark.parametrize("name", ["report.html", "report.md"])
+def test_a_run_at_work_says_how_to_see_that_and_what_to_do_if_it_is_dead(rendered: Rendered, name: str) -> None:
+    text = rendered("running", "en", name)
+    assert "its process 4242 on gateway-1 shows that (ps -p 4242)" in text
+    assert "ansible-playbook deploy.yml -i /" in text
     assert "rollback.yml" not in text
+
+
+@pytest.mark.parametrize("name", ["report.html", "report.md"])
+def test_single_phases_say_what_they_have_proven(rendered: Rendered, name: str) -> None:
+    text = rendered("verified", "en", name)
+    assert "exactly the 3 planned indexes, 0 duplicates" in text
+    assert "The run was asked for single phases" in text
+    for words in ("Clean-up", "Health checks", "Write pause", "did not get there", "Nothing was changed"):
+        assert words not in text, words
+
+
+def test_a_deployment_that_lost_requests_says_how_many(rendered: Rendered) -> None:
+    assert "1 of 240 requests failed (0.42 %)" in rendered("deployed", "en", "report.html")
+    assert "요청 240건 중 1건 실패(0.42 %)" in rendered("deployed", "ko", "report.md")
+
+
+def test_every_open_gate_is_a_finding_of_its_own(rendered: Rendered) -> None:
+    text = rendered("refused", "en", "report.html")
+    places = [text.index(words) for words in ("set prepare_backup_taken_at.", "[backup] no age", "at most 24 hours.")]
+    assert places == sorted(places)
+    assert "gates of the checklist are open" not in text, "the list says how many"
 
 
 def test_letters_stand_out_from_every_ground() -> None:

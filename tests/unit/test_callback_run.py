@@ -246,3 +246,54 @@ def test_ansible_runner_has_its_events_and_the_same_lines(command: list[str], tm
     assert runner.stats["failures"] == {"web1": 1}
     assert "    Expected: 0 rows." in output
     assert not re.search("[⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏]", output)
+
+
+ENDING = """
+- name: (1/2) Prepare
+  hosts: all
+  gather_facts: false
+  tasks:
+    - name: Validating arguments against arg spec main
+      ansible.builtin.validate_argument_spec: {argument_spec: {}, provided_arguments: {}}
+- name: (2/2) Verify
+  hosts: all
+  gather_facts: false
+  tasks:
+    - name: Verify
+      block:
+        - name: Stop unless every gate is passed
+          ansible.builtin.fail:
+            msg: |-
+              2 of 2 gates are open.
+                Seen: a.
+                  Expected: b.
+                  Next: c.
+                Seen: d.
+                  Expected: e.
+                  Next: f.
+      rescue:
+        - name: Say how it ended
+          ansible.builtin.debug: {msg: "✖ Stopped   staging\\n  Cause   two gates"}
+          vars: {_run_last_words: true}
+          run_once: true
+        - name: Stop with the first error
+          ansible.builtin.fail: {msg: "2 of 2 gates are open. Report: /a/report.html"}
+"""
+
+
+def test_the_last_words_are_the_runs_own(command: list[str]) -> None:
+    _, output = without_terminal(command, ENDING, limit="web1")
+
+    lines = output.splitlines()
+    assert lines[-2:] == [
+        "✖ Stopped   staging",
+        "  Cause   two gates",
+    ]
+    assert output.count("Stopped") == 1, "what the run says of its end is not said again"
+    assert not [line for line in lines if line.startswith(("Total", "Report:", "Stopped in"))]
+    assert "(1/2)" not in output, "a phase that was not asked for, whose arguments Ansible checks all the same"
+    place = lines.index("    2 of 2 gates are open.")
+    assert [line.strip() for line in lines[place + 1 : place + 7]] == [
+        *("a.", "Expected: b.", "Next: c."),
+        *("d.", "Expected: e.", "Next: f."),
+    ]

@@ -25,9 +25,41 @@ def test_an_operator_error_comes_apart_again() -> None:
 def test_a_text_of_several_findings_has_each_of_them() -> None:
     text = "2 gates are open. Seen: a. Expected: b. Next: c. Seen: d. Expected: e. Next: f."
     assert [tuple(finding) for finding in findings.parse(text).findings] == [
-        ("2 gates are open. Seen: a.", "b.", "c."),
+        ("a.", "b.", "c."),
         ("d.", "e.", "f."),
     ]
+    assert findings.parse(text).head == "2 gates are open."
+    lines = "2 gates are open.\n  Seen: a.\n    Expected: b.\n    Next: c.\n  Seen: d.\n    Expected: e.\n    Next: f."
+    assert findings.parse(lines) == findings.parse(text), "a list on lines of its own is the same"
+
+
+@pytest.mark.parametrize(
+    "said", ["Rolled back automatically: 3 indexes", "The way back failed: x Next: y", "The journal stays open: z"]
+)
+def test_what_came_after_the_first_error_is_no_part_of_what_to_do(said: str) -> None:
+    parsed = findings.parse(f"It failed. Expected: a. Next: b.\n{said}\nThe write fence stays up: c Report: /a")
+    assert parsed.findings == (findings.Finding("It failed.", "a.", "b."),)
+    assert parsed.afterwards == f"{said}\nThe write fence stays up: c"
+    assert findings.parse(f"Something else broke\n{said}") == findings.Message(
+        (findings.Finding("Something else broke", "", ""),), "", "", said
+    )
+
+
+@pytest.mark.parametrize(
+    ("asked", "left"),
+    [
+        ("read the log; after a cutover, roll back while the old release is still there.", "read the log."),
+        (
+            "read x.json. A whole run takes itself back where it may; otherwise\nansible-playbook rollback.yml -l a",
+            "read x.json.",
+        ),
+        ("ansible-playbook rollback.yml -l a", ""),
+        ("run it again: it goes on.", "run it again: it goes on."),
+        ("lower the load, then the same command", "lower the load, then the same command."),
+    ],
+)
+def test_a_run_that_was_taken_back_does_not_ask_for_it(asked: str, left: str) -> None:
+    assert findings.without_going_back(asked) == left
 
 
 @pytest.mark.parametrize("text", ["", "Something else broke", "Expected: x. Next: y."])
@@ -65,6 +97,9 @@ def test_a_message_keeps_its_lines_and_goes_on_under_their_beginning() -> None:
         "=== Table ===\n\n    Goes:\n      id=1,\n        status=active,\n        id=2"
     )
     assert terminal.flow("  두 칸씩 차지하는 글자", 16) == "  두 칸씩\n    차지하는\n    글자"
+    assert (
+        terminal.flow("  Cause    it has failed again", 22) == "  Cause    it has\n           failed\n           again"
+    )
     assert terminal.flow("/a/path/longer/than/the/line", 10) == "/a/path/longer/than/the/line"
 
 
@@ -110,9 +145,6 @@ def test_the_table_has_every_phase_beside_the_run_before() -> None:
     assert [red for _, red in lines] == [False, False, True, False]
     assert lines[1][0].split() == [
         "(1/2)",
-        "Clean",
-        "up",
-        "·",
         "중복",
         "정리",
         "완료",
@@ -124,6 +156,7 @@ def test_the_table_has_every_phase_beside_the_run_before() -> None:
         "s",
     ]
     assert "중단됨" in lines[2][0]
+    assert not any("Clean" in line for line, _ in lines), "one language"
     assert len({terminal.width(line.split(" s")[0]) for line, _ in lines}) == 1, "the seconds stand under one another"
 
 

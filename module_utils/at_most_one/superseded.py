@@ -1,0 +1,56 @@
+"""What a later run has made of an earlier one, put into the report that the earlier one has left.
+
+A run that was taken back, or that was dead and taken over, cannot write its report again: the later run does it, where
+the report is on the same control node.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from . import whole_file
+
+_WHAT_NOW = re.compile(r'(<section aria-labelledby="now"[^>]*>).*?(</section>)', re.DOTALL)
+_COMMANDS = re.compile(r'\s*<section aria-labelledby="(?:rollback|again)">.*?</section>', re.DOTALL)
+_TICKET_NOTE = re.compile(r"\A(# [^\n]*\n)(?:\n\*\*[^\n]*\*\*\n)?")
+_TICKET_COMMANDS = re.compile(r"\n## [^\n]*\n\n(?:[^\n]+\n\n)?```\nansible-playbook [^\n]*\n```\n")
+
+
+def write(directory: Path, title: str, note: str, data: Mapping[str, Any]) -> list[Path]:
+    """Put ``note`` at the top of the reports in ``directory``, and ``data`` into report.json; the files written.
+
+    A report that is not there is left out. Commands to go on or to go back are taken out of the report. Doing it again
+    with the same text changes nothing.
+    """
+    written = []
+    for path in (directory / name for name in ("report.html", "report.md", "report.json")):
+        if path.is_file():
+            text = path.read_text(encoding="utf-8")
+            if path.suffix == ".html":
+                text = in_page(text, title, note)
+            else:
+                text = in_ticket(text, note) if path.suffix == ".md" else in_data(text, data)
+            whole_file.write(path, text, 0o640)
+            written.append(path)
+    return written
+
+
+def in_page(text: str, title: str, note: str) -> str:
+    """The page: what was to be done then is replaced."""
+    now = f'<h2 id="now">{html.escape(title)}</h2>\n<div class="now"><p>{html.escape(note)}</p></div>\n'
+    return _COMMANDS.sub("", _WHAT_NOW.sub(lambda found: f"{found[1]}\n{now}{found[2]}", text, count=1))
+
+
+def in_ticket(text: str, note: str) -> str:
+    """The ticket: the note stands under its title."""
+    return _TICKET_COMMANDS.sub("", _TICKET_NOTE.sub(lambda found: f"{found[1]}\n**{note}**\n", text, count=1))
+
+
+def in_data(text: str, data: Mapping[str, Any]) -> str:
+    """The data, with some keys replaced."""
+    return json.dumps({**json.loads(text), **data}, indent=4, ensure_ascii=False, sort_keys=True)

@@ -1,0 +1,39 @@
+"""The first error stays the run's error, whatever fails after it: the journal, the report, the message."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+from tests import rendering
+from tests.report.cases import CASES, ROOT
+
+FIRST = "inspection_schedules is locked by pid 2077 (dbeaver). Expected: its lock. Next: ask its user."
+
+
+def test_the_lock_and_its_holder_are_the_error_whatever_fails_after_it(tmp_path: Path) -> None:
+    facts = {
+        **{key: fact for key, fact in CASES["stopped_early"].items() if key not in ("_run_error", "_run_outcome")},
+        **rendering.SERVICE,
+        **{"first": FIRST, "report_language": "en", "run_front_door": "deploy.yml", "database_gateway": "web1"},
+        # Nothing listens there, nothing can be written there, and nobody knows that word.
+        **{"database_login": {"host": "127.0.0.1", "port": 1, "user": "a", "password": "b", "dbname": "c"}},
+        "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+        **{"_run_artifacts_path": "/proc/no-such-directory", "notify_events": "{{ nobody_knows }}"},
+    }
+    (tmp_path / "facts.json").write_text(json.dumps(facts))
+    (tmp_path / "hosts.yml").write_text(rendering.INVENTORY)
+    command = [ROOT / ".venv/bin/ansible-playbook", ROOT / "tests/report/stop.yml", "-i", tmp_path / "hosts.yml"]
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "NO_COLOR": "1"}
+    command += ["-l", "web1", "-e", f"@{tmp_path / 'facts.json'}"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 2, done.stdout
+    lines = done.stdout.splitlines()
+    place = lines.index("  ✖ Build the indexes")
+    assert lines[place + 1] == "    inspection_schedules is locked by pid 2077 (dbeaver)."
+    assert "Stopped in (1/1) Migrate: Build the indexes" in lines, "not the journal, and not the report"
+    after = done.stdout[done.stdout.index("The journal stays open:") :]
+    assert "The report or the message could not be written:" in after
