@@ -108,7 +108,12 @@ def _dumped(pm2: Pm2, name: str) -> list[list[str]] | None:
 def _definition(entries: Sequence[Mapping[str, Any]], name: str) -> list[list[str]]:
     fields = ("name", "pm_cwd", "pm_exec_path", "exec_mode", "status")
     return sorted(
-        [str(entry.get(field)) for field in fields]
-        + ([json.dumps(entry.get("env"), sort_keys=True)] if entry.get("name") == name else [])
+        [*(str(entry.get(field)) for field in fields), _variables(entry) if entry.get("name") == name else ""]
         for entry in entries
     )
+
+
+def _variables(entry: Mapping[str, Any]) -> str:
+    """Without those in lower case: PM2 puts a new ``unique_id`` among them at every cold start."""
+    held = entry.get("env") or {}
+    return json.dumps({key: value for key, value in held.items() if key == key.upper()}, sort_keys=True)

@@ -95,6 +95,11 @@ def test_a_variable_that_only_the_newer_release_declared_is_gone_after_going_bac
     assert "COLOUR" not in Path(app.pm2.home, "dump.pm2").read_text()
     assert not pm2_reload.reload(app.pm2, patient(app, old))["changed"]
 
+    for command in ("kill", "resurrect"):  # as a reboot does it
+        pm2.run(app.pm2, command)
+    assert colours(app) == {"none"}
+    assert not pm2_start.save(app.pm2, app.name), "nothing but PM2's own variables differs from what is saved"
+
 
 def test_a_variable_that_somebody_set_by_hand_stays(app: App) -> None:
     """It is nobody's who declares it, although another release's file declares one of that name."""
