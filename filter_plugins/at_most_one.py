@@ -89,7 +89,7 @@ def _first_error(hosts: Sequence[Mapping[str, Any]]) -> str:
     printed = result.get("stderr") or result.get("stdout") or str(result.get("msg", ""))
     return redact(
         f"`{command}` ended with exit code {result.get('rc')}: {_last_of(printed)}. "
-        "Expected: exit code 0. Next: run it by hand on that host, mend what it says, then the same playbook again."
+        "Expected: exit code 0. Next: run it by hand on that host, repair what it says, then the same playbook again."
     )
 
 

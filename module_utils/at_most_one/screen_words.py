@@ -26,7 +26,7 @@ WORDS: dict[str, dict[str, str]] = {
         "hidden": "The result is hidden: the task handles secrets (no_log).",
         "unreachable": "{host} does not answer: {message}",
         "reach": "a host that this machine can log in to.",
-        "reach_next": "ansible {host} -i {inventory} -m ansible.builtin.ping, and mend what it says. "
+        "reach_next": "ansible {host} -i {inventory} -m ansible.builtin.ping, and repair what it says. "
         "Then start the same command again: it takes over a run that was left open.",
         "more": "the same command with -vvv shows all that Ansible knows of it.",
     },

@@ -22,6 +22,10 @@ def deployed(lab: Lab) -> tuple[Lab, Before, Run]:
     return lab, before, run_playbook("deploy.yml")
 
 
+def kept_ticket(report: dict[str, Any]) -> str:
+    return (ROOT / "artifacts/local" / report["run_id"] / "report.md").read_text()
+
+
 def test_reports_what_it_did(deployed: tuple[Lab, Before, Run]) -> None:
     lab, _, run = deployed
     report = run.report
@@ -42,6 +46,8 @@ def test_reports_what_it_did(deployed: tuple[Lab, Before, Run]) -> None:
     assert {index["name"]: index["verdict"] for index in report["indexes"]} == dict.fromkeys(PLANNED, "present")
     assert report["duplicates_left"] == 0
     assert report["traffic"]["requests"] > 100
+    assert f"되돌리는 실행: {report['run_id']}. {report['commit']['after'][:12]} 대신" in kept_ticket(report)
+    assert "ansible-playbook rollback.yml -i inventories/local -l local" in kept_ticket(report)
     assert (ROOT / "artifacts/local/latest/report.html").is_file()
     assert len(json.loads((ROOT / "artifacts/local/latest/cleanup_plan.json").read_text())["rows"]) == 25
 
@@ -122,6 +128,7 @@ def test_a_second_run_changes_nothing_and_says_so(deployed: tuple[Lab, Before, R
     assert run.report["outcome"] == "unchanged"
     assert run.changed == 0
     assert run.report["cleanup"] == {"groups": 0, "planned": 0, "removed": 0, "archived": 0}
+    assert "rollback.yml" not in kept_ticket(run.report), "it would take back the deployment before"
     assert lab.pids() == pids
     assert lab.catalog() == catalog
 

@@ -26,6 +26,12 @@ def test_forward_back_forward(fresh: Lab) -> None:
         "SELECT rolled_back_at IS NOT NULL FROM aedpics._prisma_migrations ORDER BY started_at DESC LIMIT 1"
     )
 
+    taken_back = ROOT / "artifacts/local" / forward.report["run_id"]
+    assert json.loads((taken_back / "report.json").read_text())["taken_back_by"] == back.report["run_id"]
+    for name in ("report.html", "report.md"):
+        assert f"실행 {back.report['run_id']}이(가) 이미 되돌렸습니다." in (taken_back / name).read_text()
+        assert "ansible-playbook rollback.yml" not in (taken_back / name).read_text()
+
     for arguments in ([], ["-e", "rollback_restore_rows=false"]):
         again = run_playbook("rollback.yml", *arguments)
         assert again.code != 0

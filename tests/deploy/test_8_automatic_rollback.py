@@ -96,7 +96,7 @@ def test_a_way_back_that_fails_says_what_stays_and_rollback_yml_goes_on(ground: 
     assert "not now" in back
     assert "Reached: 25 rows removed" in back
     assert "Stays: 25 rows in the archive" in back
-    assert "Next: mend that, then ansible-playbook rollback.yml -i inventories/local -l local" in back
+    assert "Next: repair that, then ansible-playbook rollback.yml -i inventories/local -l local" in back
     assert ground.archived() == 25
 
     repaired = run_playbook("rollback.yml")

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.deploy import picture
-from tests.deploy.conftest import Lab, light_build, make, run_playbook
+from tests.deploy.conftest import ROOT, Lab, light_build, make, run_playbook
 from tests.deploy.faults import FAULTS
 from tests.deploy.standby import standby
 
@@ -135,6 +135,8 @@ def test_a_host_that_is_lost_in_the_middle(ground: Lab, tmp_path: Path) -> None:
 
     back = run_playbook("rollback.yml", "-e", "report_language=en")
     assert back.code == 0, back.output
+    dead = json.loads((ROOT / "artifacts/local" / run.report["run_id"] / "report.json").read_text())
+    assert (dead["outcome"], dead["taken_back_by"]) == ("abandoned", back.report["run_id"])
     assert "25 rows" in " ".join(back.output.split())
     picture.assert_as_before(before, picture.take(ground))
     assert ground.pids() == pids

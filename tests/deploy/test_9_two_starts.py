@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import subprocess
@@ -26,12 +27,17 @@ def test_one_of_two_starts_goes_on(deployed_ground: Lab, turn: int) -> None:
 
     assert sorted(code == 0 for _, code in ended.values()) == [False, True], ended
     winner = next(pid for pid, (_, code) in ended.items() if code == 0)
+    verified = ended[winner][0]
+    assert "요청한 단계만 실행: 인덱스 검증" in verified
+    assert "계획된 인덱스 정확히 3개, 중복 0건" in verified
+    assert "(1/7)" not in verified, "what was not asked for is not shown"
     (said,) = (" ".join(output.split()) for output, code in ended.values() if code != 0)
     ((run_id, who, started),) = deployed_ground.rows(
         'SELECT run_id, who, to_char(started_at, \'YYYY-MM-DD"T"HH24:MI:SS"Z"\') FROM at_most_one.run'
         " WHERE controller_pid = %s ORDER BY started_at DESC LIMIT 1",
         winner,
     )
+    assert os.readlink(ROOT / "artifacts/local/latest") == run_id, "the start that was refused has moved nothing"
     here = re.escape(socket.gethostname())
     holds = rf"is held by run {run_id}: {who}, since {started} \(0 min \d+ s ago\), from {here} \(pid {winner}\)"
     assert re.search(holds, said), said

@@ -55,6 +55,7 @@ def test_the_data_keeps_its_contract(rendered: Rendered, case: str) -> None:
     report = json.loads(rendered(case, "en", "report.json"))
     assert set(report) == CONTRACT
     assert report["outcome"] == CASES[case]["_run_outcome"]
+    assert report["taken_back_by"] is None, "written by the run that takes this one back"
     assert all(set(phase) == {"name", "status", "seconds"} for phase in report["phases"])
 
 
