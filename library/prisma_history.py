@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.at_most_one_entry import WRITING_SPEC, held_run, login_of, run, timeouts_of
@@ -15,6 +16,8 @@ short_description: Read Prisma's migration history for what it means, and mark a
 description:
   - Reads C(_prisma_migrations) in the plan's schema, compares it with the release's migrations and with the catalog,
     and gives one verdict with one repair.
+  - With O(strategy), also whether the migration can be built that way, so that a person hears of it before a row is
+    removed.
   - A failed row stops every later C(prisma migrate deploy) with P3009. An applied row without its indexes makes Prisma
     say that nothing is pending. Both are seen here.
 options:
@@ -31,6 +34,34 @@ options:
       - The release whose C(prisma/migrations) the history is compared with.
       - Without it and without O(migrations), edited and earlier migrations stay unseen.
     type: path
+  source:
+    description:
+      - In check mode, where the release is taken from as long as O(release_path) does not exist. Its C(prisma/) is
+        fetched into a temporary directory that is removed again.
+    type: dict
+    suboptions:
+      path:
+        description: The checkout that is deployed now, whose remotes are known.
+        type: path
+        required: true
+      origin:
+        description: The name of one of its remotes, or an address.
+        type: str
+        default: origin
+      commit:
+        description: The commit that is to be deployed.
+        type: str
+        required: true
+  strategy:
+    description:
+      - With O(state=read), the strategy that M(index_set) will be asked for. What would make it refuse is returned as
+        RV(refusal). Duplicates are not counted as that.
+    type: str
+    choices: [prisma, concurrent, auto]
+  max_write_pause_ms:
+    description: With O(strategy=auto), how many milliseconds a writer may be kept waiting by a build.
+    type: int
+    default: 500
   migrations:
     description: The release's migrations, where its directory is not at hand.
     type: list
@@ -95,6 +126,18 @@ needs_a_person:
   returned: O(state=read)
   type: bool
   sample: false
+refusal:
+  description:
+    - Why the migration cannot be built with O(strategy), what its history says included, and what to do; empty when it
+      can, and without O(strategy).
+  returned: O(state=read)
+  type: str
+  sample: ""
+strategy:
+  description: The way that the build would take, prisma or concurrent; none when there is nothing to do or to be known.
+  returned: O(state=read)
+  type: str
+  sample: concurrent
 pending:
   description: The migrations that C(prisma migrate deploy) would apply, in its order.
   returned: O(state=read)
@@ -156,12 +199,25 @@ def act(module: AnsibleModule) -> dict[str, Any]:
 
 
 def _read(module: AnsibleModule, plan: Any) -> dict[str, Any]:
+    from ansible.module_utils.at_most_one import origin
+
+    release = module.params["release_path"]
+    source = module.params["source"]
+    if source:  # also where it is not asked: an address may carry a token, and the arguments are in every answer
+        module.no_log_values.update(origin.remote(Path(source["path"]), source["origin"]).secrets)
+    if source and module.check_mode and not Path(release).exists():
+        with origin.unpacked(Path(source["path"]), source["origin"], source["commit"], "prisma") as place:
+            return _judged(module, plan, place)
+    return _judged(module, plan, Path(release) if release else None)
+
+
+def _judged(module: AnsibleModule, plan: Any, release: Path | None) -> dict[str, Any]:
     from ansible.module_utils.at_most_one import indexes, prisma
     from ansible.module_utils.at_most_one.database import connect
 
     migrations = None
-    if module.params["release_path"]:
-        migrations = prisma.read_migrations(module.params["release_path"], may_be_unbuilt=module.check_mode)
+    if release:
+        migrations = prisma.read_migrations(release, may_be_unbuilt=module.check_mode)
     elif module.params["migrations"] is not None:
         migrations = tuple(prisma.Migration(**entry) for entry in module.params["migrations"])
     with connect(login_of(module), **timeouts_of(module)) as connection:
@@ -172,16 +228,42 @@ def _read(module: AnsibleModule, plan: Any) -> dict[str, Any]:
             exact = indexes.inspect(connection, plan).exact
             verdict = prisma.judge(history, migrations, plan.migration, exact)
         connection.rollback()
+    needs_a_person = verdict.verdict in prisma.NEEDS_A_PERSON
+    strategy, refusal = "none", ""
+    if module.params["strategy"] and needs_a_person:
+        failed = f": {', '.join(verdict.failed)}" if verdict.failed else ""
+        refusal = (
+            f"Prisma's history of {plan.migration} is {verdict.verdict}{failed}. Expected: a history that the migrate "
+            f"phase can go on from. Nothing was touched. Next: {verdict.repair}"
+        )
+    elif module.params["strategy"] and release:
+        strategy, refusal = _buildable(module, plan, release)
     return {
         "changed": False,
+        "strategy": strategy,
+        "refusal": refusal,
         "verdict": verdict.verdict,
         "repair": verdict.repair,
-        "needs_a_person": verdict.verdict in prisma.NEEDS_A_PERSON,
+        "needs_a_person": needs_a_person,
         "pending": list(verdict.pending),
         "blocking": list(verdict.failed),
         "row": _row(module, verdict.row) if verdict.row else None,
         "indexes_exact": exact,
     }
+
+
+def _buildable(module: AnsibleModule, plan: Any, release: Path) -> tuple[str, str]:
+    """How M(index_set) would build, and why it would not; duplicates are still to be removed."""
+    from ansible.module_utils.at_most_one import building
+    from ansible.module_utils.at_most_one.errors import OperatorError
+
+    options = building.Options(
+        module.params["strategy"], module.params["max_write_pause_ms"], 1, 0, 0, **timeouts_of(module)
+    )
+    try:
+        return building.decide(login_of(module), plan, release, options, check=True).strategy, ""
+    except OperatorError as stop:
+        return "none", str(stop)
 
 
 def _row(module: AnsibleModule, row: Any) -> dict[str, Any]:
@@ -229,6 +311,16 @@ def main() -> None:
             **WRITING_SPEC,
             "state": {"type": "str", "choices": ["read", "rolled_back"], "default": "read"},
             "release_path": {"type": "path"},
+            "strategy": {"type": "str", "choices": ["prisma", "concurrent", "auto"]},
+            "max_write_pause_ms": {"type": "int", "default": 500},
+            "source": {
+                "type": "dict",
+                "options": {
+                    "path": {"type": "path", "required": True},
+                    "origin": {"type": "str", "default": "origin"},
+                    "commit": {"type": "str", "required": True},
+                },
+            },
             "migrations": {
                 "type": "list",
                 "elements": "dict",
@@ -240,6 +332,7 @@ def main() -> None:
         },
         act,
         mutually_exclusive=[("release_path", "migrations")],
+        required_by={"source": ("release_path",)},
     )
 
 

@@ -36,7 +36,7 @@ from .migration_sql import CommentOnIndex, Statement
 from .plan import Plan
 
 # Verdicts with which a build goes on: it builds what is missing and makes the history true.
-_UNFINISHED = ("failed", "failed_with_indexes")
+_UNFINISHED = ("failed", "failed_with_indexes", "applied_without_indexes")
 _RECORD_S = 10  # for Prisma's lock, between the last index and the record
 
 
@@ -83,7 +83,7 @@ class Intent:
     predicted_ms: int = 0
     repaired: bool = False  # a failed attempt of which nothing is there: its row is marked rolled back first
     stalled_by: tuple[dict[str, Any], ...] = ()
-    migration: prisma.Migration | None = None
+    migration: prisma.Migration | None = None  # to be recorded
     obstacles: tuple[str, ...] = ()  # why it could not be built concurrently
     comments: tuple[CommentOnIndex, ...] = ()  # what the migration says about the indexes
 
@@ -115,13 +115,21 @@ def decide(login: Login, plan: Plan, release: Path, options: Options, *, check: 
         script = None
         if migrations is not None:
             script = migration_sql.split(prisma_files.read_script(release, plan.migration))
+        indexes.require_buildable(before, plan, resume=True, duplicates_may_go=True)
         obstacles = _obstacles(plan, script, verdict)
         predicted_ms = _predicted_ms(connection, plan, before, script)
-        strategy = _choose(options, plan, before, predicted_ms, obstacles)
+        ours = next((migration for migration in migrations or () if migration.name == plan.migration), None)
+        recorded = verdict.verdict == "applied_without_indexes"
+        strategy = _choose(options, plan, before, predicted_ms, obstacles, recorded=recorded)
         if strategy == "prisma":
             prisma.require_deployable(verdict, plan.migration, *(("failed",) if nothing_there else ()))
         elif obstacles:
-            raise _no_concurrent_build(plan, obstacles, "use migrate_strategy=prisma, or split the migration.")
+            by_prisma = "ansible-playbook deploy.yml -l <environment> -e migrate_strategy=prisma"
+            raise _no_concurrent_build(plan, obstacles, f"{by_prisma}, or split the migration.")
+        else:
+            states = {found.name: found.verdict for found in before.verdicts}
+            wanted = [index for index in plan.indexes if states[index.name] != "present"]
+            concurrent.refuse_partitioned(connection, plan, wanted)
         indexes.require_buildable(before, plan, resume=strategy == "concurrent", duplicates_may_go=check)
         if script is not None:
             migration_check.require_same(connection, plan, script, strict=strategy == "concurrent")
@@ -131,11 +139,11 @@ def decide(login: Login, plan: Plan, release: Path, options: Options, *, check: 
             strategy,
             before,
             verdict,
-            _statements(connection, plan, before, strategy, comments),
+            _statements(connection, plan, before, strategy, comments, recorded=recorded),
             predicted_ms,
             nothing_there,
             tuple(locks.stalling(connection, plan.schema, tables)),
-            next((migration for migration in migrations or () if migration.name == plan.migration), None),
+            None if recorded else ours,
             tuple(obstacles),
             comments,
         )
@@ -256,12 +264,20 @@ def _predicted_ms(connection: Connection, plan: Plan, before: Inspection, script
     return forecast.write_pause(connection, plan, wanted).write_pause_ms if wanted else 0
 
 
-def _choose(options: Options, plan: Plan, before: Inspection, predicted_ms: int, obstacles: list[str]) -> str:
-    # Prisma would stop at the first index that is there, or drop it and build it again.
-    if before.existing and not (obstacles and options.strategy != "concurrent"):
+def _choose(
+    options: Options, plan: Plan, before: Inspection, predicted_ms: int, obstacles: list[str], *, recorded: bool
+) -> str:
+    # Of what exists, Prisma would stop at the first, or drop it and build it again. What is recorded it does not build.
+    if before.existing or recorded:
+        if obstacles and options.strategy != "concurrent":
+            seen = f"{', '.join(before.existing)} exist already, and Prisma would begin from the first statement. "
+            raise _no_concurrent_build(
+                plan,
+                obstacles,
+                "ansible-playbook rollback.yml -l <environment> takes back what is built, then deploy again.",
+                seen="Prisma's history says applied, so Prisma would build nothing. " if recorded else seen,
+            )
         return "concurrent"
-    if before.existing:
-        return "prisma"  # which is refused then, index by index
     if options.strategy != "auto":
         return options.strategy
     if predicted_ms <= options.max_write_pause_ms:
@@ -294,7 +310,13 @@ def _no_concurrent_build(
 
 
 def _statements(
-    connection: Connection, plan: Plan, before: Inspection, strategy: str, comments: tuple[CommentOnIndex, ...]
+    connection: Connection,
+    plan: Plan,
+    before: Inspection,
+    strategy: str,
+    comments: tuple[CommentOnIndex, ...],
+    *,
+    recorded: bool,
 ) -> tuple[str, ...]:
     """What will be run. Prisma runs its own wording of it."""
     states = {verdict.name: verdict.verdict for verdict in before.verdicts}
@@ -307,5 +329,5 @@ def _statements(
             statements.append(definitions.create_statement(index, plan.schema, concurrently=concurrently))
     if concurrently:
         statements += [definitions.comment_statement(one.name, plan.schema, one.text) for one in comments]
-        statements.append(prisma.record_statement(plan.schema))
+        statements += [] if recorded else [prisma.record_statement(plan.schema)]
     return tuple(statement.as_string(connection) for statement in statements)

@@ -82,7 +82,7 @@ def build(
     statements: list[str] = []
     with connect(login, statement_timeout_ms=10_000, autocommit=True) as observer:
         indexes.refuse_building(observer, plan, inspection)
-        _refuse_partitioned(observer, plan, wanted)
+        refuse_partitioned(observer, plan, wanted)
         tables = sorted({index.table for index in wanted})
         session = _Session(login, plan, limits, started + limits.deadline_s, Watch(observer, plan.schema, tables))
         stalled_by = locks.stalling(observer, plan.schema, tables) if wanted else []
@@ -150,8 +150,8 @@ class _Session:
                     f"{self.plan.schema}.{index.table}; "
                     f"{locks.describe(in_the_way)}.",
                     expected="every transaction on the table to end within the deadline.",
-                    next_step="end or wait for those sessions, or raise migrate_deadline_s, then run again; nothing "
-                    "was changed.",
+                    next_step=f"{locks.ending(in_the_way)}, or raise migrate_deadline_s; then ansible-playbook "
+                    "deploy.yml -l <environment> again: it goes on from what is built.",
                     cause="deadline",
                     index=index.name,
                     stalled_by=in_the_way,
@@ -215,7 +215,8 @@ class _Session:
         elif isinstance(failure, psycopg2.errors.QueryCanceled) and late:
             cause = "deadline"
             what = f"it did not end within {self._deadline()}; {locks.describe_stalling(stalled_by)}"
-            next_step = "end or wait for those sessions, or raise migrate_deadline_s, then run again."
+            again = "ansible-playbook deploy.yml -l <environment>"
+            next_step = f"{locks.ending(stalled_by)}, or raise migrate_deadline_s; then {again} again."
         elif isinstance(failure, psycopg2.errors.QueryCanceled):
             cause, what = "cancelled", "somebody cancelled it (pg_cancel_backend, or a signal to its process)"
         elif failure.pgcode is None or isinstance(failure, psycopg2.errors.AdminShutdown):
@@ -288,7 +289,8 @@ def _state(connection: Connection, schema: str, name: str) -> str | None:
     return "it is kept up to date and refuses duplicates already" if row[1] else "it does not refuse duplicates"
 
 
-def _refuse_partitioned(connection: Connection, plan: Plan, wanted: list[Index]) -> None:
+def refuse_partitioned(connection: Connection, plan: Plan, wanted: list[Index]) -> None:
+    """Raise OperatorError when one of the indexes is on a partitioned table."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
@@ -300,6 +302,6 @@ def _refuse_partitioned(connection: Connection, plan: Plan, wanted: list[Index])
         raise OperatorError(
             f"PostgreSQL builds no index concurrently on a partitioned table: {', '.join(partitioned)}.",
             expected="plain tables for the concurrent build.",
-            next_step="use migrate_strategy=prisma in a quiet hour; nothing was built.",
+            next_step="in a quiet hour ansible-playbook deploy.yml -l <environment> -e migrate_strategy=prisma",
             cause="partitioned",
         )

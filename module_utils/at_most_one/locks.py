@@ -104,6 +104,13 @@ def describe(sessions: Sequence[Mapping[str, Any]]) -> str:
     return f"locks on it are held by {'; '.join(phrases)}{more}"
 
 
+def ending(sessions: Sequence[Mapping[str, Any]]) -> str:
+    """How a person ends the sessions, as the beginning of a next step."""
+    pids = [session["pid"] for session in sessions if session["pid"]]
+    ends = f" (SELECT {', '.join(f'pg_terminate_backend({pid})' for pid in pids)};)" if pids else ""
+    return f"wait for those sessions or end them{ends}, once you know whose they are"
+
+
 def stalling(connection: Connection, schema: str, tables: Sequence[str]) -> list[dict[str, Any]]:
     """The transactions that a concurrent build on the tables would have to wait for now, the oldest first.
 

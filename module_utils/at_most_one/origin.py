@@ -7,11 +7,14 @@ environment variables: https://git-scm.com/docs/gitcredentials
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -170,6 +173,27 @@ def check_out(checkout: Path, origin: str, release: Path, commit: str) -> bool:
     if changed and source.user:
         _keep_address(release / ".git" / "config", source)
     return changed
+
+
+@contextlib.contextmanager
+def unpacked(checkout: Path, origin: str, commit: str, directory: str) -> Iterator[Path | None]:
+    """One directory of a commit that is not checked out yet, below a temporary place that is removed afterwards.
+
+    That commit alone, or everything where a server gives whole branches only. ``None`` when the origin gives neither.
+    """
+    source = remote(checkout, origin)
+    with tempfile.TemporaryDirectory(prefix="at-most-one-") as place:
+        there = ["-C", place]
+        fetch = [*there, "fetch", "--quiet", source.name if source.user else source.address]
+        take = [*there, "checkout", "--quiet", commit, "--", directory]
+
+        def done(command: list[str], asked: Remote | None = None) -> bool:
+            return _git(command, asked, FETCH_TIMEOUT_S).returncode == 0
+
+        given = done(["init", "--quiet", place]) and (
+            done([*fetch, "--depth=1", commit], source) or done([*fetch, "+refs/heads/*:refs/remotes/origin/*"], source)
+        )
+        yield Path(place) if given and done(take) else None
 
 
 def _keep_address(config: Path, source: Remote) -> None:

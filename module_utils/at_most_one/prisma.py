@@ -75,9 +75,10 @@ _REPAIRS = {
     "never managed by Prisma needs a baseline first (`prisma migrate resolve --applied` for each earlier migration).",
     "pending": "none: the migrate phase applies it.",
     "applied": "none.",
-    "applied_without_indexes": "Prisma would say there is nothing to apply: ansible-playbook rollback.yml -l "
-    "<environment> drops what is left and marks the row rolled back, then deploy again; by hand the row is marked "
-    "with {mark}",
+    "applied_without_indexes": "Prisma would say there is nothing to apply: ansible-playbook deploy.yml "
+    "-l <environment> builds what is missing, when the migration does nothing else; otherwise ansible-playbook "
+    "rollback.yml -l <environment> drops what is left and marks the row rolled back, then deploy again; by hand the "
+    "row is marked with {mark}",
     "failed": "every deploy by hand stops with P3009; the migrate phase marks the row rolled back by itself once "
     "nothing of the migration is there, then applies it again. By hand: {mark}",
     "failed_with_indexes": "the indexes are there, the history says failed: the migrate phase records it as applied "
@@ -119,7 +120,7 @@ BLOCKED_BEFORE = ("absent_table", "ahead", "earlier_pending", "earlier_failed")
 
 
 # Verdicts that no phase of a deployment repairs: whoever sees one before the first row is removed stops there.
-NEEDS_A_PERSON = (*BLOCKED_BEFORE, "applied_without_indexes", "edited")
+NEEDS_A_PERSON = (*BLOCKED_BEFORE, "edited")
 
 
 def judge(
@@ -157,9 +158,9 @@ def judge(
     if row is not None and row.failed:
         return verdict("failed_with_indexes" if indexes_exact else "failed")
     if row is not None and row.applied:
-        if indexes_exact is False:
-            return verdict("applied_without_indexes")
-        return verdict("applied" if own_file is None or own_file.has_checksum(row.checksum) else "edited")
+        if own_file is not None and not own_file.has_checksum(row.checksum):
+            return verdict("edited")
+        return verdict("applied_without_indexes" if indexes_exact is False else "applied")
     if failed:
         return verdict("earlier_failed")
     if unknown:
@@ -172,8 +173,8 @@ def judge(
 def _repair(word: str, name: str, indexes_exact: bool | None) -> str:
     if indexes_exact and word in ("pending", "rolled_back"):
         return (
-            "the planned indexes are there already: deploy with migrate_strategy=concurrent, which records the "
-            "migration as applied when it does nothing else; or drop them with DROP INDEX CONCURRENTLY, then deploy."
+            "the planned indexes are there already: the migrate phase records the migration as applied when it does "
+            "nothing else; otherwise drop them with DROP INDEX CONCURRENTLY, then deploy."
         )
     quoted = name.replace("'", "''")
     mark = (  # for a person's eyes and psql

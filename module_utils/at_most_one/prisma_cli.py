@@ -129,7 +129,8 @@ def deploy(
         f"No lock on {_locked(watch, plan)} in {attempt} attempt(s) of {limits.lock_timeout_ms} ms, ended by {ended_by}"
         f"; {locks.describe(watch.blockers)}.",
         expected="a moment without a long transaction on these tables.",
-        next_step="end or wait for those sessions, then start again; nothing was applied, the history is ready for it.",
+        next_step=f"{locks.ending(watch.blockers)}; then ansible-playbook deploy.yml -l <environment> again: nothing "
+        "was applied, the history is ready for it.",
         cause="lock_timeout",
         attempts=attempt,
         holders=watch.blockers,
@@ -142,9 +143,9 @@ def _partly_built(plan: Plan, watch: Watch, attempt: int, limits: Limits, built:
         f"No lock on {_locked(watch, plan)} within migrate_lock_timeout_ms={limits.lock_timeout_ms}; "
         f"{locks.describe(watch.blockers)}. Built before it: {', '.join(built.existing)}.",
         expected="a moment without a long transaction on these tables.",
-        next_step="end or wait for those sessions, then start again. The migration does more than build indexes, so "
-        "Prisma has to run all of it: where they were not taken back already, first ansible-playbook rollback.yml "
-        "-l <environment>",
+        next_step=f"{locks.ending(watch.blockers)}; then ansible-playbook deploy.yml -l <environment> again. The "
+        "migration does more than build indexes, so Prisma has to run all of it: where those were not taken back "
+        "already, ansible-playbook rollback.yml -l <environment> comes first.",
         cause="lock_timeout",
         attempts=attempt,
         holders=watch.blockers,

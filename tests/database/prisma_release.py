@@ -164,8 +164,8 @@ def history(
 ) -> Callable[..., dict[str, Any]]:
     """Runs prisma_history, with the release unless it marks."""
 
-    def run(state: str = "read", *, check: bool = False) -> dict[str, Any]:
-        args = {"login": login_args, "plan": plan_data, "state": state}
+    def run(state: str = "read", *, check: bool = False, **options: Any) -> dict[str, Any]:
+        args = {"login": login_args, "plan": plan_data, "state": state, **options}
         if state == "read":
             args["release_path"] = str(release)
         return run_module("prisma_history", args, check=check, diff=True)

@@ -63,9 +63,18 @@ def test_forward_back_forward(
     assert run_module("index_set", absent)["changed"]
     lost = history()
     assert (lost["verdict"], lost["indexes_exact"]) == ("applied_without_indexes", False)
-    stopped = present()
-    assert stopped["failed"]
-    assert "applied_without_indexes" in stopped["seen"]
+    repaired = present()
+    assert (repaired["strategy"], repaired["history"], calls(release)) == ("concurrent", "applied", 2)
+    assert [text.split()[0] for text in repaired["statements"]] == ["CREATE"] * 3
+    assert (history()["verdict"], len(rows(login, plan))) == ("applied", 1)
+
+    assert run_module("index_set", absent)["changed"]
+    migration = release / "prisma/migrations" / OURS / "migration.sql"
+    applied = migration.read_text()
+    for text, words in ((f"{applied}-- edited", "says edited"), (f"{applied};SELECT 1", "says edited")):
+        migration.write_text(text)
+        assert words in present()["seen"]
+    migration.write_text(applied)
 
     assert history("rolled_back", check=True)["marked"] == 1
     assert rows(login, plan)[0].rolled_back_at is None
@@ -162,7 +171,7 @@ def test_a_prisma_that_was_killed_leaves_a_row_that_the_next_run_repairs(
     assert history()["verdict"] == "applied"
 
 
-def test_indexes_that_are_there_already_stop_it(
+def test_indexes_that_are_there_already_are_recorded_and_not_built_again(
     login: Login,
     plan: Plan,
     release: Path,
@@ -173,8 +182,10 @@ def test_indexes_that_are_there_already_stop_it(
         for index in plan.indexes:
             cursor.execute(indexes.create_statement(index, plan.schema))
     assert "are there already" in history()["repair"]
-    assert "is there already" in present()["seen"]
-    assert calls(release) == 0
+    done = present()
+    assert [text.split()[0] for text in done["statements"]] == ["INSERT"]
+    assert history()["verdict"] == "applied"
+    assert calls(release) == 1  # asked whether it agrees, and it does nothing
 
 
 @pytest.mark.parametrize("built", [1, 2, 3])
@@ -211,7 +222,9 @@ def test_what_more_a_cut_off_attempt_would_have_done_stops_it(
             "INSERT INTO aedpics._prisma_migrations (id, checksum, migration_name) VALUES ('x', 'y', %s)", (OURS,)
         )
     stopped = present()
-    assert stopped["details"]["history"] == "failed"
+    assert "statement 4 begins with ALTER TABLE" in stopped["seen"]
+    assert f"{plan.indexes[0].name} exist already" in stopped["seen"]
+    assert "rollback.yml" in stopped["next_step"]
     assert calls(release) == 0
 
 

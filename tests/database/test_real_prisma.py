@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from at_most_one.database import Login
+from at_most_one.database import Login, connect
 from at_most_one.plan import Plan
 
 from tests.database.conftest import ROOT
-from tests.database.index_tools import query, verdicts
-from tests.database.prisma_release import EARLIER, MIGRATION, OURS
+from tests.database.index_tools import in_thread, query, verdicts, wait_for
+from tests.database.prisma_release import EARLIER, MIGRATION, OURS, RULE, SHAPED
 
 APP = ROOT / "lab/app"
 CACHE = ROOT / ".lab/cache"
@@ -147,6 +147,26 @@ def test_what_we_record_is_what_prisma_records_and_prisma_agrees(
 
     again = run(strategy="auto")
     assert (again["changed"], again["strategy"]) == (False, "none")
+
+
+def test_a_writer_on_the_second_table_is_gone_around_and_prisma_agrees(
+    login: Login, plan: Plan, prisma_release: Path, run: Callable[..., dict[str, Any]]
+) -> None:
+    """The service's own script. The adapter has built the rule's index when it meets the lock of the second table."""
+    (prisma_release / "prisma/migrations" / OURS / "migration.sql").write_text(SHAPED)
+    failed = "SELECT 1 FROM aedpics._prisma_migrations WHERE logs LIKE '%55P03%' OR logs LIKE '%lock timeout%'"
+    with connect(login) as writer, writer.cursor() as cursor:
+        cursor.execute("LOCK TABLE aedpics.inspection_schedules IN ROW EXCLUSIVE MODE")
+        with in_thread(lambda: run(strategy="prisma", lock_timeout_ms=500)) as results:
+            wait_for(lambda: query(login, failed), seconds=60)
+            assert verdicts(login, plan) == ["present", "missing", "missing"]
+            built = query(login, f"SELECT 'aedpics.{RULE}'::regclass::oid")
+            writer.rollback()
+    (done,) = results
+    assert (done.get("strategy"), done.get("attempts"), done.get("history")) == ("concurrent", 1, "applied"), done
+    assert query(login, f"SELECT 'aedpics.{RULE}'::regclass::oid") == built, "never dropped"
+    assert verdicts(login, plan) == ["present"] * 3
+    assert exit_code(login, prisma_release, "status") == 0
 
 
 def test_a_database_ahead_of_the_release_is_refused_though_prisma_lets_it_pass(

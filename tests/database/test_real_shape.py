@@ -15,7 +15,7 @@ from at_most_one.database import Connection, Login, connect
 from at_most_one.plan import Plan
 
 from tests.database.index_tools import ACTIVE, DATE, RULE, in_thread, query, traces, verdicts, wait_for
-from tests.database.prisma_release import OURS, SHAPED, behave, calls, rows
+from tests.database.prisma_release import OURS, SHAPED, behave, calls, open_session, rows
 from tests.database.prisma_release import history as history  # fixtures
 from tests.database.prisma_release import present as present
 from tests.database.prisma_release import release as release
@@ -164,7 +164,8 @@ def test_what_prisma_would_have_to_run_from_its_beginning_is_refused_over_a_buil
     before = traces(login)
     for strategy in STRATEGIES:
         stopped = present(strategy=strategy)
-        assert DATE in stopped["seen"] or "ALTER TABLE" in stopped["seen"]
+        assert "statement 8 begins with ALTER TABLE" in stopped["seen"]
+        assert strategy == "concurrent" or f"{DATE} exist already" in stopped["seen"]
         assert (calls(release), traces(login)) == (0, before)
 
 
@@ -247,6 +248,8 @@ def test_a_writer_who_outlasts_the_deadline_is_named_and_the_same_again_goes_on(
     assert stopped["details"]["cause"] == "deadline"
     for words in ("aedpics.inspection_schedules", "migrate_deadline_s", named(writer), "dbeaver from 127.0.0.1"):
         assert words in stopped["seen"]
+    assert f"SELECT pg_terminate_backend({writer.info.backend_pid});" in stopped["next_step"]
+    assert "ansible-playbook deploy.yml -l <environment>" in stopped["next_step"]
     assert (history()["verdict"], verdicts(login, plan)) == ("failed", ["present", "missing", "missing"])
 
     writer.rollback()
@@ -280,3 +283,42 @@ def test_a_lock_lost_in_a_migration_that_does_more_is_the_error(
     assert history("rolled_back")["marked"] == 1
     writer.rollback()
     assert present()["strategy"] == "prisma"
+
+
+def test_what_cannot_be_built_is_known_before_the_clean_up(
+    login: Login, release: Path, shaped: Callable[[str], None], history: Module, present: Module
+) -> None:
+    """What prepare asks: the words with which the build would stop; the duplicates are still there then."""
+    with connect(login) as connection:
+        open_session(connection, "AED-1")
+        open_session(connection, "AED-1")
+    assert [history(strategy=strategy)["refusal"] for strategy in STRATEGIES] == [""] * 3
+    assert history(strategy="auto", max_write_pause_ms=0)["strategy"] in ("prisma", "concurrent")
+    assert (history()["refusal"], history()["strategy"]) == ("", "none")
+
+    shaped(f"{SHAPED}; ALTER TABLE inspection_sessions ADD COLUMN reviewed boolean;")
+    assert "statement 8 begins with ALTER TABLE" in history(strategy="concurrent")["refusal"]
+    assert (history(strategy="prisma")["refusal"], history(strategy="prisma")["strategy"]) == ("", "prisma")
+
+    for encoding in ("utf-16", "utf-8-sig"):
+        (release / "prisma/migrations" / OURS / "migration.sql").write_text(SHAPED, encoding=encoding)
+        for strategy in STRATEGIES:
+            assert f"migration.sql of {OURS}" in history(strategy=strategy)["refusal"]
+    shaped(SHAPED)
+    query(login, "ALTER TABLE aedpics.inspection_schedules RENAME TO was")
+    query(login, "CREATE TABLE aedpics.inspection_schedules (LIKE aedpics.was) PARTITION BY RANGE (scheduled_for)")
+    assert "no index concurrently on a partitioned table" in history(strategy="concurrent")["refusal"]
+    assert history(strategy="prisma")["refusal"] == ""
+    query(login, f"CREATE TABLE aedpics.{DATE} ()")
+    assert f"{DATE} is different (kind" in history(strategy="auto")["refusal"]
+
+
+def test_crlf_is_no_edit(
+    login: Login, release: Path, shaped: Callable[[str], None], history: Module, present: Module
+) -> None:
+    present(strategy="concurrent")
+    (release / "prisma/migrations" / OURS / "migration.sql").write_bytes(SHAPED.replace("\n", "\r\n").encode())
+    assert history()["verdict"] == "applied"
+    assert not present()["changed"]
+    shaped(SHAPED + "-- edited")
+    assert history()["verdict"] == "edited"

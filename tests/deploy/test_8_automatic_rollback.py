@@ -17,8 +17,10 @@ import pytest
 
 from tests.deploy import picture
 from tests.deploy.conftest import PLANNED, ROOT, SCHEDULES, SESSIONS, Lab, Run, make, next_build, run_playbook
+from tests.deploy.faults import FAULTS
 from tests.deploy.users import Users
 
+LOCKED = {"lock held": SESSIONS, "lock held on the second table": SCHEDULES}
 QUICK = ("-e", "{migrate_attempts: 1, migrate_lock_timeout_ms: 300, migrate_deadline_s: 30}")
 
 
@@ -63,13 +65,17 @@ def locked_while_migrating(lab: Lab, table: str) -> Iterator[None]:
         holder.join()
 
 
-def test_rows_removed(ground: Lab) -> None:
+@pytest.mark.parametrize(("name", "table"), LOCKED.items(), ids=LOCKED)
+def test_rows_removed(ground: Lab, name: str, table: str) -> None:
+    """On the second table Prisma has built the rule's index already, and a failed row stands in its history."""
     before, pids = picture.take(ground), ground.pids()
 
-    with locked_while_migrating(ground, SESSIONS):
+    with locked_while_migrating(ground, table):
         run = run_playbook("deploy.yml", *QUICK)
 
-    assert_rolled_back(run, "migrate", "lock")
+    assert_rolled_back(run, "migrate", *FAULTS[name].says)
+    assert "<environment>" not in run.report["error"]
+    assert f"{int(table == SCHEDULES)} indexes dropped" in run.report["error"]
     assert run.report["cleanup"]["removed"] == 25
     assert "25 rows restored" in run.report["error"]
     picture.assert_as_before(before, picture.take(ground))
@@ -83,7 +89,7 @@ def test_a_way_back_that_fails_says_what_stays_and_rollback_yml_goes_on(ground: 
     ground.rows(refuse)
     ground.rows(f"CREATE TRIGGER refuse BEFORE INSERT ON {SESSIONS} FOR EACH ROW EXECUTE FUNCTION aedpics.refuse()")
     try:
-        with locked_while_migrating(ground, SCHEDULES):
+        with locked_while_migrating(ground, SESSIONS):
             run = run_playbook("deploy.yml", *QUICK)
     finally:
         ground.rows("DROP FUNCTION aedpics.refuse() CASCADE")

@@ -65,11 +65,18 @@ def missing_chunks(lab: Lab) -> Iterator[tuple[str, ...]]:
     yield ("-e", json.dumps({**variables, "app_branch": "fault/failed-build"}))
 
 
+@contextmanager
+def migration_does_more(lab: Lab) -> Iterator[tuple[str, ...]]:
+    make("lab-fault", "FAULT=migration-does-more")
+    yield (*light_build(lab), "-e", "{app_branch: fault/migration-does-more, migrate_strategy: concurrent}")
+
+
 INJECTED: dict[str, Injection] = {
     "replica instead of primary": replica,
     "origin unreachable": lambda lab: variable(lab, "app_origin=http://deploy:token@127.0.0.1:1/aedpics.git"),
     "disk nearly full": full_disk,
     "failed Prisma history": failed_history,
+    "migration that does more": migration_does_more,
     "missing chunks": missing_chunks,
     "missing shared file": lambda lab: variable(lab, "{prepare_shared_files: [.env]}"),
 }
@@ -79,6 +86,16 @@ INJECTED: dict[str, Injection] = {
 def ground(lab: Lab) -> Lab:
     make("lab-reset")
     return lab
+
+
+def test_a_migration_that_does_more_is_found_by_check_before_it_is_fetched(ground: Lab) -> None:
+    fault = FAULTS["migration that does more"]
+    with migration_does_more(ground) as arguments:
+        run = run_playbook("deploy.yml", "--check", *arguments)
+    assert run.code != 0
+    for word in (*fault.says, "Expected:", "Next:"):
+        assert word in " ".join(run.failures)
+    assert run.changed == 0
 
 
 @pytest.mark.parametrize("name", INJECTED)

@@ -34,6 +34,8 @@ DEMANDED = {
     "invalid index",
     "failed Prisma history",
     "lock held",
+    "lock held on the second table",
+    "migration that does more",
     "replica instead of primary",
     "disk nearly full",
     "origin unreachable",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from at_most_one.locks import describe, without_literals
+from at_most_one.locks import describe, ending, without_literals
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,5 @@ def test_sessions_as_a_phrase() -> None:
     shown = "pid 7 (app, idle in transaction for 3 s, dbeaver from 192.0.2.7: SELECT ?)"
     assert describe([session]) == f"locks on it are held by {shown}"
     assert describe([session] * 7).endswith(" and 2 more")
+    assert "(SELECT pg_terminate_backend(7), pg_terminate_backend(7);)" in ending([session] * 2)
+    assert "SELECT" not in ending([session | {"pid": 0}])

@@ -179,3 +179,24 @@ def test_a_path_that_is_no_checkout_is_refused(tmp_path: Path, there: bool) -> N
         path.mkdir()
     with pytest.raises(OperatorError, match=r"app cannot be read as a checkout: .*Expected: .*correct app_path"):
         origin.served(path)
+
+
+def test_a_commit_is_read_without_being_checked_out(place: Place, tmp_path: Path) -> None:
+    """Asked for by its hash; the temporary place is gone afterwards, and the token is in no command line."""
+    work = tmp_path / "work"
+    (work / "prisma").mkdir()
+    (work / "prisma/one.sql").write_text("SELECT 1")
+    git("-C", work, "add", ".")
+    git("-C", work, "commit", "-q", "-m", "two")
+    git("-C", work, "push", "-q", tmp_path / "served/aedpics.git", "main")
+    git("-C", tmp_path / "served/aedpics.git", "update-server-info")
+    commit = git("-C", work, "rev-parse", "HEAD")
+    with watched() as seen, origin.unpacked(place.checkout, "origin", commit, "prisma") as found:
+        assert found is not None
+        assert (found / "prisma/one.sql").read_text() == "SELECT 1"
+        assert not (found / "file").exists()
+    assert not found.exists()
+    assert "planted" not in seen.text
+    assert not (place.checkout / "file").exists()
+    with origin.unpacked(place.checkout, "origin", "0" * 40, "prisma") as nothing:
+        assert nothing is None

@@ -57,7 +57,7 @@ DONE = row(EARLIER, "applied")
         ((DONE, row(OURS, "applied"), row(OURS, "failed", 1)), True, "failed_with_indexes"),
         ((DONE, row(OURS, "failed"), row(OURS, "rolled back", 1)), False, "failed"),
         ((DONE, row(OURS, "applied", checksum="of another file")), True, "edited"),
-        ((DONE, row(OURS, "applied", checksum="of another file")), False, "applied_without_indexes"),
+        ((DONE, row(OURS, "applied", checksum="of another file")), False, "edited"),
         ((), False, "earlier_pending"),
         ((row(EARLIER, "rolled back"),), False, "earlier_pending"),
         ((row(OURS, "applied"),), True, "applied"),  # what else is pending is not this plan's matter any more
