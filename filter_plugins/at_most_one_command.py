@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,13 @@ def command(
     return command_line.command(playbook, options, str(ROOT), limit=limit, without=without)
 
 
-def fill(text: str) -> str:
-    """A module's message with ``ansible-playbook <playbook> -l <environment>`` as this run has it."""
-    return command_line.fill(text, context.CLIARGS, str(ROOT))
+def fill(value: Any) -> Any:
+    """A module's messages with ``ansible-playbook <playbook> -l <environment>`` as this run has it, however nested."""
+    if isinstance(value, str):
+        return command_line.fill(value, context.CLIARGS, str(ROOT))
+    if isinstance(value, Mapping):
+        return {key: fill(item) for key, item in value.items()}
+    return [fill(item) for item in value] if isinstance(value, Sequence) else value
 
 
 def inventory(path: str) -> str:

@@ -216,11 +216,13 @@ rollback:
   type: dict
   sample: {runs: [20251110T053000Z-1a2b3c], commit_before: eac2ff3, commit_after: 8afb806, database: true}
 runs:
-  description: The last runs, newest first.
+  description: >-
+    The last runs, newest first. C(dead_since) is set for an unfinished run whose lease has ended or whose process is
+    gone. C(rows) counts its rows that are C(archived) and C(restored); the last came back at C(restored_at).
   returned: O(state=read)
   type: list
   elements: dict
-  sample: [{run_id: 20251110T053000Z-1a2b3c, who: deploy, outcome: deployed, phases: []}]
+  sample: [{run_id: 20251110T053000Z-1a2b3c, outcome: deployed, dead_since: null, rows: {archived: 25, restored: 0}}]
 """
 
 
@@ -229,7 +231,7 @@ STATES = ["opened", "recorded", "closed", "read", "reached"]
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Do what ``state`` says."""
-    from ansible.module_utils.at_most_one import journal, undo
+    from ansible.module_utils.at_most_one import journal, run_status, undo
     from ansible.module_utils.at_most_one.database import connect
     from ansible.module_utils.at_most_one.plan import parse
 
@@ -239,7 +241,8 @@ def act(module: AnsibleModule) -> dict[str, Any]:
         if wanted["state"] == "read":
             plan_id = plan.id if plan else None
             runs = journal.read(connection, run_id=wanted["run_id"], plan_id=plan_id, limit=wanted["limit"])
-            return {"changed": False, "runs": runs}
+            rows = run_status.rows_of(connection, [run["run_id"] for run in runs])
+            return {"changed": False, "runs": [{**run, "rows": rows.get(run["run_id"])} for run in runs]}
         if wanted["state"] == "reached":
             return {"changed": False, "reached": _reached(connection, plan, wanted["run_id"])}
         if wanted["state"] == "opened":

@@ -23,15 +23,11 @@ description:
 options:
   facts:
     description:
-      - What was read. C(environment), C(plan), C(min_instances), C(run_open); C(database) with the results of
-        M(index_set), M(write_fence), M(prisma_history) and M(index_use); C(service) of M(service_check); C(hosts).
+      - What was read. C(environment), C(environment_hosts), C(plan), C(min_instances); C(database) with the results of
+        M(index_set), M(write_fence), M(prisma_history), M(index_use) and M(deploy_run), or with the error of each;
+        C(service) of M(service_check); C(hosts).
     type: dict
     required: true
-  runs:
-    description: The journal's last runs, newest first, as M(deploy_run) returns them.
-    type: list
-    elements: dict
-    default: []
   directory:
     description: Where to keep the state and the history.
     type: path
@@ -76,7 +72,7 @@ new:
   elements: dict
   sample: []
 recovered:
-  description: What the run before had and this one has not, with the time since when.
+  description: What the run before had and this one, which could read it, has not; with the time since when.
   returned: always
   type: list
   elements: dict
@@ -111,15 +107,16 @@ history:
 
 
 def act(module: AnsibleModule) -> dict[str, Any]:
-    from ansible.module_utils.at_most_one import standing, whole_file
+    from ansible.module_utils.at_most_one import prometheus, standing, whole_file
 
     given = module.params
-    facts = {**given["facts"], "released": standing.released(given["runs"], given["facts"]["environment"])}
+    runs = (given["facts"]["database"].get("journal") or {}).get("runs") or []
+    facts = {**given["facts"], "released": standing.released(runs, given["facts"]["environment"])}
     now = time.time()
     at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
-    found = standing.findings(facts)
     state, history = (os.path.join(given["directory"], name) for name in ("state.json", "history.jsonl"))
     before = _read_state(module, state)
+    found = standing.findings(facts, before)
     change = standing.compare(found, before, at)
     use = (facts["database"].get("use") or {}).get("indexes") or []
     entry = {
@@ -132,7 +129,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
     if not module.check_mode:
         os.makedirs(given["directory"], mode=0o750, exist_ok=True)
         if given["textfile"]:
-            whole_file.write(given["textfile"], standing.metrics(facts, found, now), 0o644)
+            whole_file.write(given["textfile"], prometheus.metrics(facts, found, now), 0o644)
         whole_file.write(history, "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in entries), 0o640)
     return {
         "changed": False,
@@ -179,7 +176,6 @@ def main() -> None:
     run(
         {
             "facts": {"type": "dict", "required": True},
-            "runs": {"type": "list", "elements": "dict", "default": []},
             "directory": {"type": "path", "required": True},
             "textfile": {"type": "path"},
             "keep": {"type": "int", "default": 400},

@@ -19,11 +19,12 @@ import psycopg2
 import psycopg2.errors
 from psycopg2.extras import RealDictCursor
 
-from .controllers import Controller, proven_alive, proven_dead
+from .controllers import Controller
 from .database import Connection, Hold, Login, connect, unheld
 from .errors import OperatorError
 from .journal_tables import ensure, exists
 from .plan import Plan
+from .run_status import dead_since, why_dead
 
 OUTCOMES = ("deployed", "unchanged", "rolled_back", "stopped")  # and abandoned, which only a take-over writes
 STATUSES = ("ok", "unchanged", "failed", "skipped")
@@ -43,7 +44,9 @@ SELECT r.run_id, r.plan_id, r.plan_sha256, r.environment, r.who, r.controller, r
        r.commit_after, r.outcome, r.failed_phase, r.error, r.report, r.taken_over_by,
        to_char(r.started_at, 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS started_at,
        to_char(r.finished_at, 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS finished_at,
-       to_char(r.lease_until, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS lease_until,
+       to_char(r.lease_until, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS lease_until, r.controller_process,
+       to_char(r.lease_until - r.lease, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS last_sign_at,
+       r.lease_until < clock_timestamp() AS lease_expired,
        round(extract(epoch FROM coalesce(r.finished_at, clock_timestamp()) - r.started_at)::numeric, 3)::float8
            AS seconds,
        coalesce((
@@ -223,12 +226,13 @@ def close_run(
 def read(
     connection: Connection, *, run_id: str | None = None, plan_id: str | None = None, limit: int = 20
 ) -> list[dict[str, Any]]:
-    """The last runs, newest first, each with its phases; none when there is no journal yet."""
+    """The last runs, newest first, each with its phases and whether it is dead; none when there is no journal yet."""
     if not exists(connection):
         return []
     with connection.cursor(cursor_factory=RealDictCursor) as cursor:
         cursor.execute(_RUNS, {"run_id": run_id, "plan_id": plan_id, "limit": limit})
-        return [dict(row) for row in cursor.fetchall()]
+        rows = cursor.fetchall()
+    return [{**_public(row), "dead_since": dead_since(row)} for row in rows]
 
 
 def before(connection: Connection, run_id: str) -> dict[str, Any] | None:
@@ -301,13 +305,7 @@ def _require_free(holder: Mapping[str, Any], takeover: bool) -> None:
 
 def _why_free(holder: Mapping[str, Any], takeover: bool) -> str | None:
     """Why this run may be taken over; ``None`` when it may not."""
-    if takeover:
-        return "takeover was asked for"
-    if holder["lease_expired"] and not proven_alive(holder["controller_process"], holder["controller_pid"]):
-        return f"its lease ended at {holder['lease_until']}"
-    if proven_dead(holder["controller_process"], holder["controller_pid"]):
-        return f"its process {holder['controller_pid']} on {holder['controller']} is gone"
-    return None
+    return "takeover was asked for" if takeover else why_dead(holder)
 
 
 def _refusal(holder: Mapping[str, Any] | None, plan_id: str) -> OperatorError:
@@ -331,7 +329,11 @@ def _refusal(holder: Mapping[str, Any] | None, plan_id: str) -> OperatorError:
 
 
 def _public(holder: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in holder.items() if key not in ("controller_process", "lease_expired")}
+    return {
+        key: value
+        for key, value in holder.items()
+        if key not in ("controller_process", "lease_expired", "last_sign_at")
+    }
 
 
 def _new_run_id(connection: Connection) -> str:

@@ -1,11 +1,11 @@
 """How the rule and the service stand today: findings from what the modules have read, what is new, what is over.
 
-And the same for Prometheus. Nothing here reads anything itself.
+A part that could not be read is a finding of its own, and leaves the findings about it as they were. Nothing here
+reads anything itself.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,32 +34,161 @@ class Change:
     since: dict[str, str]  # the state to keep: key to the time of its first sight
 
 
-def findings(facts: Facts) -> list[Finding]:
-    """Everything that is not as it should be, the worst first."""
+# Each part of the database's state, what its module returns when it was read, and the findings that it decides on.
+_PARTS = (
+    ("verified", "indexes", ("duplicates", "index:")),
+    ("fence", "state", ("fence",)),
+    ("history", "verdict", ("history",)),
+    ("use", "indexes", ()),
+    ("journal", "runs", ("run:", "fence", "commit:")),
+)
+
+
+def findings(facts: Facts, before: Iterable[str] = ()) -> list[Finding]:
+    """Everything that is not as it should be, the worst first.
+
+    Of the findings ``before``, by their keys, those stay that cannot be judged now.
+    """
     found = [*_database(facts), *_service(facts)]
     for host, state in sorted(facts["hosts"].items()):
         found += _host(host, state, facts)
-    return found
+    keys = {finding.key for finding in found}
+    return found + [_kept(key) for key in before if key not in keys and _cannot_be_judged(key, facts)]
+
+
+def _kept(key: str) -> Finding:
+    return Finding(
+        key,
+        f"Finding {key} of an earlier run of the monitor cannot be judged now.",
+        "an answer about it.",
+        "ansible-playbook monitor.yml -l <environment> once it can be read again; another finding names what cannot.",
+    )
+
+
+def _cannot_be_judged(key: str, facts: Facts) -> bool:
+    """Whether what decides on this finding could not be read, so that its absence proves nothing."""
+    read = facts["database"]
+    if any(_names(decides, key) for part, answer, decides in _PARTS if answer not in (read.get(part) or {})):
+        return True
+    if key == "duplicates" and read["verified"]["duplicates_left"] is None:
+        return True
+    kind, _, name = key.partition(":")
+    if kind == "service":
+        checks = facts["service"].get("checks")
+        return checks is None or any(check["name"] == name and check["ok"] is None for check in checks)
+    if kind not in ("commit", "release", "instances", "saved"):
+        return False
+    state = facts["hosts"].get(name)
+    if state is None:  # left out by the limit, or no host of the environment any more
+        return name in facts.get("environment_hosts", ())
+    if kind in ("commit", "release") and not state.get("commit"):
+        return True
+    instances_read = (state.get("pm2") or {}).get("instances") is not None
+    return (kind != "release" and not instances_read) or (kind == "saved" and state.get("saved") is None)
+
+
+def _names(decides: Sequence[str], key: str) -> bool:
+    return any(key.startswith(name) if name.endswith(":") else key == name for name in decides)
 
 
 def _database(facts: Facts) -> list[Finding]:
     read = facts["database"]
-    for part, key in (("verified", "indexes"), ("fence", "state"), ("history", "verdict"), ("use", "indexes")):
-        answer = read.get(part) or {}
-        if key not in answer:
-            return [_unread("database", answer, f"The database ({part}) could not be read.")]
+    unread = [part for part, answer, _ in _PARTS if answer not in (read.get(part) or {})]
+    found = _unread_parts(read, unread)
+    dead = [] if "journal" in unread else [run for run in _unfinished(facts) if run.get("dead_since")]
+    found += [_dead_run(run, facts) for run in dead]
+    if "verified" not in unread:
+        found += _rule(read["verified"])
+    # While a run is at work its fence is where it belongs; a dead run's fence is in the finding about that run.
+    unfinished = [] if "journal" in unread else [run for run in _unfinished(facts) if _is_of_plan(run, facts)]
+    if not {"fence", "journal"} & {*unread} and read["fence"]["state"] != "lowered" and not unfinished:
+        found.append(
+            Finding(
+                "fence",
+                f"The write fence is {read['fence']['state']} and no run is at work.",
+                "no fence: the index enforces the rule.",
+                "ansible-playbook deploy.yml -l <environment>, or take the run that left it back: "
+                "ansible-playbook rollback.yml -l <environment>.",
+            )
+        )
+    if "history" not in unread and read["history"]["verdict"] != "applied":
+        found.append(
+            Finding(
+                "history",
+                f"Prisma's history is {read['history']['verdict']}.",
+                "applied.",
+                str(read["history"].get("repair") or "read docs/prisma-history.md."),
+            )
+        )
+    return found
+
+
+def _unread_parts(read: Facts, unread: Sequence[str]) -> list[Finding]:
+    """One finding for the parts that failed for the same reason: a server that is down is one thing, not five."""
+    by_reason: dict[str, list[str]] = {}
+    for part in unread:
+        by_reason.setdefault(str((read.get(part) or {}).get("msg") or ""), []).append(part)
     found = []
-    duplicates = read["verified"]["duplicates_left"]
+    for reason, parts in by_reason.items():
+        key = "database" if len(parts) == len(_PARTS) else f"database:{'+'.join(parts)}"
+        finding = _unread(key, {"msg": reason}, f"The database ({', '.join(parts)}) could not be read.")
+        seen = finding.seen if not reason else f"Could not read {', '.join(parts)}: {finding.seen}"
+        found.append(Finding(key, seen, finding.expected, finding.next_step))
+    return found
+
+
+def _unfinished(facts: Facts) -> list[Facts]:
+    """The runs of this environment that were not closed, newest first."""
+    runs = facts["database"]["journal"]["runs"]
+    return [run for run in runs if run.get("outcome") is None and run.get("environment") == facts["environment"]]
+
+
+def _is_of_plan(run: Facts, facts: Facts) -> bool:
+    return run.get("plan_id") in (None, facts["plan"])
+
+
+def _dead_run(run: Facts, facts: Facts) -> Finding:
+    """A run that nobody goes on with: what it has left, and the commands to go on or to take it back."""
+    read = facts["database"]
+    fence, verified = (read.get("fence") or {}).get("state"), read.get("verified") or {}
+    missing = [index["name"] for index in verified.get("indexes") or [] if index["verdict"] != "present"]
+    archived = (run.get("rows") or {}).get("archived") or 0
+    same_plan = _is_of_plan(run, facts)
+    left = [
+        f"the write fence is {fence}" if same_plan and fence not in (None, "lowered") else "",
+        f"{archived} archived rows are not back" if archived else "",
+        f"not there as planned: {', '.join(missing)}" if same_plan and missing else "",
+    ]
+    phases = run.get("phases") or []
+    done = f"after {phases[-1]['name']}" if phases else "before its first phase ended"
+    back = run.get("commit_after") is None  # a rollback learns at its end what it goes back to
+    plan = "" if same_plan else f" -e plan={run['plan_id']}"
+    commands = {name: f"ansible-playbook {name}.yml -l <environment>{plan}" for name in ("deploy", "rollback")}
+    return Finding(
+        f"run:{run['run_id']}",
+        f"Run {run['run_id']} of {run['who']}@{run['controller']} is dead since {run['dead_since']}, {done}"
+        + "".join(f"; {one}" for one in left if one)
+        + ".",
+        "every run closed, and nothing of it left half done.",
+        f"go on: {commands['rollback']}."
+        if back
+        else f"go on: {commands['deploy']}; or take it back: {commands['rollback']}.",
+    )
+
+
+def _rule(verified: Facts) -> list[Finding]:
+    found = []
+    duplicates = verified["duplicates_left"]
     if duplicates:
         found.append(
             Finding(
                 "duplicates",
                 f"{duplicates} duplicate groups are inside the rule.",
                 "none.",
-                "deploy again: it cleans up behind a fence and builds what is missing.",
+                "ansible-playbook deploy.yml -l <environment> cleans up behind a fence and builds what is missing.",
             )
         )
-    for index in read["verified"]["indexes"]:
+    for index in verified["indexes"]:
         if index["verdict"] != "present":
             parts = "; ".join(f"{p['part']}: {p['seen']} instead of {p['expected']}" for p in index.get("parts") or [])
             found.append(
@@ -67,28 +196,9 @@ def _database(facts: Facts) -> list[Finding]:
                     f"index:{index['name']}",
                     f"Index {index['name']} is {index['verdict']}{f' ({parts})' if parts else ''}.",
                     "exactly the planned indexes, valid and ready.",
-                    "find out who changed it; deploying again builds what is missing.",
+                    "find out who changed it; ansible-playbook deploy.yml -l <environment> builds what is missing.",
                 )
             )
-    if read["fence"]["state"] != "lowered" and not facts.get("run_open"):
-        found.append(
-            Finding(
-                "fence",
-                f"The write fence is {read['fence']['state']} and no run is at work.",
-                "no fence: the index enforces the rule.",
-                "deploy again, or take the run that left it back with rollback.yml.",
-            )
-        )
-    verdict = read["history"].get("verdict")
-    if verdict != "applied":
-        found.append(
-            Finding(
-                "history",
-                f"Prisma's history is {verdict}.",
-                "applied.",
-                str(read["history"].get("repair") or "read docs/prisma-history.md."),
-            )
-        )
     return found
 
 
@@ -127,7 +237,7 @@ def _host(host: str, state: Facts, facts: Facts) -> list[Finding]:
                 f"commit:{host}",
                 f"{host} serves {served or 'an unknown commit'}.",
                 f"{released}, as the journal's last run has it.",
-                "find out who changed it by hand, or deploy again.",
+                "find out who changed it by hand, or ansible-playbook deploy.yml -l <environment>.",
             )
         )
     elif elsewhere:
@@ -136,12 +246,12 @@ def _host(host: str, state: Facts, facts: Facts) -> list[Finding]:
                 f"commit:{host}",
                 f"{host}: instances {', '.join(elsewhere)} run from another directory than {state['real_path']}.",
                 "every instance in the release that the path leads to.",
-                "deploy again: it reloads what is not proven.",
+                "ansible-playbook deploy.yml -l <environment> reloads what is not proven.",
             )
         )
     found += _changed_release(host, state)
     if instances is None:
-        return [*found, _unread(f"instances:{host}", state.get("pm2") or {}, f"PM2 of {host} could not be asked.")]
+        return [*found, _unread(f"pm2:{host}", state.get("pm2") or {}, f"PM2 of {host} could not be asked.")]
     online = sum(one["status"] == "online" for one in instances)
     if online < facts["min_instances"]:
         found.append(
@@ -211,60 +321,3 @@ def as_text(found: Sequence[Finding]) -> str:
     """The findings as one error, in the shape that :mod:`.findings` takes apart."""
     texts = [f"{one.seen} Expected: {one.expected} Next: {one.next_step}" for one in found]
     return " Seen: ".join(texts)
-
-
-def metrics(facts: Facts, found: Sequence[Finding], now: float) -> str:
-    """The state in Prometheus' text format: https://prometheus.io/docs/instrumenting/exposition_formats/"""
-    database = facts["database"]
-    verified, fence = database.get("verified") or {}, database.get("fence") or {}
-    base = {"environment": facts["environment"], "plan": facts["plan"]}
-    families: list[tuple[str, str, list[tuple[Mapping[str, str], float]]]] = [
-        ("last_run_timestamp_seconds", "When the monitor ran.", [({}, round(now, 3))]),
-        ("findings", "How many things are not as they should be.", [({}, len(found))]),
-        ("finding", "Each of them.", [({"key": one.key}, 1) for one in found]),
-    ]
-    if "duplicates_left" in verified:
-        families += [
-            ("duplicate_groups", "Groups of rows that break the rule.", [({}, verified["duplicates_left"])]),
-            (
-                "index_as_planned",
-                "Whether a planned index is there by definition, valid and ready.",
-                [({"index": one["name"]}, float(one["verdict"] == "present")) for one in verified["indexes"]],
-            ),
-        ]
-    if "state" in fence:
-        up = fence["state"] != "lowered"
-        families.append(("fence_up", "Whether the write fence stands.", [({}, float(up))]))
-    use = (database.get("use") or {}).get("indexes") or []
-    for name, key, description in (
-        ("index_scans_total", "scans", "Scans of an index since the statistics were reset."),
-        ("index_size_bytes", "bytes", "Size of an index."),
-        ("index_hit_percent", "hit_percent", "Percent of an index's blocks that were found in memory."),
-        ("index_bloat_percent", "bloat_percent", "Estimated percent of an index's pages that its rows do not need."),
-    ):
-        samples: list[tuple[Mapping[str, str], float]] = [
-            ({"index": one["name"]}, float(one[key])) for one in use if one[key] is not None
-        ]
-        families.append((name, description, samples))
-    online = {
-        host: sum(one["status"] == "online" for one in (state.get("pm2") or {}).get("instances") or [])
-        for host, state in sorted(facts["hosts"].items())
-    }
-    per_host: list[tuple[Mapping[str, str], float]] = [({"host": host}, count) for host, count in online.items()]
-    families.append(("instances_online", "Instances of the application.", per_host))
-    return "".join(_family(f"at_most_one_{name}", text, samples, base) for name, text, samples in families)
-
-
-def _family(name: str, text: str, samples: Sequence[tuple[Mapping[str, str], float]], base: Mapping[str, str]) -> str:
-    if not samples:
-        return ""
-    kind = "counter" if name.endswith("_total") else "gauge"
-    lines = [f"# HELP {name} {text}", f"# TYPE {name} {kind}"]
-    for labels, value in samples:
-        shown = ",".join(f'{key}="{_label(str(item))}"' for key, item in {**base, **labels}.items())
-        lines.append(f"{name}{{{shown}}} {value:.17g}")
-    return "\n".join(lines) + "\n"
-
-
-def _label(text: str) -> str:
-    return re.sub(r'[\\"]', r"\\\g<0>", text).replace("\n", "\\n")

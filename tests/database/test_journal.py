@@ -152,6 +152,41 @@ def test_a_dead_process_on_this_host_frees_the_plan(
     assert (new["run_id"], new["outcome"]) == (second.run_id, None)
 
 
+def dead_since(login: Login) -> str | None:
+    since: str | None = runs(login)[0]["dead_since"]
+    return since
+
+
+def test_a_run_is_dead_once_its_process_is_gone_or_its_lease_has_ended(
+    login: Login, opening: Opening, sleeper: subprocess.Popen[bytes]
+) -> None:
+    def expire() -> None:
+        with connect(login) as connection, connection.cursor() as cursor:
+            cursor.execute("UPDATE at_most_one.run SET lease_until = '2020-01-01 00:00:00+00' WHERE outcome IS NULL")
+
+    run = open_run(login, replace(opening, controller=Controller(HERE, sleeper.pid)))
+    assert dead_since(login) is None
+    expire()
+    assert dead_since(login) is None  # a long phase: its process is there
+    with connect(login) as connection:
+        journal.renew(connection, run.run_id)
+
+    sleeper.kill()
+    sleeper.wait()
+    assert dead_since(login) == runs(login)[0]["started_at"][:19] + "Z"  # the last sign of life
+    expire()
+    assert dead_since(login) == "2020-01-01T00:00:00Z"
+
+    elsewhere = open_run(login, replace(opening, controller=Controller("gateway-2", 1)))
+    assert dead_since(login) is None
+    expire()
+    assert dead_since(login) == "2020-01-01T00:00:00Z"
+    with connect(login) as connection:
+        journal.close_run(connection, elsewhere.run_id, "stopped")
+    assert [one["dead_since"] for one in runs(login)] == [None, None]
+    assert not {"controller_process", "lease_expired", "last_sign_at"} & {*runs(login)[0]}
+
+
 def test_a_pid_that_was_given_to_another_process_is_a_dead_one(
     login: Login, opening: Opening, sleeper: subprocess.Popen[bytes]
 ) -> None:

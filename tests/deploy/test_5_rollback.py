@@ -60,4 +60,4 @@ def test_history_tells_what_the_journal_holds(lab: Lab) -> None:
     }
     assert all(run_id in history.output for run_id, *_ in journal)
     assert "rolled back" in history.output
-    assert "25 rows removed" in history.output
+    assert "25 rows removed | 25 put back at 20" in history.output

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
-from at_most_one import standing
+from at_most_one import prometheus, standing
 from prometheus_client.parser import text_string_to_metric_families
 
 COMMIT, OLD = "b" * 40, "a" * 40
@@ -20,6 +20,7 @@ GOOD: dict[str, Any] = {
         "verified": {"duplicates_left": 0, "indexes": [{"name": "idx_a", "verdict": "present"}]},
         "fence": {"state": "lowered"},
         "history": {"verdict": "applied", "repair": "none"},
+        "journal": {"runs": []},
         "use": {"indexes": [{"name": "idx_a", "scans": 7, "bytes": 8192, "hit_percent": 99.5, "bloat_percent": None}]},
     },
     "service": {
@@ -43,8 +44,8 @@ def keys(change: Callable[[dict[str, Any]], object]) -> list[str]:
     return [finding.key for finding in standing.findings(facts)]
 
 
-def put(*path: str, value: Any) -> Callable[[dict[str, Any]], object]:
-    def change(facts: dict[str, Any]) -> None:
+def put(*path: str | int, value: Any) -> Callable[[dict[str, Any]], object]:
+    def change(facts: Any) -> None:
         for key in path[:-1]:
             facts = facts[key]
         facts[path[-1]] = value
@@ -64,9 +65,22 @@ def sick(facts: dict[str, Any]) -> None:
     facts["service"]["checks"][0].update(ok=False, got="503")
 
 
-def fence_of_a_run(facts: dict[str, Any]) -> None:
-    facts["database"]["fence"]["state"] = "raised"
-    facts["run_open"] = True
+def unfinished(**values: Any) -> dict[str, Any]:
+    return {
+        **{"run_id": "R1", "outcome": None, "environment": "production", "plan_id": GOOD["plan"], "dead_since": None},
+        **{"who": "minsu", "controller": "gw", "phases": [], "commit_after": COMMIT, **values},
+    }
+
+
+def fence_of(*runs: dict[str, Any]) -> Callable[[dict[str, Any]], None]:
+    def change(facts: dict[str, Any]) -> None:
+        facts["database"]["fence"]["state"] = "raised"
+        facts["database"]["journal"]["runs"] = [*runs]
+
+    return change
+
+
+DEAD = unfinished(dead_since="T0", phases=[{"name": "prepare"}], rows={"archived": 25, "restored": 0})
 
 
 INVALID = [{"name": "idx_a", "verdict": "different", "parts": [{"part": "unique", "expected": "yes", "seen": "no"}]}]
@@ -80,11 +94,16 @@ INVALID = [{"name": "idx_a", "verdict": "different", "parts": [{"part": "unique"
         (put("database", "verified", "indexes", value=INVALID), ["index:idx_a"]),
         (put("database", "fence", "state", value="raised"), ["fence"]),
         (put("database", "fence", "state", value="partial"), ["fence"]),
-        (fence_of_a_run, []),
+        (fence_of(unfinished()), []),
+        (fence_of(unfinished(plan_id="another")), ["fence"]),
+        (fence_of(DEAD), ["run:R1"]),
+        (put("database", "journal", "runs", value=[{**DEAD, "environment": "staging"}]), []),
         (put("database", "history", "verdict", value="failed"), ["history"]),
-        (put("database", "verified", value=GONE), ["database"]),
-        (put("database", "use", value=GONE), ["database"]),
-        (put("database", "history", value={}), ["database"]),
+        (put("database", "verified", value=GONE), ["database:verified"]),
+        (put("database", "use", value=GONE), ["database:use"]),
+        (put("database", "history", value={}), ["database:history"]),
+        (put("database", "journal", value=GONE), ["database:journal"]),
+        (put("database", value=dict.fromkeys(GOOD["database"], GONE)), ["database"]),
         (sick, ["service:health"]),
         (put("service", value=GONE), ["service"]),
         (put("hosts", "web1", "commit", value=OLD), ["commit:web1"]),
@@ -93,13 +112,63 @@ INVALID = [{"name": "idx_a", "verdict": "different", "parts": [{"part": "unique"
         (put("hosts", "web1", "changes", value=["/r/b was built again"]), ["release:web1"]),
         (put("hosts", "web1", "modified", value=[" M file"]), ["release:web1"]),
         (stop_one, ["instances:web1"]),
-        (put("hosts", "web1", "pm2", value=GONE), ["instances:web1"]),
+        (put("hosts", "web1", "pm2", value=GONE), ["pm2:web1"]),
         (put("hosts", "web1", "saved", value=False), ["saved:web1"]),
         (put("hosts", "web1", "saved", value=None), []),
     ],
 )
 def test_each_thing_that_can_be_wrong(change: Callable[[dict[str, Any]], object], expected: list[str]) -> None:
     assert keys(change) == expected
+
+
+EVERY = ["duplicates", "index:idx_a", "fence", "history", "run:R0", "service:health", "commit:web1", "instances:web1"]
+EVERY += ["saved:web1", "release:web1", "commit:web2", "instances:gone"]
+
+
+@pytest.mark.parametrize(
+    ("change", "stay"),
+    [
+        (lambda facts: None, ["commit:web2"]),  # left out by the limit; "gone" is no host any more
+        (put("database", "verified", value=GONE), ["duplicates", "index:idx_a"]),
+        (put("database", "verified", "duplicates_left", value=None), ["duplicates"]),
+        (put("database", "fence", value=GONE), ["fence"]),
+        (put("database", "history", value=GONE), ["history"]),
+        (put("database", "use", value=GONE), []),
+        (put("database", "journal", value=GONE), ["fence", "run:R0", "commit:web1"]),
+        (put("service", value=GONE), ["service:health"]),
+        (put("service", "checks", 0, "ok", value=None), ["service:health"]),
+        (put("hosts", "web1", "pm2", value=GONE), ["commit:web1", "instances:web1", "saved:web1"]),
+        (put("hosts", "web1", "saved", value=None), ["saved:web1"]),
+        (put("hosts", "web1", "commit", value=""), ["commit:web1", "release:web1"]),
+    ],
+)
+def test_what_cannot_be_judged_is_not_over(change: Callable[[dict[str, Any]], object], stay: list[str]) -> None:
+    facts = {**copy.deepcopy(GOOD), "environment_hosts": ["web1", "web2"]}
+    change(facts)
+    before = dict.fromkeys(EVERY, "T1")
+    compared = standing.compare(standing.findings(facts, before), before, "T2")
+    assert {key for key, since in compared.since.items() if since == "T1"} == {*stay, "commit:web2"}
+    assert not {one.key for one in compared.new} & {*before}
+    assert {one["key"] for one in compared.recovered} == {*before} - {*stay, "commit:web2"}
+
+
+def test_a_dead_run_says_what_it_left_and_how_to_go_on_or_back() -> None:
+    facts = copy.deepcopy(GOOD)
+    fence_of(DEAD)(facts)
+    facts["database"]["verified"]["indexes"][0]["verdict"] = "missing"
+    (found,) = [one for one in standing.findings(facts) if one.key == "run:R1"]
+    assert found.seen == (
+        "Run R1 of minsu@gw is dead since T0, after prepare; the write fence is raised; 25 archived rows are not back; "
+        "not there as planned: idx_a."
+    )
+    assert found.next_step == (
+        "go on: ansible-playbook deploy.yml -l <environment>; "
+        "or take it back: ansible-playbook rollback.yml -l <environment>."
+    )
+    facts["database"]["journal"]["runs"] = [{**DEAD, "plan_id": "another", "commit_after": None}]
+    (found,) = [one for one in standing.findings(facts) if one.key == "run:R1"]
+    assert found.next_step == "go on: ansible-playbook rollback.yml -l <environment> -e plan=another."
+    assert "fence" not in found.seen
 
 
 def run(outcome: str | None, phases: Mapping[str, dict[str, Any]] | None = None, **values: Any) -> dict[str, Any]:
@@ -164,7 +233,7 @@ def samples(text: str) -> dict[tuple[str, str], float]:
 
 
 def test_prometheus_reads_every_figure() -> None:
-    text = standing.metrics(GOOD, [], 1_762_752_600.25)
+    text = prometheus.metrics(GOOD, [], 1_762_752_600.25)
 
     assert samples(text) == {
         ("at_most_one_last_run_timestamp_seconds", ""): 1_762_752_600.25,
@@ -186,7 +255,7 @@ def test_prometheus_reads_every_figure() -> None:
 
 def test_prometheus_reads_hostile_labels_and_a_database_that_is_gone() -> None:
     key = 'index:"\\\n{x}'
-    text = standing.metrics(
+    text = prometheus.metrics(
         {**GOOD, "database": {"verified": GONE}}, [standing.Finding(key, "s.", "e.", "n.")], 1_762_752_600
     )
 

@@ -1,0 +1,49 @@
+"""The table of history.yml: a dead run is not called running, and rows that came back are dated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pytest
+
+TEMPLATES = Path(__file__).parents[2] / "roles/history/templates"
+
+
+def table(language: str, **run: Any) -> str:
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined)
+    base: dict[str, Any] = {
+        **{"run_id": "R1", "started_at": "2025-11-10T05:30:00.000Z", "who": "minsu", "controller": "gw", "error": None},
+        **{"environment": "production", "plan_id": "p", "plan_sha256": "0" * 64, "commit_before": None, "seconds": 9.0},
+        **{"commit_after": None, "failed_phase": None, "taken_over_by": None, "phases": [], "rows": None},
+        **{"outcome": None, "dead_since": None},
+    }
+    return environment.get_template(f"table.{language}.j2").render(
+        {"__history_journal": {"runs": [{**base, **run}]}, "environment_name": "production", "_history_path": "/h"}
+    )
+
+
+DEAD = {"dead_since": "2025-11-10T06:00:00Z", "rows": {"archived": 25, "restored": 0, "restored_at": None}}
+BACK = {"outcome": "deployed", "rows": {"archived": 0, "restored": 25, "restored_at": "2025-11-11T01:02:03Z"}}
+
+
+@pytest.mark.parametrize(
+    ("language", "run", "words"),
+    [
+        ("en", {}, "R1  running"),
+        ("ko", {}, "R1  진행 중"),
+        ("en", DEAD, "R1  dead since 2025-11-10 06:00:00"),
+        ("ko", DEAD, "R1  2025-11-10 06:00:00 이후 응답 없음"),
+        ("en", DEAD, "| 25 rows removed\n"),
+        ("en", BACK, "| 25 rows removed | 25 put back at 2025-11-11 01:02:03\n"),
+        ("ko", BACK, "| 25행 정리 | 25행 복원 (2025-11-11 01:02:03)\n"),
+    ],
+)
+def test_each_line_says_what_became_of_the_run(language: str, run: dict[str, Any], words: str) -> None:
+    assert words in table(language, **run)
+
+
+def test_a_dead_run_is_not_called_running() -> None:
+    assert "running" not in table("en", **DEAD)
+    assert "진행 중" not in table("ko", **DEAD)
