@@ -112,7 +112,7 @@ def seen_build(proof: BuildProof, asker: Asker) -> str | None:
         return named
     if proof.file:
         answer = asker.get(proof.file)
-        return proof.build_id if answer.status == _OK else f"without {proof.file} ({answer.status})"
+        return proof.build_id if answer.status == _OK else f"(no {proof.file}: {answer.status})"
     return named if proof.in_page else None
 
 

@@ -120,6 +120,10 @@ def how_proven(probe: Probe | None) -> str:
     return " and ".join(filter(None, ("page" if probe.own.in_page else "", "file" if probe.own.file else "")))
 
 
+def _naming(reply: Reply) -> str:
+    return "name no build" if reply.build is None else f"name build {reply.build}"
+
+
 def hear(probe: Probe, pid: int, instances: int, until: float) -> None:
     """Require an answer of the process ``pid`` with the right build, or of anyone where answers carry no pid.
 
@@ -135,7 +139,7 @@ def hear(probe: Probe, pid: int, instances: int, until: float) -> None:
                 return
             if probe.pid_header:
                 raise Unproven("wrong_build", f"its own answer names build {reply.build}, not {probe.build}")
-            problem = f"answers name build {reply.build}, not {probe.build}"
+            problem = f"answers {_naming(reply)}, not {probe.build}"
         if time.monotonic() > until:
             break
     raise Unproven("no_answer", problem)
@@ -152,7 +156,9 @@ def hear_only_new(demand: Demand, instances: int) -> None:
         right = not reply.problem and (probe.build is None or reply.build == probe.build)
         streak = streak + 1 if right else 0
         if not right:
-            last = reply.problem or f"build {reply.build}" + (f" from pid {reply.pid}" if reply.pid else "")
+            last = reply.problem or f"build {reply.build or 'not named'}" + (
+                f" from pid {reply.pid}" if reply.pid else ""
+            )
             if time.monotonic() > deadline:
                 raise Unproven(
                     "wrong_build", f"never {wanted} answers in a row of build {probe.build}; the last other one: {last}"

@@ -139,7 +139,7 @@ def test_the_file_must_be_served_too(service: Any) -> None:
     asker, answers = service
     proof = build_probe.BuildProof("two", ("one",), file="/_next/static/two/_buildManifest.js")
     answers["/"] = (200, FLIGHT % "two")
-    assert build_probe.seen_build(proof, asker) == "without /_next/static/two/_buildManifest.js (404)"
+    assert build_probe.seen_build(proof, asker) == "(no /_next/static/two/_buildManifest.js: 404)"
     answers[str(proof.file)] = (200, "")
     assert build_probe.seen_build(proof, asker) == "two"
     answers["/"] = (404, "")  # an application without a page
