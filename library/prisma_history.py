@@ -228,13 +228,16 @@ def _judged(module: AnsibleModule, plan: Any, release: Path | None) -> dict[str,
             exact = indexes.inspect(connection, plan).exact
             verdict = prisma.judge(history, migrations, plan.migration, exact)
         connection.rollback()
+    where = module.params["release_path"]
+    if module.params["source"] and not Path(where).exists():
+        where = module.params["source"]["path"]
     needs_a_person = verdict.verdict in prisma.NEEDS_A_PERSON
     strategy, refusal = "none", ""
     if module.params["strategy"] and needs_a_person:
         failed = f": {', '.join(verdict.failed)}" if verdict.failed else ""
         refusal = (
             f"Prisma's history of {plan.migration} is {verdict.verdict}{failed}. Expected: a history that the migrate "
-            f"phase can go on from. Nothing was touched. Next: {verdict.repair}"
+            f"phase can go on from. Nothing was touched. Next: {prisma.repair_in(verdict, where)}"
         )
     elif module.params["strategy"] and release:
         strategy, refusal = _buildable(module, plan, release)
@@ -243,7 +246,7 @@ def _judged(module: AnsibleModule, plan: Any, release: Path | None) -> dict[str,
         "strategy": strategy,
         "refusal": refusal,
         "verdict": verdict.verdict,
-        "repair": verdict.repair,
+        "repair": prisma.repair_in(verdict, where),
         "needs_a_person": needs_a_person,
         "pending": list(verdict.pending),
         "blocking": list(verdict.failed),

@@ -110,7 +110,7 @@ def decide(login: Login, plan: Plan, release: Path, options: Options, *, check: 
         if before.exact and not before.duplicates_left and verdict.verdict == "applied":
             return Intent("none", before, verdict)
         nothing_there = verdict.verdict == "failed" and not before.existing
-        prisma.require_deployable(verdict, plan.migration, *_UNFINISHED)
+        prisma.require_deployable(verdict, plan.migration, *_UNFINISHED, release=release)
         indexes.refuse_building(connection, plan, before)
         script = None
         if migrations is not None:

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any, NoReturn
 
 from psycopg2 import sql
@@ -91,8 +92,11 @@ _REPAIRS = {
     "one that is newer; `prisma migrate status` names them and fails until then. Where they were squashed into another "
     "migration on purpose, their rows have to go first.",
     "earlier_pending": "apply the earlier migrations with the release they came with; this plan answers for its own.",
-    "earlier_failed": "every deploy stops with P3009: resolve that migration by its own plan or with `prisma migrate "
-    "resolve`, then start again.",
+    "earlier_failed": "every deploy stops with P3009 because of {failed}. Compare its migration.sql with the database. "
+    "If nothing of it is there: cd {release} && node_modules/.bin/prisma migrate resolve --rolled-back {failed}; if "
+    "all of it is there, the same with --applied in the place of --rolled-back; if a part is there, complete that part "
+    "or take it back by hand first. DATABASE_URL has to be set as the application has it. Then ansible-playbook "
+    "deploy.yml -l <environment>.",
 }
 
 
@@ -151,7 +155,10 @@ def judge(
     row = row or (own[-1] if own else None)
 
     def verdict(word: str) -> Verdict:
-        return Verdict(word, _repair(word, name, indexes_exact), pending, failed, unknown, row)
+        repair = _repair(word, name, indexes_exact)
+        if failed:
+            repair = repair.replace("{failed}", failed[0])
+        return Verdict(word, repair, pending, failed, unknown, row)
 
     if history is None:
         return verdict("absent_table")
@@ -184,7 +191,12 @@ def _repair(word: str, name: str, indexes_exact: bool | None) -> str:
     return _REPAIRS[word].replace("{mark}", mark)
 
 
-def require_deployable(verdict: Verdict, name: str, *also: str) -> None:
+def repair_in(verdict: Verdict, release: str | Path | None) -> str:
+    """The verdict's repair with the directory in which Prisma's own commands are to be run."""
+    return verdict.repair.replace("{release}", str(release or "<release>"))
+
+
+def require_deployable(verdict: Verdict, name: str, *also: str, release: str | Path | None = None) -> None:
     """Raise an OperatorError with the repair unless the migration may be applied now; ``also`` names more verdicts."""
     if verdict.verdict not in ("pending", "rolled_back", *also):
         raise OperatorError(
@@ -192,7 +204,7 @@ def require_deployable(verdict: Verdict, name: str, *also: str) -> None:
             + (f"; failed before: {', '.join(verdict.failed)}" if verdict.failed else "")
             + (f"; not in this release: {', '.join(verdict.unknown)}." if verdict.unknown else "."),
             expected="pending or rolled_back, so that the migration is applied by this deployment.",
-            next_step=verdict.repair,
+            next_step=repair_in(verdict, release),
             cause="history",
             history=verdict.verdict,
             pending=list(verdict.pending),

@@ -110,7 +110,7 @@ def deploy(
             if call.returncode == 0 and verdict.verdict == "applied":
                 return Deployed(attempt, round(time.monotonic() - started, 1), verdict)
             if not _lost_a_lock(call, verdict, watch.build_wait_ms, limits.lock_timeout_ms):
-                raise _failure(call, verdict, plan, built)
+                raise _failure(call, verdict, plan, built, release)
             if built.existing:
                 raise _partly_built(plan, watch, attempt, limits, built)
             if verdict.verdict == "failed":
@@ -291,7 +291,7 @@ def _lost_a_lock(call: Call, verdict: prisma.Verdict, waited_ms: int, lock_timeo
     return 0 < lock_timeout_ms <= waited_ms + 3 * _POLL_S * 1000
 
 
-def _failure(call: Call, verdict: prisma.Verdict, plan: Plan, built: prisma.Built) -> OperatorError:
+def _failure(call: Call, verdict: prisma.Verdict, plan: Plan, built: prisma.Built, release: Path) -> OperatorError:
     code, lines = error_code(call.output), first_lines(call.output)
     duplicates = built.duplicates > 0 or "23505" in call.output or "Unique constraint failed" in call.output
     if call.returncode is None:
@@ -303,7 +303,7 @@ def _failure(call: Call, verdict: prisma.Verdict, plan: Plan, built: prisma.Buil
         f"`prisma migrate deploy` {how}; the history's verdict on {plan.migration} is {verdict.verdict}.{said}",
         expected="exit code 0, the migration recorded as applied, and exactly the planned indexes in the catalog.",
         next_step=("run the cleanup phase again: duplicates were born before the index. " if duplicates else "")
-        + verdict.repair,
+        + prisma.repair_in(verdict, release),
         cause="timeout" if call.returncode is None else "duplicates" if duplicates else "prisma",
         returncode=call.returncode,
         code=code,

@@ -81,7 +81,7 @@ def test_verdict(history: tuple[Row, ...] | None, indexes_exact: bool | None, ex
     else:
         with pytest.raises(OperatorError, match=expected) as stop:
             prisma.require_deployable(verdict, OURS)
-        assert stop.value.next_step == verdict.repair
+        assert stop.value.next_step == prisma.repair_in(verdict, None)
 
 
 def test_what_a_deploy_would_apply_and_what_stops_it() -> None:
@@ -89,6 +89,8 @@ def test_what_a_deploy_would_apply_and_what_stops_it() -> None:
     assert verdict.pending == (OURS, LATER)
     assert verdict.failed == (LATER,)
     assert verdict.row == row(OURS, "rolled back")
+    commands = prisma.repair_in(verdict, "/srv/release")
+    assert f"cd /srv/release && node_modules/.bin/prisma migrate resolve --rolled-back {LATER};" in commands
 
 
 def test_indexes_built_by_hand_ask_for_another_repair() -> None:
