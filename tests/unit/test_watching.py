@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pytest
 from at_most_one.errors import OperatorError
-from at_most_one.log_errors import Mark, Scan, Served
+from at_most_one.log_errors import Mark, Moment, Scan, Served, moments
 from at_most_one.pm2 import Instance, Listing
 from at_most_one.service import Check
-from at_most_one.watching import Limits, Seen, Since, confirmed, judge, scans, watch
+from at_most_one.watching import Limits, Seen, Since, confirmed, judge, marks, scans, watch
 
 NO_DAEMON = OperatorError("No connection.", expected="one.", next_step="look.")
 
 
-def instance(pm_id: int, pid: int, restarts: int = 1, status: str = "online") -> Instance:
-    return Instance(pm_id, pid, status, restarts, "cluster_mode", "/", "s", "out", "err", 0, None, None)
+def instance(pm_id: int, pid: int, restarts: int = 1, status: str = "online", log: str = "out") -> Instance:
+    return Instance(pm_id, pid, status, restarts, "cluster_mode", "/", "s", log, "err", 0, None, None)
 
 
 def figures(p50: float | None = 10.0, requests: int = 10, failures: int = 0) -> dict[str, dict[str, Any]]:
@@ -100,6 +101,24 @@ def test_it_ends_with_the_first_round_that_counts() -> None:
 def test_it_ends_after_its_time() -> None:
     done = watch(lambda: GOOD, SINCE, Limits(), seconds=0)
     assert (len(done.rounds), done.findings, done.suspects) == (1, [], [])
+
+
+def test_errors_from_before_the_cutover_are_known_to_the_watch(tmp_path: Path) -> None:
+    log, writers = tmp_path / "app.log", [instance(0, 100, log=str(tmp_path / "app.log"))]
+
+    def write(line: str) -> Moment:
+        with log.open("a") as file:
+            file.write(f"{line}\n")
+        return moments([str(log)])[str(log)]
+
+    before = (write("quiet"), write("ERROR old"))
+    cutover = asdict(Mark(str(log), (Served(0, 100, 99, before[-1].size, before[-1].at),), before))
+    began = {str(log): write("the release that is watched")}
+    alone, after = (marks(writers, began, given) for given in ({}, {str(log): cutover}))
+    write("ERROR old")
+    assert [sum(scan.errors for scan in scans(one, "ERROR")) for one in (alone, after)] == [1, 0]
+    write("ERROR new")
+    assert [scan.shown for scan in scans(after, "ERROR")] == [["ERROR new"]]
 
 
 def test_a_log_that_cannot_be_read_is_an_error_line() -> None:
