@@ -20,6 +20,7 @@ from .nextauth import Identity, SignInFailed
 from .visitor import Failed, Settings, Visitor, message
 from .web import Answer, Client, NoAnswer, place
 
+_ATTEMPTS = 5  # rounds of a race before a change, as a multiple of those that are wanted
 NOT_IN_CHECK_MODE = "not run in check mode"
 
 
@@ -77,6 +78,7 @@ class _Outcome(NamedTuple):
     got: str
     ok: bool | None
     statuses: tuple[int, ...] = ()
+    refused: int = 0  # of a race: how many did not get the session
 
 
 def _root(visitor: Visitor) -> _Outcome:
@@ -193,16 +195,19 @@ def _race(visitor: Visitor) -> _Outcome:
     """Rounds until one breaks the rule: a race shows a fault by chance, so one good round proves little.
 
     A round whose losers got 5xx may turn out to be a known fault, so the rule is still looked for in the next ones.
+    Before a change a round counts only if somebody was refused in it, as the new release is compared with that.
     """
-    rounds = list[_Outcome]()
-    for _ in range(visitor.settings.race_rounds):
+    rounds, settings = list[_Outcome](), visitor.settings
+    for _ in range(settings.race_rounds * (_ATTEMPTS if settings.before_change else 1)):
         rounds.append(_race_once(visitor))
-        if not (rounds[-1].ok or rounds[-1].statuses):
+        telling = sum(one.refused > 0 for one in rounds)
+        broken = not (rounds[-1].ok or rounds[-1].statuses)
+        if broken or (settings.before_change and telling >= settings.race_rounds):
             break
     statuses = tuple(sorted({status for one in rounds for status in one.statuses}))
     last, got = rounds[-1], " | ".join(one.got for one in rounds)
-    rule_kept = last.ok or last.statuses
-    return _Outcome(last.request, last.expected, got, all(one.ok for one in rounds), statuses if rule_kept else ())
+    ok = None if settings.before_change and not (telling or broken) else all(one.ok for one in rounds)
+    return _Outcome(last.request, last.expected, got, ok, () if broken else statuses)
 
 
 def _race_once(visitor: Visitor) -> _Outcome:
@@ -237,7 +242,8 @@ def _race_once(visitor: Visitor) -> _Outcome:
     kept = not (unanswered or nameless or left) and len(ours) == 1 and created <= 1  # the rule, whatever losers got
     refused_badly = tuple(sorted({one.status for one in odd}))
     statuses = refused_badly if kept and all(500 <= status <= 599 for status in refused_badly) else ()
-    return _Outcome(request, expected, "; ".join([*got, *left]), kept and not odd, statuses)
+    refused = sum(one.status not in (200, 201) for one in answers)
+    return _Outcome(request, expected, "; ".join([*got, *left]), kept and not odd, statuses, refused)
 
 
 def _at_once(visitor: Visitor, person: Identity) -> tuple[list[Answer], list[str]]:

@@ -31,6 +31,7 @@ class Behaviour:
     loser: int = 409  # what a creation answers that the index refused; 500 where the application does not map it
     second: str = "resume"  # resume | refuse: what the application answers to the owner's second creation
     cancel: int = 200
+    joins: bool = False  # a loser gets the winner's session, so nobody is refused
     no_loser: bool = False  # close the loser's connection without an answer
     monitoring: tuple[int, dict[str, Any]] = (200, {"success": True, "data": {"total": 0, "duplicates": []}})
     creation: int | None = None  # answer every creation with this status
@@ -142,7 +143,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             if not (taken and behaviour.enforced):
                 identifier = f"session-{next(state.numbers)}"
                 state.open[identifier] = (who, serial)
-        if taken and behaviour.enforced and behaviour.no_loser:
+        if taken and behaviour.joins:
+            self._answer(200, {"session": {"id": next(iter(state.open))}})
+        elif taken and behaviour.enforced and behaviour.no_loser:
             self.close_connection = True
             self.connection.close()
         elif taken and behaviour.enforced:

@@ -120,6 +120,16 @@ def test_race_whose_losers_got_409_before_is_new(service: FakeService, ask: Ask)
     assert "(new in this release: the one before did not)" in after["msg"]
 
 
+def test_a_race_that_refuses_nobody_says_nothing_of_the_release_before(service: FakeService, ask: Ask) -> None:
+    """All got the session that was open already: whether the violation is mapped was not seen."""
+    service.behaviour.joins = True
+    before = ask("race", before=True, known_faults=ACCEPT, race_rounds=2)
+    assert before["checks"][0]["ok"] is None
+    assert before["checks"][0]["got"].count("7 x 200, 1 x 201") == 10
+    assert before["faults"] == {}
+    assert ask("race", known_faults=ACCEPT, race_rounds=2)["checks"][0]["got"].count("7 x 200, 1 x 201") == 2
+
+
 def test_two_sessions_of_one_race_are_never_accepted(service: FakeService, ask: Ask) -> None:
     service.behaviour.enforced = False
     for moment in ({"before": True}, {"faults_before": {"race": [500]}}):
