@@ -118,6 +118,15 @@ def test_a_stopped_run_shows_what_to_do_before_what_was_seen(rendered: Rendered)
     assert "facts.json -e rollback_restore_rows=true" in text
 
 
+def test_what_a_run_did_not_get_to_is_one_line(rendered: Rendered) -> None:
+    text = rendered("stopped_early", "en", "report.html")
+    empty = re.search("Not reached, or not needed: ([^<]*)[.]<", text)
+    assert empty
+    assert {"Timeline", "Clean-up", "Indexes", "Instances", "Health checks"} <= set(empty[1].split(", "))
+    assert text.count("<h2") == 3, "what to do now, how to go on, how to roll back"
+    assert "Not reached" not in rendered("running", "en", "report.html")
+
+
 def test_a_deployed_run_shows_every_part(rendered: Rendered) -> None:
     text = rendered("deployed", "en", "report.html").replace("<wbr>", "")  # where a long name may be broken
     for words in (
