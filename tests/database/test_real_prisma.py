@@ -169,6 +169,33 @@ def test_a_writer_on_the_second_table_is_gone_around_and_prisma_agrees(
     assert exit_code(login, prisma_release, "status") == 0
 
 
+def test_an_index_that_was_dropped_by_hand_is_built_again_and_prisma_agrees(
+    login: Login,
+    plan: Plan,
+    plan_data: dict[str, Any],
+    login_args: dict[str, Any],
+    prisma_release: Path,
+    run: Callable[..., dict[str, Any]],
+    run_module: Callable[..., dict[str, Any]],
+) -> None:
+    """What the monitor's finding promises of deploying the same commit again."""
+    assert run(strategy="prisma").get("strategy") == "prisma"
+    row = query(login, ROWS)
+    with connect(login) as connection, connection.cursor() as cursor:
+        cursor.execute(f"DROP INDEX aedpics.{RULE}")
+    reading = {"login": login_args, "plan": plan_data, "release_path": str(prisma_release), "strategy": "prisma"}
+    read = run_module("prisma_history", reading)
+    assert (read["verdict"], read["needs_a_person"], read["refusal"]) == ("applied_without_indexes", False, ""), read
+    assert "ansible-playbook deploy.yml -l <environment> builds what is missing" in read["repair"]
+
+    done = run(strategy="prisma")
+
+    assert (done.get("changed"), done.get("history")) == (True, "applied"), done
+    assert verdicts(login, plan) == ["present"] * 3
+    assert query(login, ROWS) == row, "the row is kept"
+    assert exit_code(login, prisma_release, "status") == 0
+
+
 def test_a_database_ahead_of_the_release_is_refused_though_prisma_lets_it_pass(
     login: Login, prisma_release: Path, run: Callable[..., dict[str, Any]]
 ) -> None:
