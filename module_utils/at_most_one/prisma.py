@@ -78,8 +78,8 @@ _REPAIRS = {
     "applied": "none.",
     "applied_without_indexes": "Prisma would say there is nothing to apply: ansible-playbook deploy.yml "
     "-l <environment> builds what is missing, when the migration does nothing else; otherwise ansible-playbook "
-    "rollback.yml -l <environment> drops what is left and marks the row rolled back, then deploy again; by hand the "
-    "row is marked with {mark}",
+    "rollback.yml -l <environment> drops what is left and marks the row rolled back, then deploy again; by hand, "
+    "only when none of the planned indexes is there, the row is marked with {mark}",
     "failed": "every deploy by hand stops with P3009; the migrate phase marks the row rolled back by itself once "
     "nothing of the migration is there, then applies it again. By hand: {mark}",
     "failed_with_indexes": "the indexes are there, the history says failed: the migrate phase records it as applied "
