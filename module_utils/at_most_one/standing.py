@@ -137,6 +137,14 @@ def _unread_parts(read: Facts, unread: Sequence[str]) -> list[Finding]:
     return found
 
 
+def _parts_unread(key: str) -> set[str]:
+    """The parts of the database that a finding of :func:`_unread_parts` is about; none for any other finding."""
+    kind, _, parts = key.partition(":")
+    if kind != "database":
+        return set()
+    return {*parts.split("+")} if parts else {part for part, _, _ in _PARTS}
+
+
 def _unfinished(facts: Facts) -> list[Facts]:
     """The runs of this environment that were not closed, newest first."""
     runs = facts["database"]["journal"]["runs"]
@@ -310,9 +318,14 @@ def released(runs: Iterable[Facts], environment: str) -> str | None:
 def compare(found: Sequence[Finding], before: Mapping[str, str], now: str) -> Change:
     """What has changed since the state ``before``, as of ``now``."""
     keys = {finding.key for finding in found}
+    still_unread = set().union(*map(_parts_unread, keys))
     return Change(
         [finding for finding in found if finding.key not in before],
-        [{"key": key, "since": since} for key, since in before.items() if key not in keys],
+        [
+            {"key": key, "since": since}
+            for key, since in before.items()
+            if key not in keys and not _parts_unread(key) & still_unread  # under another key: more parts, or fewer
+        ],
         {finding.key: before.get(finding.key, now) for finding in found},
     )
 

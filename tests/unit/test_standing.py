@@ -152,6 +152,17 @@ def test_what_cannot_be_judged_is_not_over(change: Callable[[dict[str, Any]], ob
     assert {one["key"] for one in compared.recovered} == {*before} - {*stay, "commit:web2"}
 
 
+def test_a_part_that_stays_unread_under_another_finding_is_not_over() -> None:
+    def over(before: str, found: str) -> bool:
+        return bool(standing.compare([standing.Finding(found, "s.", "e.", "n.")], {before: "T1"}, "T2").recovered)
+
+    assert not over("database:history", "database")
+    assert not over("database", "database:use")
+    assert not over("database:fence+history", "database:fence")
+    assert over("database:history", "database:fence")
+    assert over("database", "service")
+
+
 def test_a_dead_run_says_what_it_left_and_how_to_go_on_or_back() -> None:
     facts = copy.deepcopy(GOOD)
     fence_of(DEAD)(facts)
