@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,6 +71,11 @@ def _copy(file: Path, place: Path) -> None:
         part.replace(place)
     finally:
         part.unlink(missing_ok=True)
+
+
+def listed(release: Path) -> Collection[str]:
+    """The assets of earlier builds that the release has, as paths below the assets' directory."""
+    return _read(release / LIST).keys()
 
 
 def _read(file: Path) -> dict[str, float]:

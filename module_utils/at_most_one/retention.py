@@ -37,7 +37,7 @@ def surplus(releases: Path, keep: int, needed: Collection[Path]) -> list[Path]:
     except FileNotFoundError:
         return []
     found = sorted((path for path in found if not path.is_symlink()), key=_age)
-    held = {path.resolve() for path in needed} | _worked_in(releases)
+    held = {path.resolve() for path in needed} | worked_in(releases)
     return [path for path in found[: -keep or None] if path.resolve() not in held]
 
 
@@ -55,7 +55,7 @@ def _age(release: Path) -> float:
     return (marker if marker.exists() else release).stat().st_mtime
 
 
-def _worked_in(releases: Path) -> set[Path]:
+def worked_in(releases: Path) -> set[Path]:
     """The releases that a process works in, as far as this user may see."""
     below = releases.resolve()
     found = set()

@@ -13,6 +13,7 @@ STOPS = "tests/deploy/test_9_faults.py::test_stops_and_leaves_nothing"
 RELEASES = "tests/deploy/test_9_wrong_releases.py::test_a_wrong_release"
 KNOWN = "tests/deploy/test_known_faults.py::test_a_fault_that_was_there_before"
 NOISY = "tests/deploy/test_noisy_and_slow_service.py"
+ONE_BUILD = "tests/hosts/test_one_build.py"
 BACK = "tests/deploy/test_8_automatic_rollback.py"
 
 
@@ -268,6 +269,27 @@ FAULTS = {
         ("Notification by slack was not delivered: no answer", "Notification by webhook was not delivered: no answer"),
         "the rule: deployed as ever; all messages together waited at most 5 s",
         "tests/deploy/test_9_secrets.py::test_notification_endpoints_that_are_down_fail_nothing",
+    ),
+    "hosts with different builds": Fault(
+        "an application without generateBuildId or a key for server actions, which each of three hosts builds",
+        "prepare",
+        "stopped",
+        (
+            "host-2 would serve build",
+            "host-3 would serve build",
+            "Expected: one build on every host",
+            "release_build=once",
+        ),
+        "nothing that serves was touched; the same command with release_build=once replaces the builds and deploys",
+        f"{ONE_BUILD}::test_every_host_serves_one_build",
+    ),
+    "other Node major on a host": Fault(
+        "one of three hosts whose node says that it is version 18",
+        "prepare",
+        "stopped",
+        ("host-2 has Node.js 18", "host-1, where the release is built, has Node.js", "release_build=each"),
+        "nothing was touched; nothing was fetched, built or shipped",
+        f"{ONE_BUILD}::test_a_host_with_another_node_is_named_before_anything_is_built",
     ),
     "host lost in the middle": Fault(
         "the connection to the host ends once the rows are removed (tests/deploy/lost/losing.py)",

@@ -46,6 +46,7 @@ class Host:
     ssh: SshHost
     app_port: int
     pm2_executable: str
+    environment_path: str = ""  # of this host alone
 
     @property
     def name(self) -> str:
@@ -126,6 +127,7 @@ class Host:
             "app_instance_url": self.url,
             "app_path": str(self.path),
             "pm2_home": self.pm2.home,
+            **({"app_environment_path": self.environment_path} if self.environment_path else {}),
         }
 
 

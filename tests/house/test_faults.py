@@ -40,6 +40,8 @@ DEMANDED = {
     "disk nearly full",
     "origin unreachable",
     "host lost in the middle",
+    "hosts with different builds",
+    "other Node major on a host",
     "notification endpoint down",
 }
 

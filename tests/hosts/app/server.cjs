@@ -5,7 +5,9 @@ const http = require("node:http");
 const path = require("node:path");
 
 const here = __dirname;
-const commit = fs.readFileSync(path.join(here, ".next/BUILD_ID"), "utf8");
+const commit = fs.readFileSync(path.join(here, ".next/commit"), "utf8");
+const build = fs.readFileSync(path.join(here, ".next/BUILD_ID"), "utf8");
+const actions = JSON.parse(fs.readFileSync(path.join(here, ".next/server/server-reference-manifest.json"), "utf8")).node;
 const faults = path.join(here, "fault.json");
 const fault = fs.existsSync(faults) ? JSON.parse(fs.readFileSync(faults, "utf8"))[process.env.HOST_NAME] : undefined;
 if (fault === "crash at boot") throw new Error(`crash at boot on ${process.env.HOST_NAME}`);
@@ -28,7 +30,12 @@ const server = http.createServer((request, response) => {
     response.end(assets.get(request.url));
     return;
   }
-  const answer = JSON.stringify({ status: fault === "not well" ? "unhealthy" : "ok", commit });
+  if (request.headers["next-action"]) {
+    response.statusCode = request.headers["next-action"] in actions ? 200 : 404;
+    response.end(response.statusCode === 404 ? "Failed to find Server Action" : "done");
+    return;
+  }
+  const answer = JSON.stringify({ build, status: fault === "not well" ? "unhealthy" : "ok", commit });
   if (fault === "slow") setTimeout(() => response.end(answer), 60_000);
   else response.end(answer);
 });
