@@ -171,6 +171,6 @@ def test_a_limit_without_the_gateway_is_refused_before_anything_is_touched(idle:
     run = idle.deploy(limit="host-2")
 
     assert run.code != 0
-    for words in ("-l host-2 leaves out host-1", "Expected:", "deploy.yml -i inventories/fleet -l fleet"):
+    for words in ("-l host-2 leaves out host-1", "Expected:", "/inventories/fleet -l fleet"):
         assert words in run.failures[0]
     assert idle.rows("SELECT 1 FROM pg_namespace WHERE nspname = 'at_most_one'") == []
