@@ -43,9 +43,9 @@ def taken_back(text: str, already: str) -> str:
     )
 
 
-def earlier(runs: Iterable[str], title: str, note: str, data: Mapping[str, Any]) -> list[dict[str, Any]]:
+def earlier(runs: Iterable[str], headline: str, title: str, note: str, data: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What has become of earlier runs, as report_files takes it."""
-    return [{"run_id": run, "title": title, "note": note, "data": dict(data)} for run in runs]
+    return [{"run_id": run, "headline": headline, "title": title, "note": note, "data": dict(data)} for run in runs]
 
 
 def markdown(value: Any) -> str:

@@ -41,6 +41,7 @@ options:
     default: []
     suboptions:
       run_id: {description: "The earlier run, whose directory has its name.", type: str, required: true}
+      headline: {description: What stands in the place of its outcome., type: str, required: true}
       title: {description: The heading above the note., type: str, required: true}
       note: {description: What has become of it., type: str, required: true}
       data: {description: Keys of its report.json and their new values., type: dict, default: {}}
@@ -74,6 +75,7 @@ paths:
 
 EARLIER = {
     "run_id": {"type": "str", "required": True},
+    "headline": {"type": "str", "required": True},
     "title": {"type": "str", "required": True},
     "note": {"type": "str", "required": True},
     "data": {"type": "dict", "default": {}},
@@ -95,7 +97,8 @@ def act(module: AnsibleModule) -> dict[str, Any]:
         _point(directory.parent / "latest", directory.name)
     for run_of_before in module.params["earlier"]:
         where = directory.parent / Path(run_of_before["run_id"]).name
-        paths += superseded.write(where, run_of_before["title"], run_of_before["note"], run_of_before["data"])
+        texts = [run_of_before[name] for name in ("headline", "title", "note")]
+        paths += superseded.write(where, *texts, run_of_before["data"])
     return {"changed": False, "paths": [str(path) for path in paths]}
 
 

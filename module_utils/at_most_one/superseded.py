@@ -15,14 +15,18 @@ from typing import Any
 
 from . import whole_file
 
+_HEADLINE = re.compile(r'(<h1><span class=")\w+(">).*?(</span>)')
+_TITLE = re.compile(r"(<title>).*?( \|)")
 _WHAT_NOW = re.compile(r'(<section aria-labelledby="now"[^>]*>).*?(</section>)', re.DOTALL)
 _COMMANDS = re.compile(r'\s*<section aria-labelledby="(?:rollback|again)">.*?</section>', re.DOTALL)
-_TICKET_NOTE = re.compile(r"\A(# [^\n]*\n)(?:\n\*\*[^\n]*\*\*\n)?")
+_TICKET_NOTE = re.compile(r"\A# [^:\n]*(: [^\n]*\n)(?:\n\*\*[^\n]*\*\*\n)?")
 _TICKET_COMMANDS = re.compile(r"\n## [^\n]*\n\n(?:[^\n]+\n\n)?```\nansible-playbook [^\n]*\n```\n")
 
 
-def write(directory: Path, title: str, note: str, data: Mapping[str, Any]) -> list[Path]:
-    """Put ``note`` at the top of the reports in ``directory``, and ``data`` into report.json; the files written.
+def write(directory: Path, headline: str, title: str, note: str, data: Mapping[str, Any]) -> list[Path]:
+    """Put ``headline`` and ``note`` at the top of the reports in ``directory``, and ``data`` into report.json.
+
+    The files written come back.
 
     A report that is not there is left out. Commands to go on or to go back are taken out of the report. Doing it again
     with the same text changes nothing.
@@ -32,23 +36,28 @@ def write(directory: Path, title: str, note: str, data: Mapping[str, Any]) -> li
         if path.is_file():
             text = path.read_text(encoding="utf-8")
             if path.suffix == ".html":
-                text = in_page(text, title, note)
+                text = in_page(text, headline, title, note)
             else:
-                text = in_ticket(text, note) if path.suffix == ".md" else in_data(text, data)
+                text = in_ticket(text, headline, note) if path.suffix == ".md" else in_data(text, data)
             whole_file.write(path, text, 0o640)
             written.append(path)
     return written
 
 
-def in_page(text: str, title: str, note: str) -> str:
-    """The page: what was to be done then is replaced."""
+def in_page(text: str, headline: str, title: str, note: str) -> str:
+    """The page: its headline and what was to be done then are replaced."""
+    shown = html.escape(headline)
+    text = _HEADLINE.sub(lambda found: f"{found[1]}soft{found[2]}{shown}{found[3]}", text, count=1)
+    text = _TITLE.sub(lambda found: f"{found[1]}{shown}{found[2]}", text, count=1)
     now = f'<h2 id="now">{html.escape(title)}</h2>\n<div class="now"><p>{html.escape(note)}</p></div>\n'
     return _COMMANDS.sub("", _WHAT_NOW.sub(lambda found: f"{found[1]}\n{now}{found[2]}", text, count=1))
 
 
-def in_ticket(text: str, note: str) -> str:
+def in_ticket(text: str, headline: str, note: str) -> str:
     """The ticket: the note stands under its title."""
-    return _TICKET_COMMANDS.sub("", _TICKET_NOTE.sub(lambda found: f"{found[1]}\n**{note}**\n", text, count=1))
+    return _TICKET_COMMANDS.sub(
+        "", _TICKET_NOTE.sub(lambda found: f"# {headline}{found[1]}\n**{note}**\n", text, count=1)
+    )
 
 
 def in_data(text: str, data: Mapping[str, Any]) -> str:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from at_most_one import superseded
 
-PAGE = """<main>
+PAGE = """<title>Stopped | the rule | local</title>
+<h1><span class="bad">Stopped</span> <span class="subject">the rule</span></h1>
+<main>
 <section aria-labelledby="now">
 <h2 id="now">What to do now</h2>
 <p>drop it</p>
@@ -51,20 +53,22 @@ def test_says_it_first_and_offers_no_command_any_more(tmp_path: Path) -> None:
     (tmp_path / "report.md").write_text(TICKET)
     (tmp_path / "report.json").write_text(json.dumps({"outcome": "stopped", "taken_back_by": None}))
 
-    assert len(superseded.write(tmp_path, "What to do now", NOTE, {"taken_back_by": "2"})) == 3
+    assert len(superseded.write(tmp_path, "Taken <b>ack", "What to do now", NOTE, {"taken_back_by": "2"})) == 3
     texts = {path.name: path.read_text() for path in tmp_path.iterdir()}
 
     assert json.loads(texts["report.json"]) == {"outcome": "stopped", "taken_back_by": "2"}
-    assert texts["report.md"].startswith(f"# Stopped: the rule\n\n**{NOTE}**\n\n| | |")
+    assert texts["report.md"].startswith(f"# Taken <b>ack: the rule\n\n**{NOTE}**\n\n| | |")
+    assert '<span class="soft">Taken &lt;b&gt;ack</span> <span class="subject">the rule' in texts["report.html"]
+    assert "<title>Taken &lt;b&gt;ack | the rule | local</title>" in texts["report.html"]
     assert "by run &lt;2&gt;. Do not run" in texts["report.html"]
     assert texts["report.html"].count("<section") == texts["report.html"].count("</section>") == 2
     assert "drop it" not in texts["report.html"]
     for text in (texts["report.html"], texts["report.md"]):
         assert "ansible-playbook" not in text
 
-    superseded.write(tmp_path, "What to do now", NOTE, {"taken_back_by": "2"})
+    superseded.write(tmp_path, "Taken <b>ack", "What to do now", NOTE, {"taken_back_by": "2"})
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == texts, "a second time changes nothing"
 
 
 def test_a_report_that_is_not_here_is_left_out(tmp_path: Path) -> None:
-    assert superseded.write(tmp_path / "elsewhere", "What to do now", NOTE, {}) == []
+    assert superseded.write(tmp_path / "elsewhere", "x", "What to do now", NOTE, {}) == []
