@@ -158,6 +158,14 @@ FAULTS = {
         "everything as before; every instance went back, no request lost",
         f"{RELEASES}[polling page]",
     ),
+    "polling page, there before": Fault(
+        "the same, of the release that runs and of the new one; healthcheck_known_faults accepts the monitoring's 500",
+        None,
+        "deployed",
+        ("Known fault, there before this deployment: monitoring",),
+        "the rule: deployed; lines that were written at this rate before are no error of the new release",
+        f"{KNOWN}[polling page, there before]",
+    ),
     "error lines in the log": Fault(
         "a release that answers well and writes an error for each request (lab/faults/log-errors)",
         "healthcheck",

@@ -22,6 +22,7 @@ PATIENT = ("-e", "{healthcheck_max_failed_percent: 100, healthcheck_max_gap_ms: 
 THERE_BEFORE = {
     "monitoring API 500, there before": ("monitoring-500", "monitoring"),
     "race losers 500, there before": ("race-500", "race"),
+    "polling page, there before": ("polling-page", "monitoring"),
 }
 # Known by the same rule as the monitoring; tests/service/test_faults_before.py holds what a race may answer.
 REPEATED = {"race losers 500, there before"}

@@ -26,6 +26,7 @@ DEMANDED = {
     "race losers 500",
     "race losers 500, there before",
     "polling page",
+    "polling page, there before",
     "error lines in the log",
     "noisy old release",
     "new error line in a merged log",
