@@ -30,7 +30,11 @@ def noisy(deployed_ground: Lab) -> Lab:
     It was deployed by somebody who lets no error line stop a deployment.
     """
     make("lab-fault", "FAULT=noisy-and-slow")
-    blind = {"healthcheck_log_error_pattern": "(?!)", "healthcheck_max_failed_percent": 100}
+    blind = {
+        "healthcheck_log_error_pattern": "(?!)",
+        "healthcheck_max_failed_percent": 100,
+        "healthcheck_max_gap_ms": 60_000,
+    }
     options = ("-e", "app_branch=fault/noisy-and-slow", "-e", json.dumps(blind))
     run = run_playbook("deploy.yml", *options, *light_build(deployed_ground))
     assert run.code == 0, run.output
