@@ -86,6 +86,14 @@ FAULTS = {
         "nothing was touched; nothing of the release was fetched",
         f"{STOPS}[missing shared file]",
     ),
+    "another way of deploying": Fault(
+        "the path leads to a release, and a workflow of the application has reset it to another commit in place",
+        "prepare",
+        "stopped",
+        ("is the release of", "prepare_allow_changed_release=true"),
+        "nothing was touched; nothing of the release was fetched",
+        f"{STOPS}[another way of deploying]",
+    ),
     "failed build": Fault(
         "a commit that next build refuses (lab/faults/failed-build)",
         "prepare",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -71,6 +72,24 @@ def migration_does_more(lab: Lab) -> Iterator[tuple[str, ...]]:
     yield (*light_build(lab), "-e", "{app_branch: fault/migration-does-more, migrate_strategy: concurrent}")
 
 
+@contextmanager
+def another_way(lab: Lab) -> Iterator[tuple[str, ...]]:
+    """What a workflow of the application leaves that resets the path, which is a link since the first cutover."""
+    path, commit = Path(lab.values["app_path"]), lab.values["commit_before"]
+    release = Path(f"{path}.releases") / commit
+    git = ["git", "-C", str(path), "-c", "user.name=other", "-c", "user.email=other@localhost"]
+    release.parent.mkdir(exist_ok=True)
+    path.rename(release)
+    path.symlink_to(release)
+    try:
+        subprocess.run([*git, "commit", "--quiet", "--allow-empty", "--message", "deployed otherwise"], check=True)
+        yield ()
+    finally:
+        subprocess.run([*git, "reset", "--quiet", "--hard", commit], check=True)
+        path.unlink()
+        release.rename(path)
+
+
 INJECTED: dict[str, Injection] = {
     "replica instead of primary": replica,
     "origin unreachable": lambda lab: variable(lab, "app_origin=http://deploy:token@127.0.0.1:1/aedpics.git"),
@@ -79,6 +98,7 @@ INJECTED: dict[str, Injection] = {
     "migration that does more": migration_does_more,
     "missing chunks": missing_chunks,
     "missing shared file": lambda lab: variable(lab, "{prepare_shared_files: [.env]}"),
+    "another way of deploying": another_way,
 }
 
 
@@ -104,7 +124,7 @@ def test_stops_and_leaves_nothing(ground: Lab, name: str) -> None:
     with INJECTED[name](ground) as arguments:
         before, pids, link = picture.take(ground), ground.pids(), ground.link
         run = run_playbook("deploy.yml", *arguments)
-        after = picture.take(ground)
+        after, served = picture.take(ground), (ground.pids(), ground.link)
 
     assert run.code != 0
     message = " ".join(run.failures)
@@ -113,7 +133,7 @@ def test_stops_and_leaves_nothing(ground: Lab, name: str) -> None:
     assert "token" not in run.output
     assert (run.report.get("failed_phase"), run.report.get("outcome")) == (fault.phase, fault.outcome)
     picture.assert_as_before(before, after)
-    assert (ground.pids(), ground.link) == (pids, link)
+    assert served == (pids, link)
     assert ground.archived() == 0
     assert ground.value("SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal") == 0, "no fence was raised"
     if fault.outcome is None and ground.value("SELECT to_regclass('at_most_one.run') IS NOT NULL"):

@@ -17,6 +17,7 @@ DEMANDED = {
     "removed BUILD_ID",
     "missing chunks",
     "missing shared file",
+    "another way of deploying",
     "failed build",
     "health value wrong",
     "session API 500",
