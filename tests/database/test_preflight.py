@@ -122,7 +122,7 @@ def test_module_fails_with_the_obstacles_and_their_facts(
 
 
 def test_a_server_that_only_reads_is_named_wherever_something_is_written(login: Login, connection: Connection) -> None:
-    """Here by its setting; tests/deploy/test_9_faults.py has a real standby."""
+    """Here by its setting; tests/deploy/test_injected_faults.py has a real standby."""
     run(connection, f"ALTER DATABASE {login.dbname} SET default_transaction_read_only = on")
     with (
         pytest.raises(OperatorError, match="takes no writes: cannot execute CREATE SCHEMA") as stop,

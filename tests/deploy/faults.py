@@ -1,20 +1,20 @@
 """The fault matrix: every fault, how it is injected for real, and what must come of it.
 
 ``tested_by`` is the id of the test that injects it; tests/house/test_faults.py holds this table to what there is.
-What stops before anything is changed is in test_9_faults.py, releases that are wrong are in test_9_wrong_releases.py;
-other suites inject the rest, for reasons of their own.
+What stops before anything is changed is in test_injected_faults.py, releases that are wrong are in
+test_wrong_releases.py; other suites inject the rest, for reasons of their own.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-STOPS = "tests/deploy/test_9_faults.py::test_stops_and_leaves_nothing"
-RELEASES = "tests/deploy/test_9_wrong_releases.py::test_a_wrong_release"
+STOPS = "tests/deploy/test_injected_faults.py::test_stops_and_leaves_nothing"
+RELEASES = "tests/deploy/test_wrong_releases.py::test_a_wrong_release"
 KNOWN = "tests/deploy/test_known_faults.py::test_a_fault_that_was_there_before"
 NOISY = "tests/deploy/test_noisy_and_slow_service.py"
 ONE_BUILD = "tests/hosts/test_one_build.py"
-BACK = "tests/deploy/test_8_automatic_rollback.py"
+BACK = "tests/deploy/test_automatic_rollback.py"
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ FAULTS = {
         "stopped",
         (),
         "nothing was touched; the failed release has no marker and no link",
-        "tests/deploy/test_4_stops.py::test_failed_build_leaves_the_live_site_as_it_was",
+        "tests/deploy/test_stops.py::test_failed_build_leaves_the_live_site_as_it_was",
     ),
     "health value wrong": Fault(
         "a release that answers 200 and calls itself degraded (lab/faults/wrong-health, built by next build)",
@@ -116,7 +116,7 @@ FAULTS = {
         "rolled_back",
         ("session: POST /api/inspections/sessions", "got 500"),
         "everything as before; 25 rows returned, every instance went back, no request lost",
-        "tests/deploy/test_9_secrets.py::test_the_failing_run_goes_back",
+        "tests/deploy/test_secrets.py::test_the_failing_run_goes_back",
     ),
     "monitoring API 500": Fault(
         "a release that answers 500 to the monitoring of duplicates (lab/variants/monitoring-500)",
@@ -212,7 +212,7 @@ FAULTS = {
         "deployed",
         (),
         "the rule: the index's build meets the duplicate, which is archived and removed with 26 rows in all",
-        "tests/deploy/test_9_secrets.py::test_the_run_that_meets_a_reborn_duplicate_deploys",
+        "tests/deploy/test_secrets.py::test_the_run_that_meets_a_reborn_duplicate_deploys",
     ),
     "invalid index": Fault(
         "a concurrent build over a duplicate leaves its half-built index behind",
@@ -220,7 +220,7 @@ FAULTS = {
         "stopped",
         ("idx_inspection_sessions_active_session_per_equipment", "invalid"),
         "what was there: a single phase changes nothing",
-        "tests/deploy/test_4_stops.py::test_verify_stops_at_an_invalid_index",
+        "tests/deploy/test_stops.py::test_verify_stops_at_an_invalid_index",
     ),
     "failed Prisma history": Fault(
         "the row of an earlier migration says that it failed (P3009)",
@@ -284,7 +284,7 @@ FAULTS = {
         "deployed",
         ("Notification by slack was not delivered: no answer", "Notification by webhook was not delivered: no answer"),
         "the rule: deployed as ever; all messages together waited at most 5 s",
-        "tests/deploy/test_9_secrets.py::test_notification_endpoints_that_are_down_fail_nothing",
+        "tests/deploy/test_secrets.py::test_notification_endpoints_that_are_down_fail_nothing",
     ),
     "hosts with different builds": Fault(
         "an application without generateBuildId or a key for server actions, which each of three hosts builds",
@@ -313,6 +313,6 @@ FAULTS = {
         None,
         (),
         "25 rows in the archive, the fence up, the run open; the next start takes it over at once and takes it back",
-        "tests/deploy/test_9_faults.py::test_a_host_that_is_lost_in_the_middle",
+        "tests/deploy/test_injected_faults.py::test_a_host_that_is_lost_in_the_middle",
     ),
 }

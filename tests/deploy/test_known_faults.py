@@ -1,6 +1,6 @@
 """Faults that the running release has already: a release that leaves one is deployed, one that repairs it is too.
 
-What must come of each stands in faults.py; releases that bring the same faults are in test_9_wrong_releases.py.
+What must come of each stands in faults.py; releases that bring the same faults are in test_wrong_releases.py.
 """
 
 from __future__ import annotations

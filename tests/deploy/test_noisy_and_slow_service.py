@@ -41,7 +41,7 @@ def noisy(deployed_ground: Lab) -> Lab:
     return deployed_ground
 
 
-# The same verdict with a quiet release before is in make test: test_9_wrong_releases.py, "error lines in the log".
+# The same verdict with a quiet release before is in make test: test_wrong_releases.py, "error lines in the log".
 @pytest.mark.thorough
 def test_a_new_error_line_is_found_among_the_noise(noisy: Lab) -> None:
     fault = FAULTS["new error line in a merged log"]

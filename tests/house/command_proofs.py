@@ -17,28 +17,27 @@ from tests.house.command_checks import MADE, environment, imported, options, var
 # A command without what differs from place to place (see key), and the tests that run it. The first runs it in the same
 # mode: the same --check, --diff and --tags. The others run it, or a playbook that it imports, with the variables that
 # the first leaves out.
-DEPLOYED = "tests/deploy/test_3_deploy.py::test_reports_what_it_did"
+DEPLOYED = "tests/deploy/test_deployment.py::test_reports_what_it_did"
 WATCHED = "tests/deploy/test_people.py::test_a_deployment_is_told_and_watched"
-ANSWERED = "tests/deploy/test_1_refusals.py::test_answered_gates_let_the_run_go_on_and_the_reason_is_in_the_journal"
-REHEARSED = "tests/deploy/test_11_rehearsal.py::test_forward_back_forward_leaves_a_deployed_environment_and_evidence"
+ANSWERED = "tests/deploy/test_refusals.py::test_answered_gates_let_the_run_go_on_and_the_reason_is_in_the_journal"
+REHEARSED = "tests/deploy/test_rehearsal.py::test_forward_back_forward_leaves_a_deployed_environment_and_evidence"
 EVIDENCE = (
-    "tests/deploy/test_11_rehearsal.py"
-    "::test_with_evidence_it_deploys_says_the_rehearsed_times_first_and_keeps_the_digest"
+    "tests/deploy/test_rehearsal.py::test_with_evidence_it_deploys_says_the_rehearsed_times_first_and_keeps_the_digest"
 )
 ALL_GATES = "-e prepare_backup_taken_at= -e prepare_notice_from= -e prepare_notice_sent="
 PROVEN: dict[str, tuple[str, ...]] = {
     "deploy.yml": (DEPLOYED,),
-    "deploy.yml --check --diff": ("tests/deploy/test_2_check_mode.py::test_shows_everything_and_changes_nothing",),
+    "deploy.yml --check --diff": ("tests/deploy/test_check_mode.py::test_shows_everything_and_changes_nothing",),
     f"deploy.yml {ALL_GATES}": (DEPLOYED, ANSWERED),
     f"deploy.yml {ALL_GATES} -e watch_minutes=": (WATCHED, ANSWERED),
     "deploy.yml -e watch_minutes=": (WATCHED,),
     "deploy.yml -e prepare_gates=": (DEPLOYED, EVIDENCE),
     "rehearse.yml": (REHEARSED,),
     "rehearse.yml -e prepare_backup_taken_at=": (REHEARSED, ANSWERED),
-    "rehearse.yml --check": ("tests/deploy/test_11_rehearsal.py::test_check_says_what_would_be_rehearsed",),
-    "rollback.yml": ("tests/deploy/test_5_rollback.py::test_forward_back_forward",),
+    "rehearse.yml --check": ("tests/deploy/test_rehearsal.py::test_check_says_what_would_be_rehearsed",),
+    "rollback.yml": ("tests/deploy/test_rollback.py::test_forward_back_forward",),
     "rollback.yml --check": (
-        "tests/deploy/test_8_automatic_rollback.py"
+        "tests/deploy/test_automatic_rollback.py"
         "::test_single_phases_take_nothing_back_and_the_preflight_shows_what_rollback_yml_would",
     ),
     "watch.yml": ("tests/deploy/test_people.py::test_the_watch_finds_a_duplicate_and_takes_the_deployment_back",),

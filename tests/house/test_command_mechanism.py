@@ -11,7 +11,7 @@ from tests.house.command_checks import mistakes, syntax_checked
 from tests.house.command_proofs import faults, key, run_by_ci, typing_faults, uncovered
 from tests.house.test_command_blocks import unreasoned
 
-DEPLOYED = "tests/deploy/test_3_deploy.py::test_reports_what_it_did"
+DEPLOYED = "tests/deploy/test_deployment.py::test_reports_what_it_did"
 
 
 def page(*lines: str, label: str = "console", mark: str = "") -> str:
@@ -155,12 +155,12 @@ def test_what_differs_from_place_to_place_is_no_part_of_the_key() -> None:
 @pytest.mark.parametrize(
     ("wanted", "tests", "fault"),
     [
-        ("deploy.yml", ("tests/deploy/test_3_deploy.py::test_no_more",), "there is no tests/deploy/test_3"),
+        ("deploy.yml", ("tests/deploy/test_deployment.py::test_no_more",), "there is no tests/deploy/test_deployment"),
         ("deploy.yml", ("tests/deploy/no_more.py::test_it",), "there is no tests/deploy/no_more.py"),
         ("deploy.yml --check", (DEPLOYED,), "does not run deploy.yml in the mode of deploy.yml --check"),
         (
             "rollback.yml --check --diff",
-            ("tests/deploy/test_5_rollback.py::test_forward_back_forward",),
+            ("tests/deploy/test_rollback.py::test_forward_back_forward",),
             "does not run rollback.yml in the mode of rollback.yml --check --diff",
         ),
         ("deploy.yml --tags verify", (DEPLOYED,), "does not run deploy.yml in the mode"),

@@ -1,7 +1,7 @@
 """The twelve places where the deployment guide is wrong, seen on the lab; each would fail if the product believed it.
 
 The guide's own words are run beside the product's: what they print, and what the catalog then shows. Two of the twelve
-(the duplicate of a reload, the waiting of writers) are seen in test_4_stops and tests/database/test_fence.
+(the duplicate of a reload, the waiting of writers) are seen in test_stops and tests/database/test_fence.
 """
 
 from __future__ import annotations

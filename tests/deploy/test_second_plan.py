@@ -149,7 +149,7 @@ def test_it_is_taken_back_first_without_then_with_its_rows(deployed: Deployed) -
     assert lab.indexes() == dict.fromkeys(PLANNED, (True, True)), "the first rule was never touched"
 
 
-@pytest.mark.thorough  # the same way forward and back a second time: test_5_rollback does so with the first plan
+@pytest.mark.thorough  # the same way forward and back a second time: test_rollback does so with the first plan
 def test_it_is_deployed_and_taken_back_once_more(deployed: Deployed) -> None:
     lab, before, _, _ = deployed
     forward = run_playbook("deploy.yml", *DEPLOY)
