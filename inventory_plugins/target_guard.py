@@ -76,7 +76,7 @@ class InventoryModule(BaseInventoryPlugin):
 def _refusal(limit: str, unknown: list[str], groups: list[str], directory: Path) -> str:
     """Say what was typed and the command that was probably meant: never one for an environment that was not typed."""
     place = command_line.inventory(str(directory), str(ROOT))
-    seen = f"--limit {limit}: {', '.join(unknown)} is neither a host nor a group of {place}."
+    names = ", ".join(unknown)
     environments = dict(_environments())
     if place in environments.values():  # one of this project's own
         near = difflib.get_close_matches(unknown[0], environments, n=1)
@@ -87,13 +87,15 @@ def _refusal(limit: str, unknown: list[str], groups: list[str], directory: Path)
     if target is None:
         inventories = ", ".join(f"-i {place} -l {name}" for name, place in environments.items())
         return (
-            f"{seen}\n  Expected: {' or '.join(groups)}; every environment has an inventory of its own."
+            f"--limit {limit}: {names} is neither a host nor a group of {place}."
+            f"\n  Expected: {' or '.join(groups)}; every environment has an inventory of its own."
             f"\n  Next: the same command with one of {inventories}"
         )
     options = {**context.CLIARGS, "inventory": [str(ROOT / target[0])], "subset": target[1]}
     playbook = os.path.basename((context.CLIARGS.get("args") or ["deploy.yml"])[0])
     return (
-        f"{seen}\n  Expected: {target[1]} of {target[0]}.\n  Next: {command_line.command(playbook, options, str(ROOT))}"
+        f"--limit {limit}: {names} is neither a host nor a group of {place}."
+        f"\n  Expected: {target[1]} of {target[0]}.\n  Next: {command_line.command(playbook, options, str(ROOT))}"
     )
 
 
