@@ -22,6 +22,7 @@ from at_most_one.pm2_definition import differs
 from at_most_one.processes import start_ticks, working_directory
 from at_most_one.web import NoAnswer, fetch
 
+from tests.hosts.ssh import listens, wait_until
 from tests.service.conftest import App, free_port
 
 # In PM2's daemon itself: a child that it does not list, as a reload of PM2 before 7.0.4 could leave one behind.
@@ -97,6 +98,7 @@ def test_a_variable_that_only_the_newer_release_declared_is_gone_after_going_bac
 
     for command in ("kill", "resurrect"):  # as a reboot does it
         pm2.run(app.pm2, command)
+    wait_until(lambda: listens("127.0.0.1", app.port), why="nothing listens after PM2 has come back")
     assert colours(app) == {"none"}
     assert not pm2_start.save(app.pm2, app.name), "nothing but PM2's own variables differs from what is saved"
 
