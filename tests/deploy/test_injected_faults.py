@@ -118,7 +118,12 @@ def test_a_migration_that_does_more_is_found_by_check_before_it_is_fetched(groun
     assert run.changed == 0
 
 
-@pytest.mark.parametrize("name", INJECTED)
+# These stop before a run is opened or a release is fetched; tests/unit and tests/database hold what is asked there.
+REPEATED = {"origin unreachable", "disk nearly full"}
+CASES = [pytest.param(name, marks=[pytest.mark.thorough] if name in REPEATED else []) for name in INJECTED]
+
+
+@pytest.mark.parametrize("name", CASES)
 def test_stops_and_leaves_nothing(ground: Lab, name: str) -> None:
     fault = FAULTS[name]
     with INJECTED[name](ground) as arguments:

@@ -28,8 +28,9 @@ THERE_BEFORE = {
     "race losers 500, there before": ("race-500", "race"),
     "polling page, there before": ("polling-page", "monitoring"),
 }
-# Known by the same rule as the monitoring; tests/service/test_faults_before.py holds what a race may answer.
-REPEATED = {"race losers 500, there before"}
+# Known by the same rules as the monitoring: tests/service/test_faults_before.py holds what a race may answer,
+# tests/service/test_pm2_logs.py which lines of the log count.
+REPEATED = {"race losers 500, there before", "polling page, there before"}
 CASES = [pytest.param(name, marks=[pytest.mark.thorough] if name in REPEATED else []) for name in THERE_BEFORE]
 
 

@@ -116,6 +116,7 @@ def test_the_first_rule_still_holds_and_its_own_plan_says_so(deployed: Deployed)
     assert run.code == 0, run.output
 
 
+@pytest.mark.thorough  # test_deployment and Molecule run the first plan twice
 def test_a_second_run_changes_nothing(deployed: Deployed) -> None:
     lab, _, _, _ = deployed
     records, pids = state_of(lab)["records"], lab.pids()

@@ -62,7 +62,12 @@ WRONG_CATALOGS = {
 }
 
 
-@pytest.mark.parametrize("case", WRONG_CATALOGS)
+# Every kind of difference is in tests/database/test_near_misses.py; here one shows that the phase stops.
+SHOWN = "one on (equipment_serial, status)"
+CASES = [pytest.param(case, marks=[] if case == SHOWN else [pytest.mark.thorough]) for case in WRONG_CATALOGS]
+
+
+@pytest.mark.parametrize("case", CASES)
 def test_verify_stops_at(deployed_ground: Lab, case: str) -> None:
     """What is broken here is put right again by each test."""
     deployed, (wrong, right, words) = deployed_ground, WRONG_CATALOGS[case]
@@ -109,6 +114,7 @@ def test_surplus_above_the_ceiling(fresh: Lab) -> None:
     assert fresh.indexes() == {}
 
 
+@pytest.mark.thorough  # the other limit of the same check
 def test_more_surplus_than_was_counted(fresh: Lab) -> None:
     run = run_playbook("deploy.yml", "-e", "cleanup_expected_rows=20")
 
