@@ -14,6 +14,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.deploy.conftest import PLANNED, ROOT, SESSIONS, Lab, Run, make, run_playbook
 from tests.notify.listener import Listener, listening
 
+# What people are told loses neither rows nor requests; tests/notify, tests/dashboard and tests/service hold each rule.
+pytestmark = pytest.mark.thorough
+
 RULE = "idx_inspection_sessions_active_session_per_equipment"
 QUICK = ("-e", "{watch_minutes: 0.02, watch_round_s: 1, watch_baseline_s: 2, watch_min_latency_ms: 5000}")
 TITLE = "장비당 진행 중(active/paused) 점검 세션은 최대 1개"

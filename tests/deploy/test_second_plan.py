@@ -12,6 +12,9 @@ import pytest
 
 from tests.deploy.conftest import PLANNED, ROOT, Lab, Run, light_build, make, run_playbook
 
+# The same procedure for other data: tests/database holds updates, several key columns and other predicates.
+pytestmark = pytest.mark.thorough
+
 PLAN = "one-valid-inspection-per-day"
 INDEX = "idx_inspections_valid_per_equipment_and_day"
 MIGRATION = "20251201_add_valid_inspection_per_day"
@@ -116,7 +119,6 @@ def test_the_first_rule_still_holds_and_its_own_plan_says_so(deployed: Deployed)
     assert run.code == 0, run.output
 
 
-@pytest.mark.thorough  # test_deployment and Molecule run the first plan twice
 def test_a_second_run_changes_nothing(deployed: Deployed) -> None:
     lab, _, _, _ = deployed
     records, pids = state_of(lab)["records"], lab.pids()
@@ -150,7 +152,6 @@ def test_it_is_taken_back_first_without_then_with_its_rows(deployed: Deployed) -
     assert lab.indexes() == dict.fromkeys(PLANNED, (True, True)), "the first rule was never touched"
 
 
-@pytest.mark.thorough  # the same way forward and back a second time: test_rollback does so with the first plan
 def test_it_is_deployed_and_taken_back_once_more(deployed: Deployed) -> None:
     lab, before, _, _ = deployed
     forward = run_playbook("deploy.yml", *DEPLOY)
