@@ -101,9 +101,8 @@ def test_cron_starts_it_and_it_goes_as_it_came(tmp_path: Path, project: Path) ->
     bare = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "SHELL": "/bin/sh", "LOGNAME": "nobody"}
     subprocess.run(["/bin/sh", "-c", command], cwd=tmp_path, env=bare, check=True)
     log = (project / "artifacts/staging/monitor.log").read_text()
-    assert log == (
-        f"{project} | monitor.yml -i inventories/staging -l staging --vault-password-file /etc/vault | C.UTF-8\n"
-    )
+    started = f"monitor.yml -i {tmp_path / 'staging'} -l staging --vault-password-file /etc/vault"
+    assert log == f"{project} | {started} | C.UTF-8\n", "with the inventory as it was given"
 
     assert "changed=1" in play(tmp_path, project, *schedule, "-e", "monitoring_state=absent")
     assert crontab.read_text() == "0 1 * * * /bin/true # somebody else's\n"
