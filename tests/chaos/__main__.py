@@ -28,7 +28,7 @@ DIRECTORY = ROOT / ".lab/chaos"
 RESULT = ROOT / ".lab/chaos.json"
 WAYS = ("deploy", "concurrent", "rollback")
 # Of so many statements one is struck.
-STATEMENTS_OF = {"all": 1, "sample": 8, "essential": 40}
+STATEMENTS_OF = {"all": 1, "sample": 8, "essential": 80}
 
 
 def code_digest() -> str:

@@ -28,10 +28,9 @@ THERE_BEFORE = {
     "race losers 500, there before": ("race-500", "race"),
     "polling page, there before": ("polling-page", "monitoring"),
 }
-# Known by the same rules as the monitoring: tests/service/test_faults_before.py holds what a race may answer,
-# tests/service/test_pm2_logs.py which lines of the log count.
-REPEATED = {"race losers 500, there before", "polling page, there before"}
-CASES = [pytest.param(name, marks=[pytest.mark.thorough] if name in REPEATED else []) for name in THERE_BEFORE]
+# A healthy release that is taken back loses neither rows nor requests: tests/service/test_faults_before.py holds what is
+# known, tests/service/test_pm2_logs.py which lines of the log count. A fault that is new is in test_wrong_releases.py.
+pytestmark = pytest.mark.thorough
 
 
 @contextmanager
@@ -56,7 +55,7 @@ def assert_deployed(lab: Lab, run: Run) -> None:
     assert lab.duplicate_groups() == 0
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", THERE_BEFORE)
 def test_a_fault_that_was_there_before(deployed_ground: Lab, name: str) -> None:
     lab, fault, (variant, check) = deployed_ground, FAULTS[name], THERE_BEFORE[name]
     make("lab-fault", f"FAULT={variant}")

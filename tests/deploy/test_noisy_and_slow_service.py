@@ -14,6 +14,10 @@ from tests.deploy import picture
 from tests.deploy.conftest import ROOT, Lab, light_build, make, run_playbook
 from tests.deploy.faults import FAULTS
 
+# A healthy release that is taken back loses neither rows nor requests; tests/service/test_pm2_logs.py and test_traffic.py
+# hold both rules with real processes.
+pytestmark = pytest.mark.thorough
+
 NOISE = "ERROR noisy-and-slow: no template"
 
 
@@ -42,7 +46,6 @@ def noisy(deployed_ground: Lab) -> Lab:
 
 
 # The same verdict with a quiet release before is in make test: test_wrong_releases.py, "error lines in the log".
-@pytest.mark.thorough
 def test_a_new_error_line_is_found_among_the_noise(noisy: Lab) -> None:
     fault = FAULTS["new error line in a merged log"]
     make("lab-fault", "FAULT=log-errors")

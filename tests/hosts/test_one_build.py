@@ -12,6 +12,8 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+import pytest
+
 from tests.deploy.faults import FAULTS
 from tests.hosts.conftest import Site
 from tests.hosts.fleet import ROOT, Host, asset
@@ -109,6 +111,7 @@ def test_every_host_serves_one_build(site: Site) -> None:
     assert build_of(hosts[2], site.fleet.after) == "of its own", "what serves is never replaced"
 
 
+@pytest.mark.thorough  # it stops before anything is built; tests/unit/test_shipping.py holds what is compared
 def test_a_host_with_another_node_is_named_before_anything_is_built(site: Site, tmp_path: Path) -> None:
     other = tmp_path / "node"
     other.write_text(NODE.format(real=f"{ROOT}/.lab/bin/node"))
