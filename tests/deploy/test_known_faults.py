@@ -28,8 +28,8 @@ THERE_BEFORE = {
     "race losers 500, there before": ("race-500", "race"),
     "polling page, there before": ("polling-page", "monitoring"),
 }
-# A healthy release that is taken back loses neither rows nor requests: tests/service/test_faults_before.py holds what is
-# known, tests/service/test_pm2_logs.py which lines of the log count. A fault that is new is in test_wrong_releases.py.
+# A healthy release that is taken back loses neither rows nor requests: tests/service/test_faults_before.py holds what
+# is known, test_pm2_logs.py there which lines of the log count. A fault that is new is in test_wrong_releases.py.
 pytestmark = pytest.mark.thorough
 
 

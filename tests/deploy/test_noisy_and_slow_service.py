@@ -14,8 +14,8 @@ from tests.deploy import picture
 from tests.deploy.conftest import ROOT, Lab, light_build, make, run_playbook
 from tests.deploy.faults import FAULTS
 
-# A healthy release that is taken back loses neither rows nor requests; tests/service/test_pm2_logs.py and test_traffic.py
-# hold both rules with real processes.
+# A healthy release that is taken back loses neither rows nor requests; tests/service holds both rules with real
+# processes (test_pm2_logs.py, test_traffic.py).
 pytestmark = pytest.mark.thorough
 
 NOISE = "ERROR noisy-and-slow: no template"
