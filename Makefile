@@ -101,17 +101,20 @@ FRONT_DOORS := $(filter-out requirements.yml,$(PLAYBOOKS))
 # Linters that import modules find this project's module_utils through scripts/lint/sitecustomize.py.
 LINT_ENV := ANSIBLE_LINT_SKIP_SCHEMA_UPDATE=1 PYTHONPATH=scripts/lint PATH=$(CURDIR)/$(BIN):$(PATH)
 
-# Each suite is a target of its own; scripts/run_suites.sh stops at the first that fails and prints the seconds of each.
-SUITES := lint unit database matrix-ends service hosts molecule deploy-tests chaos-essential
-ALL_SUITES := lint unit pages database adversarial matrix service hosts molecule molecule-fault deploy-tests chaos-sample
+# Each suite is a target of its own; scripts/run_suites.sh stops after the first that fails and prints the seconds of each.
+# BESIDE: what needs the processor and neither a lab nor its own time runs beside the SUITES that wait for a service.
+BESIDE := lint unit database matrix-ends
+SUITES := molecule deploy-tests chaos-essential service hosts
+ALL_BESIDE := lint unit pages database adversarial matrix
+ALL_SUITES := molecule molecule-fault deploy-tests chaos-sample service hosts
 
 .PHONY: test test-all test-packages lint unit pages database service hosts molecule molecule-fault deploy-tests chaos \
   chaos-essential chaos-sample docs
-test: test-packages ## Everything that CI runs, in at most 45 minutes on 2 cores
-	@scripts/run_suites.sh $(SUITES)
+test: setup-dev tools test-packages ## Everything that CI runs, in at most 45 minutes on 2 cores
+	@scripts/run_suites.sh "$(BESIDE)" "$(SUITES)"
 
-test-all: test-packages ## The same with every repetition: what runs by night, in at most 85 minutes
-	@THOROUGH=1 scripts/run_suites.sh $(ALL_SUITES)
+test-all: setup-dev tools test-packages ## The same with every repetition: what runs by night, in at most 85 minutes
+	@THOROUGH=1 scripts/run_suites.sh "$(ALL_BESIDE)" "$(ALL_SUITES)"
 
 test-packages: ## The system packages that only tests need: installed by root on Debian and Ubuntu, named elsewhere
 	@scripts/test_packages.sh sshd:openssh-server nginx:nginx-light chromium:chromium \

@@ -1,15 +1,26 @@
 #!/bin/sh
-# run_suites.sh SUITE...: make each suite, one after the other; stop at the first that fails; print the seconds of each.
+# run_suites.sh BESIDE SUITES: make each suite of the two lists, the lists side by side; print the seconds of each.
+# BESIDE are suites that need no lab and no quiet processor: they run at a lower priority, and what one of them prints is
+# shown when it has ended. After the first suite that fails no other one begins.
 set -u
-table=
-failed=
+beside=$1
+suites=$2
+notes=$(mktemp -d)
+trap 'rm -rf "$notes"' EXIT
 began=$(date +%s)
-for suite; do
+
+run() { # run PRIORITY SUITE
   started=$(date +%s)
-  if ! make --no-print-directory "$suite"; then failed=$suite; fi
-  table="$table$(printf '  %-16s %5d s%s' "$suite" $(($(date +%s) - started)) "${failed:+   FAILED}")
-"
-  [ -z "$failed" ] || break
+  if nice -n "$1" make --no-print-directory "$2"; then outcome=; else outcome='   FAILED'; : > "$notes/failed"; fi
+  printf '  %-16s %5d s%s\n' "$2" $(($(date +%s) - started)) "$outcome" >> "$notes/table"
+}
+
+for suite in $beside; do
+  [ -e "$notes/failed" ] || { run 10 "$suite" > "$notes/$suite.log" 2>&1; cat "$notes/$suite.log"; }
+done &
+for suite in $suites; do
+  [ -e "$notes/failed" ] || run 0 "$suite"
 done
-printf '\nSuites:\n%s  %-16s %5d s\n' "$table" total $(($(date +%s) - began))
-[ -z "$failed" ]
+wait
+printf '\nSuites:\n%s\n  %-16s %5d s\n' "$(cat "$notes/table")" total $(($(date +%s) - began))
+[ ! -e "$notes/failed" ]

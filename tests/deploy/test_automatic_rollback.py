@@ -16,7 +16,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.deploy import picture
-from tests.deploy.conftest import PLANNED, ROOT, SCHEDULES, SESSIONS, Lab, Run, make, next_build, run_playbook
+from tests.deploy.conftest import PLANNED, ROOT, SCHEDULES, SESSIONS, Lab, Run, make, next_build, reset, run_playbook
 from tests.deploy.faults import FAULTS
 from tests.deploy.users import Users
 
@@ -38,8 +38,7 @@ def assert_rolled_back(run: Run, phase: str, *words: str) -> None:
 
 @pytest.fixture(scope="module")
 def ground(lab: Lab) -> Lab:
-    make("lab-reset")
-    return lab
+    return reset(lab)
 
 
 @contextmanager
@@ -65,7 +64,15 @@ def locked_while_migrating(lab: Lab, table: str) -> Iterator[None]:
         holder.join()
 
 
-@pytest.mark.parametrize(("name", "table"), LOCKED.items(), ids=LOCKED)
+# The second table is the harder case: an index is built by then, and a row of Prisma's history has failed.
+REPEATED = {"lock held"}
+CASES = [
+    pytest.param(*case, id=case[0], marks=[pytest.mark.thorough] if case[0] in REPEATED else [])
+    for case in LOCKED.items()
+]
+
+
+@pytest.mark.parametrize(("name", "table"), CASES)
 def test_rows_removed(ground: Lab, name: str, table: str) -> None:
     """On the second table Prisma has built the rule's index already, and a failed row stands in its history."""
     before, pids = picture.take(ground), ground.pids()
@@ -110,6 +117,7 @@ def test_a_way_back_that_fails_says_what_stays_and_rollback_yml_goes_on(ground: 
     picture.assert_as_before(before, picture.take(ground))
 
 
+@pytest.mark.thorough  # tests/database holds what a restore refuses, tests/house what each phase may take back
 def test_single_phases_take_nothing_back_and_the_preflight_shows_what_rollback_yml_would(ground: Lab) -> None:
     before = picture.take(ground)
     assert run_playbook("deploy.yml", "--tags", "cleanup").code == 0

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from tests.deploy.conftest import PLANNED, ROOT, Lab, Run, make, run_playbook
+from tests.deploy.conftest import PLANNED, ROOT, Lab, Run, reset, run_playbook
 
 Before = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
 def deployed(lab: Lab) -> tuple[Lab, Before, Run]:
-    make("lab-reset")
+    reset(lab)
     before = {"sessions": lab.sessions(), "images": lab.images(), "pids": lab.pids(), "commits": lab.served()}
     before["open"] = dict(lab.rows("SELECT id::text, status::text FROM aedpics.inspection_sessions"))
     return lab, before, run_playbook("deploy.yml")

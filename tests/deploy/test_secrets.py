@@ -32,6 +32,8 @@ from tests.deploy.users import Users
 from tests.guarded_git import guarded
 from tests.notify.listener import listening, misbehaving
 
+# tests/deploy/test_deployment.py searches the artifacts of a deployment in `make test`.
+pytestmark = pytest.mark.thorough
 TOKEN = "planted-git-token/with+signs"
 PATIENT = ("-e", "{healthcheck_max_failed_percent: 100, healthcheck_max_gap_ms: 60000}")
 WEBHOOK, SLACK = "planted-webhook-path/with+signs", "planted-slack-path/T0/B0/x"

@@ -80,6 +80,7 @@ def test_verify_stops_at(deployed_ground: Lab, case: str) -> None:
     assert_stopped(run, "verify", *words)
 
 
+@pytest.mark.thorough  # one more difference; tests/database/test_near_misses.py holds them all
 def test_verify_stops_at_an_invalid_index(deployed_ground: Lab) -> None:
     """Made as it happens in life: a concurrent build over a duplicate, which leaves its half-built index behind."""
     deployed = deployed_ground
@@ -128,6 +129,7 @@ def faulty(fresh: Lab) -> Iterator[Lab]:
     make("lab-reset")
 
 
+@pytest.mark.thorough  # it stops before anything is touched
 def test_failed_build_leaves_the_live_site_as_it_was(faulty: Lab) -> None:
     make("lab-fault", "FAULT=failed-build")
     before = (faulty.content(), faulty.catalog(), faulty.pids(), faulty.link)

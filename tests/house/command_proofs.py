@@ -118,12 +118,12 @@ def _covered(command: Command, proven: dict[str, tuple[str, ...]]) -> bool:
 def prerequisites() -> dict[str, set[str]]:
     """Each target of the Makefile, and the targets by name that it depends on or makes as suites."""
     text = (ROOT / "Makefile").read_text()
-    suites = dict(re.findall(r"^([A-Z_]*SUITES) := (.*)$", text, re.MULTILINE))
-    made = r"(?:\n\t.*scripts/run_suites\.sh \$\(([A-Z_]*SUITES)\))?"
+    suites = dict(re.findall(r"^([A-Z_]+) := ([a-z -]+)$", text, re.MULTILINE))
+    made = r'(?:\n\t.*scripts/run_suites\.sh "\$\(([A-Z_]+)\)" "\$\(([A-Z_]+)\)")?'
     rules = re.findall(r"^([a-z][a-z -]*):(?!=)([^#\n]*)(?:#[^\n]*)?" + made, text, re.MULTILINE)
     return {
-        name: set(re.findall(r"(?<!\S)[a-z-]+(?!\S)", f"{needs} {suites.get(made_by, '')}"))
-        for names, needs, made_by in rules
+        name: set(re.findall(r"(?<!\S)[a-z-]+(?!\S)", " ".join([needs, *(suites.get(one, "") for one in made)])))
+        for names, needs, *made in rules
         for name in names.split()
     }
 
