@@ -24,9 +24,9 @@ options:
     description:
       - V(reported) reads one snapshot and changes nothing in the database. With O(path) it writes a file.
       - V(removed) removes the surplus rows among those of O(path), or among O(rows).
-      - V(restored) puts back the rows that O(archived_by), or every run of the plan, archived, all or none. It refuses
-        when a primary key is taken or the plan's unique index would reject a row. Lower the fence and drop the
-        index first.
+      - V(restored) puts back the rows that O(archived_by), or every run of the plan, archived, each byte for byte, in
+        batches. The table's own constraints, indexes and triggers judge every row; O(restore) says what becomes of the
+        others when one cannot return. Lower the fence and drop the index first.
     type: str
     choices: [reported, removed, restored]
     required: true
@@ -61,6 +61,14 @@ options:
   archived_by:
     description: For V(restored), the run whose rows come back; without it, what every run of the plan archived.
     type: str
+  restore:
+    description:
+      - For V(restored). With V(all), a row that cannot return refuses all of them before the first one.
+      - With V(possible), the others return. Those that cannot stay in the archive and are listed in RV(left), each with
+        its reason; a later call tries them again.
+    type: str
+    choices: [all, possible]
+    default: all
   max_rows:
     description: The ceiling. More O(rows) than this stop the task before anything is written. Default is the plan's.
     type: int
@@ -84,7 +92,11 @@ options:
     type: int
 attributes:
   check_mode:
-    description: Reads what would go or come back, takes no lock on rows, leaves nothing in the database.
+    description:
+      - Reads what would go, takes no lock on rows, leaves nothing in the database.
+      - V(restored) does the real work in one transaction that is rolled back, so that its figures are true. It waits
+        for a lock one second at most. The table's triggers run; what they do outside of the transaction, such as
+        C(nextval), stays. Until it ends, who deletes a row that a returning one refers to waits for it.
     support: full
   diff_mode:
     description: Shows the rows of the groups in question before and after, at most 1000 rows.
@@ -169,10 +181,11 @@ removed_examples: {description: "Primary keys of at most 1000 removed rows.",
   returned: state is removed, type: list, elements: list, sample: [[e5f6a7b8-0000-4000-8000-000000000002]]}
 repointed: {description: "Number of rows of other tables that point to a keeper now (C(surplus.references=repoint)).",
   returned: state is removed, type: int, sample: 0}
-batches: {description: "Number of transactions that it took.", returned: state is removed, type: int, sample: 1}
+batches: {description: "Number of transactions that it took.", returned: state is removed or restored, type: int,
+  sample: 1}
 seconds: {description: "How long it took, all in all.", returned: state is removed, type: float, sample: 0.2}
 longest_batch_ms: {description: "Longest of the batches, in milliseconds; no writer waited longer for these rows.",
-  returned: state is removed, type: int, sample: 12}
+  returned: state is removed or restored, type: int, sample: 12}
 groups_left: {description: "Duplicate groups counted after the removal; in check mode, that would be left.",
   returned: state is removed, type: int, sample: 0}
 rows_left: {description: "Surplus rows counted after the removal; in check mode, that would be left.",
@@ -184,11 +197,28 @@ restored_examples: {description: "Primary keys of at most 1000 of them.",
 pointed_back: {description: "Number of rows of other tables that point to a restored row again.",
   returned: state is restored, type: int, sample: 0}
 refused:
-  description: Empty on success. When rows cannot return, the task fails and RV(details) lists them as C(refused).
+  description: Empty on success. With O(restore=all), when rows cannot return, the task fails and RV(details) lists
+    them as C(refused), at most 1000.
   returned: state is restored
   type: list
   elements: list
   sample: []
+left:
+  description:
+    - What cannot return and stays in the archive, by table, C(reason) and C(name), with C(count) rows and the primary
+      keys (C(rows)) of at most 100.
+    - C(reason) is one of taken (the primary key, by its index), rule (the plan's unique index), constraint, trigger (a
+      function that raises an error), changed_value (columns that would not come back as archived), swallowed (a trigger
+      keeps the row out), changed_since (updated rows that are no longer as the clean-up left them), moved (no longer
+      points to the row that stayed), column (columns that the table no longer has), error (SQLSTATE).
+  returned: state is restored
+  type: list
+  elements: dict
+  sample:
+    - {table: aedpics.inspection_sessions, reason: constraint, name: inspection_sessions_inspector_id_fkey, count: 1,
+       rows: [[e5f6a7b8-0000-4000-8000-000000000002]]}
+left_count: {description: "How many rows RV(left) counts, all in all.",
+  returned: state is restored, type: int, sample: 0}
 statements:
   description: The SQL that changed something, or in check mode would, with the names of parameters for values.
   returned: state is removed or restored
@@ -218,6 +248,7 @@ ARGUMENTS: dict[str, Any] = {
     "rows": {"type": "list", "elements": "list"},
     "digest": {"type": "str"},
     "archived_by": {"type": "str"},
+    "restore": {"type": "str", "choices": ["all", "possible"], "default": "all"},
     "max_rows": {"type": "int"},
     "batch_target_ms": {"type": "int", "default": 50},
     "max_replica_lag_s": {"type": "int", "default": 30},
@@ -294,7 +325,14 @@ def remove(module: AnsibleModule, connection: Any, plan: Any, hold: Any) -> dict
 def restore(module: AnsibleModule, connection: Any, plan: Any, hold: Any) -> dict[str, Any]:
     from ansible.module_utils.at_most_one.restore import restore as put_back
 
-    restoration = put_back(connection, plan, run_id=module.params["archived_by"], check=module.check_mode, hold=hold)
+    restoration = put_back(
+        connection,
+        plan,
+        run_id=module.params["archived_by"],
+        check=module.check_mode,
+        possible=module.params["restore"] == "possible",
+        hold=hold,
+    )
     lines = (" ".join(_pairs(dict(zip(plan.primary_key, row, strict=True)))) for row in restoration.rows)
     return {
         "changed": bool(restoration.restored or restoration.pointed_back),
@@ -302,7 +340,9 @@ def restore(module: AnsibleModule, connection: Any, plan: Any, hold: Any) -> dic
         "restored_examples": restoration.rows,
         "pointed_back": restoration.pointed_back,
         "refused": [],
-        "statements": restoration.statements,
+        "left": [asdict(left) for left in restoration.left],
+        "left_count": sum(left.count for left in restoration.left),
+        **{name: getattr(restoration, name) for name in ("batches", "longest_batch_ms", "statements")},
         "diff": _diff(plan, "", "".join(f"{line}\n" for line in lines)),
     }
 

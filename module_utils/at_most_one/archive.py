@@ -66,6 +66,13 @@ _REPOINTED = (
 )
 
 
+# CASE makes the image after the first setting, and OFFSET 0 keeps the second one outside, after it.
+_UNDER_EMPTY_PATH = """(
+    SELECT made.image FROM (
+        SELECT CASE WHEN pg_catalog.set_config('search_path', '', true) IS NOT NULL THEN {image} END AS image OFFSET 0
+    ) AS made WHERE pg_catalog.set_config('search_path', {search_path}, true) IS NOT NULL)"""
+
+
 def ensure(cursor: Cursor, *, repointing: bool = False) -> list[str]:
     """Create what the archive needs and is not there; the statements run, in the caller's transaction.
 
@@ -87,10 +94,21 @@ def missing_objects(cursor: Cursor, *, repointing: bool = False) -> list[str]:
     return statements
 
 
-def image(columns: Sequence[str], source: sql.Composable, names: str) -> sql.Composed:
-    """The jsonb image of a row of ``source``: each column's text by name. Parameter ``names`` holds the columns."""
-    values = sql.SQL(", ").join(sql.SQL("{}.{}::text").format(source, sql.Identifier(name)) for name in columns)
-    return sql.SQL("pg_catalog.jsonb_object({}::text[], ARRAY[{}]::text[])").format(sql.Placeholder(names), values)
+def image(columns: Sequence[Column], source: sql.Composable, search_path: sql.Composable | None = None) -> sql.Composed:
+    """The jsonb image of a row of ``source``: each column's text by name, made under the empty search_path.
+
+    The connection has an empty one. A statement that sets another, for the triggers that it runs, names it: it is in
+    force again after the image is made. Only the text of some types depends on it, such as that of regclass.
+    """
+    values = sql.SQL(", ").join(
+        sql.SQL("{}.{}::text").format(source, sql.Identifier(column.name)) for column in columns
+    )
+    made = sql.SQL("pg_catalog.jsonb_object({}::text[], ARRAY[{}]::text[])").format(
+        sql.Literal([column.name for column in columns]), values
+    )
+    if search_path is None or not any(column.needs_search_path for column in columns):
+        return made
+    return sql.SQL(_UNDER_EMPTY_PATH).format(image=made, search_path=search_path)
 
 
 def sha256(row: sql.Composable) -> sql.Composed:

@@ -147,7 +147,7 @@ class Batches:
         here = [*of(plan.table, plan.key), *of(plan.table, [sort.column for sort in plan.keep])]
         there = [*member("k", len(plan.key)), *member("s", len(plan.keep))]
         member_key = of("at_most_one_member", [f"at_most_one_p{number}" for number in range(size)])
-        image = archive.image(list(columns), sql.Identifier(plan.table), "names")
+        image = archive.image(list(columns.values()), sql.Identifier(plan.table), sql.Placeholder("search_path"))
         self.parts: dict[str, sql.Composable] = {
             "held": sql.SQL("SELECT" if hold is unheld else _HELD),
             "member": MEMBER,

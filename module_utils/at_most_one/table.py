@@ -33,6 +33,7 @@ class Column:
     name: str
     type: str
     generated: bool
+    needs_search_path: bool = False  # its text names objects, with or without their schema: regclass and its like
 
 
 class LockNotObtained(OperatorError):
@@ -165,8 +166,22 @@ FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.rel
 WHERE n.nspname = %s AND c.relname = %s
 """
 _ATTRIBUTES = """
-SELECT attname, pg_catalog.format_type(atttypid, -1), attgenerated <> '', attnotnull
-FROM pg_catalog.pg_attribute WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped ORDER BY attnum
+WITH RECURSIVE inside AS (  -- the column's type, and what arrays, domains, ranges and rows are made of
+    SELECT attnum, atttypid AS type FROM pg_catalog.pg_attribute
+    WHERE attrelid = %(table)s AND attnum > 0 AND NOT attisdropped
+    UNION
+    SELECT i.attnum, p.type FROM inside AS i JOIN pg_catalog.pg_type AS t ON t.oid = i.type
+    CROSS JOIN LATERAL (
+        SELECT t.typelem UNION SELECT t.typbasetype
+        UNION SELECT r.rngsubtype FROM pg_catalog.pg_range AS r WHERE r.rngtypid = t.oid
+        UNION SELECT a.atttypid FROM pg_catalog.pg_attribute AS a WHERE a.attrelid = t.typrelid AND a.attnum > 0
+    ) AS p (type) WHERE p.type <> 0
+)
+SELECT attname, pg_catalog.format_type(atttypid, -1), attgenerated <> '', attnotnull,
+    EXISTS (SELECT FROM inside AS i JOIN pg_catalog.pg_type AS t ON t.oid = i.type
+            WHERE i.attnum = c.attnum AND t.typnamespace = 'pg_catalog'::pg_catalog.regnamespace
+                AND t.typname ~ '^reg[a-z]+$')
+FROM pg_catalog.pg_attribute AS c WHERE attrelid = %(table)s AND attnum > 0 AND NOT attisdropped ORDER BY attnum
 """
 _UNIQUE_KEYS = """
 SELECT pg_catalog.array_agg(a.attname::text)
@@ -203,9 +218,9 @@ def columns_of(cursor: Cursor, plan: Plan) -> Mapping[str, Column]:
         raise _unfit(plan, _KINDS.get(kind, "it is no table"), "an ordinary table of its own")
     if rules:
         raise _unfit(plan, f"it has the rule {rules} (CREATE RULE), which could divert what is written", "no rules")
-    cursor.execute(_ATTRIBUTES, (oid,))
+    cursor.execute(_ATTRIBUTES, {"table": oid})
     attributes = cursor.fetchall()
-    columns = {name: Column(name, type_, generated) for name, type_, generated, _ in attributes}
+    columns = {name: Column(name, type_, generated, named) for name, type_, generated, _, named in attributes}
     percent = [name for name in (plan.schema, plan.table, *columns) if "%" in name]
     if percent:
         raise _unfit(plan, f"the name {percent[0]} holds a percent sign", "names without one")
@@ -215,7 +230,7 @@ def columns_of(cursor: Cursor, plan: Plan) -> Mapping[str, Column]:
         raise _unfit(plan, f"it has no column {', '.join(missing)}", "every column that the plan names")
     cursor.execute(_UNIQUE_KEYS, (oid,))
     unique = any(set(names) == set(plan.primary_key) for (names,) in cursor.fetchall())
-    nullable = {name for name, _, _, not_null in attributes if not not_null} & set(plan.primary_key)
+    nullable = {name for name, _, _, not_null, _ in attributes if not not_null} & set(plan.primary_key)
     if not unique or nullable:
         raise _unfit(plan, f"({', '.join(plan.primary_key)}) does not identify a row", "the table's own primary key")
     return columns

@@ -1,4 +1,4 @@
-"""Archived rows come back byte for byte, all or none, and never against the rule."""
+"""Archived rows come back byte for byte, unless told otherwise all or none, and never against the rule."""
 
 from __future__ import annotations
 
@@ -146,9 +146,8 @@ class TestRestore:
     ) -> None:
         run(connection, f"ALTER TABLE {TABLE} ADD CONSTRAINT few_steps CHECK (current_step > 0) NOT VALID")
         before = content(connection)
-        with pytest.raises(OperatorError, match="few_steps") as stop:
+        with pytest.raises(OperatorError, match=r"25 of .*: constraint few_steps rejects them. No row") as stop:
             restore(connection, plan, run_id="run-1")
-        assert stop.value.details["constraint"] == "few_steps"
         assert "AED-" not in str(stop.value)
         assert content(connection) == before
 
@@ -173,7 +172,7 @@ class TestRestore:
             f"CREATE TRIGGER touch BEFORE INSERT ON {TABLE} FOR EACH ROW EXECUTE FUNCTION aedpics.touch()",
         )
         before = content(connection)
-        with pytest.raises(OperatorError, match=r"25 rows put back into .* differ from their archived image"):
+        with pytest.raises(OperatorError, match=r"25 of .*: updated_at would not come back as archived"):
             restore(connection, plan, run_id="run-1")
         assert content(connection) == before
 

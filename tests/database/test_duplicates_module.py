@@ -15,7 +15,7 @@ from at_most_one.database import Connection, Login, connect
 from at_most_one.journal import Opening
 from at_most_one.plan import Plan, parse
 
-from tests.database.cleaning import ids, keys
+from tests.database.cleaning import INSPECTOR, ids, keys, run
 
 
 @pytest.fixture
@@ -62,6 +62,33 @@ class TestModule:
         assert run_module("duplicate_rows", restoration)["restored"] == 25
         assert ids(connection) == before
         assert run_module("duplicate_rows", restoration)["changed"] is False
+
+    def test_what_cannot_return_refuses_all_or_is_left(
+        self,
+        connection: Connection,
+        plan_data: dict[str, Any],
+        example: Any,
+        login_args: dict[str, Any],
+        run_module: Callable[..., dict[str, Any]],
+        held: str,
+    ) -> None:
+        base = {"login": login_args, "plan": plan_data, "run_id": held}
+        found = run_module("duplicate_rows", {**base, "state": "reported"})
+        run_module("duplicate_rows", {**base, "state": "removed", "rows": found["rows"], "digest": found["digest"]})
+        taken = min(example.surplus)
+        run(
+            connection,
+            "INSERT INTO aedpics.inspection_sessions (id, equipment_serial, inspector_id, status)"
+            " VALUES (%s, 'X', %s, 'completed')",
+            *(taken, INSPECTOR),
+        )
+        restoration = {**base, "state": "restored", "archived_by": held}
+        refused = run_module("duplicate_rows", restoration)
+        assert (refused["failed"], refused["details"]["refused"]) == (True, [[taken]])
+        for check in (True, False):
+            possible = run_module("duplicate_rows", {**restoration, "restore": "possible"}, check=check)
+            assert (possible["changed"], possible["restored"], possible["left_count"]) == (True, 24, 1)
+            assert [(left["reason"], left["rows"]) for left in possible["left"]] == [("taken", [[taken]])]
 
     def test_by_a_file_report_check_remove(
         self,

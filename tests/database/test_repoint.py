@@ -94,7 +94,7 @@ def test_who_was_pointed_elsewhere_since_refuses_the_way_back(
     )
     left = pointing(connection), run(connection, f"SELECT count(*) FROM {TABLE}")
     for check in (True, False):
-        with pytest.raises(OperatorError, match=r"1 rows of aedpics\.photos no longer point"):
+        with pytest.raises(OperatorError, match=r"1 of aedpics\.photos: they no longer point"):
             restore(connection, repointing, run_id="run-1", check=check)
     assert (pointing(connection), run(connection, f"SELECT count(*) FROM {TABLE}")) == left
 
@@ -110,7 +110,7 @@ def test_a_referring_table_or_column_that_is_gone_is_named(
     run(connection, change)
     left = run(connection, f"SELECT count(*) FROM {TABLE}")
     for check in (True, False):
-        with pytest.raises(OperatorError, match=rf"aedpics\.photos, .* no longer has column {lost}"):
+        with pytest.raises(OperatorError, match=rf"aedpics\.photos: the table no longer has column {lost}"):
             restore(connection, repointing, run_id="run-1", check=check)
     assert run(connection, f"SELECT count(*) FROM {TABLE}") == left
 

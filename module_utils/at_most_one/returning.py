@@ -1,0 +1,229 @@
+"""Put archived rows back inside the caller's transaction, and say of each that cannot return why.
+
+A batch is written by a few statements. When one fails, or when a row does not come back byte for byte, the batch is
+undone to its savepoint and written row by row on the server, each in a subtransaction of its own: the table's own
+constraints, indexes and triggers judge every row, so that equality is theirs and no rule is modelled twice. It costs
+one more pass over a batch, whatever the number of rows that cannot return. No row passes through Python.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import psycopg2
+from psycopg2 import sql
+
+from .table import Cursor
+
+IN_BATCH = sql.SQL("pg_temp.at_most_one_returning")
+LEFT_OUT = sql.SQL("pg_temp.at_most_one_left_out")
+
+# SQLSTATE classes of a fault that is not the row's: the connection, the transaction, resources, the operator, the disk.
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
+_NOT_OF_THE_ROW = ("08", "25", "40", "53", "55", "57", "58", "F0", "XX")
+_RIGHTS = "42501"
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Rows that cannot return for one and the same reason.
+
+    ``reason`` is one of :data:`REASONS`; ``name`` the constraint, function, columns or SQLSTATE; ``rows`` primary keys,
+    at most 100.
+    """
+
+    table: str
+    reason: str
+    name: str
+    count: int
+    rows: list[list[str]]
+
+    def __str__(self) -> str:
+        return f"{self.count} of {self.table}: {REASONS[self.reason].format(self.name)}"
+
+
+REASONS = {
+    "taken": "their primary key is in the table again ({})",
+    "rule": "{} is there and would reject them",
+    "constraint": "constraint {} rejects them",
+    "trigger": "{} raises an error for them",
+    "changed_value": "{} would not come back as archived (a trigger, a generated column or a changed type)",
+    "swallowed": "a trigger keeps them out",
+    "changed_since": "they are no longer as the clean-up left them, and newer data is never overwritten",
+    "moved": "they no longer point to the row that stayed",
+    "column": "the table no longer has column {}",
+    "error": "{}",
+}
+
+
+class Way(Protocol):
+    """How the rows of one shape (a JSON value that the batch's rows share) return."""
+
+    table: str
+    judges: Mapping[str, str]  # the reason, by the name of a unique index of ``table`` that has one of its own
+
+    def lost_columns(self) -> list[str]:
+        """The columns that these rows need and that their table no longer has."""
+
+    def write(self) -> list[sql.Composed]:
+        """The statements for the whole batch; the number of rows of the last is how many are back, marked so."""
+
+    def write_one(self) -> sql.Composed:
+        """PL/pgSQL for ``item.id``: sets ``done``, and when it is false ``reason`` and ``name``."""
+
+
+def begin(cursor: Cursor) -> None:
+    """Create the session's two tables: the batch's rows, and those that cannot return."""
+    cursor.execute("DROP TABLE IF EXISTS pg_temp.at_most_one_returning, pg_temp.at_most_one_left_out")
+    cursor.execute("CREATE TEMPORARY TABLE at_most_one_returning (id bigint PRIMARY KEY, shape jsonb NOT NULL)")
+    cursor.execute(
+        "CREATE TEMPORARY TABLE at_most_one_left_out (source text, id bigint, reason text NOT NULL, name text NOT NULL)"
+    )
+
+
+def put_back(cursor: Cursor, source: str, way_of: Callable[[Any], Way]) -> int:
+    """Put back what :data:`IN_BATCH` names, and name in :data:`LEFT_OUT` what cannot return. Returns how many are back.
+
+    ``source`` is the archive's table, ``way_of`` gives the way of a shape. Deferred constraints are checked here, where
+    their row is known, and not at the commit.
+    """
+    cursor.execute("ANALYZE pg_temp.at_most_one_returning")
+    cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    cursor.execute(sql.SQL("SELECT shape::text, pg_catalog.count(*) FROM {} GROUP BY 1 ORDER BY 1").format(IN_BATCH))
+    total = 0
+    for shape, size in cursor.fetchall():
+        way = way_of(json.loads(shape))
+        if lost := way.lost_columns():
+            cursor.execute(
+                sql.SQL("INSERT INTO {} SELECT %s, id, 'column', %s FROM {} WHERE shape = %s::jsonb").format(
+                    LEFT_OUT, IN_BATCH
+                ),
+                (source, ", ".join(lost), shape),
+            )
+        elif _whole(cursor, way, size):
+            total += size
+        else:
+            total += size - _one_by_one(cursor, source, way, shape)
+    return total
+
+
+def _whole(cursor: Cursor, way: Way, size: int) -> bool:
+    """Whether every row of the shape is back; when not, nothing is."""
+    cursor.execute("SAVEPOINT at_most_one_batch")
+    try:
+        for statement in way.write():
+            cursor.execute(statement)
+            back = cursor.rowcount
+            cursor.execute("SELECT pg_catalog.set_config('search_path', '', true)")
+    except psycopg2.Error as failure:
+        code = failure.pgcode or "08000"
+        if code == _RIGHTS or code.startswith(_NOT_OF_THE_ROW):
+            raise
+        back = -1
+    if back != size:
+        cursor.execute("ROLLBACK TO SAVEPOINT at_most_one_batch")
+    cursor.execute("RELEASE SAVEPOINT at_most_one_batch")
+    return back == size
+
+
+# What "the same primary key" means: the operator and the collation of the unique index, wherever search_path leads.
+_KEY = """
+SELECT i.relname, pg_catalog.array_agg(a.attname::text ORDER BY k.place),
+    pg_catalog.array_agg(pg_catalog.format('OPERATOR(%%I.%%s)', s.nspname, o.oprname) ORDER BY k.place),
+    pg_catalog.array_agg(
+        CASE WHEN l.oid IS NULL THEN '' ELSE pg_catalog.format(' COLLATE %%I.%%I', ls.nspname, l.collname) END
+        ORDER BY k.place)
+FROM pg_catalog.pg_index AS x JOIN pg_catalog.pg_class AS i ON i.oid = x.indexrelid
+CROSS JOIN LATERAL unnest(x.indkey::int2[], x.indclass::oid[], x.indcollation::oid[]) WITH ORDINALITY
+    AS k (number, class, collation_, place)
+JOIN pg_catalog.pg_attribute AS a ON a.attrelid = x.indrelid AND a.attnum = k.number
+JOIN pg_catalog.pg_opclass AS c ON c.oid = k.class
+JOIN pg_catalog.pg_amop AS m ON m.amopfamily = c.opcfamily AND m.amopstrategy = 3
+    AND m.amoplefttype = c.opcintype AND m.amoprighttype = c.opcintype
+JOIN pg_catalog.pg_operator AS o ON o.oid = m.amopopr JOIN pg_catalog.pg_namespace AS s ON s.oid = o.oprnamespace
+LEFT JOIN pg_catalog.pg_collation AS l ON l.oid = k.collation_ AND l.collname <> 'default'
+LEFT JOIN pg_catalog.pg_namespace AS ls ON ls.oid = l.collnamespace
+WHERE x.indrelid = pg_catalog.to_regclass(%(table)s) AND x.indisunique AND x.indisvalid AND x.indimmediate
+    AND x.indpred IS NULL AND x.indexprs IS NULL AND x.indnatts = x.indnkeyatts
+GROUP BY i.relname, x.indexrelid, x.indisprimary
+HAVING pg_catalog.array_agg(a.attname::text ORDER BY a.attname) = %(key)s::text[]
+ORDER BY x.indisprimary DESC, i.relname LIMIT 1"""
+
+
+@dataclass(frozen=True)
+class UniqueKey:
+    """What makes a row of a table the same row."""
+
+    index: str
+    columns: Mapping[str, tuple[str, str]]  # the operator and the collation, as SQL
+
+    def same(self, left: str, right: str) -> sql.Composed:
+        """The condition that two sources have the same key."""
+        return sql.SQL(" AND ").join(
+            sql.SQL("{} {} {}{}").format(
+                sql.Identifier(left, name), sql.SQL(operator), sql.Identifier(right, name), sql.SQL(collation)
+            )
+            for name, (operator, collation) in self.columns.items()
+        )
+
+
+def unique_key(cursor: Cursor, schema: str, table: str, key: Sequence[str]) -> UniqueKey:
+    """The unique index over exactly these columns; the table has one, or its rows would not have been archived."""
+    cursor.execute(_KEY, {"table": sql.Identifier(schema, table).as_string(cursor), "key": sorted(key)})
+    ((index, names, operators, collations),) = cursor.fetchall()
+    return UniqueKey(index, dict(zip(names, zip(operators, collations, strict=True), strict=True)))
+
+
+# A variable keeps its value when the subtransaction is undone; search_path goes back with it. The context names
+# functions: this block itself is left out, and no text of a statement is kept, because it may hold row values.
+_ONE_BY_ONE = r"""
+#variable_conflict use_column
+DECLARE
+    item record; done boolean; changed bigint; reason text; name text;
+    code text; constrained text; of_table text; context text;
+BEGIN
+    FOR item IN SELECT r.id FROM pg_temp.at_most_one_returning AS r WHERE r.shape = {shape}::jsonb ORDER BY r.id LOOP
+        done := false; name := NULL;
+        BEGIN
+            {one}
+            IF NOT done THEN RAISE EXCEPTION USING ERRCODE = 'AM001'; END IF;
+        EXCEPTION WHEN others THEN
+            GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, constrained = CONSTRAINT_NAME, of_table = TABLE_NAME,
+                context = PG_EXCEPTION_CONTEXT;
+            IF code = {rights} OR left(code, 2) = ANY ({classes}) THEN RAISE; END IF;
+            IF code <> 'AM001' THEN
+                context := (SELECT m[1] FROM pg_catalog.regexp_matches(
+                    context, 'PL/pgSQL function (?!inline_code_block)(\S+\([^)]*\))', 'n') AS m LIMIT 1);
+                reason := CASE
+                    WHEN constrained <> '' THEN 'constraint' WHEN context <> '' THEN 'trigger' ELSE 'error' END;
+                name := coalesce(nullif(constrained, ''), context || ', SQLSTATE ' || code, 'SQLSTATE ' || code);
+                IF code = '23505' AND of_table = {table} THEN
+                    reason := coalesce({judges}::jsonb ->> constrained, reason);
+                END IF;
+            END IF;
+            INSERT INTO pg_temp.at_most_one_left_out VALUES ({source}, item.id, reason, coalesce(name, ''));
+        END;
+    END LOOP;
+END"""
+
+
+def _one_by_one(cursor: Cursor, source: str, way: Way, shape: str) -> int:
+    """Write the rows of the shape one by one. Returns how many cannot return."""
+    cursor.execute("SELECT pg_catalog.count(*) FROM pg_temp.at_most_one_left_out")
+    ((before,),) = cursor.fetchall()
+    block = sql.SQL(_ONE_BY_ONE).format(
+        shape=sql.Literal(shape),
+        one=way.write_one(),
+        rights=sql.Literal(_RIGHTS),
+        classes=sql.Literal(list(_NOT_OF_THE_ROW)),
+        source=sql.Literal(source),
+        table=sql.Literal(way.table),
+        judges=sql.Literal(json.dumps(way.judges, ensure_ascii=False)),
+    )
+    cursor.execute(sql.SQL("DO {}").format(sql.Literal(block.as_string(cursor))))
+    cursor.execute("SELECT pg_catalog.count(*) FROM pg_temp.at_most_one_left_out")
+    ((after,),) = cursor.fetchall()
+    return int(after - before)

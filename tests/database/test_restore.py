@@ -1,0 +1,277 @@
+"""The way back in batches: what can return does, what cannot is named with its reason, and a check knows it before."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from at_most_one import duplicates
+from at_most_one.database import Connection, Login, connect
+from at_most_one.errors import OperatorError
+from at_most_one.plan import Plan, SortKey
+from at_most_one.restore import Restoration, Size, restore
+
+from tests.database.cleaning import INSPECTOR, TABLE, ids, run, until
+
+TOUCH = """
+CREATE FUNCTION aedpics.touch() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN {} END$$;
+CREATE TRIGGER touch BEFORE INSERT ON aedpics.inspection_sessions FOR EACH ROW EXECUTE FUNCTION aedpics.touch()"""
+
+
+@pytest.fixture
+def archived(connection: Connection, plan: Plan, example: Any) -> Any:
+    """The guide's example after its clean-up."""
+    clean_up(connection, plan)
+    return example
+
+
+def clean_up(connection: Connection, plan: Plan) -> None:
+    found = duplicates.report(connection, plan)
+    duplicates.remove(connection, plan, rows=found.rows, digest=found.digest, run_id="run-1")
+
+
+def content(connection: Connection, table: str = TABLE) -> list[tuple[Any, ...]]:
+    return run(connection, f"SELECT t::text FROM {table} AS t ORDER BY 1")
+
+
+def pending(connection: Connection) -> set[str]:
+    rows = run(connection, "SELECT primary_key ->> 'id' FROM at_most_one.archived_row WHERE restored_at IS NULL")
+    return {row for (row,) in rows}
+
+
+def reasons(restoration: Restoration) -> dict[tuple[str, str], set[str]]:
+    return {(left.reason, left.name): {row for (row,) in left.rows} for left in restoration.left}
+
+
+def new_inspector(connection: Connection, sessions: set[str]) -> None:
+    """Rows of one inspector, archived, who is deleted afterwards."""
+    run(connection, "INSERT INTO aedpics.user_profiles VALUES (gen_random_uuid(), 'gone@example.test', 'Gone')")
+    run(
+        connection,
+        f"UPDATE {TABLE} SET inspector_id = (SELECT id FROM aedpics.user_profiles WHERE full_name = 'Gone')"
+        " WHERE id = ANY (%s::uuid[])",
+        list(sessions),
+    )
+
+
+class TestWhatCannotReturn:
+    """Each is found by a check, stays in the archive with its reason, and keeps nobody else there."""
+
+    def both(self, connection: Connection, plan: Plan, stays: set[str], reason: str, name: str) -> None:
+        there, waiting = content(connection), pending(connection)
+        foreseen = restore(connection, plan, run_id="run-1", check=True, possible=True)
+        assert (content(connection), pending(connection)) == (there, waiting)
+        assert reasons(foreseen) == {(reason, name): stays}
+        with pytest.raises(
+            OperatorError, match=rf"{len(stays)} archived rows cannot return .* No row was restored"
+        ) as no:
+            restore(connection, plan, run_id="run-1")
+        assert {row for (row,) in no.value.details["refused"]} == stays
+        assert (content(connection), pending(connection)) == (there, waiting)
+
+        done = restore(connection, plan, run_id="run-1", possible=True)
+        assert reasons(done) == {(reason, name): stays}
+        assert done.restored == foreseen.restored == len(waiting) - len(stays)
+        assert {row for (row,) in done.rows} == waiting - stays
+        assert pending(connection) == stays
+        assert waiting - stays <= ids(connection)
+
+    def test_who_refers_to_a_row_that_is_gone(self, connection: Connection, plan: Plan, example: Any) -> None:
+        stays = set(sorted(example.surplus)[:3])
+        new_inspector(connection, stays)
+        clean_up(connection, plan)
+        run(connection, "DELETE FROM aedpics.user_profiles WHERE full_name = 'Gone'")
+        self.both(connection, plan, stays, "constraint", "inspection_sessions_inspector_id_fkey")
+
+    def test_a_deferred_constraint_is_asked_before_the_commit(
+        self, connection: Connection, plan: Plan, example: Any
+    ) -> None:
+        key = "inspection_sessions_inspector_id_fkey"
+        run(connection, f"ALTER TABLE {TABLE} ALTER CONSTRAINT {key} DEFERRABLE INITIALLY DEFERRED")
+        stays = set(sorted(example.surplus)[:3])
+        new_inspector(connection, stays)
+        clean_up(connection, plan)
+        run(connection, "DELETE FROM aedpics.user_profiles WHERE full_name = 'Gone'")
+        self.both(connection, plan, stays, "constraint", key)
+
+    def test_whose_key_is_taken(self, connection: Connection, plan: Plan, archived: Any) -> None:
+        taken = min(archived.surplus)
+        run(
+            connection,
+            f"INSERT INTO {TABLE} (id, equipment_serial, inspector_id, status) VALUES (%s, 'X', %s, 'completed')",
+            *(taken, INSPECTOR),
+        )
+        self.both(connection, plan, {taken}, "taken", "inspection_sessions_pkey")
+
+    def test_what_the_rule_rejects(self, connection: Connection, plan: Plan, archived: Any) -> None:
+        run(
+            connection,
+            f"CREATE UNIQUE INDEX {plan.rule_index.name} ON {TABLE} (equipment_serial) WHERE {plan.predicate}",
+        )
+        self.both(connection, plan, set(archived.surplus), "rule", plan.rule_index.name)
+
+    def test_what_a_trigger_stamps(self, connection: Connection, plan: Plan, archived: Any) -> None:
+        stays = set(sorted(archived.surplus)[:4])
+        listed = ", ".join(f"'{row}'" for row in stays)
+        stamp = f"IF NEW.id::text IN ({listed}) THEN NEW.updated_at := now(); NEW.notes := 'x'; END IF; RETURN NEW;"
+        run(connection, TOUCH.format(stamp))
+        self.both(connection, plan, stays, "changed_value", "notes, updated_at")
+
+    def test_what_a_trigger_refuses(self, connection: Connection, plan: Plan, archived: Any) -> None:
+        stays = {min(archived.surplus)}
+        refuse = f"IF NEW.id = '{min(stays)}' THEN RAISE 'secret of %%', NEW.notes; END IF; RETURN NEW;"
+        run(connection, TOUCH.format(refuse))
+        self.both(connection, plan, stays, "trigger", "aedpics.touch(), SQLSTATE P0001")
+
+    def test_what_a_trigger_keeps_out(self, connection: Connection, plan: Plan, archived: Any) -> None:
+        stays = {min(archived.surplus)}
+        run(connection, TOUCH.format(f"IF NEW.id = '{min(stays)}' THEN RETURN NULL; END IF; RETURN NEW;"))
+        self.both(connection, plan, stays, "swallowed", "")
+
+    def test_whose_column_is_gone(self, connection: Connection, plan: Plan, archived: Any) -> None:
+        run(connection, f"ALTER TABLE {TABLE} DROP COLUMN notes")
+        self.both(connection, plan, set(archived.surplus), "column", "notes")
+
+    def test_no_value_of_a_row_is_told(self, connection: Connection, plan: Plan, archived: Any) -> None:
+        run(connection, TOUCH.format("RAISE 'secret of %%', NEW.notes;"))
+        with pytest.raises(OperatorError) as stop:
+            restore(connection, plan, run_id="run-1")
+        assert "점검" not in str(stop.value)
+        assert "secret" not in str(stop.value)
+
+
+class TestBatches:
+    def test_stopped_between_two_the_next_call_goes_on(self, connection: Connection, plan: Plan, example: Any) -> None:
+        before = content(connection)
+        clean_up(connection, plan)
+        calls: list[int] = []
+
+        def stop_later(_: Connection) -> None:
+            calls.append(len(pending(other)))
+            if len(calls) == 4:
+                raise OperatorError("Taken over.", expected="e", next_step="n.")
+
+        with (
+            connect(login_of(connection)) as other,
+            pytest.raises(OperatorError, match="20 rows were back by then") as stop,
+        ):
+            restore(connection, plan, run_id="run-1", possible=True, hold=stop_later, size=Size(10, largest=10))
+        assert calls == [25, 25, 15, 5]
+        assert stop.value.details["restored"] == 20
+        assert len(pending(connection)) == 5
+        assert restore(connection, plan, run_id="run-1").restored == 5
+        assert content(connection) == before
+
+    def test_a_row_that_refers_to_one_of_a_later_batch_returns(
+        self, connection: Connection, plan: Plan, example: Any
+    ) -> None:
+        run(connection, f"ALTER TABLE {TABLE} ADD COLUMN follows uuid REFERENCES {TABLE}")
+        chain = sorted(example.surplus)
+        for row, follows in itertools.pairwise(chain):
+            run(connection, f"UPDATE {TABLE} SET follows = %s WHERE id = %s", follows, row)
+        before = content(connection)
+        run(connection, f"ALTER TABLE {TABLE} DROP CONSTRAINT inspection_sessions_follows_fkey")
+        clean_up(connection, plan)
+        run(connection, f"ALTER TABLE {TABLE} ADD FOREIGN KEY (follows) REFERENCES {TABLE}")
+        done = restore(connection, plan, run_id="run-1", size=Size(5, largest=5))
+        assert (done.restored, done.left) == (25, [])
+        assert content(connection) == before
+
+    def test_a_batch_that_outlasts_its_statement_time_is_made_smaller(
+        self, connection: Connection, login: Login, plan: Plan, archived: Any
+    ) -> None:
+        run(connection, TOUCH.format("PERFORM pg_sleep(0.02); RETURN NEW;"))
+        with connect(login, statement_timeout_ms=300) as hasty:
+            assert restore(hasty, plan, run_id="run-1", check=True, possible=True).restored == 25
+            assert restore(hasty, plan, run_id="run-1", possible=True).restored == 25
+
+    def test_two_at_once_put_back_each_row_once(
+        self, connection: Connection, login: Login, plan: Plan, archived: Any
+    ) -> None:
+        """The second waits for the first one's batch: rows that have just returned are no newer data."""
+        run(connection, TOUCH.format("PERFORM pg_advisory_xact_lock_shared(7); RETURN NEW;"))
+        done: list[Restoration] = []
+
+        def put_back() -> None:
+            with connect(login, lock_timeout_ms=10_000) as mine:
+                done.append(restore(mine, plan, run_id="run-1", possible=True))
+
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = %s"
+        threads = [threading.Thread(target=put_back) for _ in range(2)]
+        with connect(login) as gate, connect(login, autocommit=True) as watcher:
+            with gate.cursor() as cursor:
+                cursor.execute("SELECT pg_advisory_xact_lock(7)")
+            for thread, kind in zip(threads, ("advisory", "relation"), strict=True):
+                thread.start()
+                until(lambda kind=kind: run_read(watcher, waiting, kind) == [(1,)])  # type: ignore[misc]
+            gate.rollback()
+            for thread in threads:
+                thread.join(20)
+        assert sorted(one.restored for one in done) == [0, 25]
+        assert [one.left for one in done] == [[], []]
+
+
+class TestCheck:
+    def test_it_runs_the_real_triggers_and_leaves_nothing(
+        self, connection: Connection, plan: Plan, archived: Any
+    ) -> None:
+        run(connection, "CREATE TABLE aedpics.seen (id uuid)")
+        run(connection, TOUCH.format("INSERT INTO aedpics.seen VALUES (NEW.id); RETURN NEW;"))
+        before = ids(connection)
+        for _ in range(2):
+            assert restore(connection, plan, run_id="run-1", check=True).restored == 25
+        assert ids(connection) == before
+        assert run(connection, "SELECT count(*) FROM aedpics.seen") == [(0,)]
+
+    def test_it_waits_for_nobody_for_long(
+        self, connection: Connection, login: Login, plan: Plan, archived: Any
+    ) -> None:
+        with connect(login) as writer, connect(login, lock_timeout_ms=60_000) as checking:
+            with writer.cursor() as cursor:
+                cursor.execute(f"LOCK TABLE {TABLE} IN ACCESS EXCLUSIVE MODE")
+            with pytest.raises(OperatorError, match="a lock was not obtained in time"):
+                restore(checking, plan, run_id="run-1", check=True)
+            writer.rollback()
+
+
+class TestSearchPath:
+    @pytest.mark.versions
+    @pytest.mark.parametrize("path", ["aedpics, public", "public", "pg_temp, aedpics"])
+    def test_a_name_of_an_object_comes_back_whatever_the_services_path(
+        self, connection: Connection, plan: Plan, path: str, login: Login
+    ) -> None:
+        run(
+            connection,
+            """CREATE TYPE aedpics.named AS (source regclass, how text);
+               CREATE TABLE aedpics.kinds (id bigint PRIMARY KEY, "key" text, status aedpics.session_status,
+                   source regclass DEFAULT 'aedpics.aed_data', done regprocedure, many regtype[], one aedpics.named)""",
+        )
+        for number in range(4):
+            run(
+                connection,
+                "INSERT INTO aedpics.kinds VALUES (%s, 'k', 'active', 'aedpics.aed_data', 'pg_catalog.now()',"
+                " '{aedpics.session_status,integer}', ROW('aedpics.user_profiles', 'x'))",
+                number,
+            )
+        run(connection, f"ALTER ROLE CURRENT_USER IN DATABASE {login.dbname} SET search_path = {path}")
+        kinds = replace(plan, table="kinds", key=("key",), keep=(SortKey("id", "desc", "last"),), show=())
+        before = content(connection, "aedpics.kinds")
+        clean_up(connection, kinds)
+        archived = run(connection, "SELECT DISTINCT row ->> 'source', row ->> 'many' FROM at_most_one.archived_row")
+        assert archived == [("aedpics.aed_data", "{aedpics.session_status,integer}")]
+        assert restore(connection, kinds, run_id="run-1").restored == 3
+        assert content(connection, "aedpics.kinds") == before
+
+
+def login_of(connection: Connection) -> Login:
+    info = connection.info
+    return Login(info.host, info.port, info.dbname, info.user, info.password)
+
+
+def run_read(connection: Connection, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+        return cursor.fetchall()
