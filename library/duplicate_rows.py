@@ -175,6 +175,16 @@ kept_meanwhile: {description: "Number of given rows that stayed because they are
   returned: state is removed, type: int, sample: 0}
 kept_examples: {description: "Primary keys of at most 1000 of them.",
   returned: state is removed, type: list, elements: list, sample: []}
+unarchived:
+  description:
+    - Of at most 1000 given rows that this task did not archive, the primary key and why.
+    - V(outside) is no longer in the rule, V(keeper) is the row of its group that stays now, V(changed) is still surplus
+      but was changed again and again, V(archived) is in the archive of an earlier run, V(gone) was removed by somebody
+      else.
+  returned: state is removed
+  type: list
+  elements: dict
+  sample: [{row: [e5f6a7b8-0000-4000-8000-000000000002], why: outside}]
 gone_meanwhile: {description: "Number of given rows that are not in the table any more, whoever removed them.",
   returned: state is removed, type: int, sample: 0}
 removed_examples: {description: "Primary keys of at most 1000 removed rows.",

@@ -116,12 +116,12 @@ def sha256(row: sql.Composable) -> sql.Composed:
     return sql.SQL("pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(({})::text, 'UTF8')), 'hex')").format(row)
 
 
-def keys_of_run(plan: Plan, columns: Mapping[str, Column]) -> sql.Composed:
-    """The primary keys that a run archived, as typed columns. Parameter ``run_id``."""
+def keys_of_run(plan: Plan, columns: Mapping[str, Column], *, every_run: bool = False) -> sql.Composed:
+    """The primary keys that a run archived, or every run, as typed columns. Parameter ``run_id``."""
     parts = sql.SQL(", ").join(
         sql.SQL("(primary_key ->> {})::{}").format(sql.Literal(name), sql.SQL(columns[name].type))
         for name in plan.primary_key
     )
-    return sql.SQL(
-        "SELECT {} FROM at_most_one.archived_row WHERE run_id = %(run_id)s AND plan_id = {} AND restored_at IS NULL"
-    ).format(parts, sql.Literal(plan.id))
+    return sql.SQL("SELECT {} FROM at_most_one.archived_row WHERE {} plan_id = {} AND restored_at IS NULL").format(
+        parts, sql.SQL("" if every_run else "run_id = %(run_id)s AND"), sql.Literal(plan.id)
+    )

@@ -72,6 +72,7 @@ class Removal:
     longest_batch_ms: int
     removed_examples: list[Row]
     kept_examples: list[Row]
+    unarchived: list[worklist.Unarchived]  # each row that was requested and not archived by this, at most 1,000
     groups: list[Group]  # the first ones, as they were before, if they were to be described
     statements: list[str]
     warnings: list[str]
@@ -178,27 +179,27 @@ def remove(
             batches = Batches(plan, columns, run_id, usual_search_path(cursor), pace or Pace(), hold)
             statements = [
                 *(archive.missing_objects if check else archive.ensure)(cursor, repointing=repointing),
-                batches.removal().as_string(cursor),
+                batches.statements.removal().as_string(cursor),
             ] if work.planned else []  # fmt: skip
             if check:
                 batches.progress.removed = work.planned
                 batches.progress.examples = worklist.examples(cursor, plan, EXAMPLES)
                 left = work.groups_left, work.rows - work.planned
-                rest = worklist.rest(cursor, plan, worklist.planned(plan), EXAMPLES)
+                kept, gone = _unarchived(cursor, plan, columns, worklist.planned(plan), run_id)
                 connection.rollback()
         if not check:
             left = _work_off(connection, plan, batches, work, requested, refers=refers)
             with transaction(connection, WRITING, plan) as cursor:
-                went = archive.keys_of_run(plan, columns) if plan.surplus.action == "update" and work.planned else None
-                done = batches.progress.removed == requested
-                rest = (0, []) if done else worklist.rest(cursor, plan, went, EXAMPLES, run_id=run_id)
+                kept, gone = (0, []), (0, [])
+                if batches.progress.removed != requested:
+                    worklist.rank(cursor, plan)  # as it is by now: why a row stays is said of that
+                    kept, gone = _unarchived(cursor, plan, columns, None, run_id)
     progress = batches.progress
-    kept, kept_examples = rest
     return Removal(
         removed=progress.removed,
         archived=progress.removed,
-        kept_meanwhile=kept,
-        gone_meanwhile=max(0, requested - progress.removed - kept),
+        kept_meanwhile=kept[0],
+        gone_meanwhile=max(0, requested - progress.removed - kept[0]),
         groups_left=left[0],
         rows_left=left[1],
         repointed=progress.repointed,
@@ -206,10 +207,32 @@ def remove(
         seconds=round(time.monotonic() - began, 3),
         longest_batch_ms=progress.longest_ms,
         removed_examples=progress.examples,
-        kept_examples=kept_examples,
+        kept_examples=[stayed.row for stayed in kept[1]],
+        unarchived=[*kept[1], *gone[1]][:EXAMPLES],
         groups=groups,
         statements=statements,
         warnings=progress.warnings,
+    )
+
+
+_Found = tuple[int, list[worklist.Unarchived]]
+
+
+def _unarchived(
+    cursor: Cursor, plan: Plan, columns: Mapping[str, Column], planned: sql.Composable | None, run_id: str
+) -> tuple[_Found, _Found]:
+    """The requested rows that are still in the table, and those that are not, apart from what this run archived; in
+    check mode, apart from what it has ``planned``."""
+    ours = archived = sql.SQL("SELECT {} WHERE false").format(
+        ranking.listed(sql.SQL("NULL::{}").format(sql.SQL(columns[name].type)) for name in plan.primary_key)
+    )
+    if not archive.missing_objects(cursor):
+        ours, archived = (archive.keys_of_run(plan, columns, every_run=every) for every in (False, True))
+    # A row that was removed and is in the table again came back by somebody else; an updated one never left.
+    went = planned or (ours if plan.surplus.action == "update" else None)
+    return (
+        worklist.stayed(cursor, plan, went, EXAMPLES, run_id=run_id),
+        worklist.gone(cursor, plan, archived, ours, EXAMPLES, run_id=run_id),
     )
 
 

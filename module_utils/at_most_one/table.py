@@ -28,10 +28,12 @@ WRITING = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE"
 
 @dataclass(frozen=True)
 class Column:
-    """A live column. A cast to ``type`` resolves with an empty search_path; ``type`` carries no length."""
+    """A live column. A cast to ``type`` resolves with an empty search_path; ``type`` carries no length, ``declared``
+    does."""
 
     name: str
     type: str
+    declared: str
     generated: bool
     needs_search_path: bool = False  # its text names objects, with or without their schema: regclass and its like
 
@@ -177,7 +179,8 @@ WITH RECURSIVE inside AS (  -- the column's type, and what arrays, domains, rang
         UNION SELECT a.atttypid FROM pg_catalog.pg_attribute AS a WHERE a.attrelid = t.typrelid AND a.attnum > 0
     ) AS p (type) WHERE p.type <> 0
 )
-SELECT attname, pg_catalog.format_type(atttypid, -1), attgenerated <> '', attnotnull,
+SELECT attname, pg_catalog.format_type(atttypid, -1), pg_catalog.format_type(atttypid, atttypmod),
+    attgenerated <> '', attnotnull,
     EXISTS (SELECT FROM inside AS i JOIN pg_catalog.pg_type AS t ON t.oid = i.type
             WHERE i.attnum = c.attnum AND t.typnamespace = 'pg_catalog'::pg_catalog.regnamespace
                 AND t.typname ~ '^reg[a-z]+$')
@@ -220,7 +223,7 @@ def columns_of(cursor: Cursor, plan: Plan) -> Mapping[str, Column]:
         raise _unfit(plan, f"it has the rule {rules} (CREATE RULE), which could divert what is written", "no rules")
     cursor.execute(_ATTRIBUTES, {"table": oid})
     attributes = cursor.fetchall()
-    columns = {name: Column(name, type_, generated, named) for name, type_, generated, _, named in attributes}
+    columns = {name: Column(name, *type_, named) for name, *type_, _, named in attributes}
     percent = [name for name in (plan.schema, plan.table, *columns) if "%" in name]
     if percent:
         raise _unfit(plan, f"the name {percent[0]} holds a percent sign", "names without one")
@@ -230,7 +233,7 @@ def columns_of(cursor: Cursor, plan: Plan) -> Mapping[str, Column]:
         raise _unfit(plan, f"it has no column {', '.join(missing)}", "every column that the plan names")
     cursor.execute(_UNIQUE_KEYS, (oid,))
     unique = any(set(names) == set(plan.primary_key) for (names,) in cursor.fetchall())
-    nullable = {name for name, _, _, not_null, _ in attributes if not not_null} & set(plan.primary_key)
+    nullable = {name for name, *_, not_null, _ in attributes if not not_null} & set(plan.primary_key)
     if not unique or nullable:
         raise _unfit(plan, f"({', '.join(plan.primary_key)}) does not identify a row", "the table's own primary key")
     return columns

@@ -17,7 +17,7 @@ from .errors import OperatorError
 from .plan import Plan
 from .ranking import duplicates, equal, keys, listed, numbered, of, parts_of, text_array
 from .rows_file import Digest
-from .table import Column, Cursor, Row, table_name
+from .table import Column, Cursor, Row, predicate_sql, table_name, without_null_keys
 
 REQUESTED = sql.SQL("pg_temp.at_most_one_requested")
 MEMBER = sql.SQL("pg_temp.at_most_one_member")
@@ -157,21 +157,77 @@ def examples(cursor: Cursor, plan: Plan, limit: int) -> list[Row]:
     return [key for (key,) in cursor.fetchall()]
 
 
-def rest(cursor: Cursor, plan: Plan, went: sql.Composable | None, limit: int, **values: str) -> tuple[int, list[Row]]:
-    """The requested rows that are in the table, without those of the query ``went``: how many, and the first ones."""
-    key = of(plan.table, plan.primary_key)
-    still = sql.SQL("FROM {} WHERE ({}) IN (SELECT {} FROM {}{})").format(
-        sql.Identifier(plan.schema, plan.table),
-        listed(key),
-        listed(parts_of("requested", plan)),
-        sql.SQL("{} AS requested").format(REQUESTED),
-        sql.SQL("") if went is None else sql.SQL(" EXCEPT {}").format(went),
+@dataclass(frozen=True)
+class Unarchived:
+    """A requested row that this removal has not archived, and why.
+
+    outside: no longer in the rule; keeper: the row of its group that stays now; changed: still surplus, but somebody
+    kept changing it; archived: an earlier run has it; gone: somebody else removed it.
+    """
+
+    row: Row
+    why: str
+
+
+_STAYED = """
+SELECT pg_catalog.count(*) OVER (), {key_texts}, CASE WHEN ({predicate}{keys}) IS NOT TRUE THEN 'outside'
+    WHEN ({key}) IN (SELECT {parts} FROM {member} WHERE at_most_one_place > 1) THEN 'changed' ELSE 'keeper' END
+FROM {table} WHERE ({key}) IN (SELECT {requested_parts} FROM {requested} AS requested{without})
+ORDER BY {key} LIMIT %(limit)s"""
+
+_GONE = """
+SELECT pg_catalog.count(*) OVER (), {part_texts},
+    CASE WHEN ({requested_parts}) IN ({archived}) THEN 'archived' ELSE 'gone' END
+FROM {requested} AS requested
+WHERE ({requested_parts}) NOT IN (SELECT {key} FROM {table}){without}
+ORDER BY {requested_parts} LIMIT %(limit)s"""
+
+
+def stayed(
+    cursor: Cursor, plan: Plan, went: sql.Composable | None, limit: int, **values: str
+) -> tuple[int, list[Unarchived]]:
+    """The requested rows that are in the table, without those of the query ``went``: how many, and the first ones.
+
+    As of the latest ranking.
+    """
+    without = sql.SQL("") if went is None else sql.SQL(" EXCEPT {}").format(went)
+    return _unarchived(cursor, plan, _STAYED, {**values, "limit": limit}, without=without)
+
+
+def gone(
+    cursor: Cursor, plan: Plan, archived: sql.Composable, went: sql.Composable, limit: int, **values: str
+) -> tuple[int, list[Unarchived]]:
+    """The requested rows that are not in the table, without those of the query ``went``: how many, the first ones.
+
+    ``archived`` yields the keys of whatever the archive has of the plan.
+    """
+    requested = listed(parts_of("requested", plan))
+    without = sql.SQL(" AND ({}) NOT IN ({})").format(requested, went)
+    return _unarchived(cursor, plan, _GONE, {**values, "limit": limit}, without=without, archived=archived)
+
+
+def _unarchived(
+    cursor: Cursor, plan: Plan, query: str, values: Mapping[str, object], **parts: sql.Composable
+) -> tuple[int, list[Unarchived]]:
+    key, requested = of(plan.table, plan.primary_key), parts_of("requested", plan)
+    cursor.execute(
+        sql.SQL(query).format(
+            key=listed(key),
+            key_texts=text_array(key),
+            parts=listed(member("p", len(plan.primary_key))),
+            requested_parts=listed(requested),
+            part_texts=text_array(requested),
+            requested=REQUESTED,
+            member=MEMBER,
+            table=sql.Identifier(plan.schema, plan.table),
+            predicate=predicate_sql(plan),
+            keys=without_null_keys(plan),
+            **parts,
+        ),
+        values,
     )
-    cursor.execute(sql.SQL("SELECT pg_catalog.count(*) {}").format(still), values)
-    ((count,),) = cursor.fetchall()
-    query = sql.SQL("SELECT {} {} ORDER BY {} LIMIT %(limit)s").format(text_array(key), still, listed(key))
-    cursor.execute(query, {**values, "limit": limit})
-    return count, [primary_key for (primary_key,) in cursor.fetchall()]
+    rows = cursor.fetchall()
+    return rows[0][0] if rows else 0, [Unarchived(row, why) for _, row, why in rows]
 
 
 def drop(cursor: Cursor) -> None:

@@ -60,9 +60,9 @@ def before_each_batch(monkeypatch: pytest.MonkeyPatch) -> Before:
     execute = batches.Batches._execute
 
     def call(act: Callable[[], Any]) -> None:
-        def with_act(self: batches.Batches, cursor: Any) -> Any:
+        def with_act(self: batches.Batches, cursor: Any, statement: str) -> Any:
             act()
-            return execute(self, cursor)
+            return execute(self, cursor, statement)
 
         monkeypatch.setattr(batches.Batches, "_execute", with_act)
 

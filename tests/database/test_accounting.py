@@ -1,0 +1,139 @@
+"""Every planned row is archived and gone, or named with why it is not; anything else takes its batch back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from at_most_one import duplicates
+from at_most_one.batches import Pace
+from at_most_one.database import Connection
+from at_most_one.errors import OperatorError
+from at_most_one.plan import Plan, Surplus
+
+from tests.database.cleaning import TABLE, ids, keys, remove, run
+
+GROUP_BY_GROUP = Pace(first=4, smallest=4, largest=4)
+
+
+def trigger(connection: Connection, when: str, body: str, each: str = "ROW", kind: str = "") -> None:
+    run(connection, f"CREATE FUNCTION aedpics.meddle() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN {body} END$$")
+    run(
+        connection,
+        f"CREATE {kind} TRIGGER meddle {when} ON {TABLE} {'DEFERRABLE INITIALLY DEFERRED' if kind else ''}"
+        f" FOR EACH {each} EXECUTE FUNCTION aedpics.meddle()",
+    )
+
+
+def content(connection: Connection) -> list[tuple[Any, ...]]:
+    return run(connection, f"SELECT t::text FROM {TABLE} AS t ORDER BY 1")
+
+
+def archived(connection: Connection) -> int:
+    ((there,),) = run(connection, "SELECT to_regclass('at_most_one.archived_row') IS NOT NULL")
+    return run(connection, "SELECT count(*) FROM at_most_one.archived_row")[0][0] if there else 0
+
+
+SOFT = f"UPDATE {TABLE} SET status = 'cancelled' WHERE id = OLD.id; RETURN NULL;"
+# A block with EXCEPTION is a subtransaction: what it writes does not carry the transaction's own id.
+SOFT_INSIDE = f"BEGIN {SOFT} EXCEPTION WHEN division_by_zero THEN RETURN OLD; END;"
+AGAIN = f"INSERT INTO {TABLE} SELECT (OLD).*; RETURN NULL;"
+MEDDLERS = {
+    "soft delete": ("BEFORE DELETE", SOFT, ""),
+    "soft delete in a subtransaction": ("BEFORE DELETE", SOFT_INSIDE, ""),
+    "swallowed": ("BEFORE DELETE", "RETURN NULL;", ""),
+    "swallows one": ("BEFORE DELETE", "IF OLD.equipment_serial = 'AED-0001' THEN RETURN NULL; END IF; RETURN OLD;", ""),
+    "inserted again": ("AFTER DELETE", AGAIN, ""),
+    "inserted again at the commit": ("AFTER DELETE", AGAIN, "CONSTRAINT"),
+}
+
+
+@pytest.mark.versions
+@pytest.mark.parametrize("meddler", MEDDLERS)
+def test_what_is_not_really_gone_is_never_archived(
+    connection: Connection, plan: Plan, example: Any, meddler: str
+) -> None:
+    when, body, kind = MEDDLERS[meddler]
+    trigger(connection, when, body, kind=kind)
+    before = content(connection)
+    with pytest.raises(
+        OperatorError, match=rf"trigger meddle of {TABLE} \({when} FOR EACH ROW: aedpics\.meddle\)"
+    ) as e:
+        remove(connection, plan, duplicates.report(connection, plan))
+    assert "Nothing was written" in e.value.seen
+    assert "surplus.action: update" in e.value.next_step
+    assert e.value.details["removed"] == 0
+    assert (archived(connection), content(connection)) == (0, before)
+
+
+def test_whole_batches_before_it_stay_and_the_rest_is_untouched(
+    connection: Connection, plan: Plan, example: Any
+) -> None:
+    trigger(connection, "BEFORE DELETE", "IF OLD.equipment_serial = 'AED-0003' THEN RETURN NULL; END IF; RETURN OLD;")
+    found = duplicates.report(connection, plan)
+    with pytest.raises(OperatorError, match="of them did not go") as stop:
+        remove(connection, plan, found, pace=GROUP_BY_GROUP)
+    assert stop.value.details["removed"] == archived(connection) == 6
+    assert len(keys(found.rows) - ids(connection)) == 6
+
+
+@pytest.mark.parametrize(
+    ("when", "body"),
+    [
+        ("BEFORE UPDATE", "RETURN NULL;"),
+        ("BEFORE UPDATE", "NEW.status := 'completed'; RETURN NEW;"),
+        ("AFTER UPDATE", f"UPDATE {TABLE} SET notes = 'again' WHERE id = NEW.id AND notes <> 'again'; RETURN NULL;"),
+    ],
+    ids=["swallowed", "other values", "changed again"],
+)
+def test_an_update_that_becomes_another_one_is_taken_back(
+    connection: Connection, plan: Plan, example: Any, when: str, body: str
+) -> None:
+    trigger(connection, when, body)
+    before = content(connection)
+    cancelling = replace(plan, surplus=Surplus("update", {"status": "cancelled"}, "stop"))
+    with pytest.raises(OperatorError, match=r"were updated, and 25 of them .*trigger meddle"):
+        remove(connection, cancelling, duplicates.report(connection, cancelling))
+    assert (archived(connection), content(connection)) == (0, before)
+
+
+def test_values_that_the_column_stores_in_another_form_are_the_plans(
+    connection: Connection, plan: Plan, example: Any
+) -> None:
+    run(connection, f"ALTER TABLE {TABLE} ADD COLUMN ratio numeric(6, 2), ADD COLUMN letter char(5)")
+    values = {"status": "cancelled", "ratio": "0.5", "letter": "x", "completed_at": "now"}
+    cancelling = replace(plan, surplus=Surplus("update", values, "stop"))
+    assert remove(connection, cancelling, duplicates.report(connection, cancelling)).removed == 25
+    assert run(connection, f"SELECT DISTINCT ratio::text, letter FROM {TABLE} WHERE status = 'cancelled'") == [
+        ("0.50", "x    ")
+    ]
+
+
+def test_a_row_that_others_moved_is_no_fault_of_a_trigger(connection: Connection, plan: Plan, example: Any) -> None:
+    """Its batch is repeated with its rows locked first, and then takes it from where it is now."""
+    found = duplicates.report(connection, plan)
+    ranked = found.rows[0]
+    with connection.cursor() as cursor:  # a rewrite of the page: same content, another place
+        cursor.execute(f"UPDATE {TABLE} SET notes = notes WHERE id = %s", ranked)
+    connection.commit()
+    assert remove(connection, plan, found).removed == 25
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_each_row_that_is_not_archived_is_named_with_why(
+    connection: Connection, plan: Plan, example: Any, check: bool
+) -> None:
+    found = duplicates.report(connection, plan)
+    earlier, closed, deleted, _ = (group.surplus[0]["id"] for group in found.groups[:4])
+    keeper = found.groups[3].keep["id"]
+    promoted = found.groups[3].surplus[0]["id"]
+    duplicates.remove(connection, plan, rows=[[earlier]], digest=duplicates.digest([[str(earlier)]]), run_id="run-0")
+    run(connection, f"UPDATE {TABLE} SET status = 'completed' WHERE id IN (%s, %s)", closed, keeper)
+    run(connection, f"DELETE FROM {TABLE} WHERE id = %s", deleted)
+    done = remove(connection, plan, found, check=check)
+    assert {(row.row[0], row.why) for row in done.unarchived} == {
+        (earlier, "archived"), (closed, "outside"), (deleted, "gone"), (promoted, "keeper")
+    }  # fmt: skip
+    assert done.archived + len(done.unarchived) == 25
+    assert (done.kept_meanwhile, done.gone_meanwhile) == (2, 2)
