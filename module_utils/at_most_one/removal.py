@@ -70,9 +70,17 @@ SELECT EXISTS (SELECT FROM held), (SELECT pg_catalog.count(*) FROM {expected}),
     (SELECT pg_catalog.array_agg(key) FROM (
         SELECT key FROM removed ORDER BY at_most_one_position LIMIT %(examples)s) AS shown), {replicas}"""
 
-# What the archive got from this batch and the table still holds; for an UPDATE, holds otherwise than recorded.
+# What the archive got from this batch and the table still holds; for an UPDATE, holds otherwise than recorded. Nothing
+# but a trigger can bring a removed row back: of the table, or of one whose foreign key acts on its rows. Without any,
+# there is nothing to look for; and none can be created while the batch lasts, which holds a lock against that.
 _WRONG = {
-    "delete": """SELECT pg_catalog.count(*) FROM {archived} JOIN {table} ON {is_archived} WHERE {mine}""",
+    "delete": """SELECT CASE WHEN EXISTS (
+            SELECT FROM pg_catalog.pg_trigger AS t JOIN pg_catalog.pg_proc AS p ON p.oid = t.tgfoid
+            WHERE NOT t.tgisinternal AND t.tgenabled <> 'D'
+                AND p.pronamespace IS DISTINCT FROM pg_catalog.to_regnamespace('at_most_one')
+                AND (t.tgrelid = {relation} OR t.tgrelid IN (
+                    SELECT f.conrelid FROM pg_catalog.pg_constraint AS f WHERE f.confrelid = {relation})))
+        THEN (SELECT pg_catalog.count(*) FROM {archived} JOIN {table} ON {is_archived} WHERE {mine}) ELSE 0 END""",
     "update": """SELECT pg_catalog.count(*) FROM {archived} LEFT JOIN {table} ON {is_archived}
         WHERE {mine} AND at_most_one_archived.after_sha256 IS DISTINCT FROM {recorded}""",
 }
@@ -182,4 +190,5 @@ class Statements:
             is_archived=equal(of(self.plan.table, self.plan.primary_key), keys),
             mine=_MINE,
             recorded=archive.sha256(archive.image(list(self.columns.values()), sql.Identifier(self.plan.table))),
+            relation=sql.SQL("pg_catalog.to_regclass(pg_catalog.format('%%I.%%I', %(schema)s, %(table)s))::oid"),
         )

@@ -223,7 +223,10 @@ def columns_of(cursor: Cursor, plan: Plan) -> Mapping[str, Column]:
         raise _unfit(plan, f"it has the rule {rules} (CREATE RULE), which could divert what is written", "no rules")
     cursor.execute(_ATTRIBUTES, {"table": oid})
     attributes = cursor.fetchall()
-    columns = {name: Column(name, *type_, named) for name, *type_, _, named in attributes}
+    columns = {
+        name: Column(name, type_, declared, generated, named)
+        for name, type_, declared, generated, _, named in attributes
+    }
     percent = [name for name in (plan.schema, plan.table, *columns) if "%" in name]
     if percent:
         raise _unfit(plan, f"the name {percent[0]} holds a percent sign", "names without one")

@@ -42,7 +42,7 @@ def test_reports_what_it_did(deployed: tuple[Lab, Before, Run]) -> None:
         *("prepare", "cleanup", "migrate", "verify", "pm2_reload", "healthcheck"),
     ]
     assert all(phase["seconds"] >= 0 and phase["status"] in ("ok", "unchanged") for phase in report["phases"])
-    assert report["cleanup"] == {"groups": 10, "planned": 25, "removed": 25, "archived": 25}
+    assert report["cleanup"] == {"groups": 10, "planned": 25, "removed": 25, "archived": 25, "unarchived": []}
     assert {index["name"]: index["verdict"] for index in report["indexes"]} == dict.fromkeys(PLANNED, "present")
     assert report["duplicates_left"] == 0
     assert report["traffic"]["requests"] > 100
@@ -127,7 +127,7 @@ def test_a_second_run_changes_nothing_and_says_so(deployed: tuple[Lab, Before, R
     assert run.code == 0, run.output
     assert run.report["outcome"] == "unchanged"
     assert run.changed == 0
-    assert run.report["cleanup"] == {"groups": 0, "planned": 0, "removed": 0, "archived": 0}
+    assert run.report["cleanup"] == {"groups": 0, "planned": 0, "removed": 0, "archived": 0, "unarchived": []}
     assert "rollback.yml" not in kept_ticket(run.report), "it would take back the deployment before"
     assert lab.pids() == pids
     assert lab.catalog() == catalog

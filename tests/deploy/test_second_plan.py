@@ -72,7 +72,7 @@ def test_reports_what_it_did(deployed: Deployed) -> None:
     assert run.code == 0, run.output
     report = run.report
     assert (report["outcome"], report["plan"]["id"]) == ("deployed", PLAN)
-    assert report["cleanup"] == {"groups": 8, "planned": 12, "removed": 12, "archived": 12}
+    assert report["cleanup"] == {"groups": 8, "planned": 12, "removed": 12, "archived": 12, "unarchived": []}
     assert [(index["name"], index["verdict"]) for index in report["indexes"]] == [(INDEX, "present")]
     assert report["duplicates_left"] == 0
     assert {report["commit"]["before"]} == before["served"]
