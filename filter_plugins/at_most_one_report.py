@@ -43,6 +43,14 @@ def taken_back(text: str, already: str) -> str:
     )
 
 
+def left(rows: Iterable[Mapping[str, Any]], words: Mapping[str, str]) -> list[str]:
+    """What could not return, as duplicate_rows lists it, in the report's language: a line for each reason."""
+    said = [(words[one["reason"]], str(one["count"]), one["table"], one["name"]) for one in rows]
+    return [
+        text.replace("COUNT", count).replace("TABLE", table).replace("NAME", name) for text, count, table, name in said
+    ]
+
+
 def earlier(runs: Iterable[str], headline: str, title: str, note: str, data: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What has become of earlier runs, as report_files takes it."""
     return [{"run_id": run, "headline": headline, "title": title, "note": note, "data": dict(data)} for run in runs]
@@ -226,6 +234,7 @@ class FilterModule:
             "at_most_one_error": error,
             "at_most_one_labelled": labelled,
             "at_most_one_latency_chart": latency,
+            "at_most_one_left": left,
             "at_most_one_markdown": markdown,
             "at_most_one_planned_definitions": planned_definitions,
             "at_most_one_scans_chart": scans,

@@ -208,6 +208,9 @@ reached:
       type: list
       elements: str
     recorded: {description: Whether that beginning is recorded; without it nothing can be compared., type: bool}
+    left_behind:
+      description: C(runs) that were taken back and whose rows are not all back, and their C(content).
+      type: dict
     in_the_way: {description: Runs of other plans that are at work or serve on top., type: list, elements: str}
   sample: {runs: [20251110T053000Z-1a2b3c], point: migration, built: [idx_inspection_schedules_active], applied: true}
 rollback:
@@ -262,7 +265,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
 
 
 def _reached(connection: Any, plan: Any, run_id: str | None) -> dict[str, Any]:
-    from ansible.module_utils.at_most_one import journal, snapshot, undo
+    from ansible.module_utils.at_most_one import journal, run_status, snapshot, undo
 
     runs = journal.read(connection, limit=10_000)
     ours = [run for run in runs if run["plan_id"] == plan.id]
@@ -272,6 +275,9 @@ def _reached(connection: Any, plan: Any, run_id: str | None) -> dict[str, Any]:
     if not before and not (found and found.database):
         change["built"] = ()  # nothing says that what is there now was not there before
     content = snapshot.content(connection, plan, found.runs if found else None)
+    taken_back = sorted(undo.taken_back(ours))
+    rows = run_status.rows_of(connection, taken_back)
+    left = [name for name in taken_back if rows.get(name, {}).get("archived")]
     nothing = {"runs": (), "commit_before": None, "commit_after": None, "database": False}
     return {
         **(asdict(found) if found else nothing),
@@ -279,6 +285,7 @@ def _reached(connection: Any, plan: Any, run_id: str | None) -> dict[str, Any]:
         "hosts": (before or {}).get("hosts", {}),
         "content": asdict(content),
         "point": "migration" if change["built"] or change["applied"] else "rows" if content.pending else "nothing",
+        "left_behind": {"runs": left, "content": asdict(snapshot.content(connection, plan, left))},
         "in_the_way": undo.in_the_way(runs, plan.id, found),
     }
 

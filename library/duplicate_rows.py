@@ -215,8 +215,8 @@ refused:
   sample: []
 left:
   description:
-    - What cannot return and stays in the archive, by table, C(reason) and C(name), with C(count) rows and the primary
-      keys (C(rows)) of at most 100.
+    - What cannot return and stays in the archive, by table, C(reason) and C(name), with C(count) rows, the primary keys
+      (C(rows)) of at most 100, and all of it in one phrase (C(said)).
     - C(reason) is one of taken (the primary key, by its index), rule (the plan's unique index), constraint, trigger (a
       function that raises an error), changed_value (columns that would not come back as archived), swallowed (a trigger
       keeps the row out), changed_since (updated rows that are no longer as the clean-up left them), moved (no longer
@@ -226,8 +226,9 @@ left:
   elements: dict
   sample:
     - {table: aedpics.inspection_sessions, reason: constraint, name: inspection_sessions_inspector_id_fkey, count: 1,
-       rows: [[e5f6a7b8-0000-4000-8000-000000000002]]}
-left_count: {description: "How many rows RV(left) counts, all in all.",
+       rows: [[e5f6a7b8-0000-4000-8000-000000000002]],
+       said: "1 of aedpics.inspection_sessions: constraint inspection_sessions_inspector_id_fkey rejects them"}
+left_count: {description: "How many rows of the plan's table RV(left) counts.",
   returned: state is restored, type: int, sample: 0}
 statements:
   description: The SQL that changed something, or in check mode would, with the names of parameters for values.
@@ -350,8 +351,8 @@ def restore(module: AnsibleModule, connection: Any, plan: Any, hold: Any) -> dic
         "restored_examples": restoration.rows,
         "pointed_back": restoration.pointed_back,
         "refused": [],
-        "left": [asdict(left) for left in restoration.left],
-        "left_count": sum(left.count for left in restoration.left),
+        "left": [{**asdict(left), "said": str(left)} for left in restoration.left],
+        "left_count": sum(left.count for left in restoration.left if left.table == f"{plan.schema}.{plan.table}"),
         **{name: getattr(restoration, name) for name in ("batches", "longest_batch_ms", "statements")},
         "diff": _diff(plan, "", "".join(f"{line}\n" for line in lines)),
     }

@@ -74,6 +74,11 @@ def faults_before(runs: Sequence[Run], run_id: str) -> dict[str, list[int]]:
     return {check: statuses for one in details for check, statuses in (one.get("faults_before") or {}).items()}
 
 
+def taken_back(runs: Sequence[Run]) -> set[str]:
+    """Every run that a rollback has taken back: what it archived belongs in the table, not in the archive."""
+    return {name for run in runs if run["outcome"] == "rolled_back" for name in _taken_back_by(run) or ()}
+
+
 def in_the_way(runs: Sequence[Run], plan_id: str, deployment: Deployment | None) -> list[str]:
     """The runs of other plans that a rollback of this deployment would pull the ground from under.
 

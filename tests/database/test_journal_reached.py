@@ -137,6 +137,27 @@ def test_a_row_that_came_back_by_itself_is_named(login: Login, plan: Plan, examp
     assert (content["pending"], content["taken"]) == (1, [{"id": one}])
 
 
+def test_rows_that_a_rollback_had_to_leave_are_found_by_their_runs(
+    login: Login, plan: Plan, example: Any, deploy_run: Module
+) -> None:
+    """Also under a later deployment, whose own archive is no remainder."""
+    one, two, three = sorted(example.surplus)[:3]
+    for number, row in enumerate((one, two, three)):
+        run_id = deploy_run("opened")["run_id"]
+        archive_rows(login, plan, run_id, where=f"id = '{row}'")
+        taken_back = number < 2
+        if taken_back:
+            deploy_run("recorded", run_id=run_id, phase="rollback", status="ok", details={"runs": [run_id]})
+        deploy_run("closed", run_id=run_id, outcome="rolled_back" if taken_back else "deployed")
+        if number == 0:
+            with connect(login) as connection:
+                restore(connection, plan, run_id=run_id)
+        if number == 1:
+            left = run_id
+    behind = deploy_run("reached")["reached"]["left_behind"]
+    assert (behind["runs"], behind["content"]["pending"]) == ([left], 1)
+
+
 def test_an_index_that_was_there_before_is_not_the_runs(login: Login, deploy_run: Module) -> None:
     execute(login, BUILD)
     run_id = deploy_run("opened")["run_id"]

@@ -15,6 +15,7 @@ KNOWN = "tests/deploy/test_known_faults.py::test_a_fault_that_was_there_before"
 NOISY = "tests/deploy/test_noisy_and_slow_service.py"
 ONE_BUILD = "tests/hosts/test_one_build.py"
 BACK = "tests/deploy/test_automatic_rollback.py"
+RETURN = "tests/database/test_restore.py"
 
 
 @dataclass(frozen=True)
@@ -314,5 +315,29 @@ FAULTS = {
         (),
         "25 rows in the archive, the fence up, the run open; the next start takes it over at once and takes it back",
         "tests/deploy/test_injected_faults.py::test_a_host_that_is_lost_in_the_middle",
+    ),
+    "row that cannot return": Fault(
+        "what archived rows refer to is deleted before the way back, their key is taken, or a constraint was added",
+        None,
+        None,
+        ("cannot return", "rejects them"),
+        "the other rows are back; these are in the archive, named with the constraint, by --check as well",
+        f"{RETURN}::TestWhatCannotReturn::test_who_refers_to_a_row_that_is_gone",
+    ),
+    "trigger that changes returning rows": Fault(
+        "a BEFORE INSERT trigger stamps updated_at, raises an error or returns NULL for some of the returning rows",
+        None,
+        None,
+        ("cannot return", "would not come back as archived"),
+        "the other rows are back; these are in the archive, named with the column or the function, by --check as well",
+        f"{RETURN}::TestWhatCannotReturn::test_what_a_trigger_stamps",
+    ),
+    "restore killed between two batches": Fault(
+        "the run is taken over while its rows return in batches",
+        None,
+        None,
+        ("were back by then",),
+        "whole batches are back; the next call puts back the rest",
+        f"{RETURN}::TestBatches::test_stopped_between_two_the_next_call_goes_on",
     ),
 }

@@ -45,6 +45,9 @@ DEMANDED = {
     "hosts with different builds",
     "other Node major on a host",
     "notification endpoint down",
+    "row that cannot return",
+    "trigger that changes returning rows",
+    "restore killed between two batches",
 }
 
 

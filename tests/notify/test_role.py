@@ -111,8 +111,13 @@ def test_only_the_wanted_events_in_english_and_nothing_in_check_mode(tmp_path: P
         assert "Rows restored: 20" in only["text"]
         assert (only["outcome"], only["commit"]["after"]) == ("rolled_back", BEFORE)
 
+        tell(tmp_path, "left", ["rollback"], notify_events=["rollback"], **where)
+        left = server.bodies("/webhook")[-1]
+        assert left["title"] == "Rolled back, without 2 rows: staging | aedpics"
+        assert "Rows that stay in the archive: 2" in left["text"]
+
         tell(tmp_path, "rolled_back", ["rollback"], "--check", **where)
-        assert len(server.bodies("/webhook")) == 1
+        assert len(server.bodies("/webhook")) == 2
 
 
 def test_a_secret_of_the_service_never_travels(tmp_path: Path) -> None:

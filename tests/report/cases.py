@@ -186,6 +186,26 @@ CASES: dict[str, Facts] = {
         "__rollback_verified": {"indexes": _indexes("missing"), "duplicates_left": 10},
         "__rollback_reached": {"reached": {"runs": [EARLIER], "built": [index["name"] for index in PLAN["indexes"]]}},
     },
+    # Two of its rows could not return.
+    "left": {
+        **_run("rolled_back"),
+        **_journal([_phase("rollback", runs=[EARLIER], commit=BEFORE, restored=18, left_count=2)]),
+        "_rollback_commit": BEFORE,
+        "_rollback_restored": 18,
+        "_rollback_left_count": 2,
+        "_rollback_left": [
+            {
+                "table": "aedpics.inspection_sessions",
+                "reason": "constraint",
+                "name": "sessions_fkey",
+                "count": 2,
+                "rows": [],
+            }
+        ],
+        "_rollback_instances": INSTANCES,
+        "__rollback_verified": {"indexes": _indexes("missing"), "duplicates_left": 9},
+        "__rollback_reached": {"reached": {"runs": [EARLIER], "built": [index["name"] for index in PLAN["indexes"]]}},
+    },
     # The run took itself back, and an earlier one that it went on from.
     "taken_back": {
         **_run("rolled_back"),

@@ -100,6 +100,7 @@ def test_says_the_outcome_first(page: tuple[str, str, Page, str]) -> None:
         "rolled_back": {"en": "Rolled back", "ko": "롤백 완료"},
         "stopped_late": {"en": "Stopped", "ko": "중단됨"},
         "stopped_early": {"en": "Stopped", "ko": "중단됨"},
+        "left": {"en": "Rolled back without 2 rows", "ko": r"롤백 완료\(2행 제외\)"},
         "taken_back": {"en": "Rolled back", "ko": "롤백 완료"},
         "refused": {"en": "Stopped", "ko": "중단됨"},
         "running": {"en": "Running", "ko": "실행 중"},
@@ -173,6 +174,18 @@ def test_a_run_that_took_itself_back_asks_for_no_rollback(rendered: Rendered, na
     assert "read in traffic.json what failed and when." in text.replace("\\", "")
     assert "3 of the planned indexes dropped, 20 rows restored" in text
     assert "이미 되돌렸습니다. rollback.yml을 실행하지 마십시오." in rendered("taken_back", "ko", name)
+
+
+@pytest.mark.parametrize("name", ["report.html", "report.md"])
+def test_a_rollback_that_left_rows_in_the_archive_never_reads_as_before(rendered: Rendered, name: str) -> None:
+    text, korean = (rendered("left", language, name).replace("\\", "") for language in ("en", "ko"))
+    assert "Rolled back without 2 rows" in text
+    assert "the database are as they were before" not in text
+    assert "2 rows of aedpics.inspection_sessions: constraint sessions_fkey rejects them" in text
+    assert "facts.json -e rollback_only_rows=true" in text
+    assert "do not run rollback.yml" not in text
+    assert "롤백 완료(2행 제외)" in korean
+    assert "aedpics.inspection_sessions 2행: 제약 조건 sessions_fkey 위반" in korean
 
 
 @pytest.mark.parametrize("name", ["report.html", "report.md"])

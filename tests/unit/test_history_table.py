@@ -26,6 +26,7 @@ def table(language: str, **run: Any) -> str:
 
 DEAD = {"dead_since": "2025-11-10T06:00:00Z", "rows": {"archived": 25, "restored": 0, "restored_at": None}}
 BACK = {"outcome": "deployed", "rows": {"archived": 0, "restored": 25, "restored_at": "2025-11-11T01:02:03Z"}}
+LEFT = {"outcome": "rolled_back", "phases": [{"name": "rollback", "details": {"left_count": 2}}]}
 
 
 @pytest.mark.parametrize(
@@ -38,6 +39,8 @@ BACK = {"outcome": "deployed", "rows": {"archived": 0, "restored": 25, "restored
         ("en", DEAD, "| 25 rows removed\n"),
         ("en", BACK, "| 25 rows removed | 25 put back at 2025-11-11 01:02:03\n"),
         ("ko", BACK, "| 25행 정리 | 25행 복원 (2025-11-11 01:02:03)\n"),
+        ("en", LEFT, " | 2 rows could not return\n"),
+        ("ko", LEFT, " | 2행은 복원하지 못함\n"),
     ],
 )
 def test_each_line_says_what_became_of_the_run(language: str, run: dict[str, Any], words: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from at_most_one.undo import faults_before, in_the_way, last_deployment, reached_by
+from at_most_one.undo import faults_before, in_the_way, last_deployment, reached_by, taken_back
 
 
 def run(name: str, outcome: str, commits: str, **phases: str) -> dict[str, Any]:
@@ -193,3 +193,13 @@ def test_the_release_before_an_unfinished_run_says_which_faults_were_there() -> 
 )
 def test_a_run_that_goes_on_from_nothing_asks_the_release_that_runs(earlier: dict[str, Any]) -> None:
     assert faults_before([open_run("2", "BD"), asked(earlier, monitoring=[])], "2") == {}
+
+
+def test_the_runs_that_were_taken_back_are_those_that_rollbacks_named() -> None:
+    runs = [
+        run("4", "deployed", "AB", **WHOLE),
+        back("3", "2", "1"),
+        run("2", "stopped", "AB", cleanup="ok"),
+        run("1", "abandoned", "AB"),
+    ]
+    assert taken_back(runs) == {"1", "2"}
