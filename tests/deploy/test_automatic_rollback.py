@@ -97,7 +97,7 @@ def test_a_way_back_that_fails_says_what_stays_and_rollback_yml_goes_on(ground: 
     ground.rows(f"CREATE TRIGGER refuse BEFORE INSERT ON {SESSIONS} FOR EACH ROW EXECUTE FUNCTION aedpics.refuse()")
     try:
         with locked_while_migrating(ground, SESSIONS):
-            run = run_playbook("deploy.yml", *QUICK)
+            run = run_playbook("deploy.yml", *QUICK, "-e", "rollback_restore=all")
     finally:
         ground.rows("DROP FUNCTION aedpics.refuse() CASCADE")
 
@@ -142,7 +142,7 @@ def test_single_phases_take_nothing_back_and_the_preflight_shows_what_rollback_y
         f"""INSERT INTO {SESSIONS} SELECT (jsonb_populate_record(s, jsonb_build_object('id', {twin}))).*
               FROM {SESSIONS} s WHERE status = 'completed' LIMIT 1"""
     )
-    refused = run_playbook("rollback.yml", "-e", "report_language=en")
+    refused = run_playbook("rollback.yml", "-e", "{report_language: en, rollback_restore: all}")
     assert refused.code != 0
     assert "restoring would overwrite newer data" in " ".join(refused.failures)
     assert ground.archived() == 25
