@@ -154,6 +154,11 @@ class World(Truths):
     def _make_checkout(self) -> None:
         for command in self.build_commands:
             subprocess.run(command, cwd=self.path, check=True, **_QUIET)
+        self._write_settings()
+
+    def _write_settings(self) -> None:
+        """As a file of its own: the checkout that a deployment has adopted shares it with the other releases."""
+        (self.path / ".env.production").unlink(missing_ok=True)
         url = f"postgresql://aedpics_admin:unused@127.0.0.1:{self.database_port}/aedpics?schema=aedpics"
         values = {"DATABASE_URL": url, "APP_PATH": self.path, "PORT": self.app_port}
         (self.path / ".env.production").write_text("".join(f'{name}="{value}"\n' for name, value in values.items()))
@@ -249,6 +254,7 @@ class World(Truths):
             if self.link() != "in place":
                 self.path.unlink()
                 (self.releases / self.before).rename(self.path)
+                self._write_settings()
             for left in self.releases.iterdir():
                 shutil.rmtree(left)
 
