@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from ansible.module_utils.at_most_one_entry import LOGIN_SPEC, PLAN_SPEC, login_of, run, timeouts_of
@@ -16,7 +17,11 @@ description:
     replica identity, replication lag and long transactions, and fails with every obstacle it finds, not only the first.
   - It finds out whether the connection goes through a pooler in transaction mode, which would give the locks and the
     settings of this session to others. For that it opens a second connection for an instant.
-  - It changes nothing, in check mode or not.
+  - It reads what the run would set off by itself, triggers, rules, event triggers and foreign keys, and fails unless
+    the plan names it. Then up to 5 surplus rows leave by the statements of the removal and return by those of the
+    restore, in a transaction that is rolled back. It fails when one would not come back as it was, and when another
+    table is written meanwhile that the plan does not name. Without surplus rows there is nothing to try.
+  - It changes nothing, in check mode or not. Sequences of the archive move on.
 options:
   max_transaction_age_s:
     description: Seconds; a transaction open for longer stops the run, because locks and index builds wait for it.
@@ -32,7 +37,7 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    description: Reads only.
+    description: Leaves nothing in the database.
   diff_mode:
     support: none
     description: There is no change to show.
@@ -56,19 +61,29 @@ facts:
     version: "15.18"
     in_recovery: false
     replication_lag_s: 0.0
+    trial:
+      effects: ["trigger audit of aedpics.inspection_sessions (AFTER DELETE FOR EACH ROW: aedpics.audit)"]
+      foreign_keys: []
+      wrote: [aedpics.audit_log]
+      rows: 5
     tables: {inspection_sessions: {kind: table, rows: 68, bytes: 81920, owned: true}}
 """
 
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Read and judge."""
-    from ansible.module_utils.at_most_one import preflight
+    from ansible.module_utils.at_most_one import preflight, trial
     from ansible.module_utils.at_most_one.database import connect
     from ansible.module_utils.at_most_one.plan import parse
 
     limits = preflight.Limits(module.params["max_transaction_age_s"], module.params["max_replication_lag_s"])
     with connect(login_of(module), **timeouts_of(module)) as connection:
-        return {"changed": False, "facts": preflight.read(connection, parse(module.params["plan"]), limits)}
+        plan = parse(module.params["plan"])
+        facts = preflight.read(connection, plan, limits)
+        tried = asdict(trial.try_out(connection, plan))
+    for warning in tried.pop("warnings"):
+        module.warn(warning)
+    return {"changed": False, "facts": {**facts, "trial": tried}}
 
 
 def main() -> None:

@@ -118,7 +118,8 @@ class Batches:
                 {**self.parameters, **moving},
             )
         cursor.execute(
-            sql.SQL("PREPARE at_most_one_wrong (bigint, bigint) AS {}").format(self.statements.wrong()), self.parameters
+            sql.SQL("PREPARE at_most_one_wrong (bigint, bigint) AS {}").format(self.statements.wrong()),
+            {**self.parameters, "first_id": AsIs("$1"), "last_id": AsIs("$2")},
         )
 
     def run(self, connection: Connection, work: Work, requested: int, *, refers: bool, again: bool = False) -> int:
@@ -191,14 +192,9 @@ class Batches:
                 if done.removed == done.expected:
                     break
                 if statement == _LOCKING or self.plan.surplus.action == "update":
-                    raise self._unaccounted(cursor, f"{done.expected - done.removed} of them did not go")
+                    raise self._kept(cursor, done)
                 connection.rollback()
-            if done.unlike:
-                raise self._unaccounted(cursor, f"{done.unlike} of them got other values than the plan's")
-            cursor.execute(_PROVE, (done.first, done.last))
-            ((wrong,),) = cursor.fetchall()
-            if wrong:
-                raise self._unaccounted(cursor, f"{wrong} of them are in the table otherwise than they should be")
+            self._prove(cursor, done)
             connection.commit()
             self.progress.repointed += repointed
             return done
@@ -206,6 +202,31 @@ class Batches:
             with contextlib.suppress(psycopg2.Error):  # the connection may be gone: then the server rolls back
                 connection.rollback()
                 connection.autocommit = True
+
+    def try_out(self, cursor: Cursor, size: int, lock_timeout_ms: int, *, refers: bool) -> int:
+        """Do the first batch in the caller's transaction, for who rolls it back. Returns how many rows it took."""
+        self._prepare(cursor)
+        moving = {"first": 1, "size": size, "lock_timeout": str(lock_timeout_ms), "application": "at-most-one"}
+        self.parameters.update(moving, examples=0)
+        if refers:
+            self._references(cursor)
+        done = self._execute(cursor, _LOCKING)
+        if done.removed != done.expected:
+            raise self._kept(cursor, done)
+        self._prove(cursor, done)
+        return done.removed
+
+    def _prove(self, cursor: Cursor, done: _Done) -> None:
+        """Stop unless each row that the batch has archived is what it should be now."""
+        if done.unlike:
+            raise self._unaccounted(cursor, f"{done.unlike} of them got other values than the plan's")
+        cursor.execute(_PROVE, (done.first, done.last))
+        ((wrong,),) = cursor.fetchall()
+        if wrong:
+            raise self._unaccounted(cursor, f"{wrong} of them are in the table otherwise than they should be")
+
+    def _kept(self, cursor: Cursor, done: _Done) -> OperatorError:
+        return self._unaccounted(cursor, f"{done.expected - done.removed} of them did not go")
 
     def _execute(self, cursor: Cursor, statement: str) -> _Done:
         cursor.execute(_EXECUTE.format(statement), self.parameters)

@@ -1,21 +1,22 @@
-"""What a change of the planned table sets off by itself: the service's triggers and rules, by name."""
+"""What a change of the planned table sets off by itself, by name: triggers, rules, event triggers, foreign keys."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .plan import Plan
 from .table import Cursor
 
 
 @dataclass(frozen=True)
 class Effect:
-    """A trigger or a rule: where it is, when it acts, and what it runs."""
+    """A trigger, rule, event trigger or foreign key: where it is, when it acts, and what it runs."""
 
-    kind: str  # trigger | rule
+    kind: str  # trigger | rule | event trigger | foreign key
     name: str
     table: str
     when: str  # BEFORE DELETE OR UPDATE FOR EACH ROW
-    runs: str  # the function; for a rule what it does instead or also
+    runs: str  # the function; otherwise what it does
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name} of {self.table} ({self.when}: {self.runs})"
@@ -34,7 +35,7 @@ FROM pg_catalog.pg_trigger AS t
 JOIN pg_catalog.pg_class AS c ON c.oid = t.tgrelid JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 JOIN pg_catalog.pg_proc AS p ON p.oid = t.tgfoid JOIN pg_catalog.pg_namespace AS s ON s.oid = p.pronamespace
 WHERE n.nspname = %(schema)s AND c.relname = %(table)s AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')
-    AND t.tgtype & 28 <> 0 AND s.nspname <> 'at_most_one'"""
+    AND t.tgtype & %(events)s <> 0 AND t.tgtype & %(level)s = 0 AND s.nspname <> 'at_most_one'"""
 
 _RULES = """
 SELECT 'rule', r.rulename::text, n.nspname || '.' || c.relname,
@@ -45,7 +46,90 @@ JOIN pg_catalog.pg_class AS c ON c.oid = r.ev_class JOIN pg_catalog.pg_namespace
 WHERE n.nspname = %(schema)s AND c.relname = %(table)s"""
 
 
-def of_table(cursor: Cursor, schema: str, table: str) -> list[Effect]:
+# What is built, dropped and created while a run lasts. Whatever else it is fired by is no business of a run.
+_EVENT_TRIGGERS = """
+SELECT 'event trigger', e.evtname::text, 'the database',
+    e.evtevent || coalesce(' ' || pg_catalog.array_to_string(e.evttags, ', '), ''), s.nspname || '.' || p.proname
+FROM pg_catalog.pg_event_trigger AS e
+JOIN pg_catalog.pg_proc AS p ON p.oid = e.evtfoid JOIN pg_catalog.pg_namespace AS s ON s.oid = p.pronamespace
+WHERE e.evtenabled IN ('O', 'A') AND e.evtevent IN ('ddl_command_start', 'ddl_command_end', 'sql_drop')
+    AND (e.evttags IS NULL OR e.evttags && ARRAY['CREATE INDEX', 'DROP INDEX', 'CREATE TABLE', 'CREATE SCHEMA'])
+ORDER BY 2"""
+
+# A removed row takes those along that point to it, and theirs; a key that is updated takes along those that follow it.
+_FOREIGN_KEYS = """
+WITH RECURSIVE reached AS (
+    SELECT f.oid, f.conrelid, 1 AS depth FROM pg_catalog.pg_constraint AS f
+    JOIN pg_catalog.pg_class AS c ON c.oid = f.confrelid JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE f.contype = 'f' AND f.conparentid = 0 AND n.nspname = %(schema)s AND c.relname = %(table)s
+        AND CASE %(action)s WHEN 'delete' THEN f.confdeltype IN ('c', 'n', 'd') ELSE f.confupdtype IN ('c', 'n', 'd')
+            AND EXISTS (SELECT FROM pg_catalog.pg_attribute AS a WHERE a.attrelid = f.confrelid
+                AND a.attnum = ANY (f.confkey) AND a.attname = ANY (%(columns)s::text[])) END
+    UNION
+    SELECT f.oid, f.conrelid, r.depth + 1 FROM reached AS r
+    JOIN pg_catalog.pg_constraint AS up ON up.oid = r.oid AND up.confdeltype = 'c'
+    JOIN pg_catalog.pg_constraint AS f ON f.confrelid = r.conrelid
+        AND f.contype = 'f' AND f.conparentid = 0 AND f.confdeltype IN ('c', 'n', 'd')
+    WHERE %(action)s = 'delete' AND r.depth < 20)
+SELECT DISTINCT ON (r.depth, f.conname, n.nspname, c.relname)
+    'foreign key', f.conname::text, n.nspname || '.' || c.relname,
+    CASE %(action)s WHEN 'delete' THEN 'ON DELETE' ELSE 'ON UPDATE' END,
+    CASE CASE %(action)s WHEN 'delete' THEN f.confdeltype ELSE f.confupdtype END
+        WHEN 'c' THEN 'CASCADE' WHEN 'n' THEN 'SET NULL' ELSE 'SET DEFAULT' END, n.nspname, c.relname, r.depth
+FROM reached AS r JOIN pg_catalog.pg_constraint AS f ON f.oid = r.oid
+JOIN pg_catalog.pg_class AS c ON c.oid = f.conrelid JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+ORDER BY r.depth, f.conname, n.nspname, c.relname"""
+
+_INSERT, _DELETE, _UPDATE = 4, 8, 16
+_ANY_LEVEL, _STATEMENT_LEVEL = 0, 1
+
+
+def of_table(
+    cursor: Cursor, schema: str, table: str, events: int = _INSERT | _DELETE | _UPDATE, level: int = _ANY_LEVEL
+) -> list[Effect]:
     """The user triggers and the rules of a table that react to a change of its rows."""
-    cursor.execute(f"{_TRIGGERS} UNION ALL {_RULES} ORDER BY 1, 2", {"schema": schema, "table": table})
+    values = {"schema": schema, "table": table, "events": events, "level": level}
+    cursor.execute(f"{_TRIGGERS} UNION ALL {_RULES} ORDER BY 1, 2", values)
     return [Effect(*row) for row in cursor.fetchall()]
+
+
+def of_plan(cursor: Cursor, plan: Plan) -> tuple[list[Effect], list[Effect]]:
+    """What the removal, the update, the index build and the restore set off, and the foreign keys that would act.
+
+    The latter are apart, because with action delete they have nothing to act on: the removal stops at a row that
+    another one points to. A statement trigger of their tables fires even so.
+    """
+    deleting = plan.surplus.action == "delete"
+    found = of_table(cursor, plan.schema, plan.table, _DELETE | _INSERT if deleting else _UPDATE)
+    cursor.execute(
+        _FOREIGN_KEYS,
+        {
+            "schema": plan.schema,
+            "table": plan.table,
+            "action": plan.surplus.action,
+            "columns": list(plan.surplus.values),
+        },
+    )
+    acting = [(Effect(*row[:5]), *row[5:]) for row in cursor.fetchall()]
+    for _, schema, table, depth in acting:
+        if depth == 1:
+            found += of_table(cursor, schema, table, _DELETE | _UPDATE, _STATEMENT_LEVEL)
+    if deleting and plan.surplus.references == "repoint":
+        for schema, table in referring(cursor, plan):
+            found += of_table(cursor, schema, table, _UPDATE)
+    cursor.execute(_EVENT_TRIGGERS)
+    found += [Effect(*row) for row in cursor.fetchall()]
+    return list(dict.fromkeys(found)), list(dict.fromkeys(effect for effect, *_ in acting))
+
+
+def referring(cursor: Cursor, plan: Plan) -> list[tuple[str, str]]:
+    """The tables with a foreign key into the plan's, as (schema, table)."""
+    cursor.execute(
+        """
+        SELECT DISTINCT n.nspname::text, c.relname::text FROM pg_catalog.pg_constraint AS f
+        JOIN pg_catalog.pg_class AS c ON c.oid = f.conrelid JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+        JOIN pg_catalog.pg_class AS t ON t.oid = f.confrelid JOIN pg_catalog.pg_namespace AS s ON s.oid = t.relnamespace
+        WHERE f.contype = 'f' AND s.nspname = %s AND t.relname = %s ORDER BY 1, 2""",
+        (plan.schema, plan.table),
+    )
+    return cursor.fetchall()

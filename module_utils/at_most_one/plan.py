@@ -66,6 +66,8 @@ class Surplus:
     action: str  # delete | update
     values: Mapping[str, str | None]  # column to text value, for update
     references: str  # stop | repoint
+    triggers: tuple[str, ...] = ()  # what the change may set off, by name
+    writes: tuple[str, ...] = ()  # other tables that those may write to, with their schema
 
 
 @dataclass(frozen=True)
@@ -234,7 +236,7 @@ def _sort_key(plan_id: str, path: str, data: Any) -> SortKey:
 
 
 def _surplus(plan_id: str, data: Any) -> Surplus:
-    reader = _Reader(plan_id, "surplus", data, ("action", "values", "references"))
+    reader = _Reader(plan_id, "surplus", data, ("action", "values", "references", "triggers", "writes"))
     action = reader.choice("action", ("delete", "update"))
     values = reader.data.get("values") or {}
     if not isinstance(values, Mapping) or not all(
@@ -244,7 +246,12 @@ def _surplus(plan_id: str, data: Any) -> Surplus:
     if (action == "update") != bool(values):
         raise reader.error("values", "given" if values else "missing", "values with action update, and only with it")
     texts = {str(column): None if value is None else str(value) for column, value in values.items()}
-    return Surplus(action, texts, reader.choice("references", ("stop", "repoint"), "stop"))
+    return Surplus(
+        action,
+        texts,
+        reader.choice("references", ("stop", "repoint"), "stop"),
+        *map(reader.names, ("triggers", "writes")),
+    )
 
 
 def _expected(plan_id: str, data: Any) -> Expected:

@@ -84,7 +84,9 @@ _WRONG = {
     "update": """SELECT pg_catalog.count(*) FROM {archived} LEFT JOIN {table} ON {is_archived}
         WHERE {mine} AND at_most_one_archived.after_sha256 IS DISTINCT FROM {recorded}""",
 }
-_MINE = sql.SQL("at_most_one_archived.id BETWEEN $1 AND $2 AND at_most_one_archived.run_id = %(run_id)s")
+_MINE = sql.SQL(
+    "at_most_one_archived.id BETWEEN %(first_id)s AND %(last_id)s AND at_most_one_archived.run_id = %(run_id)s"
+)
 
 MOVING = {"first": "bigint", "size": "bigint", "lock_timeout": "text", "application": "text", "examples": "bigint"}
 
@@ -177,7 +179,7 @@ class Statements:
         return self._with(_ARCHIVE, removed=removed, expected=sql.SQL(expected))
 
     def wrong(self) -> sql.Composed:
-        """How many rows of the archive, from id $1 to $2, are not as they should be in the table."""
+        """How many rows of the archive, from first_id to last_id, are not as they should be in the table."""
         keys = [
             sql.SQL("(at_most_one_archived.primary_key ->> {})::{}").format(
                 sql.Literal(name), sql.SQL(self.columns[name].type)

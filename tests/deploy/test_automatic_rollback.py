@@ -42,14 +42,19 @@ def ground(lab: Lab) -> Lab:
 
 
 @contextmanager
-def locked_while_migrating(lab: Lab, table: str) -> Iterator[None]:
-    """Another session's lock, from the end of the clean-up until the migration has failed on it. Users can write."""
+def locked_while_migrating(lab: Lab, table: str, also: str = "") -> Iterator[None]:
+    """Another session's lock, from the end of the clean-up until the migration has failed on it. Users can write.
+
+    ``also`` is a statement that this session runs right before, for what the check before the clean-up would refuse.
+    """
     over = threading.Event()
 
     def hold() -> None:
         while not over.is_set() and not lab.journal_has("cleanup", "ok"):
             time.sleep(0.05)
         with lab.cursor() as cursor:
+            if also:
+                cursor.execute(also)
             cursor.execute("BEGIN")
             cursor.execute(f"LOCK TABLE {table} IN SHARE UPDATE EXCLUSIVE MODE")
             while not over.is_set() and not lab.journal_has("migrate", "failed"):
@@ -94,9 +99,9 @@ def test_a_way_back_that_fails_says_what_stays_and_rollback_yml_goes_on(ground: 
     before = picture.take(ground)
     refuse = "CREATE FUNCTION aedpics.refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'not now'; END$$"
     ground.rows(refuse)
-    ground.rows(f"CREATE TRIGGER refuse BEFORE INSERT ON {SESSIONS} FOR EACH ROW EXECUTE FUNCTION aedpics.refuse()")
+    create = f"CREATE TRIGGER refuse BEFORE INSERT ON {SESSIONS} FOR EACH ROW EXECUTE FUNCTION aedpics.refuse()"
     try:
-        with locked_while_migrating(ground, SESSIONS):
+        with locked_while_migrating(ground, SESSIONS, also=create):
             run = run_playbook("deploy.yml", *QUICK, "-e", "rollback_restore=all")
     finally:
         ground.rows("DROP FUNCTION aedpics.refuse() CASCADE")
@@ -106,7 +111,7 @@ def test_a_way_back_that_fails_says_what_stays_and_rollback_yml_goes_on(ground: 
     first, _, back = run.report["error"].partition("\n")
     assert "Expected:" in first
     assert back.startswith("The way back failed:")
-    assert "not now" in back
+    assert "refuse()" in back
     assert "Reached: 25 rows removed" in back
     assert "Stays: 25 rows in the archive" in back
     assert "Next: repair that, then ansible-playbook rollback.yml -i inventories/local -l local" in back

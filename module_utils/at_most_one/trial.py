@@ -1,0 +1,192 @@
+"""A few surplus rows leave and return before any does, in one transaction that is rolled back.
+
+They leave by the statements of the removal and return by those of the restore, so what would bar either is met while
+nothing has changed: a trigger that stamps rows, a constraint, a column that does not come back as it was. What else
+they set off is refused unless the plan allows it by name, because it is neither archived nor taken back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import psycopg2
+import psycopg2.errors
+from psycopg2 import sql
+
+from . import archive, effects, ranking, worklist
+from .batches import Batches, Pace
+from .database import Connection, unheld
+from .errors import OperatorError
+from .plan import Plan
+from .references import foreign_keys
+from .restore import restore_within
+from .table import WRITING, Column, Cursor, Row, columns_of, explain, table_name, usual_search_path
+
+_ROWS = 5
+_LOCK_TIMEOUT_MS = 500  # for rows that somebody holds
+_RUN_ID = "at-most-one trial"
+
+
+@dataclass
+class Trial:
+    """What came of it. Nothing of it stays in the database."""
+
+    effects: list[str] = field(default_factory=list)  # what the change sets off
+    foreign_keys: list[str] = field(default_factory=list)  # those that would act on a row that points to a surplus one
+    wrote: list[str] = field(default_factory=list)  # other tables that were written meanwhile
+    rows: int = 0
+    warnings: list[str] = field(default_factory=list)
+
+
+def try_out(connection: Connection, plan: Plan) -> Trial:
+    """Let a few surplus rows leave and return. Raises OperatorError for what the plan does not allow and for what bars
+    the way. Needs an idle connection and leaves an idle one; without surplus rows, nothing is tried or refused.
+
+    Where it cannot be tried, because somebody holds the rows, a warning says so.
+    """
+    trial = Trial()
+    connection.rollback()
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(WRITING)
+            columns = columns_of(cursor, plan)
+            found, acting = effects.of_plan(cursor, plan)
+            trial.effects, trial.foreign_keys = [str(one) for one in found], [str(one) for one in acting]
+            narrowed, rows = _sample(cursor, plan, columns)
+            if not rows:
+                return trial
+            _refuse_effects(plan, [*found, *(acting if plan.surplus.action == "update" else [])])
+            if not _has_fence(cursor, plan):
+                trial.wrote = _there_and_back(cursor, plan, narrowed, columns, rows)
+                _refuse_writes(plan, trial.wrote)
+                trial.rows = len(rows)
+    except OperatorError as stop:
+        if "references" not in stop.details:  # a row that another one points to: the dry run counts all of them
+            raise
+    except psycopg2.errors.LockNotAvailable:
+        trial.warnings.append(
+            f"Whether rows can leave and return was not tried: another session holds rows of {table_name(plan)}."
+        )
+    except psycopg2.Error as failure:
+        raise explain(failure, plan) from failure
+    finally:
+        connection.rollback()
+        with connection.cursor() as cursor:
+            cursor.execute("DEALLOCATE ALL")
+        connection.commit()
+    return trial
+
+
+def _has_fence(cursor: Cursor, plan: Plan) -> bool:
+    """Whether triggers of an unfinished run are on the table: with them, no surplus row may return."""
+    cursor.execute(
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_trigger AS t JOIN pg_catalog.pg_proc AS p ON p.oid = t.tgfoid"
+        " WHERE t.tgrelid = pg_catalog.to_regclass(%s)"
+        " AND p.pronamespace = pg_catalog.to_regnamespace('at_most_one'))",
+        (sql.Identifier(plan.schema, plan.table).as_string(cursor),),
+    )
+    return cursor.fetchone() == (True,)
+
+
+def _sample(cursor: Cursor, plan: Plan, columns: Mapping[str, Column]) -> tuple[Plan, list[Row]]:
+    """The first two rows of a few groups: the plan narrowed to them, and those of them that are surplus."""
+    cursor.execute(
+        sql.SQL("SELECT {}, place > 1 FROM ({}) AS duplicate WHERE place <= 2 LIMIT {}").format(
+            ranking.text_array(ranking.numbered("p", len(plan.primary_key))),
+            ranking.duplicates(plan),
+            sql.Literal(2 * _ROWS),
+        ),
+        (),
+    )
+    rows = cursor.fetchall()
+    only = sql.SQL("({}) IN ({})").format(
+        ranking.listed(ranking.of(plan.table, plan.primary_key)),
+        ranking.listed(
+            sql.SQL("({})").format(
+                ranking.listed(
+                    sql.SQL("{}::{}").format(sql.Literal(part), sql.SQL(columns[name].type))
+                    for part, name in zip(key, plan.primary_key, strict=True)
+                )
+            )
+            for key, _ in rows
+        ),
+    )
+    narrowed = replace(plan, predicate=f"({plan.predicate}\n) AND {only.as_string(cursor)}") if rows else plan
+    return narrowed, [key for key, is_surplus in rows if is_surplus]
+
+
+def _refuse_effects(plan: Plan, found: Sequence[effects.Effect]) -> None:
+    unknown = [effect for effect in found if effect.name not in plan.surplus.triggers]
+    if not unknown:
+        return
+    names = sorted({effect.name for effect in found})
+    raise OperatorError(
+        f"What the run does to {table_name(plan)} sets off {'; '.join(map(str, unknown))}.",
+        expected="nothing that the plan does not name: what it does is neither archived nor taken back.",
+        next_step=f"read what it does; if it may happen, add to surplus in plans/{plan.id}.yml:"
+        f" triggers: [{', '.join(names)}]; otherwise disable it for as long as the run lasts.",
+        effects=[str(effect) for effect in unknown],
+    )
+
+
+def _there_and_back(
+    cursor: Cursor, plan: Plan, narrowed: Plan, columns: Mapping[str, Column], rows: list[Row]
+) -> list[str]:
+    """Remove and restore the rows. Returns the tables that were written besides the plan's."""
+    repointing = plan.surplus.action == "delete" and plan.surplus.references == "repoint"
+    archive.ensure(cursor, repointing=repointing)
+    worklist.load(cursor, narrowed, columns, rows)
+    work = worklist.rank(cursor, narrowed)
+    batches = Batches(narrowed, columns, _RUN_ID, usual_search_path(cursor), Pace(), unheld)
+    before = _written(cursor)
+    refers = plan.surplus.action == "delete" and bool(foreign_keys(cursor, plan))
+    batches.try_out(cursor, work.members, _LOCK_TIMEOUT_MS, refers=refers)
+    own = (plan.schema, plan.table)
+    count = _written(cursor).get(own, 0) - before.get(own, 0)
+    if count != len(rows):
+        raise OperatorError(
+            f"The removal of {len(rows)} rows changed {count} rows of {table_name(plan)}:"
+            f" {'; '.join(map(str, effects.of_table(cursor, *own)))}.",
+            expected="no other row of the table to change with them: it would not come back.",
+            next_step="disable what changes it for as long as the run lasts, then run this again.",
+        )
+    cursor.execute("SELECT pg_catalog.set_config('search_path', '', true)")
+    left = restore_within(cursor, plan, run_id=_RUN_ID).left
+    if left:
+        raise OperatorError(
+            f"Rows that leave {table_name(plan)} could not return: {'; '.join(map(str, left))}."
+            f" Found on the table: {'; '.join(map(str, effects.of_table(cursor, *own))) or 'no trigger'}.",
+            expected="every row of a sample to leave and to return byte for byte; it was tried and rolled back.",
+            next_step="let it pass such rows through, or disable it for as long as they leave and return, then run this"
+            " again. Nothing has changed.",
+            left=[str(one) for one in left],
+        )
+    pointing = set(effects.referring(cursor, plan)) if repointing else set()
+    after = _written(cursor)
+    return [
+        f"{schema}.{table}"
+        for schema, table in sorted(set(after) - {own} - pointing)
+        if after[schema, table] != before.get((schema, table), 0)
+    ]
+
+
+def _written(cursor: Cursor) -> dict[tuple[str, str], int]:
+    """How many rows of each table this transaction has written. Without those that are ours."""
+    cursor.execute(
+        "SELECT schemaname, relname, n_tup_ins + n_tup_upd + n_tup_del FROM pg_catalog.pg_stat_xact_user_tables"
+        " WHERE schemaname <> 'at_most_one' AND schemaname !~ '^pg_temp' AND n_tup_ins + n_tup_upd + n_tup_del > 0"
+    )
+    return {(schema, table): count for schema, table, count in cursor.fetchall()}
+
+
+def _refuse_writes(plan: Plan, wrote: Sequence[str]) -> None:
+    unknown = [table for table in wrote if table not in plan.surplus.writes]
+    if unknown:
+        raise OperatorError(
+            f"When rows leave {table_name(plan)} or return, triggers write to {', '.join(unknown)}.",
+            expected="no other table to change: what is written there is neither archived nor taken back.",
+            next_step="disable the trigger for as long as the run lasts; or, if those rows may stay as they are then,"
+            f" add to surplus in plans/{plan.id}.yml: writes: [{', '.join(wrote)}].",
+            tables=unknown,
+        )

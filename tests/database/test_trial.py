@@ -1,0 +1,233 @@
+"""Before the first row leaves: what its leaving and returning set off, and whether it would come back as it was."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from at_most_one import duplicates
+from at_most_one.database import Connection, Login
+from at_most_one.errors import OperatorError
+from at_most_one.plan import Plan, Surplus
+from at_most_one.restore import restore
+from at_most_one.trial import try_out
+
+from tests.database.cleaning import TABLE, Waiting, remove, run
+
+
+def content(connection: Connection) -> list[tuple[Any, ...]]:
+    return run(connection, f"SELECT t::text FROM {TABLE} AS t ORDER BY 1")
+
+
+def allowing(plan: Plan, *triggers: str, writes: tuple[str, ...] = (), **values: str) -> Plan:
+    return replace(plan, surplus=Surplus("update" if values else "delete", values, "stop", triggers, writes))
+
+
+def trigger(connection: Connection, when: str, body: str, table: str = TABLE, each: str = "ROW") -> None:
+    run(connection, f"CREATE FUNCTION aedpics.meddle() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN {body} END$$")
+    run(connection, f"CREATE TRIGGER meddle {when} ON {table} FOR EACH {each} EXECUTE FUNCTION aedpics.meddle()")
+
+
+def refusal(connection: Connection, plan: Plan) -> OperatorError:
+    before = content(connection)
+    with pytest.raises(OperatorError) as stop:
+        try_out(connection, plan)
+    assert content(connection) == before
+    assert run(connection, "SELECT to_regnamespace('at_most_one')") == [(None,)]
+    return stop.value
+
+
+@pytest.mark.versions
+@pytest.mark.parametrize("values", [{}, {"status": "cancelled"}], ids=["delete", "update"])
+def test_rows_leave_and_return_and_nothing_is_left_of_it(
+    connection: Connection, plan: Plan, example: Any, values: dict[str, str]
+) -> None:
+    before = content(connection)
+    tried = try_out(connection, allowing(plan, **values))
+    assert (tried.rows, tried.effects, tried.wrote, tried.warnings) == (5, [], [], [])
+    assert content(connection) == before
+    assert run(connection, "SELECT to_regnamespace('at_most_one')") == [(None,)]
+    assert run(connection, "SELECT count(*) FROM pg_prepared_statements") == [(0,)]
+
+
+class TestEffects:
+    @pytest.mark.parametrize(
+        ("when", "values", "named"),
+        [
+            ("BEFORE DELETE", {}, True),
+            ("AFTER INSERT OR UPDATE", {}, True),
+            ("BEFORE UPDATE", {}, False),
+            ("BEFORE UPDATE", {"status": "cancelled"}, True),
+            ("BEFORE DELETE", {"status": "cancelled"}, False),
+        ],
+    )
+    def test_a_trigger_that_would_fire_must_be_named_by_the_plan(
+        self, connection: Connection, plan: Plan, example: Any, when: str, values: dict[str, str], named: bool
+    ) -> None:
+        trigger(connection, when, "RETURN coalesce(NEW, OLD);")
+        if not named:
+            assert try_out(connection, allowing(plan, **values)).effects == []
+            return
+        stop = refusal(connection, allowing(plan, **values))
+        assert f"sets off trigger meddle of {TABLE} ({when}" in stop.seen
+        assert "aedpics.meddle" in stop.seen
+        assert "triggers: [meddle]" in stop.next_step
+        assert try_out(connection, allowing(plan, "meddle", **values)).rows == 5
+
+    def test_a_disabled_trigger_and_a_table_without_surplus_rows_stop_nothing(
+        self, connection: Connection, plan: Plan, example: Any
+    ) -> None:
+        trigger(connection, "BEFORE DELETE", "RETURN OLD;")
+        run(connection, f"ALTER TABLE {TABLE} DISABLE TRIGGER meddle")
+        assert try_out(connection, plan).effects == []
+        run(connection, f"ALTER TABLE {TABLE} ENABLE TRIGGER meddle")
+        run(connection, f"UPDATE {TABLE} SET status = 'completed'")
+        tried = try_out(connection, plan)
+        assert (len(tried.effects), tried.rows) == (1, 0)
+
+    def test_an_event_trigger_on_what_is_built_is_named(self, connection: Connection, plan: Plan, example: Any) -> None:
+        run(
+            connection,
+            "CREATE FUNCTION aedpics.watch() RETURNS event_trigger LANGUAGE plpgsql AS $$BEGIN END$$;"
+            "CREATE EVENT TRIGGER watch_all ON ddl_command_end EXECUTE FUNCTION aedpics.watch();"
+            "CREATE EVENT TRIGGER views ON ddl_command_end WHEN TAG IN ('CREATE VIEW')"
+            " EXECUTE FUNCTION aedpics.watch()",
+        )
+        assert (
+            "event trigger watch_all of the database (ddl_command_end: aedpics.watch)"
+            in (stop := refusal(connection, plan)).seen
+        )
+        assert "views" not in stop.seen
+
+    def test_foreign_keys_that_act_are_listed_with_theirs_and_a_statement_trigger_of_one_is_named(
+        self, connection: Connection, plan: Plan, example: Any
+    ) -> None:
+        run(
+            connection,
+            f"""CREATE TABLE aedpics.photos (id int PRIMARY KEY, session uuid CONSTRAINT photo_session
+                    REFERENCES {TABLE} ON DELETE CASCADE);
+                CREATE TABLE aedpics.tags (photo int CONSTRAINT tag_photo REFERENCES aedpics.photos
+                    ON DELETE SET NULL)""",
+        )
+        assert try_out(connection, plan).foreign_keys == [
+            "foreign key photo_session of aedpics.photos (ON DELETE: CASCADE)",
+            "foreign key tag_photo of aedpics.tags (ON DELETE: SET NULL)",
+        ]
+        trigger(connection, "AFTER DELETE", "RETURN NULL;", "aedpics.photos", each="STATEMENT")
+        assert "trigger meddle of aedpics.photos (AFTER DELETE FOR EACH STATEMENT" in refusal(connection, plan).seen
+
+    def test_a_key_that_is_updated_and_followed_must_be_named(
+        self, connection: Connection, plan: Plan, example: Any
+    ) -> None:
+        run(
+            connection,
+            f"""ALTER TABLE {TABLE} ADD COLUMN ticket int UNIQUE;
+                CREATE TABLE aedpics.notes (ticket int CONSTRAINT note_ticket REFERENCES {TABLE} (ticket)
+                    ON UPDATE SET NULL)""",
+        )
+        closing = allowing(plan, status="cancelled", ticket="1")
+        assert "foreign key note_ticket of aedpics.notes (ON UPDATE: SET NULL)" in refusal(connection, closing).seen
+        assert try_out(connection, allowing(plan, status="cancelled")).rows == 5
+
+
+class TestTheWayBack:
+    def test_a_stamping_trigger_bars_it_and_is_named_with_the_column(
+        self, connection: Connection, plan: Plan, example: Any
+    ) -> None:
+        trigger(connection, "BEFORE INSERT OR UPDATE", "NEW.updated_at := clock_timestamp(); RETURN NEW;")
+        stop = refusal(connection, allowing(plan, "meddle"))
+        assert "could not return" in stop.seen
+        assert "updated_at would not come back as archived" in stop.seen
+        assert "trigger meddle of" in stop.seen
+        assert "updated_at" in refusal(connection, allowing(plan, "meddle", status="cancelled")).seen
+
+    def test_a_constraint_that_its_own_rows_break_bars_it(
+        self, connection: Connection, plan: Plan, example: Any
+    ) -> None:
+        run(connection, f"ALTER TABLE {TABLE} ADD CONSTRAINT short_notes CHECK (length(notes) < 3) NOT VALID")
+        assert "constraint short_notes rejects them" in refusal(connection, plan).seen
+
+    def test_a_generated_column_of_the_time_of_writing_bars_it(
+        self, connection: Connection, plan: Plan, example: Any
+    ) -> None:
+        run(
+            connection,
+            "CREATE FUNCTION aedpics.stamp(text) RETURNS text IMMUTABLE LANGUAGE sql"
+            " AS 'SELECT clock_timestamp()::text';"
+            f"ALTER TABLE {TABLE} ADD COLUMN written text GENERATED ALWAYS AS (aedpics.stamp(notes)) STORED",
+        )
+        assert "written would not come back as archived" in refusal(connection, plan).seen
+
+    def test_a_soft_delete_is_refused_although_it_is_named(
+        self, connection: Connection, plan: Plan, example: Any
+    ) -> None:
+        trigger(connection, "BEFORE DELETE", f"UPDATE {TABLE} SET status = 'cancelled' WHERE id = OLD.id; RETURN NULL;")
+        assert "5 of them did not go: trigger meddle" in refusal(connection, allowing(plan, "meddle")).seen
+
+    def test_what_is_written_besides_must_be_named_and_stays(
+        self, connection: Connection, plan: Plan, example: Any
+    ) -> None:
+        run(connection, "CREATE TABLE aedpics.log (id uuid)")
+        trigger(connection, "AFTER DELETE", "INSERT INTO aedpics.log VALUES (OLD.id); RETURN NULL;")
+        stop = refusal(connection, allowing(plan, "meddle"))
+        assert "triggers write to aedpics.log" in stop.seen
+        assert "writes: [aedpics.log]" in stop.next_step
+        allowed = allowing(plan, "meddle", writes=("aedpics.log",))
+        assert try_out(connection, allowed).wrote == ["aedpics.log"]
+        assert run(connection, "SELECT count(*) FROM aedpics.log") == [(0,)]
+        before = content(connection)
+        assert remove(connection, allowed, duplicates.report(connection, allowed)).removed == 25
+        assert restore(connection, allowed, run_id="run-1").restored == 25
+        assert content(connection) == before
+
+    def test_another_row_of_the_table_that_is_written_along_is_refused(
+        self, connection: Connection, plan: Plan, example: Any
+    ) -> None:
+        trigger(
+            connection,
+            "AFTER DELETE",
+            f"UPDATE {TABLE} SET notes = 'gone' WHERE equipment_serial = OLD.equipment_serial; RETURN NULL;",
+        )
+        assert "The removal of 5 rows changed" in refusal(connection, allowing(plan, "meddle")).seen
+
+
+class TestWhatCannotBeTried:
+    def test_rows_that_somebody_holds_are_a_warning(
+        self, login: Login, connection: Connection, plan: Plan, example: Any
+    ) -> None:
+        waiting = Waiting(login)
+        waiting.change(f"UPDATE {TABLE} SET notes = notes")
+        try:
+            tried = try_out(connection, plan)
+        finally:
+            waiting.close()
+        assert (tried.rows, len(tried.warnings)) == (0, 1)
+        assert "another session holds rows" in tried.warnings[0]
+
+    def test_rows_that_others_point_to_are_left_to_the_dry_run(
+        self, connection: Connection, plan: Plan, example: Any
+    ) -> None:
+        run(connection, f"CREATE TABLE aedpics.photos (session uuid REFERENCES {TABLE})")
+        run(connection, f"INSERT INTO aedpics.photos SELECT id FROM {TABLE}")
+        assert try_out(connection, plan).rows == 0
+
+
+def test_the_preflight_does_it_with_what_it_found(
+    connection: Connection,
+    example: Any,
+    login_args: dict[str, Any],
+    plan_data: dict[str, Any],
+    run_module: Callable[..., dict[str, Any]],
+) -> None:
+    trigger(connection, "BEFORE DELETE", "RETURN OLD;")
+    failed = run_module("database_preflight", {"login": login_args, "plan": plan_data})
+    assert "sets off trigger meddle" in failed["seen"]
+    allowed = copy.deepcopy(plan_data)
+    allowed["surplus"]["triggers"] = ["meddle"]
+    facts = run_module("database_preflight", {"login": login_args, "plan": allowed})["facts"]["trial"]
+    assert (facts["rows"], facts["effects"]) == (
+        5, [f"trigger meddle of {TABLE} (BEFORE DELETE FOR EACH ROW: aedpics.meddle)"]
+    )  # fmt: skip
