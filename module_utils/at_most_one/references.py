@@ -21,7 +21,17 @@ SELECT f.conname, n.nspname, c.relname,
              JOIN pg_catalog.pg_attribute AS a ON a.attrelid = f.conrelid AND a.attnum = k.number ORDER BY k.place),
        ARRAY(SELECT a.attname::text FROM unnest(f.confkey) WITH ORDINALITY AS k (number, place)
              JOIN pg_catalog.pg_attribute AS a ON a.attrelid = f.confrelid AND a.attnum = k.number ORDER BY k.place),
-       f.confdeltype::text
+       f.confdeltype::text,
+       ARRAY(SELECT pg_catalog.format(
+                 '%%s OPERATOR(%%I.%%s)',
+                 CASE WHEN l.collname = 'default' OR l.oid IS NULL THEN ''
+                     ELSE pg_catalog.format('COLLATE %%I.%%I', ln.nspname, l.collname) END, o.nspname, p.oprname)
+             FROM unnest(f.conpfeqop, f.confkey) WITH ORDINALITY AS k (operator, number, place)
+             JOIN pg_catalog.pg_operator AS p ON p.oid = k.operator
+             JOIN pg_catalog.pg_namespace AS o ON o.oid = p.oprnamespace
+             JOIN pg_catalog.pg_attribute AS a ON a.attrelid = f.confrelid AND a.attnum = k.number
+             LEFT JOIN pg_catalog.pg_collation AS l ON l.oid = a.attcollation
+             LEFT JOIN pg_catalog.pg_namespace AS ln ON ln.oid = l.collnamespace ORDER BY k.place)
 FROM pg_catalog.pg_constraint AS f
 JOIN pg_catalog.pg_class AS c ON c.oid = f.conrelid JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 JOIN pg_catalog.pg_class AS t ON t.oid = f.confrelid JOIN pg_catalog.pg_namespace AS s ON s.oid = t.relnamespace
@@ -42,9 +52,22 @@ class Reference:
 
 
 def foreign_keys(cursor: Cursor, plan: Plan) -> list[tuple[Any, ...]]:
-    """(constraint, schema, table, referencing columns, referenced columns, action on delete)."""
+    """(constraint, schema, table, referencing columns, referenced columns, action on delete, comparisons).
+
+    A comparison is the foreign key's own operator with the referenced column's collation, whose value stands left.
+    """
     cursor.execute(_FOREIGN_KEYS, (plan.schema, plan.table))
     return cursor.fetchall()
+
+
+def _points(
+    pointed: Sequence[sql.Composable], comparisons: Sequence[str], pointing: Sequence[sql.Composable]
+) -> sql.Composed:
+    """The condition that a row points to another, as the foreign key itself compares: whatever ``=`` is elsewhere."""
+    return sql.SQL(" AND ").join(
+        sql.SQL("{} {} {}").format(one, sql.SQL(comparison), other)
+        for one, comparison, other in zip(pointed, comparisons, pointing, strict=True)
+    )
 
 
 def count_references(
@@ -61,7 +84,7 @@ def count_references(
     ``values`` are the parameters of both.
     """
     found = []
-    for constraint, schema, table, pointing, pointed, action in foreign_keys(cursor, plan):
+    for constraint, schema, table, pointing, pointed, action, comparisons in foreign_keys(cursor, plan):
         cursor.execute(
             sql.SQL(
                 "{within} gone AS MATERIALIZED ({rows}) SELECT pg_catalog.count(*) FROM {referencing} AS pointing"
@@ -72,7 +95,7 @@ def count_references(
                 referencing=sql.Identifier(schema, table),
                 table=sql.Identifier(plan.schema, plan.table),
                 own=equal(of("row", plan.primary_key), parts_of("gone", plan)),
-                points=equal(of("row", pointed), of("pointing", pointing)),
+                points=_points(of("row", pointed), comparisons, of("pointing", pointing)),
             ),
             values,
         )
@@ -146,7 +169,7 @@ def point_to_keepers(cursor: Cursor, plan: Plan, locked: sql.Composable, values:
     take nobody over: its rows are left as they are, and the count that follows stops the batch.
     """
     total = 0
-    for constraint, schema, table, pointing, pointed, _ in foreign_keys(cursor, plan):
+    for constraint, schema, table, pointing, pointed, _, comparisons in foreign_keys(cursor, plan):
         key = _primary_key(cursor, schema, table)
         old = [sql.Identifier(f"at_most_one_old{number}") for number in range(len(pointed))]
         new = [sql.Identifier(f"at_most_one_new{number}") for number in range(len(pointed))]
@@ -170,7 +193,7 @@ def point_to_keepers(cursor: Cursor, plan: Plan, locked: sql.Composable, values:
                     sql.SQL("{} = {}").format(sql.Identifier(name), column)
                     for name, column in zip(pointing, new, strict=True)
                 ),
-                points=equal(ours, old),
+                points=_points(old, comparisons, ours),
                 key=text_array(of("pointing", key)),
                 before=text_array(old),
                 after=text_array(new),

@@ -13,6 +13,8 @@ from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan
 from at_most_one.restore import restore
 
+from tests.database.citext import make_citext
+
 TABLE = "aedpics.inspection_sessions"
 
 
@@ -147,3 +149,28 @@ def test_a_keeper_without_the_value_that_is_referred_to_takes_nobody_over(
         clean_up(connection, repointing)
     assert stop.value.details["removed"] == 0
     assert run(connection, "SELECT code FROM aedpics.photos") == [(min(example.surplus),)]
+
+
+@pytest.mark.parametrize("repoints", [False, True])
+def test_who_points_is_found_as_the_foreign_key_compares(
+    connection: Connection, plan: Plan, repointing: Plan, example: Any, repoints: bool
+) -> None:
+    """A key of citext, whose own operator our empty search_path does not find: ``=`` would compare as text."""
+    make_citext(connection)
+    run(connection, f"ALTER TABLE {TABLE} ADD COLUMN code public.citext UNIQUE")
+    run(connection, f"UPDATE {TABLE} SET code = upper(id::text)::public.citext")
+    run(
+        connection,
+        f"CREATE TABLE aedpics.photos (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"
+        f" session_code public.citext REFERENCES {TABLE} (code) ON DELETE CASCADE)",
+    )
+    run(connection, f"INSERT INTO aedpics.photos (session_code) SELECT lower(code::text)::public.citext FROM {TABLE}")
+    ((photos,),) = run(connection, "SELECT count(*) FROM aedpics.photos")
+    found = duplicates.report(connection, plan)
+    assert [(r.constraint, r.rows) for r in found.referenced] == [("photos_session_code_fkey", 25)]
+    if repoints:
+        assert clean_up(connection, repointing).repointed == 25
+    else:
+        with pytest.raises(OperatorError, match=r"25 of aedpics\.photos by photos_session_code_fkey"):
+            clean_up(connection, plan)
+    assert run(connection, "SELECT count(*) FROM aedpics.photos") == [(photos,)]
