@@ -1,8 +1,9 @@
 """The SQL that groups and ranks rows: what ``duplicates`` reports and ``batches`` removes is ranked by the same words.
 
 Groups are made and ranked by windows, because PARTITION BY and ORDER BY compare as the column's own type does, while
-the operator ``=`` is looked up through search_path: citext would silently become case-sensitive. Inside a statement a
-row's primary key is p0, p1, ...; its group's key k0, ...; what the plan's order sorts by s0, ...
+the operator ``=`` is looked up through search_path: citext would silently become case-sensitive. The collation is the
+planned index's. Inside a statement a row's primary key is p0, p1, ...; its group's key k0, ...; what the plan's order
+sorts by s0, ...
 """
 
 from __future__ import annotations
@@ -61,8 +62,11 @@ def candidates(plan: Plan) -> sql.Composed:
     """The rows the rule is about: primary key as p0..., key as k0..., the keeping order's columns as s0..."""
     named = {"p": plan.primary_key, "k": plan.key, "s": [sort.column for sort in plan.keep]}
     columns = [
-        sql.SQL("{}.{} AS {}").format(
-            sql.Identifier(plan.table), sql.Identifier(name), sql.Identifier(f"{prefix}{number}")
+        sql.SQL("{}.{}{} AS {}").format(
+            sql.Identifier(plan.table),
+            sql.Identifier(name),
+            _collation(plan, name) if prefix == "k" else sql.SQL(""),
+            sql.Identifier(f"{prefix}{number}"),
         )
         for prefix, names in named.items()
         for number, name in enumerate(names)
@@ -73,6 +77,12 @@ def candidates(plan: Plan) -> sql.Composed:
         predicate_sql(plan),
         without_null_keys(plan),
     )
+
+
+def _collation(plan: Plan, column: str) -> sql.Composable:
+    """The collation that the planned index compares the key's column with, where it is not the column's own."""
+    named = next((key.collation for key in plan.rule_index.keys if key.column == column), None)
+    return sql.SQL(" COLLATE {}").format(sql.Identifier(*named.split("."))) if named else sql.SQL("")
 
 
 def inside(plan: Plan) -> sql.Composed:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from at_most_one import duplicates
 from at_most_one.database import Connection
-from at_most_one.plan import Plan, SortKey
+from at_most_one.plan import Plan, SortKey, parse
 from at_most_one.restore import restore
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -114,3 +115,30 @@ class TestOtherShapes:
         found = duplicates.report(connection, strict)
         assert found.rows == [["r1", "10"], ["r2", "3"]]
         assert remove(connection, strict, found).rows_left == 0
+
+
+def test_keys_are_equal_as_the_planned_index_compares_them(connection: Connection, plan_data: dict[str, Any]) -> None:
+    """The column ignores case and the index does not, and the other way round: what the index allows stays."""
+    run(
+        connection,
+        "CREATE COLLATION public.ci (provider = icu, locale = 'und-u-ks-level2', deterministic = false)",
+    )
+    for column, index, surplus in (("public.ci", '"C"', 1), ('"C"', "public.ci", 2), ("public.ci", None, 2)):
+        run(connection, "DROP TABLE IF EXISTS aedpics.t")
+        run(connection, f"CREATE TABLE aedpics.t (id int PRIMARY KEY, name text COLLATE {column})")
+        run(connection, "INSERT INTO aedpics.t VALUES (1, 'a'), (2, 'A'), (3, 'a')")
+        name = {"column": "name", **({"collation": index.strip('"')} if index else {})}
+        plan = parse(
+            {
+                **plan_data,
+                **{"table": "t", "key": ["name"], "predicate": "true", "show": ["name"], "primary_key": ["id"]},
+                "keep": [{"column": "id", "direction": "asc", "nulls": "last"}],
+                "indexes": [{"name": "t_name", "unique": True, "columns": [name], "predicate": "true"}],
+            }
+        )
+        found = duplicates.report(connection, plan)
+        assert found.row_count == surplus
+        done = duplicates.remove(connection, plan, rows=found.rows, digest=found.digest, run_id="run-1")
+        assert (done.removed, done.rows_left) == (surplus, 0)
+        collate = f"COLLATE {index}" if index else ""
+        run(connection, f"CREATE UNIQUE INDEX t_name ON aedpics.t (name {collate})")
