@@ -19,6 +19,7 @@ import psycopg2
 import psycopg2.errors
 from psycopg2.extras import RealDictCursor
 
+from . import publications
 from .controllers import Controller
 from .database import Connection, Hold, Login, connect, unheld
 from .errors import OperatorError
@@ -89,6 +90,7 @@ def open_run(connection: Connection, opening: Opening, *, takeover: bool = False
 
     Needs a transaction, and the caller's commit. Of any number of simultaneous openings one wins.
     """
+    publications.refuse_carrying(connection, opening.plan)
     try:
         created = ensure(connection)
         holder = _holder(connection, opening.plan.id, lock=True)
@@ -124,6 +126,7 @@ def open_run(connection: Connection, opening: Opening, *, takeover: bool = False
 
 def look(connection: Connection, opening: Opening, *, takeover: bool = False) -> Opened:
     """What :func:`open_run` would do, without doing it: for check mode. Refuses as it does."""
+    publications.refuse_carrying(connection, opening.plan)
     holder = _holder(connection, opening.plan.id) if exists(connection) else None
     if holder:
         _require_free(holder, takeover)

@@ -68,6 +68,7 @@ class Surplus:
     references: str  # stop | repoint
     triggers: tuple[str, ...] = ()  # what the change may set off, by name
     writes: tuple[str, ...] = ()  # other tables that those may write to, with their schema
+    publications: tuple[str, ...] = ()  # that carry the schema at_most_one to subscribers that have its tables
 
 
 @dataclass(frozen=True)
@@ -235,8 +236,11 @@ def _sort_key(plan_id: str, path: str, data: Any) -> SortKey:
     )
 
 
+_ALLOWED = ("triggers", "writes", "publications")
+
+
 def _surplus(plan_id: str, data: Any) -> Surplus:
-    reader = _Reader(plan_id, "surplus", data, ("action", "values", "references", "triggers", "writes"))
+    reader = _Reader(plan_id, "surplus", data, ("action", "values", "references", *_ALLOWED))
     action = reader.choice("action", ("delete", "update"))
     values = reader.data.get("values") or {}
     if not isinstance(values, Mapping) or not all(
@@ -250,7 +254,7 @@ def _surplus(plan_id: str, data: Any) -> Surplus:
         action,
         texts,
         reader.choice("references", ("stop", "repoint"), "stop"),
-        *map(reader.names, ("triggers", "writes")),
+        *map(reader.names, _ALLOWED),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from . import publications
 from .database import Connection, Login, connect
 from .errors import OperatorError
 from .plan import Plan
@@ -33,6 +34,7 @@ def read(connection: Connection, plan: Plan, limits: Limits) -> dict[str, Any]:
         "long_transactions": _long_transactions(connection, limits.transaction_age_s),
     }
     obstacles = [*_server_obstacles(facts, limits), *_table_obstacles(facts["tables"], plan)]
+    obstacles += publications.obstacles(connection, plan)
     if obstacles:
         raise OperatorError(
             " ".join(seen for seen, _, _ in obstacles),

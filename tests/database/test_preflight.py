@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 import psycopg2
 import psycopg2.errors
 import pytest
-from at_most_one import preflight
+from at_most_one import journal, preflight, publications
+from at_most_one.controllers import Controller
 from at_most_one.database import Connection, Login, connect
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan, parse
@@ -92,6 +94,59 @@ class TestReplicaIdentity:
         assert "has no replica identity" in refusal(connection, plan).seen
         run(connection, f"ALTER TABLE {TABLE} REPLICA IDENTITY USING INDEX inspection_sessions_id_key")
         preflight.read(connection, plan, LIMITS)
+
+
+class TestPublications:
+    def test_one_that_carries_our_tables_to_a_subscriber_is_named(
+        self, connection: Connection, plan: Plan, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The slot is a row of a table of ours: a real one needs a server with wal_level = logical."""
+        run(connection, "CREATE TABLE aedpics.slots (slot_type text, database name)")
+        monkeypatch.setattr(publications, "_SLOTS", "aedpics.slots")
+        run(connection, "CREATE PUBLICATION everything FOR ALL TABLES")
+        preflight.read(connection, plan, LIMITS)  # nobody listens
+        run(connection, "INSERT INTO aedpics.slots VALUES ('logical', current_database())")
+        stop = refusal(connection, plan)
+        assert "Publication everything is FOR ALL TABLES" in stop.seen
+        assert "publications: [everything]" in stop.next_step
+        opening = journal.Opening(plan, "production", "minsu", Controller("here", os.getpid()))
+        for opens in (journal.look, journal.open_run):  # before the journal's first row would be sent
+            with pytest.raises(OperatorError, match="Publication everything is FOR ALL TABLES"):
+                opens(connection, opening)
+            connection.rollback()
+        assert run(connection, "SELECT to_regnamespace('at_most_one')") == [(None,)]
+        allowed = replace(plan, surplus=replace(plan.surplus, publications=("everything",)))
+        preflight.read(connection, allowed, LIMITS)
+        run(connection, "DROP PUBLICATION everything; CREATE PUBLICATION ours FOR TABLE aedpics.aed_data")
+        preflight.read(connection, plan, LIMITS)
+        if connection.server_version >= 150000:
+            run(connection, "CREATE SCHEMA at_most_one; CREATE PUBLICATION one FOR TABLES IN SCHEMA at_most_one")
+            assert "Publication one is FOR TABLES IN SCHEMA at_most_one" in refusal(connection, plan).seen
+
+    @pytest.mark.parametrize(
+        ("table", "identity", "what"),
+        [
+            (f"{TABLE} WHERE (equipment_serial <> 'x')", "DEFAULT", "row filter"),
+            (f"{TABLE} WHERE (equipment_serial <> 'x')", "FULL", None),
+            (f"{TABLE} WHERE (id IS NOT NULL)", "DEFAULT", None),
+            (f"{TABLE} (notes)", "DEFAULT", "column list"),
+            (f"{TABLE} (id, notes)", "DEFAULT", None),
+        ],
+    )
+    def test_a_filter_that_would_refuse_the_removal_is_named(
+        self, connection: Connection, plan: Plan, example: Any, table: str, identity: str, what: str | None
+    ) -> None:
+        if connection.server_version < 150000:
+            return
+        run(connection, f"CREATE PUBLICATION narrow FOR TABLE {table}")
+        run(connection, f"ALTER TABLE {TABLE} REPLICA IDENTITY {identity}")
+        if what is None:
+            preflight.read(connection, plan, LIMITS)
+            run(connection, f"DELETE FROM {TABLE}")
+            return
+        with pytest.raises(psycopg2.errors.InvalidColumnReference):  # 42P10
+            run(connection, f"DELETE FROM {TABLE}")
+        assert f"The {what} of publication narrow does not fit" in refusal(connection, plan).seen
 
 
 @pytest.mark.parametrize(

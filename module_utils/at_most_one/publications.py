@@ -1,0 +1,92 @@
+"""Logical replication: publications that would refuse our changes, or break the subscribers of our own tables."""
+
+from __future__ import annotations
+
+from .database import Connection
+from .errors import OperatorError
+from .plan import Plan
+
+Obstacle = tuple[str, str, str]  # seen, expected, next step
+
+_NEWER = 150000  # row filters, column lists and publications of schemas came with PostgreSQL 15
+_SLOTS = "pg_catalog.pg_replication_slots"
+
+# A subscriber stops at the first change of a table that it does not have. Without a slot nobody is told of changes.
+_CARRYING_OURS = """
+SELECT p.pubname::text, p.puballtables FROM pg_catalog.pg_publication AS p
+WHERE (p.pubinsert OR p.pubupdate) AND (p.puballtables OR {in_schema})
+    AND EXISTS (SELECT FROM {slots} AS s WHERE s.slot_type = 'logical' AND s.database = pg_catalog.current_database())
+ORDER BY 1"""
+_IN_SCHEMA = """p.oid IN (
+    SELECT n.pnpubid FROM pg_catalog.pg_publication_namespace AS n
+    WHERE n.pnnspid = pg_catalog.to_regnamespace('at_most_one'))"""
+
+# https://www.postgresql.org/docs/current/sql-createpublication.html: with UPDATE or DELETE published, the columns of a
+# row filter must be in the replica identity, and a column list must cover it.
+_NARROWED = """
+WITH planned AS (
+    SELECT c.oid, CASE c.relreplident
+        WHEN 'f' THEN (SELECT pg_catalog.array_agg(a.attnum) FROM pg_catalog.pg_attribute AS a
+                       WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)
+        ELSE (SELECT x.indkey::int2[] FROM pg_catalog.pg_index AS x WHERE x.indrelid = c.oid
+              AND CASE c.relreplident WHEN 'd' THEN x.indisprimary ELSE x.indisreplident END) END AS identity
+    FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE n.nspname = %(schema)s AND c.relname = %(table)s AND c.relreplident <> 'n')
+SELECT p.pubname::text,
+    CASE WHEN r.prattrs IS NOT NULL AND NOT t.identity <@ r.prattrs::int2[] THEN 'column list' ELSE 'row filter' END
+FROM planned AS t JOIN pg_catalog.pg_publication_rel AS r ON r.prrelid = t.oid
+JOIN pg_catalog.pg_publication AS p ON p.oid = r.prpubid
+WHERE CASE %(action)s WHEN 'delete' THEN p.pubdelete ELSE p.pubupdate END
+    AND (r.prattrs IS NOT NULL AND NOT t.identity <@ r.prattrs::int2[]
+        OR r.prqual IS NOT NULL AND EXISTS (
+            SELECT FROM pg_catalog.pg_depend AS d WHERE d.classid = 'pg_catalog.pg_publication_rel'::pg_catalog.regclass
+                AND d.objid = r.oid AND d.refobjid = t.oid AND d.refobjsubid > 0
+                AND d.refobjsubid <> ALL (coalesce(r.prattrs::int2[], '{}') || t.identity)))
+ORDER BY 1"""
+
+
+def obstacles(connection: Connection, plan: Plan) -> list[Obstacle]:
+    """What publications of the database bar."""
+    found = _carrying(connection, plan)
+    if connection.server_version >= _NEWER:
+        with connection.cursor() as cursor:
+            values = {"schema": plan.schema, "table": plan.table, "action": plan.surplus.action}
+            cursor.execute(_NARROWED, values)
+            found += [_narrowed(plan, *row) for row in cursor.fetchall()]
+    return found
+
+
+def refuse_carrying(connection: Connection, plan: Plan) -> None:
+    """Stop before the journal is created, whose first row would stop a subscriber already."""
+    for seen, expected, next_step in _carrying(connection, plan):
+        raise OperatorError(seen, expected=expected, next_step=next_step)
+
+
+def _carrying(connection: Connection, plan: Plan) -> list[Obstacle]:
+    in_schema = _IN_SCHEMA if connection.server_version >= _NEWER else "false"
+    with connection.cursor() as cursor:
+        cursor.execute(_CARRYING_OURS.format(in_schema=in_schema, slots=_SLOTS))
+        return [_ours(plan, *row) for row in cursor.fetchall() if row[0] not in plan.surplus.publications]
+
+
+def _ours(plan: Plan, name: str, everything: bool) -> Obstacle:
+    how = "FOR ALL TABLES" if everything else "FOR TABLES IN SCHEMA at_most_one"
+    return (
+        f"Publication {name} is {how}: it carries the journal and the archive, and a subscriber that lacks their tables"
+        " stops at their first row.",
+        "a publication without the schema at_most_one, or subscribers that have its tables.",
+        f"publish the service's own schema instead (CREATE PUBLICATION ... FOR TABLES IN SCHEMA {plan.schema}, from"
+        " PostgreSQL 15; on the subscriber ALTER SUBSCRIPTION ... SET PUBLICATION ...); or create the tables on every"
+        f" subscriber and add to surplus in plans/{plan.id}.yml: publications: [{name}].",
+    )
+
+
+def _narrowed(plan: Plan, name: str, what: str) -> Obstacle:
+    table = f"{plan.schema}.{plan.table}"
+    return (
+        f"The {what} of publication {name} does not fit the replica identity of {table}: PostgreSQL refuses each"
+        f" {plan.surplus.action} of a row with 42P10.",
+        "a row filter over columns of the replica identity, and a column list that covers it.",
+        f"for a row filter ALTER TABLE {table} REPLICA IDENTITY FULL; for a column list add the columns of the replica"
+        f" identity to it (ALTER PUBLICATION {name} SET TABLE ...); then run again.",
+    )
