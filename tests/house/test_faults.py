@@ -48,6 +48,10 @@ DEMANDED = {
     "row that cannot return",
     "trigger that changes returning rows",
     "restore killed between two batches",
+    "soft-delete trigger",
+    "stamping trigger",
+    "trigger that writes to another table",
+    "publication for all tables",
 }
 
 
