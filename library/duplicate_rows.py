@@ -69,6 +69,14 @@ options:
     type: str
     choices: [all, possible]
     default: all
+  index_dropped_first:
+    description:
+      - For V(restored) in check mode, while the rule's index is still there and is to be dropped before rows return.
+      - Of a row that the index rejects now, its other constraints, the BEFORE triggers and its references are asked.
+        The row that holds the key is locked meanwhile, and AFTER triggers do not run. An updated row counts as one
+        that returns.
+    type: bool
+    default: false
   max_rows:
     description: The ceiling. More O(rows) than this stop the task before anything is written. Default is the plan's.
     type: int
@@ -260,6 +268,7 @@ ARGUMENTS: dict[str, Any] = {
     "digest": {"type": "str"},
     "archived_by": {"type": "str"},
     "restore": {"type": "str", "choices": ["all", "possible"], "default": "all"},
+    "index_dropped_first": {"type": "bool", "default": False},
     "max_rows": {"type": "int"},
     "batch_target_ms": {"type": "int", "default": 50},
     "max_replica_lag_s": {"type": "int", "default": 30},
@@ -342,6 +351,7 @@ def restore(module: AnsibleModule, connection: Any, plan: Any, hold: Any) -> dic
         run_id=module.params["archived_by"],
         check=module.check_mode,
         possible=module.params["restore"] == "possible",
+        index_dropped_first=module.params["index_dropped_first"],
         hold=hold,
     )
     lines = (" ".join(_pairs(dict(zip(plan.primary_key, row, strict=True)))) for row in restoration.rows)

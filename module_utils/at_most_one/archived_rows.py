@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from psycopg2 import sql
@@ -63,14 +64,105 @@ _ONE = """{change};
             END IF;"""
 
 
-class Table:
-    """The plan's table, as archived rows return to it."""
+# For a check while the rule's index still stands, which is dropped before rows really return. A row that it rejects
+# never gets into the table; ON CONFLICT shows it as the BEFORE triggers have made it, and nothing is updated:
+# https://www.postgresql.org/docs/current/sql-insert.html#SQL-ON-CONFLICT
+_INSERT_BEHIND = """
+WITH setting AS MATERIALIZED (SELECT pg_catalog.set_config('search_path', {path}, true))
+INSERT INTO {table} AS {here} ({targets}) OVERRIDING SYSTEM VALUE SELECT {values} FROM {incoming}, setting
+ON CONFLICT ({keys}) {predicate} DO UPDATE SET {column} = {here}.{column}
+WHERE pg_catalog.set_config('at_most_one.excluded', {excluded}::text, true) IS NULL"""
 
-    def __init__(self, cursor: Cursor, plan: Plan, columns: Mapping[str, Column]) -> None:
-        self.plan, self.columns = plan, columns
+# The row is tried as it is first: an older index than the rule's, the primary key's among them, rejects it there.
+_ONE_BEHIND = """BEGIN
+                {plainly}
+            EXCEPTION WHEN unique_violation THEN
+                GET STACKED DIAGNOSTICS constrained = CONSTRAINT_NAME;
+                IF constrained <> {rule} THEN RAISE; END IF;
+                {change};
+                PERFORM pg_catalog.set_config('search_path', '', true);
+                reason := 'constraint';
+                name := (SELECT {missing} FROM {incoming});
+                IF name IS NULL THEN
+                    reason := 'changed_value';
+                    name := (
+                        SELECT pg_catalog.string_agg(was.key, ', ' ORDER BY was.key)
+                        FROM {incoming} CROSS JOIN LATERAL pg_catalog.jsonb_each(at_most_one_row) AS was
+                        WHERE was.value IS DISTINCT FROM
+                            pg_catalog.current_setting('at_most_one.excluded')::jsonb -> was.key);
+                END IF;
+                done := name IS NULL;
+                UPDATE at_most_one.archived_row AS a SET restored_at = pg_catalog.now() WHERE a.id = item.id AND done;
+            END;"""
+
+_RULE_INDEX = """
+SELECT (SELECT pg_catalog.string_agg(pg_catalog.pg_get_indexdef(x.indexrelid, n, false), ', ' ORDER BY n)
+        FROM pg_catalog.generate_series(1, x.indnkeyatts) AS n),
+    coalesce('WHERE ' || pg_catalog.pg_get_expr(x.indpred, x.indrelid), '')
+FROM pg_catalog.pg_index AS x JOIN pg_catalog.pg_class AS i ON i.oid = x.indexrelid
+WHERE x.indrelid = pg_catalog.to_regclass(%s) AND i.relname = %s AND x.indisunique AND x.indisvalid"""
+
+# By the foreign key's own operators; those to the table itself are left out, because a check's rows are not in it.
+_REFERS = """
+SELECT f.conname, n.nspname, c.relname,
+    ARRAY(SELECT a.attname::text FROM unnest(f.conkey) WITH ORDINALITY AS k (number, place)
+          JOIN pg_catalog.pg_attribute AS a ON a.attrelid = f.conrelid AND a.attnum = k.number ORDER BY k.place),
+    ARRAY(SELECT a.attname::text FROM unnest(f.confkey) WITH ORDINALITY AS k (number, place)
+          JOIN pg_catalog.pg_attribute AS a ON a.attrelid = f.confrelid AND a.attnum = k.number ORDER BY k.place),
+    ARRAY(SELECT pg_catalog.format('OPERATOR(%%I.%%s)', s.nspname, o.oprname)
+          FROM unnest(f.conpfeqop) WITH ORDINALITY AS k (number, place)
+          JOIN pg_catalog.pg_operator AS o ON o.oid = k.number
+          JOIN pg_catalog.pg_namespace AS s ON s.oid = o.oprnamespace ORDER BY k.place)
+FROM pg_catalog.pg_constraint AS f JOIN pg_catalog.pg_class AS c ON c.oid = f.confrelid
+JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+WHERE f.contype = 'f' AND f.conrelid = pg_catalog.to_regclass(%s) AND f.confrelid <> f.conrelid ORDER BY f.conname"""
+
+
+@dataclass(frozen=True)
+class _RuleIndex:
+    """The rule's index while it is there, and how to ask what the constraints behind it would say."""
+
+    keys: str
+    predicate: str
+    missing: sql.Composable  # the name of a foreign key whose row is not there, of a row of the archive
+
+
+def _rule_index(cursor: Cursor, plan: Plan, table: str) -> _RuleIndex | None:
+    cursor.execute(_RULE_INDEX, (table, plan.rule_index.name))
+    found = cursor.fetchone()
+    if found is None:
+        return None
+    cursor.execute(_REFERS, (table,))
+    missing: list[sql.Composable] = [sql.SQL("NULL::text")]
+    for name, schema, referenced, ours, theirs, operators in cursor.fetchall():
+        same = sql.SQL(" AND ").join(
+            sql.SQL("referenced.{} {} {}").format(
+                sql.Identifier(their), sql.SQL(operator), sql.Identifier(_INCOMING, our)
+            )
+            for our, their, operator in zip(ours, theirs, operators, strict=True)
+        )
+        missing.append(
+            sql.SQL(
+                "CASE WHEN ROW({}) IS NOT NULL AND NOT EXISTS (SELECT FROM {} AS referenced WHERE {}) THEN {} END"
+            ).format(listed(of(_INCOMING, ours)), sql.Identifier(schema, referenced), same, sql.Literal(name))
+        )
+    return _RuleIndex(found[0], found[1], sql.SQL("coalesce({})").format(listed(missing)))
+
+
+class Table:
+    """The plan's table, as archived rows return to it.
+
+    ``behind``: for a check that tells what will return once the rule's index is dropped. An updated row that only the
+    index rejects then counts as one that returns.
+    """
+
+    def __init__(self, cursor: Cursor, plan: Plan, columns: Mapping[str, Column], *, behind: bool = False) -> None:
+        self.plan, self.columns, self.behind = plan, columns, behind
         self.path = usual_search_path(cursor)
         self.key = unique_key(cursor, plan.schema, plan.table, plan.primary_key)
-        cursor.execute(_FIXED, (sql.Identifier(plan.schema, plan.table).as_string(cursor),))
+        name = sql.Identifier(plan.schema, plan.table).as_string(cursor)
+        self.rule_index = _rule_index(cursor, plan, name) if behind else None
+        cursor.execute(_FIXED, (name,))
         self.fixed = {column for (column,) in cursor.fetchall()} | set(plan.primary_key)
 
     def way_of(self, shape: Mapping[str, Any]) -> Way:
@@ -82,7 +174,8 @@ class _Way:
     def __init__(self, into: Table, shape: Mapping[str, Any]) -> None:
         self.into, self.update, self.names = into, shape["action"] == "update", list(shape["names"])
         self.table = into.plan.table
-        self.judges: Mapping[str, str] = {into.plan.rule_index.name: "rule", into.key.index: "taken"}
+        rule = "" if into.behind and self.update else "rule"
+        self.judges: Mapping[str, str] = {into.plan.rule_index.name: rule, into.key.index: "taken"}
         self.in_batch = sql.SQL("r.shape = {}::jsonb").format(sql.Literal(json.dumps(shape, ensure_ascii=False)))
 
     def lost_columns(self) -> list[str]:
@@ -93,13 +186,29 @@ class _Way:
 
     def write_one(self) -> sql.Composed:
         one = sql.SQL("r.id = item.id")
-        return self._with(
+        plainly = self._with(
             _ONE,
             one,
             change=self._with(_UPDATE if self.update else _INSERT, one),
             mark=self._with(_MARK, one),
             update=sql.Literal(self.update),
         )
+        if self.update or self.into.rule_index is None:
+            return plainly
+        rule, columns = self.into.rule_index, [self.into.columns[name] for name in self.names]
+        writable = [
+            name for name in self.names if name not in self.into.fixed and not self.into.columns[name].generated
+        ]
+        change = self._with(
+            _INSERT_BEHIND,
+            one,
+            keys=sql.SQL(rule.keys),
+            predicate=sql.SQL(rule.predicate),
+            column=sql.Identifier((writable or self.names)[0]),
+            excluded=image(columns, sql.Identifier("excluded"), sql.Literal(self.into.path)),
+        )
+        name = sql.Literal(self.into.plan.rule_index.name)
+        return self._with(_ONE_BEHIND, one, plainly=plainly, rule=name, change=change, missing=rule.missing)
 
     def _with(self, template: str, which: sql.Composable, **more: sql.Composable) -> sql.Composed:
         written = [name for name in self.names if not self.into.columns[name].generated]

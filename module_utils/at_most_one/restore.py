@@ -63,6 +63,7 @@ def restore(
     run_id: str | None,
     check: bool = False,
     possible: bool = False,
+    index_dropped_first: bool = False,
     hold: Hold = unheld,
     size: Size | None = None,
 ) -> Restoration:
@@ -75,11 +76,13 @@ def restore(
     ``possible`` puts back what can return and names the others in ``left``; otherwise one of them refuses all of it
     before the first row. ``check`` does the same work in one transaction that is rolled back: its figures are true, its
     triggers have run, and until it ends who deletes a row that a returning one refers to, or inserts the same key,
-    waits for it.
+    waits for it. With ``index_dropped_first`` a check tells what returns once the rule's index is dropped: of a row
+    that it rejects now, the BEFORE triggers and the foreign keys are asked, AFTER triggers are not.
     """
     if not check and not possible:
         _refuse_left(plan, _Work(connection, plan, run_id, unheld, size or Size()).rolled_back())
     work = _Work(connection, plan, run_id, unheld if check else hold, size or Size())
+    work.behind = check and index_dropped_first
     try:
         done = work.rolled_back() if check else work.run()
     except OperatorError as stop:
@@ -181,6 +184,7 @@ class _Work:
     def __init__(self, connection: Connection, plan: Plan, run_id: str | None, hold: Hold, size: Size) -> None:
         self.connection, self.plan, self.hold, self.size = connection, plan, hold, size
         self.done = Restoration()
+        self.behind = False  # a check that tells what returns once the rule's index is dropped
         self.outer: Cursor | None = None  # of the one transaction that a check rolls back
         self.values: dict[str, Any] = {
             "run_id": run_id,
@@ -206,7 +210,7 @@ class _Work:
             if missing_objects(cursor):
                 return self.done  # no archive: nothing ever left
             pointing = not missing_objects(cursor, repointing=True)
-            table = archived_rows.Table(cursor, self.plan, columns_of(cursor, self.plan))
+            table = archived_rows.Table(cursor, self.plan, columns_of(cursor, self.plan), behind=self.behind)
             begin(cursor)
         while self._pass(_ROWS, lambda _, shape: table.way_of(shape)) and self._named(_ROWS, "constraint", "trigger"):
             self._forget(_ROWS)

@@ -63,7 +63,7 @@ class Way(Protocol):
     """How the rows of one shape (a JSON value that the batch's rows share) return."""
 
     table: str
-    judges: Mapping[str, str]  # the reason, by the name of a unique index of ``table`` that has one of its own
+    judges: Mapping[str, str]  # the reason, by the name of a unique index of ``table``; empty: the row counts as back
 
     def lost_columns(self) -> list[str]:
         """The columns that these rows need and that their table no longer has."""
@@ -204,7 +204,9 @@ BEGIN
                     reason := coalesce({judges}::jsonb ->> constrained, reason);
                 END IF;
             END IF;
-            INSERT INTO pg_temp.at_most_one_left_out VALUES ({source}, item.id, reason, coalesce(name, ''));
+            IF reason <> '' THEN
+                INSERT INTO pg_temp.at_most_one_left_out VALUES ({source}, item.id, reason, coalesce(name, ''));
+            END IF;
         END;
     END LOOP;
 END"""

@@ -183,10 +183,10 @@ class TestBatches:
     def test_a_batch_that_outlasts_its_statement_time_is_made_smaller(
         self, connection: Connection, login: Login, plan: Plan, archived: Any
     ) -> None:
-        run(connection, TOUCH.format("PERFORM pg_sleep(0.02); RETURN NEW;"))
-        with connect(login, statement_timeout_ms=300) as hasty:
-            assert restore(hasty, plan, run_id="run-1", check=True, possible=True).restored == 25
-            assert restore(hasty, plan, run_id="run-1", possible=True).restored == 25
+        run(connection, TOUCH.format("PERFORM pg_sleep(0.1); RETURN NEW;"))
+        with connect(login, statement_timeout_ms=2_000) as hasty:
+            assert restore(hasty, plan, run_id="run-1", check=True, possible=True, size=Size(25)).restored == 25
+            assert restore(hasty, plan, run_id="run-1", possible=True, size=Size(25)).restored == 25
 
     def test_two_at_once_put_back_each_row_once(
         self, connection: Connection, login: Login, plan: Plan, archived: Any
@@ -235,6 +235,73 @@ class TestCheck:
             with pytest.raises(OperatorError, match="a lock was not obtained in time"):
                 restore(checking, plan, run_id="run-1", check=True)
             writer.rollback()
+
+
+class TestCheckBeforeTheIndexIsDropped:
+    """What rollback.yml --check asks: the rule's index still stands, and is to be dropped before rows return."""
+
+    @pytest.fixture
+    def indexed(self, connection: Connection, plan: Plan, archived: Any) -> Any:
+        run(
+            connection,
+            f"CREATE UNIQUE INDEX {plan.rule_index.name} ON {TABLE} (equipment_serial) WHERE {plan.predicate}",
+        )
+        return archived
+
+    def foreseen(self, connection: Connection, plan: Plan) -> Restoration:
+        """What it says, which must be what comes true."""
+        before = content(connection)
+        checked = restore(connection, plan, run_id="run-1", check=True, possible=True, index_dropped_first=True)
+        assert content(connection) == before
+        assert restore(connection, plan, run_id="run-1", check=True, possible=True).restored == 0
+        run(connection, f"DROP INDEX aedpics.{plan.rule_index.name}")
+        done = restore(connection, plan, run_id="run-1", possible=True)
+        assert (done.restored, reasons(done)) == (checked.restored, reasons(checked))
+        return checked
+
+    def test_every_row(self, connection: Connection, plan: Plan, indexed: Any) -> None:
+        checked = self.foreseen(connection, plan)
+        assert (checked.restored, checked.left) == (25, [])
+        assert {row for (row,) in checked.rows} == indexed.surplus
+
+    def test_who_refers_to_a_row_that_is_gone(self, connection: Connection, plan: Plan, example: Any) -> None:
+        stays = set(sorted(example.surplus)[:3])
+        new_inspector(connection, stays)
+        clean_up(connection, plan)
+        run(connection, "DELETE FROM aedpics.user_profiles WHERE full_name = 'Gone'")
+        run(
+            connection,
+            f"CREATE UNIQUE INDEX {plan.rule_index.name} ON {TABLE} (equipment_serial) WHERE {plan.predicate}",
+        )
+        checked = self.foreseen(connection, plan)
+        assert reasons(checked) == {("constraint", "inspection_sessions_inspector_id_fkey"): stays}
+
+    @pytest.mark.parametrize(
+        ("trigger", "reason"),
+        [
+            ("NEW.updated_at := now(); NEW.notes := 'x'; RETURN NEW;", ("changed_value", "notes, updated_at")),
+            ("RAISE 'no';", ("trigger", "aedpics.touch(), SQLSTATE P0001")),
+            ("RETURN NULL;", ("swallowed", "")),
+        ],
+    )
+    def test_a_trigger(
+        self, connection: Connection, plan: Plan, indexed: Any, trigger: str, reason: tuple[str, str]
+    ) -> None:
+        run(connection, TOUCH.format(trigger))
+        assert reasons(self.foreseen(connection, plan)) == {reason: set(indexed.surplus)}
+
+    def test_a_taken_key_and_a_new_constraint(self, connection: Connection, plan: Plan, indexed: Any) -> None:
+        taken, rejected = sorted(indexed.surplus)[:2]
+        run(
+            connection,
+            f"INSERT INTO {TABLE} (id, equipment_serial, inspector_id, status) VALUES (%s, 'X', %s, 'completed')",
+            *(taken, INSPECTOR),
+        )
+        run(connection, f"ALTER TABLE {TABLE} ADD CONSTRAINT new_one CHECK (id <> '{rejected}') NOT VALID")
+        assert reasons(self.foreseen(connection, plan)) == {
+            ("taken", "inspection_sessions_pkey"): {taken},
+            ("constraint", "new_one"): {rejected},
+        }
 
 
 class TestSearchPath:

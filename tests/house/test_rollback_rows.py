@@ -132,6 +132,12 @@ def test_what_cannot_return_is_recorded_and_the_rollback_ends(rollback: Rollback
     assert (recorded["left_count"], recorded["left"]) == (2, [LEFT])
 
 
+def test_a_check_asks_what_returns_once_the_index_is_dropped(rollback: Rollback) -> None:
+    assert rollback.run({"restored": 23, "left": [LEFT], "left_count": 2}, 25, "--check") == 0, rollback.said
+    (asked,) = rollback.calls("duplicate_rows")
+    assert asked["index_dropped_first"] in (True, "True")
+
+
 def test_rows_that_nobody_accounts_for_stop_it(rollback: Rollback) -> None:
     assert rollback.run({"restored": 22, "left": [LEFT], "left_count": 2}, 3) != 0
     assert "3 rows are in the archive only, of which 2 cannot return" in rollback.said
