@@ -157,6 +157,7 @@ def test_who_points_is_found_as_the_foreign_key_compares(
 ) -> None:
     """A key of citext, whose own operator our empty search_path does not find: ``=`` would compare as text."""
     make_citext(connection)
+    run(connection, f"ALTER DATABASE {connection.info.dbname} SET search_path = aedpics")  # nor does the service's
     run(connection, f"ALTER TABLE {TABLE} ADD COLUMN code public.citext UNIQUE")
     run(connection, f"UPDATE {TABLE} SET code = upper(id::text)::public.citext")
     run(
