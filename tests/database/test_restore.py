@@ -14,6 +14,7 @@ from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan, SortKey
 from at_most_one.restore import Restoration, Size, restore
 
+from tests.database.citext import make_citext
 from tests.database.cleaning import INSPECTOR, TABLE, ids, run, until
 
 TOUCH = """
@@ -302,6 +303,37 @@ class TestCheckBeforeTheIndexIsDropped:
             ("taken", "inspection_sessions_pkey"): {taken},
             ("constraint", "new_one"): {rejected},
         }
+
+
+class TestEquality:
+    """A row is judged by the equality of the key's own type and of the index, which no search_path of ours finds."""
+
+    @pytest.fixture
+    def kinds(self, connection: Connection, plan: Plan) -> Plan:
+        make_citext(connection)
+        run(
+            connection,
+            """CREATE TABLE aedpics.kinds (id public.citext PRIMARY KEY, "key" public.citext,
+                   status aedpics.session_status);
+               INSERT INTO aedpics.kinds VALUES ('a', 'k', 'active'), ('b', 'K', 'active'), ('c', 'k', 'active')""",
+        )
+        kinds = replace(plan, table="kinds", key=("key",), keep=(SortKey("id", "desc", "last"),), show=())
+        clean_up(connection, kinds)
+        assert run(connection, "SELECT id::text FROM aedpics.kinds") == [("c",)]
+        return kinds
+
+    def test_a_key_that_is_taken_in_other_letters(self, connection: Connection, kinds: Plan) -> None:
+        run(connection, "INSERT INTO aedpics.kinds VALUES ('A', 'x', 'completed')")
+        done = restore(connection, kinds, run_id="run-1", possible=True)
+        assert reasons(done) == {("taken", "kinds_pkey"): {"a"}}
+        assert run(connection, "SELECT id::text FROM aedpics.kinds ORDER BY 1") == [("A",), ("b",), ("c",)]
+
+    def test_a_rule_that_ignores_the_case(self, connection: Connection, kinds: Plan) -> None:
+        index = kinds.rule_index.name
+        run(connection, f'CREATE UNIQUE INDEX {index} ON aedpics.kinds ("key") WHERE {kinds.predicate}')
+        run(connection, "UPDATE aedpics.kinds SET \"key\" = 'free'")
+        done = restore(connection, kinds, run_id="run-1", possible=True)
+        assert (done.restored, reasons(done)) == (1, {("rule", index): {"a"}})
 
 
 class TestSearchPath:
