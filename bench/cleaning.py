@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from at_most_one import duplicates, journal, rows_file
+from at_most_one import duplicates, fence, journal, rows_file
 from at_most_one.controllers import Controller
 from at_most_one.database import Connection, Login, connect
 
@@ -22,6 +22,7 @@ class Cleaned:
 
     removed: int
     removal_s: float
+    left: int = 0  # rows that are surplus by now
 
 
 def opened(login: Login) -> str:
@@ -29,6 +30,14 @@ def opened(login: Login) -> str:
     opening = journal.Opening(PLAN, "bench", "bench", Controller("bench", os.getpid()))
     with connect(login) as connection:
         return journal.open_run(connection, opening, takeover=True).run_id
+
+
+def fenced_clean_up(connection: Connection, run_id: str) -> None:
+    """As the role does it: what the fence cannot exempt leaves first, then the fence goes up, then the rest leaves."""
+    while fence.raise_fence(connection, PLAN).surplus_first:
+        clean_up(connection, run_id)
+    while clean_up(connection, run_id).left + fence.tighten(connection, PLAN).exempt:
+        pass
 
 
 def clean_up(connection: Connection, run_id: str) -> Cleaned:
@@ -49,4 +58,4 @@ def clean_up(connection: Connection, run_id: str) -> Cleaned:
         removal = duplicates.remove(
             connection, PLAN, rows=reviewed.rows(), digest=digest, run_id=run_id, hold=hold, **limits
         )
-        return Cleaned(removal.removed, time.perf_counter() - began)
+        return Cleaned(removal.removed, time.perf_counter() - began, removal.rows_left)

@@ -310,7 +310,7 @@ def report(module: AnsibleModule, connection: Any, plan: Any, _hold: Any) -> dic
 
 
 def remove(module: AnsibleModule, connection: Any, plan: Any, hold: Any) -> dict[str, Any]:
-    from ansible.module_utils.at_most_one import batches, duplicates, rows_file
+    from ansible.module_utils.at_most_one import batches, duplicates, fence, rows_file
 
     path, digest = module.params["path"], module.params["digest"]
     reviewed = None if path is None else rows_file.RowsFile(path)
@@ -329,12 +329,16 @@ def remove(module: AnsibleModule, connection: Any, plan: Any, hold: Any) -> dict
         ),
         **{name: module.params[name] for name in ("run_id", "max_rows", "expected_groups", "expected_rows")},
     )
-    for warning in removal.warnings:
+    # What the fence exempts and has not left is to be in it from now on.
+    tightened = None if module.check_mode else fence.tighten(connection, plan, hold=hold)
+    for warning in [*removal.warnings, *(tightened.warnings if tightened else ())]:
         module.warn(warning)
     gone = {tuple(row) for row in removal.removed_examples}
     result = asdict(removal)
     for name in ("groups", "warnings"):
         del result[name]
+    if tightened:
+        result["rows_left"] = max(removal.rows_left, tightened.exempt)
     return {
         "changed": bool(removal.statements),
         **result,

@@ -8,12 +8,14 @@ DOCUMENTATION = r"""
 module: write_fence
 short_description: Keep new duplicates out until the unique index can
 description:
-  - Raises two row triggers on the plan's table that refuse a new duplicate with the error that the plan's unique index
-    will give, C(23505) with the index's name as constraint. Rows that are duplicates already can be updated and closed.
+  - Builds a unique index like the plan's own from which the surplus rows are exempt, so that no statement and no
+    isolation level can add a duplicate. The rows that are exempt can be updated, closed and removed.
   - Raise it before the clean-up, lower it once the unique index is valid.
-  - It warns when no index begins with the rule's key, since each new row inside the rule then scans the table.
-  - C(INSERT ... ON CONFLICT DO NOTHING) without a target gets the error as well, while the index will skip the row.
-  - The index remains the judge; a writer under REPEATABLE READ can pass the fence.
+  - Who would add a duplicate gets C(23505) with the key's columns in DETAIL, as with the planned index; the name is
+    C(at_most_one_fence_) and twelve digits, until it is lowered.
+  - The list of exempt rows has 200 rows at most, and before PostgreSQL 18 it has to fit on a page of the catalog. With
+    more surplus rows nothing is changed, and RV(surplus_first) says so. Remove them, then raise it.
+  - The triggers that an older release of this project has left as its fence are dropped in either case.
 version_added: "1.0.0"
 author:
   - the at-most-one maintainers (@at-most-one)
@@ -21,9 +23,12 @@ extends_documentation_fragment: [at_most_one.login, at_most_one.plan, at_most_on
 options:
   state:
     description:
-      - V(raised) waits for the writers in flight and repairs a fence with a missing or disabled trigger. While it waits
-        for its lock, new writers queue behind it, for O(lock_timeout_ms) at most per attempt.
-      - V(lowered) drops the triggers. While it waits for its lock, new readers queue behind it as well.
+      - V(raised) waits for the writers in flight, and replaces a fence that is damaged, of a changed plan, or that
+        exempts rows which are not to leave any more. Readers never wait. New writers queue behind it for
+        O(lock_timeout_ms) at most per attempt, and then for the build, unless it is built concurrently.
+      - V(lowered) drops the index concurrently, and waits O(lock_timeout_ms) times O(lock_attempts) at most for who
+        uses the table. Nobody waits for it. One that cannot be dropped by then is no failure, but a warning that names
+        who is in the way; the next call drops it.
       - V(queried) only looks.
     type: str
     choices: [raised, lowered, queried]
@@ -32,6 +37,15 @@ options:
     description: How often the lock is asked for, with a random pause in between, before the module gives up.
     type: int
     default: 10
+  max_write_pause_ms:
+    description:
+      - Milliseconds that writers may wait for the build. Where the forecast is longer, the index is built concurrently.
+    type: int
+    default: 500
+  deadline_s:
+    description: Seconds that a concurrent build may take, its waits for older transactions included.
+    type: int
+    default: 300
 attributes:
   check_mode:
     description: Reports the statements that would run and runs none of them.
@@ -42,7 +56,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Ensure that no new duplicate can be born
+- name: Ensure that the write fence is up
   write_fence:
     login: "{{ database_login }}"
     plan: "{{ lookup('file', 'plans/one-active-inspection-session.yml') | from_yaml }}"
@@ -61,7 +75,7 @@ RETURN = r"""
 state:
   description:
     - The fence after this task; in check mode, as it would be.
-    - V(partial) means that a trigger is missing or disabled, or that the function is not the one of this plan.
+    - V(partial) means an index that is not valid or of a changed plan, or triggers of an older release.
   returned: success
   type: str
   sample: raised
@@ -71,16 +85,37 @@ before:
   type: str
   sample: lowered
 statements:
-  description: The SQL that ran; in check mode, that would run.
+  description: The SQL that ran, or in check mode would run, with the number of the exempt rows for their list.
   returned: success
   type: list
   elements: str
   sample: [LOCK TABLE "aedpics"."inspection_sessions" IN SHARE ROW EXCLUSIVE MODE]
 attempts:
-  description: How often the lock was asked for; 0 when there was nothing to do.
+  description: How often the lock was asked for, or a concurrent build begun; 0 when there was nothing to do.
   returned: success
   type: int
   sample: 1
+exempt:
+  description: Number of rows that the fence lets be.
+  returned: success
+  type: int
+  sample: 25
+surplus_first:
+  description: Whether nothing was changed because the surplus rows are too many for the fence's list.
+  returned: success
+  type: bool
+  sample: false
+concurrent:
+  description: Whether the index was built concurrently.
+  returned: success
+  type: bool
+  sample: false
+indexes:
+  description: Names of the fence's indexes, whatever their state.
+  returned: O(state=queried)
+  type: list
+  elements: str
+  sample: []
 details:
   description: On failure, what it was about; C(blockers) lists the sessions that held the lock.
   returned: failure
@@ -88,6 +123,7 @@ details:
   sample: {attempts: 10, blockers: [{pid: 4711, user: aedpics_admin, state: idle in transaction, age_s: 95}]}
 """
 
+from dataclasses import asdict
 from typing import Any
 
 from ansible.module_utils.at_most_one_entry import WRITING_SPEC, held_run, login_of, run, timeouts_of
@@ -95,38 +131,49 @@ from ansible.module_utils.basic import AnsibleModule
 
 
 def act(module: AnsibleModule) -> dict[str, Any]:
+    from ansible.module_utils.at_most_one import fence
     from ansible.module_utils.at_most_one.database import connect
     from ansible.module_utils.at_most_one.errors import OperatorError
-    from ansible.module_utils.at_most_one.fence import fence_state, lower_fence, raise_fence
     from ansible.module_utils.at_most_one.plan import parse
 
-    plan = parse(module.params["plan"])
-    state, lock_attempts = module.params["state"], module.params["lock_attempts"]
-    if lock_attempts < 1:
+    wanted = module.params
+    plan = parse(wanted["plan"])
+    if wanted["lock_attempts"] < 1:
         raise OperatorError(
-            f"lock_attempts is {lock_attempts}.", expected="1 or more.", next_step="correct lock_attempts."
+            f"lock_attempts is {wanted['lock_attempts']}.", expected="1 or more.", next_step="correct lock_attempts."
         )
     with held_run(module) as hold, connect(login_of(module), **timeouts_of(module)) as connection:
-        if state == "queried":
-            seen = fence_state(connection, plan)
-            return {"changed": False, "state": seen, "before": seen, "statements": [], "attempts": 0}
-        change_fence = raise_fence if state == "raised" else lower_fence
-        change = change_fence(connection, plan, lock_attempts=lock_attempts, check=module.check_mode, hold=hold)
+        if wanted["state"] == "queried":
+            state, indexes = fence.state_and_indexes(connection, plan)
+            return {"changed": False, **asdict(fence.Change(state, state, [], 0)), "indexes": indexes}
+        if wanted["state"] == "raised":
+            limits = {name: wanted[name] for name in ("lock_attempts", "max_write_pause_ms", "deadline_s")}
+            change = fence.raise_fence(connection, plan, **limits, check=module.check_mode, hold=hold)
+        else:
+            wait_ms = wanted["lock_timeout_ms"] * wanted["lock_attempts"]
+            change = fence.lower_fence(connection, plan, wait_ms=wait_ms, check=module.check_mode, hold=hold)
     for warning in change.warnings:
         module.warn(warning)
+    result = asdict(change)
+    del result["warnings"]
     return {
-        "changed": change.before != change.state,
-        "state": change.state,
-        "before": change.before,
-        "statements": change.statements,
-        "attempts": change.attempts,
+        "changed": bool(change.statements),
+        **result,
         "diff": {"before": f"write fence: {change.before}\n", "after": f"write fence: {change.state}\n"},
     }
 
 
 def main() -> None:
-    run({**WRITING_SPEC, "state": {"type": "str", "choices": ["raised", "lowered", "queried"],
-        "required": True}, "lock_attempts": {"type": "int", "default": 10}}, act)  # fmt: skip
+    run(
+        {
+            **WRITING_SPEC,
+            "state": {"type": "str", "choices": ["raised", "lowered", "queried"], "required": True},
+            "lock_attempts": {"type": "int", "default": 10},
+            "max_write_pause_ms": {"type": "int", "default": 500},
+            "deadline_s": {"type": "int", "default": 300},
+        },
+        act,
+    )
 
 
 if __name__ == "__main__":

@@ -90,9 +90,9 @@ def _steps(bench: Bench, login: Login) -> dict[str, Taken]:
         wanted = backup.Wanted(Path(directory), f"{PLAN.id}.dump", 1, str(bench.server.binaries))
         backup.make(login, PLAN, wanted, lock_timeout_ms=5_000, check_mode=False)
     run_id = opened(login)
-    alone(lambda connection: fence.raise_fence(connection, PLAN))
     with step(REMOVAL):
         alone(lambda connection: clean_up(connection, run_id))
+    alone(lambda connection: fence.raise_fence(connection, PLAN))
     with connect(login, statement_timeout_ms=TIMEOUT_MS) as connection:
         inspection = indexes.inspect(connection, PLAN)
     with step(BUILD):

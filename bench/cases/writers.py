@@ -19,7 +19,7 @@ from at_most_one import building, concurrent, fence, forecast, indexes
 from at_most_one.database import Connection, Login, connect
 
 from bench import release
-from bench.cleaning import clean_up, opened
+from bench.cleaning import clean_up, fenced_clean_up, opened
 from bench.results import Result, factor, median, number, percentile
 from bench.run import Bench
 from bench.seed import MIGRATION, PLAN, groups, seed
@@ -122,8 +122,7 @@ def _deployed(login: Login, build: Callable[[Login, Connection, Spans], None]) -
     run_id = opened(login)
     begin = time.monotonic()
     with connect(login, statement_timeout_ms=TIMEOUT_MS) as connection:
-        fence.raise_fence(connection, PLAN)
-        clean_up(connection, run_id)
+        fenced_clean_up(connection, run_id)
         start = time.monotonic()
         build(login, connection, spans)
         spans.build = (start, time.monotonic())
@@ -251,8 +250,7 @@ def _wrong_choices(login: Login, equipments: int, pause_ms: float) -> int:
             for index in PLAN.indexes:
                 cursor.execute(f"DROP INDEX {PLAN.schema}.{index.name}")
         with connect(login) as connection:
-            fence.raise_fence(connection, PLAN)
-            clean_up(connection, opened(login))
+            fenced_clean_up(connection, opened(login))
         with writing(login, equipments):
             return sum(
                 building.decide(login, PLAN, path, _auto(limit)).strategy != right for limit, right in limits.items()

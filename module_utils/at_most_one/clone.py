@@ -20,6 +20,7 @@ from psycopg2 import sql
 from . import masking, pg_programs
 from .database import Login, connect
 from .errors import OperatorError
+from .fence_names import PATTERN
 
 MARK = "at-most-one: a clone that is being made"
 _OURS = "at_most_one"  # the journal and the archive of the source are not the clone's
@@ -30,8 +31,8 @@ JOIN pg_catalog.pg_class t ON t.oid = x.indrelid JOIN pg_catalog.pg_namespace n 
 WHERE NOT x.indisvalid AND i.relkind = 'i' ORDER BY 1
 """
 _FENCE = """
-SELECT count(*) FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc f ON f.oid = t.tgfoid
-JOIN pg_catalog.pg_namespace n ON n.oid = f.pronamespace WHERE n.nspname = %s AND NOT t.tgisinternal
+SELECT count(*) FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
+WHERE i.relname ~ %s AND x.indisvalid -- one that is not valid is a leftover, of a run that has ended
 """
 _PLACE = "SELECT pg_catalog.pg_postmaster_start_time()::text, pg_catalog.current_database()::text"
 _GRANTS = """
@@ -76,7 +77,7 @@ def look(target: Login, source: Source) -> list[str] | None:
         place = cursor.fetchone()
         cursor.execute(_INVALID)
         invalid = [name for (name,) in cursor.fetchall()]
-        cursor.execute(_FENCE, (_OURS,))
+        cursor.execute(_FENCE, (PATTERN,))
         (fences,) = cursor.fetchone() or (0,)
     with connect(target) as connection, connection.cursor() as cursor:
         cursor.execute(_PLACE)

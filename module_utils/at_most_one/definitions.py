@@ -21,6 +21,7 @@ from psycopg2.extras import RealDictCursor
 
 from .database import Connection, lost
 from .errors import OperatorError
+from .fence_names import PATTERN
 from .plan import Index, IndexKey, Plan
 
 # One row per relation of the namespace that has a wanted name, or is an index whose name matches the family's pattern.
@@ -54,7 +55,8 @@ LEFT JOIN pg_catalog.pg_class t ON t.oid = i.indrelid
 LEFT JOIN pg_catalog.pg_am m ON m.oid = c.relam
 LEFT JOIN pg_catalog.pg_stat_progress_create_index p ON p.index_relid = c.oid
 WHERE c.relnamespace = {namespace}
-  AND (c.relname = ANY (%(names)s) OR i.indexrelid IS NOT NULL AND c.relname ~ %(pattern)s)
+  AND (c.relname = ANY (%(names)s)
+       OR i.indexrelid IS NOT NULL AND c.relname ~ %(pattern)s AND c.relname !~ %(fence)s)
 ORDER BY c.relname
 """
 _TEMPORARY = "pg_my_temp_schema()"
@@ -253,7 +255,7 @@ def _read(
     nulls = "i.indnullsnotdistinct" if connection.server_version >= 150_000 else "false"
     statement = sql.SQL(_FACTS).format(namespace=sql.SQL(namespace), nulls_not_distinct=sql.SQL(nulls))
     with connection.cursor(cursor_factory=RealDictCursor) as cursor:
-        cursor.execute(statement, {"schema": schema, "names": list(names), "pattern": pattern})
+        cursor.execute(statement, {"schema": schema, "names": list(names), "pattern": pattern, "fence": PATTERN})
         return {row["name"]: dict(row) for row in cursor.fetchall()}
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from psycopg2 import sql
 
 from .database import Connection
+from .fence_names import PATTERN
 from .plan import Plan
 
 # One statement, so one view of the catalog. The connection's empty search_path makes the definitions comparable. An
@@ -26,7 +27,7 @@ WITH planned AS (
 ), indexes AS (
     SELECT i.relname, x.indisvalid AND x.indisready AS usable, pg_catalog.pg_get_indexdef(i.oid) AS definition
     FROM pg_catalog.pg_index x JOIN planned p ON p.oid = x.indrelid JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
-), fence AS (
+), fence AS ( -- of a release in which it was a trigger
     SELECT f.oid FROM pg_catalog.pg_proc f JOIN pg_catalog.pg_namespace n ON n.oid = f.pronamespace
     WHERE n.nspname = 'at_most_one'
 ), objects AS (
@@ -41,7 +42,7 @@ WITH planned AS (
     FROM planned p JOIN pg_catalog.pg_constraint k ON k.conrelid = p.oid
     UNION ALL
     SELECT pg_catalog.concat('index ', definition, CASE WHEN NOT usable THEN ' INVALID' END)
-    FROM indexes WHERE usable OR relname <> ALL (%(indexes)s)
+    FROM indexes WHERE (usable OR relname <> ALL (%(indexes)s)) AND relname !~ %(fence)s
     UNION ALL
     SELECT pg_catalog.concat('trigger ', pg_catalog.pg_get_triggerdef(t.oid),
                CASE WHEN t.tgenabled = 'D' THEN ' DISABLED' END)
@@ -53,13 +54,14 @@ SELECT coalesce((SELECT pg_catalog.array_agg(line ORDER BY line) FROM objects), 
                  WHERE relname = ANY (%(indexes)s)), '{}'),
        coalesce((SELECT pg_catalog.array_agg(relname::text ORDER BY relname) FROM indexes
                  WHERE relname = ANY (%(indexes)s) AND usable), '{}'),
-       EXISTS (SELECT FROM planned p JOIN pg_catalog.pg_trigger t ON t.tgrelid = p.oid JOIN fence f ON f.oid = t.tgfoid)
+       EXISTS (SELECT FROM indexes WHERE relname ~ %(fence)s)
+           OR EXISTS (SELECT FROM planned p JOIN pg_catalog.pg_trigger t ON t.tgrelid = p.oid
+                      JOIN fence f ON f.oid = t.tgfoid)
 """
 _MIGRATIONS = """
 SELECT migration_name, pg_catalog.bool_or(finished_at IS NOT NULL) FROM {}
 WHERE rolled_back_at IS NULL GROUP BY 1 ORDER BY 1
 """
-_FENCE = "+ the write fence"
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class Snapshot:
     migrations: tuple[str, ...]
     planned_indexes: tuple[str, ...]  # those of the plan that are there, whatever their state
     usable_indexes: tuple[str, ...]  # those of them that are valid and ready
-    fence: bool  # any trigger of the write fence; it is the tool's own, so no object to give back
+    fence: bool  # an index of the write fence; it is the tool's own, so no object to give back
 
     def kept(self) -> dict[str, Any]:
         """As the journal keeps it, with the digest that names it."""
@@ -90,7 +92,8 @@ def take(connection: Connection, plan: Plan) -> Snapshot:
     history = sql.Identifier(plan.schema, "_prisma_migrations")
     with connection.cursor() as cursor:
         names = [index.name for index in plan.indexes]
-        cursor.execute(_OBJECTS, {"schema": plan.schema, "tables": tables, "indexes": names})
+        given = {"schema": plan.schema, "tables": tables, "indexes": names, "fence": PATTERN}
+        cursor.execute(_OBJECTS, given)
         objects, there, usable, fence = cursor.fetchone() or ([], [], [], False)
         cursor.execute("SELECT pg_catalog.to_regclass(%s) IS NOT NULL", (history.as_string(cursor),))
         migrations = []
@@ -106,11 +109,13 @@ def take(connection: Connection, plan: Plan) -> Snapshot:
 
 
 def differences(before: Mapping[str, Any], now: Snapshot) -> list[str]:
-    """What is gone (``-``) and what is new (``+``) since ``before``, which is a :meth:`Snapshot.kept`."""
+    """What is gone (``-``) and what is new (``+``) since ``before``, which is a :meth:`Snapshot.kept`.
+
+    The write fence is no difference: an index of it that cannot be dropped yet is named by who was to drop it.
+    """
     old = {*before["objects"], *before["migrations"]}
     new = {*now.objects, *now.migrations}
-    fence = [_FENCE] if now.fence and not before["fence"] else []
-    return [*(f"- {line}" for line in sorted(old - new)), *(f"+ {line}" for line in sorted(new - old)), *fence]
+    return [*(f"- {line}" for line in sorted(old - new)), *(f"+ {line}" for line in sorted(new - old))]
 
 
 @dataclass(frozen=True)
@@ -135,7 +140,7 @@ def changed_since(before: Mapping[str, Any] | None, now: Snapshot, plan: Plan) -
         there=tuple(now.planned_indexes),
         kept=kept,
         applied=f"+ migration {plan.migration} applied" in found,
-        fence=_FENCE in found,
+        fence=now.fence and before is not None and not before["fence"],
         differences=tuple(found),
         recorded=before is not None,
     )

@@ -102,13 +102,14 @@ def _database(facts: Facts) -> list[Finding]:
     # While a run is at work its fence is where it belongs; a dead run's fence is in the finding about that run.
     unfinished = [] if "journal" in unread else [run for run in _unfinished(facts) if _is_of_plan(run, facts)]
     if not {"fence", "journal"} & {*unread} and read["fence"]["state"] != "lowered" and not unfinished:
+        names = ", ".join(read["fence"].get("indexes") or [])
         found.append(
             Finding(
                 "fence",
-                f"The write fence is {read['fence']['state']} and no run is at work.",
+                f"The write fence is {read['fence']['state']}{f' ({names})' if names else ''} and no run is at work.",
                 "no fence: the index enforces the rule.",
-                "ansible-playbook deploy.yml -l <environment>, or take the run that left it back: "
-                "ansible-playbook rollback.yml -l <environment>.",
+                "ansible-playbook deploy.yml -l <environment>, which drops it even when nothing else is to be done; or "
+                "take the run that left it back: ansible-playbook rollback.yml -l <environment>.",
             )
         )
     if "history" not in unread and read["history"]["verdict"] != "applied":

@@ -13,6 +13,7 @@ from typing import Any
 from psycopg2.extras import RealDictCursor
 
 from .database import Connection
+from .fence_names import PATTERN
 from .plan import Plan
 
 # pg_stats has the average width of each column; an expression's stands under the index's own name.
@@ -34,7 +35,7 @@ SELECT c.relname AS name, t.relname AS "table", i.indisunique AS is_unique, m.am
   JOIN pg_catalog.pg_am m ON m.oid = c.relam
   LEFT JOIN pg_catalog.pg_stat_all_indexes s ON s.indexrelid = c.oid
   LEFT JOIN pg_catalog.pg_statio_all_indexes o ON o.indexrelid = c.oid
- WHERE n.nspname = %s AND t.relname = ANY (%s)
+ WHERE n.nspname = %s AND t.relname = ANY (%s) AND c.relname !~ %s
  ORDER BY t.relname, c.relname
 """
 _PAGE_HEADER, _BTREE_SPECIAL, _LINE_POINTER, _TUPLE_HEADER = 24, 16, 4, 8  # src/include/storage/bufpage.h, itup.h
@@ -71,7 +72,7 @@ def read(connection: Connection, plan: Plan, thresholds: Thresholds | None = Non
     """Every index of the planned tables, planned or not."""
     planned = {index.name for index in plan.indexes}
     with connection.cursor(cursor_factory=RealDictCursor) as cursor:
-        cursor.execute(_USE, (plan.schema, sorted({index.table for index in plan.indexes})))
+        cursor.execute(_USE, (plan.schema, sorted({index.table for index in plan.indexes}), PATTERN))
         return [judge(dict(row), planned, thresholds or Thresholds()) for row in cursor.fetchall()]
 
 

@@ -1,12 +1,14 @@
 """Eight writers that do what the application does, all the time, on a few hot keys.
 
-They look, take a moment and insert; they close, reopen, move a session to another equipment, write a note, and now and
-then delete one: each by itself or with its look in one transaction. What they commit they enter in their ledger.
+They look, take a moment and insert; they close, reopen, close and open in one transaction, move a session to another
+equipment, write a note, add many rows at once, work on two keys in either order, and now and then delete one: each by
+itself or with its look in one transaction, in any isolation level. What they commit they enter in their ledger.
 """
 
 from __future__ import annotations
 
 import random
+import re
 import threading
 import time
 from collections import Counter
@@ -19,18 +21,21 @@ import psycopg2
 import psycopg2.errors
 import psycopg2.extensions
 from at_most_one.database import Connection, Login, connect
+from at_most_one.fence_names import PATTERN
 from at_most_one.plan import Plan
 from psycopg2 import sql
 
 from tests.adversarial.account import Ledger
 
 WRITERS = 8
+LEVELS = ("READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
+BULK = 200  # rows of one statement
 THINKING_S = 0.004  # at most, between the look and the write
 CLOSING = 0.25  # how often a visitor closes the open session it finds
 OPEN = ("active", "paused")
 REFUSED = {"23505": "refused", "40001": "serialization", "40P01": "deadlock"}  # what an application must live with
-# Nobody opens a session on it before the REPEATABLE READ writer has its snapshot, and visitors do not close one there:
-# the duplicate that is born of the snapshot waits for the build.
+# Nobody opens a session on it before the writer with the old snapshot has that, and visitors do not close one there: a
+# duplicate that is committed out of the snapshot would wait for the build.
 LATE_KEY = ("AED-late", 0)
 
 
@@ -42,7 +47,9 @@ class Crowd:
     plan: Plan
     hot: list[tuple[str, int]]
     seed: int
-    repeatable_read: bool  # the first of them
+    old_snapshot: bool  # of the first of them
+    isolation: str  # one of LEVELS, or each
+    rest_s: float = 0.0  # at most, between two visits
     ledger: Ledger = field(default_factory=Ledger)
     met: Counter[str] = field(default_factory=Counter)
     strangers: list[BaseException] = field(default_factory=list)
@@ -70,13 +77,15 @@ def writing(crowd: Crowd) -> Iterator[Crowd]:
 def _work(crowd: Crowd, number: int) -> None:
     try:
         with connect(crowd.login, autocommit=True) as connection:
-            writer = _Writer(crowd, connection, random.Random(f"{crowd.seed}/{number}"))
-            if number == 0 and crowd.repeatable_read:
+            level = LEVELS[number % 3] if crowd.isolation == "each" else crowd.isolation
+            writer = _Writer(crowd, connection, random.Random(f"{crowd.seed}/{number}"), level)
+            if number == 0 and crowd.old_snapshot:
                 writer.write_with_an_old_snapshot()
             while not crowd.stop.is_set():
-                if number == 0 and crowd.repeatable_read:
+                if number == 0 and crowd.old_snapshot:
                     crowd.stop.wait(writer.chance.uniform(0.2, 0.5))
                 writer.attempt(writer.visit)
+                crowd.stop.wait(writer.chance.uniform(0, crowd.rest_s))
         with crowd.lock:
             crowd.ledger.include(writer.ledger)
             crowd.met.update(writer.met)
@@ -86,32 +95,39 @@ def _work(crowd: Crowd, number: int) -> None:
 
 
 class _Writer:
-    def __init__(self, crowd: Crowd, connection: Connection, chance: random.Random) -> None:
+    def __init__(self, crowd: Crowd, connection: Connection, chance: random.Random, level: str) -> None:
         self.crowd, self.connection, self.chance = crowd, connection, chance
         self.ledger, self.met = Ledger(), Counter[str]()
         self.known: list[str] = []  # ids it has seen
         self.pending: list[tuple[str, Any]] = []  # written, not committed
         self.table = sql.Identifier(crowd.plan.schema, crowd.plan.table)
-        self.isolation = ""
+        self.level, self.rule = level, re.compile(f"{PATTERN}|{crowd.plan.rule_index.name}$")
+        self.begin_at(level)
 
     def attempt(self, visit: Any) -> None:
         """One visit, by itself or in one transaction; what it wrote counts once it is committed."""
-        whole = bool(self.isolation) or self.chance.random() < 0.5
+        whole = self.chance.random() < 0.5 or visit != self.visit
         try:
             if whole:
-                self.run("BEGIN" + self.isolation)
+                self.run("BEGIN")
             visit()
             if whole:
                 self.run("COMMIT")
         except psycopg2.Error as refusal:
-            self.pending.clear()
+            if whole:
+                self.pending.clear()
+            self.enter()  # what was written by itself is committed
             kind = REFUSED.get(refusal.pgcode or "")
-            if kind is None or (kind == "refused" and refusal.diag.constraint_name != self.crowd.plan.rule_index.name):
+            if kind is None or (kind == "refused" and not self.rule.match(refusal.diag.constraint_name or "")):
                 raise
             self.met[kind] += 1
             if whole:
                 self.run("ROLLBACK")
             return
+        self.enter()
+
+    def enter(self) -> None:
+        """Put what is committed into the ledger."""
         for what, value in self.pending:
             self.met[what] += 1
             if what == "deleted":
@@ -131,8 +147,15 @@ class _Writer:
             self.update(identifier, "status = 'paused'")
         elif choice < 0.88:
             self.update(identifier, "serial = %s, slot = %s", *self.chance.choice(self.crowd.hot))
-        elif choice < 0.96:
+        elif choice < 0.92:
             self.update(identifier, "note = %s", f"점검 {self.chance.random()}: 100% 'done'")
+        elif choice < 0.95:  # two keys, in the order of this moment
+            for key in self.chance.sample(self.crowd.hot, 2):
+                self.open_or_close(key)
+        elif choice < 0.96:
+            self.insert_many()
+        elif choice < 0.975:
+            self.insert(self.chance.choice(self.crowd.hot), " ON CONFLICT DO NOTHING")
         else:
             for (gone,) in self.run("DELETE FROM {table} WHERE id = %s RETURNING id::text", identifier):
                 self.pending.append(("deleted", gone))
@@ -145,10 +168,21 @@ class _Writer:
             self.insert(key)
         elif key != LATE_KEY and self.chance.random() < CLOSING:
             self.update(found[0][0], "status = 'completed'")
+            if self.chance.random() < 0.3:
+                self.insert(key)
 
-    def insert(self, key: tuple[str, int]) -> None:
+    def insert(self, key: tuple[str, int], otherwise: str = "") -> None:
         rows = self.run(
-            "INSERT INTO {table} (serial, slot, note) VALUES (%s, %s, %s) RETURNING {texts}", *key, "새 점검 'x' %"
+            f"INSERT INTO {{table}} (serial, slot, note) VALUES (%s, %s, %s){otherwise} RETURNING {{texts}}",
+            *key,
+            "새 점검 'x' %",
+        )
+        self.pending += [("inserted", self.image(row)) for row in rows]
+
+    def insert_many(self) -> None:
+        rows = self.run(
+            "INSERT INTO {table} (serial, note) SELECT pg_catalog.gen_random_uuid()::text, 'many'"
+            f" FROM pg_catalog.generate_series(1, {BULK}) RETURNING {{texts}}"
         )
         self.pending += [("inserted", self.image(row)) for row in rows]
 
@@ -164,7 +198,6 @@ class _Writer:
 
         It opens a session on an equipment that was free when it looked: by then others have opened one.
         """
-        self.isolation = " ISOLATION LEVEL REPEATABLE READ"
 
         def visit() -> None:
             assert self.run("SELECT id FROM {table} WHERE serial = %s AND slot = %s", *LATE_KEY) == []
@@ -174,7 +207,12 @@ class _Writer:
             self.insert(LATE_KEY)
             time.sleep(self.chance.uniform(0, 0.1))
 
+        self.begin_at("REPEATABLE READ")
         self.attempt(visit)
+        self.begin_at(self.level)
+
+    def begin_at(self, level: str) -> None:
+        self.run("SELECT pg_catalog.set_config('default_transaction_isolation', %s, false)", level.lower())
 
     def image(self, row: Sequence[str | None]) -> dict[str, str | None]:
         return dict(zip(COLUMNS, row, strict=True))

@@ -133,7 +133,7 @@ class Drill:
             "rows": world.images(),
             "archive": world.archived(),
             "planned indexes": world.indexes(),
-            "triggers of the fence": world.fences(),
+            "indexes of the fence": world.fences(),
             "the migration's attempts": world.migration(),
             "open runs": world.outcomes().count(None),
         }

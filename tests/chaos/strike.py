@@ -104,7 +104,7 @@ class Range:
             "rows that are in both": (sorted(set(rows) & set(archived)), []),
             "rows in the archive": (len(archived), 0 if back else 25),
             "planned indexes": (world.indexes(), set() if back else {(name, True) for name in RULE}),
-            "triggers of the fence": (world.fences(), 0),
+            "indexes of the fence": (world.fences(), 0),
             "the migration's attempts": (world.migration(), [] if back else [True]),
             "the link": (world.link(), commit),
             "the served commits": (world.served(), {commit}),

@@ -72,7 +72,7 @@ class Truths:
         )
 
     def fences(self) -> int:
-        return int(self.rows("SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'at_most_one%'")[0][0])
+        return int(self.rows("SELECT count(*) FROM pg_class WHERE relname LIKE 'at_most_one_fence_%'")[0][0])
 
     def migration(self) -> list[bool]:
         """Of each attempt at the plan's migration that was not rolled back, whether it is applied."""

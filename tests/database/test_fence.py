@@ -1,10 +1,11 @@
-"""What the write fence lets through, what it refuses and in which words, and how it gets its lock."""
+"""What the write fence lets through, what it refuses, in which words, and what it costs writers and readers."""
 
 from __future__ import annotations
 
-import threading
+import io
+import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -14,12 +15,13 @@ import psycopg2.errors
 import pytest
 from at_most_one import duplicates, fence
 from at_most_one.database import Connection, Login, connect
-from at_most_one.errors import OperatorError
+from at_most_one.fence_names import PATTERN
 from at_most_one.plan import Plan
 
 pytestmark = pytest.mark.versions
 
 TABLE = "aedpics.inspection_sessions"
+IN_RULE = "status IN ('active', 'paused')"
 INSPECTOR = "00000000-0000-4000-a000-000000000001"
 INSERT = f"INSERT INTO {TABLE} (equipment_serial, inspector_id, status) VALUES (%s, '{INSPECTOR}', %s)"
 
@@ -58,17 +60,18 @@ def refused(connection: Connection, statement: str, *values: Any) -> psycopg2.Er
 
 
 class TestWriters:
-    def test_a_new_duplicate_gets_the_words_of_the_unique_index(
+    def test_a_new_duplicate_gets_the_error_of_a_unique_index_with_the_fences_name(
         self, connection: Connection, plan: Plan, fenced: Any, app: Connection
     ) -> None:
         by_fence = refused(app, INSERT, fenced.control, "paused").diag
+        assert re.fullmatch(PATTERN.strip("^$"), by_fence.constraint_name or "")
         found = duplicates.report(connection, plan)
         duplicates.remove(connection, plan, rows=found.rows, digest=found.digest, run_id="run-1")
         fence.lower_fence(connection, plan)
         name = plan.rule_index.name
         run(connection, f"CREATE UNIQUE INDEX {name} ON {TABLE} (equipment_serial) WHERE {plan.predicate}")
         by_index = refused(app, INSERT, fenced.control, "paused").diag
-        for part in ("sqlstate", "message_primary", "message_detail", "schema_name", "table_name", "constraint_name"):
+        for part in ("sqlstate", "message_detail", "schema_name", "table_name"):
             assert getattr(by_fence, part) == getattr(by_index, part) != None, part  # noqa: E711 (says both at once)
 
     def test_other_rows_pass(self, fenced: Any, app: Connection) -> None:
@@ -82,7 +85,6 @@ class TestWriters:
         run(app, f"UPDATE {TABLE} SET status = 'paused', notes = 'still here' WHERE id = %s", surplus)
         run(app, f"UPDATE {TABLE} SET status = 'active' WHERE id = %s", surplus)
         run(app, f"UPDATE {TABLE} SET status = 'cancelled' WHERE id = %s", surplus)
-        refused(app, f"UPDATE {TABLE} SET status = 'active' WHERE id = %s", surplus)
 
     def test_a_reopened_and_a_moved_row_are_refused(self, fenced: Any, app: Connection) -> None:
         refused(app, f"UPDATE {TABLE} SET status = 'active' WHERE id = %s", min(fenced.history))
@@ -123,17 +125,52 @@ class TestWriters:
             inserter.close()
             run(connection, "DROP OWNED BY inserter; DROP ROLE inserter")
 
-    def test_null_keys_are_distinct_unless_the_index_says_otherwise(
-        self, connection: Connection, plan: Plan, example: Any, app: Connection
+    def test_on_conflict_do_nothing_skips_the_row(self, fenced: Any, app: Connection) -> None:
+        assert run(app, f"{INSERT} ON CONFLICT DO NOTHING RETURNING id", fenced.control, "active") == []
+
+    def test_a_target_that_names_the_rule_has_to_wait_for_the_planned_index(self, fenced: Any, app: Connection) -> None:
+        """The fence's predicate is another one. Where nothing is exempt, it is the same one."""
+        with pytest.raises(psycopg2.errors.InvalidColumnReference):
+            run(app, f"{INSERT} ON CONFLICT (equipment_serial) WHERE {IN_RULE} DO NOTHING", fenced.control, "active")
+
+    def test_merge(self, fenced: Any, app: Connection) -> None:
+        merge = f"""MERGE INTO {TABLE} AS t USING (VALUES ('{fenced.control}')) AS v (serial) ON t.notes = 'none'
+            WHEN NOT MATCHED THEN INSERT (equipment_serial, inspector_id, status)
+            VALUES (v.serial, '{INSPECTOR}', 'active')"""
+        if app.server_version < 150_000:
+            with pytest.raises(psycopg2.errors.SyntaxError):
+                run(app, merge)
+        else:
+            refused(app, merge)
+
+    @pytest.mark.parametrize("level", ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"])
+    def test_a_writer_whose_snapshot_is_older_than_the_other_row(
+        self, login: Login, connection: Connection, plan: Plan, example: Any, app: Connection, level: str
     ) -> None:
-        run(connection, f"ALTER TABLE {TABLE} ALTER COLUMN equipment_serial DROP NOT NULL")
-        fence.raise_fence(connection, plan)
-        run(app, INSERT, None, "active")
-        run(app, INSERT, None, "active")
-        strict = replace(plan, rule_index=replace(plan.rule_index, nulls_not_distinct=True))
-        fence.raise_fence(connection, strict)
-        detail = refused(app, INSERT, None, "active").diag.message_detail
-        assert detail == "Key (equipment_serial)=(null) already exists."
+        second = open_as_app(login)
+        second.set_session(isolation_level=level)
+        with second, second.cursor() as cursor:
+            cursor.execute(f"SELECT count(*) FROM {TABLE} WHERE equipment_serial = 'AED-0099'")
+            fence.raise_fence(connection, plan)
+            run(app, INSERT, "AED-0099", "active")
+            with pytest.raises((psycopg2.errors.UniqueViolation, psycopg2.errors.SerializationFailure)):
+                cursor.execute(INSERT, ("AED-0099", "active"))
+            second.rollback()
+        second.close()
+        assert run(app, f"SELECT count(*) FROM {TABLE} WHERE equipment_serial = 'AED-0099'") == [(1,)]
+
+    def test_a_prepared_transaction_holds_its_row(self, login: Login, fenced: Any, app: Connection) -> None:
+        first = open_as_app(login)
+        first.tpc_begin(first.xid(1, "fence", "session"))
+        with first.cursor() as cursor:
+            cursor.execute(INSERT, ("AED-0099", "active"))
+        first.tpc_prepare()
+        with ThreadPoolExecutor(1) as pool:
+            second = pool.submit(run, app, INSERT, "AED-0099", "active")
+            until_somebody_waits(login, "transactionid")
+            first.tpc_commit()
+            assert isinstance(second.exception(10), psycopg2.errors.UniqueViolation)
+        first.close()
 
     def test_of_two_writers_at_once_the_second_waits_for_the_first(
         self, login: Login, fenced: Any, app: Connection
@@ -147,7 +184,7 @@ class TestWriters:
             second = open_as_app(login)
             with ThreadPoolExecutor(1) as pool:
                 insertion = pool.submit(run, second, INSERT, "AED-0099", "active")
-                until_somebody_waits(login, "advisory")
+                until_somebody_waits(login, "transactionid")
                 end()
                 error = insertion.exception(10)
             second.close()
@@ -172,135 +209,46 @@ def until_somebody_waits(login: Login, locktype: str) -> None:
             time.sleep(0.01)
 
 
-class TestStates:
-    def test_raised_and_lowered_once_each(self, connection: Connection, plan: Plan, example: Any) -> None:
-        assert fence.fence_state(connection, plan) == "lowered"
-        raised = fence.raise_fence(connection, plan)
-        assert (raised.before, raised.state, raised.attempts) == ("lowered", "raised", 1)
-        assert fence.fence_state(connection, plan) == "raised"
-        assert fence.raise_fence(connection, plan) == fence.Change("raised", "raised", [], 0)
-        assert fence.lower_fence(connection, plan).before == "raised"
-        assert fence.fence_state(connection, plan) == "lowered"
-        assert fence.lower_fence(connection, plan) == fence.Change("lowered", "lowered", [], 0)
-        left = "SELECT count(*) FROM pg_proc WHERE pronamespace = 'at_most_one'::regnamespace"
-        assert run(connection, left) == [(0,)]
+class TestManyRows:
+    """A lock for each row would fill the server's table of locks: 53200, for new connections as well."""
 
-    def test_check_mode_gives_the_statements_and_runs_none(
-        self, connection: Connection, plan: Plan, example: Any
-    ) -> None:
-        predicted = fence.raise_fence(connection, plan, check=True)
-        assert fence.fence_state(connection, plan) == "lowered"
-        assert run(connection, "SELECT to_regnamespace('at_most_one')") == [(None,)]
-        assert fence.raise_fence(connection, plan) == predicted
-        predicted = fence.lower_fence(connection, plan, check=True)
-        assert fence.fence_state(connection, plan) == "raised"
-        assert fence.lower_fence(connection, plan) == predicted
+    MANY = 30_000
 
-    @pytest.mark.parametrize(
-        "damage",
-        [
-            f"ALTER TABLE {TABLE} DISABLE TRIGGER USER",
-            f"""DO $$ BEGIN EXECUTE (SELECT format('DROP TRIGGER %%I ON {TABLE}', tgname) FROM pg_trigger
-                WHERE tgname LIKE 'at_most_one%%_update'); END $$""",
-        ],
-        ids=["disabled", "half"],
-    )
-    def test_a_damaged_fence_is_partial_and_gets_repaired(
-        self, connection: Connection, plan: Plan, fenced: Any, app: Connection, damage: str
-    ) -> None:
-        run(connection, damage)
-        assert fence.fence_state(connection, plan) == "partial"
-        assert fence.raise_fence(connection, plan).before == "partial"
-        assert fence.fence_state(connection, plan) == "raised"
-        refused(app, INSERT, fenced.control, "active")
-        refused(app, f"UPDATE {TABLE} SET status = 'active' WHERE id = %s", min(fenced.history))
-
-    def test_the_fence_of_a_changed_plan_is_partial_and_gets_replaced(
-        self, connection: Connection, plan: Plan, fenced: Any, app: Connection
-    ) -> None:
-        narrower = replace(plan, predicate="status = 'active'")
-        assert fence.fence_state(connection, narrower) == "partial"
-        fence.raise_fence(connection, narrower)
-        run(app, INSERT, fenced.control, "paused")
-
-    def test_two_plans_on_one_table_have_a_fence_each(
-        self, connection: Connection, plan: Plan, fenced: Any, app: Connection
-    ) -> None:
-        other = replace(plan, id="another-plan", key=("inspector_id",), predicate="status = 'in_progress'")
-        fence.raise_fence(connection, other)
-        fence.lower_fence(connection, plan)
-        assert fence.fence_state(connection, other) == "raised"
-        run(app, INSERT, "AED-0098", "in_progress")
-        refused(app, INSERT, "AED-0099", "in_progress")
-
-
-class TestLock:
-    def test_waits_for_a_writer_in_flight_and_sees_what_it_wrote(
-        self, login: Login, plan: Plan, example: Any, app: Connection
-    ) -> None:
+    def locks(self, app: Connection) -> int:
         with app.cursor() as cursor:
-            cursor.execute(INSERT, (example.control, "active"))
-        with connect(login, lock_timeout_ms=5_000) as ours, ThreadPoolExecutor(1) as pool:
-            raising = pool.submit(fence.raise_fence, ours, plan)
-            until_somebody_waits(login, "relation")
-            app.commit()
-            assert raising.result(10).state == "raised"
-            assert duplicates.report(ours, plan).group_count == 11
+            cursor.execute("SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid()")
+            ((count,),) = cursor.fetchall()
+        return int(count)
 
-    def test_gives_up_after_its_attempts_and_names_who_holds_the_table(
-        self, login: Login, plan: Plan, example: Any, app: Connection
-    ) -> None:
-        with app.cursor() as cursor:
-            cursor.execute(f"UPDATE {TABLE} SET notes = 'secret' WHERE id = %s", (min(example.surplus),))
-        with connect(login, lock_timeout_ms=20) as ours:
-            with pytest.raises(OperatorError, match="could not be raised in 2 attempts") as stop:
-                fence.raise_fence(ours, plan, lock_attempts=2)
-            assert fence.fence_state(ours, plan) == "lowered"
-        (blocker,) = stop.value.details["blockers"]
-        assert blocker["pid"] == app.info.backend_pid
-        assert blocker["state"] == "idle in transaction"
-        assert "secret" not in str(stop.value)
-
-    def test_tries_again_until_the_holder_leaves(self, login: Login, plan: Plan, example: Any, app: Connection) -> None:
-        with app.cursor() as cursor:
-            cursor.execute(f"LOCK TABLE {TABLE} IN ROW EXCLUSIVE MODE")
-        threading.Timer(0.3, app.commit).start()
-        with connect(login, lock_timeout_ms=20) as ours:
-            assert fence.raise_fence(ours, plan, lock_attempts=50).attempts > 1
-
-    def test_a_reader_in_the_way_of_lowering_is_named(
-        self, login: Login, plan: Plan, fenced: Any, app: Connection
-    ) -> None:
+    def test_insert_copy_and_update_take_no_lock_for_each_row(self, fenced: Any, app: Connection) -> None:
         with app.cursor() as cursor:
             cursor.execute(f"SELECT count(*) FROM {TABLE}")
-        with connect(login, lock_timeout_ms=20) as ours:
-            with pytest.raises(OperatorError, match=f"pid {app.info.backend_pid}"):
-                fence.lower_fence(ours, plan, lock_attempts=1)
-            assert fence.fence_state(ours, plan) == "raised"
+            before = self.locks(app)
+            cursor.execute(
+                f"INSERT INTO {TABLE} (equipment_serial, inspector_id, status)"
+                f" SELECT 'I' || n, '{INSPECTOR}', 'active' FROM generate_series(1, {self.MANY}) AS n"
+            )
+            lines = "".join(f"C{n}\t{INSPECTOR}\tactive\n" for n in range(self.MANY))
+            cursor.copy_expert(f"COPY {TABLE} (equipment_serial, inspector_id, status) FROM STDIN", io.StringIO(lines))
+            cursor.execute(f"UPDATE {TABLE} SET status = 'completed' WHERE equipment_serial LIKE 'C%'")
+            cursor.execute(f"UPDATE {TABLE} SET status = 'paused' WHERE equipment_serial LIKE 'C%'")
+            assert cursor.rowcount == self.MANY
+            assert self.locks(app) - before <= 64
+        app.commit()
 
-
-class TestModule:
-    def test_raise_check_again_query_lower(
-        self,
-        connection: Connection,
-        plan: Plan,
-        plan_data: dict[str, Any],
-        example: Any,
-        login_args: dict[str, Any],
-        run_module: Callable[..., dict[str, Any]],
+    def test_close_then_open_in_one_transaction_deadlocks_with_nobody(
+        self, login: Login, fenced: Any, app: Connection
     ) -> None:
-        args = {"login": login_args, "plan": plan_data, "state": "raised"}
-        predicted = run_module("write_fence", args, check=True, diff=True)
-        assert (predicted["changed"], predicted["before"], predicted["state"]) == (True, "lowered", "raised")
-        assert fence.fence_state(connection, plan) == "lowered"
-        done = run_module("write_fence", args, diff=True)
-        assert done == {**predicted, "attempts": 1}
-        assert done["diff"] == {"before": "write fence: lowered\n", "after": "write fence: raised\n"}
-        again = run_module("write_fence", args)
-        assert (again["changed"], again["statements"]) == (False, [])
-        assert run_module("write_fence", {**args, "state": "queried"})["state"] == "raised"
-        assert run_module("write_fence", {**args, "state": "lowered"})["changed"] is True
-        assert fence.fence_state(connection, plan) == "lowered"
+        """The second writer waits for the row; the first, which holds it, opens the next one."""
+        second = open_as_app(login)
+        with app.cursor() as cursor, ThreadPoolExecutor(1) as pool:
+            cursor.execute(f"UPDATE {TABLE} SET status = 'completed' WHERE id = %s", (fenced.keep[fenced.control],))
+            opening = pool.submit(run, second, INSERT, fenced.control, "active")
+            until_somebody_waits(login, "transactionid")
+            cursor.execute(INSERT, (fenced.control, "active"))
+            app.commit()
+            assert isinstance(opening.exception(10), psycopg2.errors.UniqueViolation)
+        second.close()
 
 
 def test_a_handover_waits_as_it_would_at_the_index(login: Login, fenced: Any, app: Connection) -> None:

@@ -88,6 +88,10 @@ class Lab:
     def value(self, sql: str, *parameters: Any) -> Any:
         return self.rows(sql, *parameters)[0][0]
 
+    def fences(self) -> int:
+        """How many indexes of the write fence there are, whatever their state."""
+        return int(self.value("SELECT count(*) FROM pg_class WHERE relname ~ '^at_most_one_fence_'"))
+
     def sessions(self) -> dict[str, str]:
         """Every session, by id, as its whole text."""
         return dict(self.rows(f"SELECT id::text, s::text FROM {SESSIONS} s"))

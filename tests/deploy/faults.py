@@ -208,7 +208,7 @@ FAULTS = {
         f"{NOISY}::test_the_release_that_fixes_it_is_deployed",
     ),
     "duplicate reborn": Fault(
-        "a REPEATABLE READ transaction that is older than the clean-up passes the fence and commits a duplicate",
+        "somebody drops the fence's index after the clean-up, and a duplicate is committed",
         None,
         "deployed",
         (),

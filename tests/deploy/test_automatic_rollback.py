@@ -151,7 +151,7 @@ def test_single_phases_take_nothing_back_and_the_preflight_shows_what_rollback_y
     assert refused.code != 0
     assert "restoring would overwrite newer data" in " ".join(refused.failures)
     assert ground.archived() == 25
-    assert ground.value("SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal") > 0, "nothing was touched"
+    assert ground.fences() > 0, "nothing was touched"
     ground.rows(f"DELETE FROM {SESSIONS} WHERE id::text = {twin}")
 
     assert run_playbook("rollback.yml").code == 0

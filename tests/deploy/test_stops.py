@@ -111,7 +111,7 @@ def test_surplus_above_the_ceiling(fresh: Lab) -> None:
 
     assert_stopped(run, "cleanup", "25 rows are to leave", "the ceiling is 24")
     assert (fresh.content(), fresh.pids(), fresh.link) == before
-    assert fresh.value("SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal") == 0, "no fence is left behind"
+    assert fresh.fences() == 0, "no fence is left behind"
     assert fresh.indexes() == {}
 
 

@@ -1,0 +1,161 @@
+"""How the write fence's index is built: under a short lock, or concurrently, as often as it takes.
+
+Under the lock nothing can get in between the list and the build. A concurrent build fails on a duplicate that was
+committed since the list was made. It then leaves an index that is not valid, but often kept up to date already: this
+one refuses new duplicates while the next is built beside it, and is dropped when that one is there.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import psycopg2
+import psycopg2.errors
+from psycopg2 import sql
+
+from . import definitions, fence_index, locks
+from .database import Connection, Hold
+from .errors import OperatorError
+from .fence_dropping import alone, drop
+from .fence_names import name_of
+from .plan import Plan
+from .table import READING, WRITING, Column, Cursor, LockNotObtained, Row, explain, table_name, transaction
+
+_HARMLESS = {"AccessShareLock", "RowShareLock"}  # held together with SHARE ROW EXCLUSIVE
+_BUILDS = 20  # concurrent ones
+_LEFTOVER_MS = 2_000
+
+
+@dataclass
+class Build:
+    """One fence to be built. Each attempt reads the list anew; both ways return False when it does not fit."""
+
+    plan: Plan
+    columns: Mapping[str, Column]
+    gone: Sequence[Row]  # exempt before, and not in the table any more: exempt again, so that they may return
+    others: list[str]  # indexes of the fence that this one takes the place of; in the end also those of failed builds
+    hold: Hold
+    rows: list[Row] = field(default_factory=list)  # exempt in the end, without those that have left
+    attempts: int = 0
+
+    @property
+    def name(self) -> str:
+        return next(name for n in itertools.count(1) if (name := name_of(self.plan.id, n)) not in self.others)
+
+    def statements(self, cursor: Cursor, rows: Sequence[Row], *, plain: bool) -> list[str]:
+        """For a person, with the number of the rows in place of their keys."""
+        create = self._create(cursor, rows, plain=plain, shown=True).as_string(cursor)
+        return [*([self._lock().as_string(cursor)] if plain else []), create]
+
+    def plainly(self, connection: Connection, lock_attempts: int) -> bool:
+        for self.attempts in range(1, lock_attempts + 1):
+            try:
+                with transaction(connection, WRITING, self.plan) as cursor:
+                    self.hold(connection)
+                    cursor.execute(self._lock())
+                    # A new snapshot: with everything that was committed before the lock.
+                    return self._listed(cursor) and self._built(cursor, plain=True)
+            except LockNotObtained as stop:
+                if self.attempts == lock_attempts:
+                    raise self._not_locked(stop) from stop
+            # Jitter around a doubling pause: a deploy and a nightly job must not meet again and again.
+            time.sleep(random.uniform(0.5, 1.5) * min(0.05 * 2**self.attempts, 2))  # noqa: S311  (jitter, not a secret)
+        raise ValueError("lock_attempts must be at least 1")
+
+    def concurrently(self, connection: Connection, deadline_s: float) -> bool:
+        deadline = time.monotonic() + deadline_s
+        before = len(self.others)
+        for self.attempts in range(1, _BUILDS + 1):
+            with transaction(connection, READING, self.plan) as cursor:
+                if not self._listed(cursor):
+                    return False
+            try:
+                with alone(connection, 1000 * (deadline - time.monotonic())) as cursor:
+                    self.hold(connection)  # the build cannot be in the transaction that holds the run
+                    fits = self._built(cursor, plain=False)
+                    self.hold(connection)
+                    return fits
+            except psycopg2.errors.UniqueViolation:
+                self._keep_or_drop(connection)
+            except psycopg2.Error as failure:
+                raise self._not_built(connection, failure, self.others[before:], deadline_s) from failure
+        drop(connection, self.plan, self.others[before:], _LEFTOVER_MS, self.hold)
+        raise OperatorError(
+            f"The write fence on {table_name(self.plan)} was not built: a new duplicate was committed during each of "
+            f"{_BUILDS} concurrent builds.",
+            expected="one build during which no duplicate is committed.",
+            next_step="run this again in a quieter hour, or raise migrate_max_write_pause_ms if writers may wait for a "
+            "build; the fence is as it was before.",
+            fence="as before",
+        )
+
+    def _listed(self, cursor: Cursor) -> bool:
+        rows = fence_index.surplus(cursor, self.plan)
+        self.rows = rows or []
+        return rows is not None
+
+    def _built(self, cursor: Cursor, *, plain: bool) -> bool:
+        name = self.name
+        for kept in ([*self.gone, *self.rows], self.rows) if self.gone else (self.rows,):
+            if plain:
+                cursor.execute("SAVEPOINT at_most_one_fence")
+            try:
+                cursor.execute(self._create(cursor, kept, plain=plain))
+            except psycopg2.errors.ProgramLimitExceeded as failure:
+                if not fence_index.is_too_large(failure):
+                    raise
+                if plain:
+                    cursor.execute("ROLLBACK TO SAVEPOINT at_most_one_fence")
+                continue
+            cursor.execute(fence_index.comment(cursor, self.plan, name, kept, plain=plain))
+            return True
+        return False
+
+    def _keep_or_drop(self, connection: Connection) -> None:
+        """What the failed build has left: of use for the next one, or nothing but work for writers."""
+        name = self.name
+        with transaction(connection, READING, self.plan) as cursor:
+            left = {fence.name: fence.ready for fence in fence_index.found(cursor, self.plan)}
+        if left.get(name) or (name in left and drop(connection, self.plan, [name], _LEFTOVER_MS, self.hold)):
+            self.others = [*self.others, name]
+
+    def _create(self, cursor: Cursor, rows: Sequence[Row], *, plain: bool, shown: bool = False) -> sql.Composed:
+        index = fence_index.index_of(cursor, self.plan, self.columns, self.name, rows, shown=shown)
+        return definitions.create_statement(index, self.plan.schema, concurrently=not plain)
+
+    def _lock(self) -> sql.Composed:
+        return sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(fence_index.table_of(self.plan))
+
+    def _not_locked(self, stop: LockNotObtained) -> OperatorError:
+        blockers = [session for session in stop.details["blockers"] if set(session["modes"]) - _HARMLESS]
+        return OperatorError(
+            f"The write fence on {table_name(self.plan)} could not be raised in {self.attempts} attempts; "
+            f"{locks.describe(blockers)}.",
+            expected="a moment in which no other session holds such a lock.",
+            next_step="wait for those sessions or end them, then run this again; the fence is as it was before.",
+            blockers=blockers,
+            attempts=self.attempts,
+            fence="as before",
+        )
+
+    def _not_built(
+        self, connection: Connection, failure: psycopg2.Error, others: Sequence[str], deadline_s: float
+    ) -> OperatorError:
+        stalling = locks.stalling(connection, self.plan.schema, [self.plan.table])
+        connection.rollback()
+        left = drop(connection, self.plan, [self.name, *others], _LEFTOVER_MS, self.hold)
+        if not isinstance(failure, psycopg2.errors.QueryCanceled):
+            return explain(failure, self.plan)
+        stays = f" Not valid, {', '.join(left)} stays; the next run drops it." if left else " Nothing of it is left."
+        return OperatorError(
+            f"The write fence on {table_name(self.plan)} was not built within {deadline_s:g} s; "
+            f"{locks.describe_stalling(stalling)}.{stays}",
+            expected="every transaction that is older than the build to end within the deadline.",
+            next_step=f"{locks.ending(stalling)}, or raise migrate_deadline_s; then run this again.",
+            stalled_by=stalling,
+            fence="as before",
+        )

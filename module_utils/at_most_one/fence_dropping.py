@@ -1,0 +1,83 @@
+"""How the write fence's index goes: without anybody waiting for it, and without failing when it cannot go yet.
+
+``DROP INDEX CONCURRENTLY`` waits for every transaction that uses the table, and takes no lock that a reader or writer
+would queue for. Cut short, it leaves an index that is not valid: queries do not use it, it still refuses what the rule
+forbids, and it can be dropped later.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+import psycopg2
+import psycopg2.errors
+from psycopg2 import sql
+
+from . import definitions, fence_index, locks
+from .database import Connection, Hold
+from .plan import Plan
+from .table import WRITING, Cursor, LockNotObtained, explain, table_name, transaction
+
+
+@contextlib.contextmanager
+def alone(connection: Connection, limit_ms: float) -> Iterator[Cursor]:
+    """Each statement by itself, for so long; a lock_timeout would leave an index that is not valid."""
+    connection.autocommit = True
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SET lock_timeout = 0")
+            cursor.execute("SET statement_timeout = %s", (max(1, round(limit_ms)),))
+            yield cursor
+    finally:
+        with contextlib.suppress(psycopg2.Error), connection.cursor() as cursor:
+            cursor.execute("RESET lock_timeout")
+            cursor.execute("RESET statement_timeout")
+            connection.autocommit = False
+
+
+def drop(connection: Connection, plan: Plan, names: Sequence[str], wait_ms: int, hold: Hold) -> list[str]:
+    """Drop these indexes; those that are left when the wait has ended."""
+    left = []
+    with alone(connection, wait_ms) as cursor:
+        for name in names:
+            hold(connection)
+            try:
+                cursor.execute(definitions.drop_statement(name, plan.schema))
+            except (psycopg2.errors.QueryCanceled, psycopg2.errors.DeadlockDetected):
+                left.append(name)
+            except psycopg2.Error as failure:
+                raise explain(failure, plan) from failure
+    return left
+
+
+def clear(
+    connection: Connection, plan: Plan, names: Sequence[str], triggers: Sequence[str], wait_ms: int, hold: Hold
+) -> list[str]:
+    """Drop indexes, and the triggers of an older release. What stays, as whole phrases for a person."""
+    warnings = []
+    if left := drop(connection, plan, names, wait_ms, hold):
+        holders = locks.holders(connection, plan.schema, [plan.table])
+        connection.rollback()
+        drops = "; ".join(definitions.drop_statement(name, plan.schema).as_string(connection) for name in left)
+        warnings.append(
+            f"The write fence {', '.join(left)} on {table_name(plan)} was not dropped within {wait_ms / 1000:g} s; "
+            f"{locks.describe(holders)}. Until it is gone it refuses new duplicates, and rows that left before it was "
+            f"up cannot return. Next: when those sessions have ended, the next run drops it; by hand: {drops};"
+        )
+    if triggers:
+        try:
+            with transaction(connection, WRITING, plan) as cursor:
+                hold(connection)
+                for step in without_triggers(plan, triggers):
+                    cursor.execute(step)
+        except LockNotObtained as stop:
+            warnings.append(
+                f"The triggers of an older write fence on {table_name(plan)} stay ({', '.join(triggers)}): "
+                f"{locks.describe(stop.details['blockers'])}. Next: the next run drops them, once those have ended."
+            )
+    return warnings
+
+
+def without_triggers(plan: Plan, names: Sequence[str]) -> list[sql.Composed]:
+    return fence_index.drop_triggers(plan, names) if names else []

@@ -1,0 +1,111 @@
+"""The cleanup role against a real table: what it calls, in which order, and what it adds up."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from at_most_one import fence_index, journal
+from at_most_one.controllers import Controller
+from at_most_one.database import Connection, Login
+from at_most_one.fence_names import name_of
+from at_most_one.journal import Opening
+from at_most_one.plan import Plan
+
+from tests.database.cleaning import INSPECTOR, TABLE, run
+
+ROOT = Path(__file__).parents[2]
+REPORT, DRY, FENCE = "Read the surplus rows into the plan to review", "(dry run)", "Ensure that the write fence is up"
+AGAIN, REMOVAL = "Read the surplus rows again, now that none can be added", "are archived and removed"
+
+
+@pytest.fixture
+def clean_up(
+    tmp_path: Path, login: Login, login_args: dict[str, Any], connection: Connection, plan: Plan, plan_data: Any
+) -> Any:
+    """Runs the role; returns the tasks that called a module of ours on the rows or the fence, and what it adds up."""
+    opened = journal.open_run(connection, Opening(plan, "test", "nobody", Controller("here", 1)), takeover=True)
+
+    def clean(*options: str) -> tuple[list[str], dict[str, Any], str]:
+        facts, artifacts = tmp_path / "facts", tmp_path / "artifacts"
+        artifacts.mkdir(exist_ok=True)
+        play = {
+            "hosts": "all",
+            "gather_facts": False,
+            "vars": {
+                "_run_plan": {**plan_data, "ceiling": 10_000, "expected": {}},
+                "_run_plan_sha256": plan.sha256,
+                "_run_id": opened.run_id,
+                "_run_artifacts_path": str(artifacts),
+                "environment_name": "test",
+                "report_language": "en",
+                "database_login": login_args,
+                "database_gateway": "localhost",
+            },
+            "tasks": [
+                {"name": "Clean up", "ansible.builtin.import_role": {"name": "cleanup"}},
+                {
+                    "name": "Show",
+                    "ansible.builtin.copy": {
+                        "content": "{{ _cleanup_result | to_json }}",
+                        "dest": str(facts),
+                        "mode": "0600",
+                    },
+                },
+            ],
+        }
+        (tmp_path / "play.yml").write_text(json.dumps([play]))
+        done = subprocess.run(
+            [ROOT / ".venv/bin/ansible-playbook", "-i", "localhost,", "-c", "local", tmp_path / "play.yml", *options],
+            cwd=ROOT,
+            env={
+                "PATH": "/usr/bin:/bin",
+                "HOME": str(tmp_path),
+                "LANG": "C.UTF-8",
+                "ANSIBLE_STDOUT_CALLBACK": "default",
+                "ANSIBLE_INVENTORY_ENABLED": "host_list",
+                "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "false",
+                "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
+            },
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        tasks = re.findall(r"^TASK \[cleanup : (.*?)\] \**\n(?:ok|changed)", done.stdout, re.MULTILINE)
+        words = (REPORT, DRY, FENCE, AGAIN, REMOVAL)
+        ours = [next((word for word in words if word in task), "") for task in tasks]
+        return [word for word in ours if word], json.loads(facts.read_text()), done.stdout
+
+    return clean
+
+
+def fences(connection: Connection) -> list[str]:
+    return [name for (name,) in run(connection, "SELECT relname FROM pg_class WHERE relname ~ 'at_most_one_fence'")]
+
+
+def test_the_ordinary_clean_up(clean_up: Any, connection: Connection, plan: Plan, example: Any) -> None:
+    calls, result, _ = clean_up()
+    assert calls == [REPORT, DRY, FENCE, AGAIN, REMOVAL]
+    assert (result["groups"], result["planned"], result["removed"]) == (10, 25, 25)
+    assert fences(connection) == [name_of(plan.id)]
+
+
+def test_more_surplus_than_the_fence_can_exempt(
+    clean_up: Any, connection: Connection, plan: Plan, example: Any
+) -> None:
+    many = 2 * fence_index.MOST
+    run(
+        connection,
+        f"INSERT INTO {TABLE} (equipment_serial, inspector_id, status)"
+        f" SELECT 'L', '{INSPECTOR}', 'active' FROM generate_series(0, %s)",
+        many,
+    )
+    calls, result, _ = clean_up()
+    assert calls == [REPORT, DRY, FENCE, REMOVAL, FENCE, AGAIN]
+    assert (result["groups"], result["planned"], result["removed"]) == (11, 25 + many, 25 + many)
+    assert fences(connection) == [name_of(plan.id)]

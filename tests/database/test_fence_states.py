@@ -1,0 +1,432 @@
+"""How the write fence goes up and down: locks, readers in the way, damage, a surplus too large for its list."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from at_most_one import duplicates, fence, fence_index, indexes
+from at_most_one.database import Connection, Login, connect
+from at_most_one.errors import OperatorError
+from at_most_one.fence_names import PATTERN, name_of
+from at_most_one.plan import Plan
+from at_most_one.restore import restore
+
+from tests.database.test_fence import (
+    IN_RULE,
+    INSERT,
+    INSPECTOR,
+    TABLE,
+    open_as_app,
+    refused,
+    run,
+    until_somebody_waits,
+)
+from tests.database.test_fence import app as app  # fixtures
+from tests.database.test_fence import fenced as fenced
+
+pytestmark = pytest.mark.versions
+
+NONE = fence.Change("lowered", "lowered", [], 0)
+LEGACY = """
+CREATE SCHEMA at_most_one;
+CREATE FUNCTION at_most_one.{function}() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+CREATE TRIGGER at_most_one_{function}_insert AFTER INSERT ON {table}
+    FOR EACH ROW EXECUTE FUNCTION at_most_one.{function}();
+CREATE TRIGGER at_most_one_{function}_update AFTER UPDATE ON {table}
+    FOR EACH ROW EXECUTE FUNCTION at_most_one.{function}();
+"""
+
+
+def found(connection: Connection) -> list[tuple[str, bool, bool]]:
+    """The fence's indexes: name, valid, ready."""
+    return run(
+        connection,
+        "SELECT c.relname, i.indisvalid, i.indisready FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid"
+        " WHERE c.relname ~ %s ORDER BY c.oid",
+        PATTERN,
+    )
+
+
+def remove(connection: Connection, plan: Plan) -> duplicates.Removal:
+    report = duplicates.report(connection, plan)
+    limits = {"max_rows": 10_000, "expected_groups": 10_000, "expected_rows": 10_000}
+    return duplicates.remove(connection, plan, rows=report.rows, digest=report.digest, run_id="run-1", **limits)
+
+
+class TestStates:
+    def test_raised_and_lowered_once_each(self, connection: Connection, plan: Plan, example: Any) -> None:
+        assert fence.fence_state(connection, plan) == "lowered"
+        raised = fence.raise_fence(connection, plan)
+        assert (raised.before, raised.state, raised.attempts, raised.exempt) == ("lowered", "raised", 1, 25)
+        assert found(connection) == [(name_of(plan.id), True, True)]
+        assert fence.fence_state(connection, plan) == "raised"
+        assert fence.raise_fence(connection, plan) == fence.Change("raised", "raised", [], 0, 25)
+        assert fence.lower_fence(connection, plan).before == "raised"
+        assert fence.fence_state(connection, plan) == "lowered"
+        assert fence.lower_fence(connection, plan) == NONE
+        assert found(connection) == []
+
+    def test_check_mode_gives_the_statements_and_runs_none(
+        self, connection: Connection, plan: Plan, example: Any
+    ) -> None:
+        predicted = fence.raise_fence(connection, plan, check=True)
+        assert found(connection) == []
+        assert fence.raise_fence(connection, plan) == predicted
+        assert not any(row in str(predicted) for row in example.surplus), "their number, not their keys"
+        predicted = fence.lower_fence(connection, plan, check=True)
+        assert fence.fence_state(connection, plan) == "raised"
+        assert fence.lower_fence(connection, plan) == predicted
+
+    @pytest.mark.parametrize(
+        "damage",
+        [
+            "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'aedpics.{name}'::regclass",
+            "COMMENT ON INDEX aedpics.{name} IS 'mine'",
+        ],
+        ids=["invalid", "without its comment"],
+    )
+    def test_a_damaged_fence_is_partial_and_gets_replaced(
+        self, connection: Connection, plan: Plan, fenced: Any, app: Connection, damage: str
+    ) -> None:
+        run(connection, damage.format(name=name_of(plan.id)))
+        assert fence.fence_state(connection, plan) == "partial"
+        assert fence.raise_fence(connection, plan).before == "partial"
+        assert fence.fence_state(connection, plan) == "raised"
+        assert found(connection) == [(name_of(plan.id, 2), True, True)]
+        refused(app, INSERT, fenced.control, "active")
+
+    def test_the_fence_of_a_changed_plan_is_partial_and_gets_replaced(
+        self, connection: Connection, plan: Plan, fenced: Any, app: Connection
+    ) -> None:
+        words = "status = 'active'"
+        narrower = replace(plan, predicate=words, rule_index=replace(plan.rule_index, predicate=words))
+        assert fence.fence_state(connection, narrower) == "partial"
+        fence.raise_fence(connection, narrower)
+        run(app, INSERT, fenced.control, "paused")
+
+    def test_two_plans_on_one_table_have_a_fence_each(
+        self, connection: Connection, plan: Plan, fenced: Any, app: Connection
+    ) -> None:
+        words = "status = 'in_progress'"
+        keys = (replace(plan.rule_index.keys[0], column="inspector_id"),)
+        index = replace(plan.rule_index, keys=keys, predicate=words)
+        other = replace(plan, id="another-plan", key=("inspector_id",), predicate=words, rule_index=index)
+        fence.raise_fence(connection, other)
+        fence.lower_fence(connection, plan)
+        assert fence.fence_state(connection, other) == "raised"
+        run(app, INSERT, "AED-0098", "in_progress")
+        refused(app, INSERT, "AED-0099", "in_progress")
+
+    @pytest.mark.parametrize("change", [fence.raise_fence, fence.lower_fence])
+    def test_triggers_of_an_older_release_are_dropped(
+        self, connection: Connection, plan: Plan, example: Any, change: Callable[..., fence.Change]
+    ) -> None:
+        run(connection, LEGACY.format(function=name_of(plan.id).removeprefix("at_most_one_"), table=TABLE))
+        assert fence.fence_state(connection, plan) == "partial"
+        done = change(connection, plan)
+        assert (done.before, done.warnings) == ("partial", [])
+        assert run(connection, "SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal") == [(0,)]
+        assert run(connection, "SELECT count(*) FROM pg_proc WHERE pronamespace = 'at_most_one'::regnamespace") == [
+            (0,)
+        ]
+
+    def test_it_is_no_index_of_the_plan_and_no_stranger_of_its_family(
+        self, connection: Connection, plan: Plan, fenced: Any
+    ) -> None:
+        anything = replace(plan, family=replace(plan.family, pattern="."))
+        names = {verdict.name for verdict in indexes.inspect(connection, anything).verdicts}
+        connection.rollback()
+        assert not any(name.startswith("at_most_one_fence") for name in names)
+
+
+class TestReaders:
+    """Somebody has read the table and leaves his transaction open: pg_dump, or an idle session of the application."""
+
+    def test_nobody_waits_and_nothing_fails(
+        self, login: Login, connection: Connection, plan: Plan, example: Any, app: Connection
+    ) -> None:
+        with app.cursor() as cursor:
+            cursor.execute(f"SELECT count(*) FROM {TABLE}")
+        reader = open_as_app(login)
+        run(reader, "SET lock_timeout = 1")
+        over, read = threading.Event(), 0
+
+        def keep_reading() -> None:
+            nonlocal read
+            while not over.is_set():
+                run(reader, f"SELECT count(*) FROM {TABLE}")
+                read += 1
+
+        with ThreadPoolExecutor(1) as pool:
+            reading = pool.submit(keep_reading)
+            try:
+                assert fence.raise_fence(connection, plan).attempts == 1
+                lowered = fence.lower_fence(connection, plan, wait_ms=300)
+            finally:
+                over.set()
+            reading.result(10)
+        reader.close()
+        assert read > 0
+        (warning,) = lowered.warnings
+        assert (lowered.before, lowered.state) == ("raised", "partial")
+        assert f"pid {app.info.backend_pid}" in warning
+        assert f'DROP INDEX CONCURRENTLY IF EXISTS "aedpics"."{name_of(plan.id)}"' in warning
+        assert found(connection) == [(name_of(plan.id), False, True)]
+        second = open_as_app(login)
+        refused(second, INSERT, example.control, "active")
+        second.close()
+
+        app.commit()
+        assert fence.lower_fence(connection, plan).state == "lowered"
+        assert found(connection) == []
+
+    def test_a_fence_that_could_not_be_dropped_makes_room_for_the_next(
+        self, connection: Connection, plan: Plan, fenced: Any, app: Connection
+    ) -> None:
+        with app.cursor() as cursor:
+            cursor.execute(f"SELECT count(*) FROM {TABLE}")
+        fence.lower_fence(connection, plan, wait_ms=100)
+        raised = fence.raise_fence(connection, plan)
+        assert (raised.state, len(raised.warnings)) == ("raised", 1)
+        assert [valid for _, valid, _ in found(connection)] == [False, True]
+        app.commit()
+        assert fence.lower_fence(connection, plan).warnings == []
+        assert found(connection) == []
+
+    def test_rows_come_back_under_a_fence_that_cannot_be_dropped(
+        self, connection: Connection, plan: Plan, fenced: Any, app: Connection
+    ) -> None:
+        assert remove(connection, plan).archived == 25
+        with app.cursor() as cursor:
+            cursor.execute(f"SELECT count(*) FROM {TABLE}")
+        assert fence.lower_fence(connection, plan, wait_ms=100).state == "partial"
+        assert restore(connection, plan, run_id="run-1").restored == 25
+
+
+class TestLock:
+    def test_waits_for_a_writer_in_flight_and_sees_what_it_wrote(
+        self, login: Login, plan: Plan, example: Any, app: Connection
+    ) -> None:
+        with app.cursor() as cursor:
+            cursor.execute(INSERT, (example.control, "active"))
+        with connect(login, lock_timeout_ms=5_000) as ours, ThreadPoolExecutor(1) as pool:
+            raising = pool.submit(fence.raise_fence, ours, plan)
+            until_somebody_waits(login, "relation")
+            app.commit()
+            assert raising.result(10).state == "raised"
+            assert duplicates.report(ours, plan).group_count == 11
+
+    def test_gives_up_after_its_attempts_and_names_who_holds_the_table(
+        self, login: Login, plan: Plan, example: Any, app: Connection
+    ) -> None:
+        with app.cursor() as cursor:
+            cursor.execute(f"UPDATE {TABLE} SET notes = 'secret' WHERE id = %s", (min(example.surplus),))
+        with connect(login, lock_timeout_ms=20) as ours:
+            with pytest.raises(OperatorError, match="could not be raised in 2 attempts") as stop:
+                fence.raise_fence(ours, plan, lock_attempts=2)
+            assert fence.fence_state(ours, plan) == "lowered"
+        (blocker,) = stop.value.details["blockers"]
+        assert blocker["pid"] == app.info.backend_pid
+        assert blocker["state"] == "idle in transaction"
+        assert "secret" not in str(stop.value)
+
+    def test_tries_again_until_the_holder_leaves(self, login: Login, plan: Plan, example: Any, app: Connection) -> None:
+        with app.cursor() as cursor:
+            cursor.execute(f"LOCK TABLE {TABLE} IN ROW EXCLUSIVE MODE")
+        threading.Timer(0.3, app.commit).start()
+        with connect(login, lock_timeout_ms=20) as ours:
+            assert fence.raise_fence(ours, plan, lock_attempts=50).attempts > 1
+
+
+class TestTighten:
+    """An exempt row that is not removed is exempt no longer than until the removal has ended."""
+
+    CLOSE, OPEN = (f"UPDATE {TABLE} SET status = '{status}' WHERE id = %s" for status in ("completed", "active"))
+
+    def test_a_row_that_was_closed_cannot_be_opened_again(
+        self, connection: Connection, plan: Plan, fenced: Any, app: Connection
+    ) -> None:
+        closed = min(fenced.surplus)
+        run(app, self.CLOSE, closed)
+        assert remove(connection, plan).archived == 24
+        tightened = fence.tighten(connection, plan)
+        assert (tightened.state, tightened.exempt, tightened.warnings) == ("raised", 0, [])
+        refused(app, self.OPEN, closed)
+        assert fence.tighten(connection, plan).statements == [], "nothing is left to do"
+
+    def test_the_row_that_was_kept_instead_is_in_it(
+        self, connection: Connection, plan: Plan, fenced: Any, app: Connection
+    ) -> None:
+        run(app, self.CLOSE, fenced.keep["AED-0001"])
+        remove(connection, plan)
+        fence.tighten(connection, plan)
+        refused(app, INSERT, "AED-0001", "active")
+
+    def test_what_became_surplus_meanwhile_is_exempt_and_counted(
+        self, connection: Connection, plan: Plan, fenced: Any, app: Connection
+    ) -> None:
+        closed = min(fenced.surplus)
+        run(app, self.CLOSE, closed)
+        remove(connection, plan)
+        run(app, self.OPEN, closed)
+        other = min(set(fenced.history) - {closed})
+        run(connection, "DROP INDEX aedpics." + name_of(plan.id))
+        run(app, self.OPEN, other)
+        again = fence.raise_fence(connection, plan)
+        assert again.exempt == 2
+
+    def test_after_a_removal_without_change_nothing_is_done(
+        self, connection: Connection, plan: Plan, fenced: Any
+    ) -> None:
+        remove(connection, plan)
+        assert fence.tighten(connection, plan) == fence.Change("raised", "raised", [], 0)
+
+    def test_rows_that_have_left_may_still_return(
+        self, connection: Connection, plan: Plan, fenced: Any, app: Connection
+    ) -> None:
+        run(app, self.CLOSE, min(fenced.surplus))
+        remove(connection, plan)
+        assert fence.tighten(connection, plan).statements
+        assert restore(connection, plan, run_id="run-1").restored == 24
+
+    def test_a_busy_table_leaves_it_as_it_is(
+        self, login: Login, connection: Connection, plan: Plan, fenced: Any, app: Connection
+    ) -> None:
+        run(app, self.CLOSE, min(fenced.surplus))
+        remove(connection, plan)
+        with app.cursor() as cursor:
+            cursor.execute(f"LOCK TABLE {TABLE} IN ROW EXCLUSIVE MODE")
+        with connect(login, lock_timeout_ms=20) as ours:
+            tightened = fence.tighten(ours, plan, lock_attempts=2)
+        assert (tightened.state, tightened.statements) == ("raised", [])
+        assert f"pid {app.info.backend_pid}" in tightened.warnings[0]
+
+
+class TestLargeSurplus:
+    def add(self, connection: Connection, rows: int) -> None:
+        run(
+            connection,
+            f"INSERT INTO {TABLE} (equipment_serial, inspector_id, status)"
+            f" SELECT 'L' || (n + 1) / 2, '{INSPECTOR}', 'active' FROM generate_series(1, %s) AS n",
+            2 * rows,
+        )
+
+    def test_it_has_to_leave_first(self, connection: Connection, plan: Plan, example: Any, app: Connection) -> None:
+        self.add(connection, fence_index.MOST)
+        refusal = fence.raise_fence(connection, plan)
+        assert (refusal.state, refusal.surplus_first, refusal.statements) == ("lowered", True, [])
+        assert found(connection) == []
+        remove(connection, plan)
+        assert fence.raise_fence(connection, plan).exempt == 0
+        refused(app, INSERT, example.control, "active")
+        run(app, f"{INSERT} ON CONFLICT (equipment_serial) WHERE {IN_RULE} DO NOTHING", example.control, "active")
+
+    def test_the_most_that_fits(self, connection: Connection, plan: Plan, example: Any) -> None:
+        self.add(connection, fence_index.MOST - 25)
+        assert fence.raise_fence(connection, plan).exempt == fence_index.MOST
+
+    @pytest.mark.parametrize("pause_ms", [500, -1], ids=["plain", "concurrent"])
+    def test_keys_that_are_too_long_for_the_catalog(
+        self, connection: Connection, plan: Plan, example: Any, pause_ms: int
+    ) -> None:
+        """Few rows, but long keys: the server says so, before it builds. Since PostgreSQL 18 any list fits."""
+        run(connection, f"ALTER TABLE {TABLE} ALTER id DROP DEFAULT, ALTER id TYPE text")
+        run(
+            connection,
+            f"INSERT INTO {TABLE} (id, equipment_serial, inspector_id, status) SELECT (SELECT"
+            f" string_agg(md5(n::text || m), '') FROM generate_series(1, 10) AS m), 'L', '{INSPECTOR}', 'active'"
+            " FROM generate_series(1, 100) AS n",
+        )
+        raised = fence.raise_fence(connection, plan, max_write_pause_ms=pause_ms)
+        fits = connection.server_version >= 180_000
+        assert (raised.surplus_first, raised.exempt) == (not fits, 124 if fits else 0)
+        assert len(found(connection)) == fits
+
+    def test_a_key_too_long_for_an_index_is_no_long_list(
+        self, connection: Connection, plan: Plan, example: Any
+    ) -> None:
+        run(connection, "DROP INDEX aedpics.idx_inspection_sessions_equipment")
+        run(connection, f"ALTER TABLE {TABLE} ALTER equipment_serial TYPE text")
+        run(
+            connection,
+            f"INSERT INTO {TABLE} (equipment_serial, inspector_id, status) SELECT string_agg(md5(n::text), ''),"
+            f" '{INSPECTOR}', 'active' FROM generate_series(1, 300) AS n",
+        )
+        with pytest.raises(OperatorError, match="index row"):
+            fence.raise_fence(connection, plan)
+
+
+class TestConcurrently:
+    """Where the forecast is too long for writers to wait."""
+
+    def test_it_is_built_beside_the_writers(
+        self, connection: Connection, plan: Plan, example: Any, app: Connection
+    ) -> None:
+        predicted = fence.raise_fence(connection, plan, max_write_pause_ms=-1, check=True)
+        raised = fence.raise_fence(connection, plan, max_write_pause_ms=-1)
+        assert raised == predicted
+        assert (raised.state, raised.exempt, raised.concurrent) == ("raised", 25, True)
+        refused(app, INSERT, example.control, "active")
+        remove(connection, plan)
+        assert fence.tighten(connection, plan).statements == []
+
+    def test_a_duplicate_that_is_committed_meanwhile(
+        self, login: Login, plan: Plan, connection: Connection, example: Any, app: Connection
+    ) -> None:
+        with app.cursor() as cursor:
+            cursor.execute(INSERT, (example.control, "active"))
+        with connect(login) as ours, ThreadPoolExecutor(1) as pool:
+            raising = pool.submit(fence.raise_fence, ours, plan, max_write_pause_ms=-1)
+            until_somebody_waits(login, "virtualxid")
+            app.commit()
+            raised = raising.result(20)
+        assert (raised.state, raised.exempt, raised.attempts) == ("raised", 26, 2)
+        assert [valid for _, valid, _ in found(connection)] == [True]
+
+    def test_a_transaction_that_does_not_end_is_named_and_nothing_is_left(
+        self, login: Login, plan: Plan, connection: Connection, example: Any, app: Connection
+    ) -> None:
+        app.set_session(isolation_level="REPEATABLE READ")
+        with app.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM aedpics.user_profiles")
+        with pytest.raises(OperatorError, match=f"was not built within 0.5 s; it waits for pid {app.info.backend_pid}"):
+            fence.raise_fence(connection, plan, max_write_pause_ms=-1, deadline_s=0.5)
+        assert found(connection) == []
+
+    def test_a_run_that_was_taken_over_builds_nothing(self, connection: Connection, plan: Plan, example: Any) -> None:
+        def lost(_: Connection) -> None:
+            raise OperatorError("lost", expected="the run", next_step="none")
+
+        with pytest.raises(OperatorError, match="lost"):
+            fence.raise_fence(connection, plan, max_write_pause_ms=-1, hold=lost)
+        assert found(connection) == []
+
+
+class TestModule:
+    def test_raise_check_again_query_lower(
+        self,
+        connection: Connection,
+        plan: Plan,
+        plan_data: dict[str, Any],
+        example: Any,
+        login_args: dict[str, Any],
+        run_module: Callable[..., dict[str, Any]],
+    ) -> None:
+        args = {"login": login_args, "plan": plan_data, "state": "raised"}
+        predicted = run_module("write_fence", args, check=True, diff=True)
+        assert (predicted["changed"], predicted["before"], predicted["state"]) == (True, "lowered", "raised")
+        assert fence.fence_state(connection, plan) == "lowered"
+        done = run_module("write_fence", args, diff=True)
+        assert done == predicted
+        assert done["diff"] == {"before": "write fence: lowered\n", "after": "write fence: raised\n"}
+        again = run_module("write_fence", args)
+        assert (again["changed"], again["statements"]) == (False, [])
+        queried = run_module("write_fence", {**args, "state": "queried"})
+        assert (queried["state"], queried["indexes"]) == ("raised", [name_of(plan.id)])
+        assert run_module("write_fence", {**args, "state": "lowered"})["changed"] is True
+        assert fence.fence_state(connection, plan) == "lowered"
