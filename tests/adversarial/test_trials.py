@@ -22,7 +22,7 @@ from tests.adversarial.trial import Result, Trial, run, summary
 
 RECEIPT = Path(__file__).parents[2] / ".lab" / "adversarial.json"
 SAMPLE = 40
-WITHOUT_FENCE = 6
+WITHOUT_FENCE = 3
 
 _own_login: list[Login] = []  # of a process that runs trials
 
