@@ -161,7 +161,7 @@ adversarial: setup-dev tools ## 1,000 clean-ups and builds against eight writers
 	ADVERSARIAL_TRIALS=$(TRIALS) $(PYTEST) tests/adversarial
 
 service: setup-dev tools ## PM2, the traffic probe and the service checks against real processes
-	$(PYTEST) tests/service
+	$(PYTEST) --numprocesses 2 --dist loadfile tests/service
 
 hosts: setup-dev tools test-packages ## Several hosts over ssh behind nginx: batch by batch, faults, a lost host, a reboot
 	$(PYTEST) tests/hosts
@@ -179,7 +179,7 @@ deploy-tests: setup-dev lab-up test-packages ## The whole procedure on the lab, 
 chaos: setup-dev lab-up ## Kill, end and restart at every point of deploy.yml and rollback.yml, run once more: K of K
 	PYTHONPATH=module_utils:. $(BIN)/python -m tests.chaos $(CHAOS_OPTIONS)
 
-chaos-essential: setup-dev lab-up ## The same at the points that cost rows or requests, and inside every eightieth statement
+chaos-essential: setup-dev lab-up ## The same at the points of no return that cost rows or requests
 	PYTHONPATH=module_utils:. $(BIN)/python -m tests.chaos --essential $(CHAOS_OPTIONS)
 
 chaos-sample: setup-dev lab-up ## The same at 10 points, those of no return among them, and inside every eighth statement

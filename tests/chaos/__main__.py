@@ -27,8 +27,7 @@ from tests.chaos.world import ROOT, World
 DIRECTORY = ROOT / ".lab/chaos"
 RESULT = ROOT / ".lab/chaos.json"
 WAYS = ("deploy", "concurrent", "rollback")
-# Of so many statements one is struck.
-STATEMENTS_OF = {"all": 1, "sample": 8, "essential": 80}
+STATEMENTS_OF = {"all": 1, "sample": 8}  # of so many statements one is struck
 
 
 def code_digest() -> str:
@@ -74,7 +73,7 @@ def courses_of(range_: Range, drilled: set[str], results: Results, given: argpar
         if way == "deploy":
             range_.world.keep_as_deployed()
         if way in drilled:
-            step = STATEMENTS_OF["essential" if given.essential else "sample" if given.sample else "all"]
+            step = STATEMENTS_OF["sample" if given.sample else "all"]
             calls = [call for call in calls_of(way, found[way]) if given.only in f"{way} | statement | {call.name}"]
             for name, faults in Drill(range_.world).strike_all(calls, set(results.faults), step):
                 results.add(name, faults)
@@ -108,7 +107,7 @@ def strike(given: argparse.Namespace) -> dict[str, Any]:
     try:
         with concurrent.futures.ThreadPoolExecutor() as pool:
             ranges = list(pool.map(make_range, range(1, given.workers + 1)))
-            drilled = [set(WAYS[number :: given.workers]) for number in range(given.workers)]
+            drilled = [set() if given.essential else set(WAYS[n :: given.workers]) for n in range(given.workers)]
             told = [pool.submit(courses_of, *pair, results, given) for pair in zip(ranges, drilled, strict=True)]
             courses = [future.result() for future in told]
         everything = every(courses[0])

@@ -195,6 +195,7 @@ def test_the_next_start_says_what_a_killed_run_has_left_and_can_take_it_back(gro
     picture.assert_as_before(before, picture.take(ground))
 
 
+@pytest.mark.thorough  # a part of the next one's way back; tests/service/test_boot.py holds what does not boot
 def test_migration_applied(ground: Lab) -> None:
     """A release that does not boot: the database is ready for it, no instance was touched, and no user notices."""
     make("lab-fault", "FAULT=crash-at-boot")

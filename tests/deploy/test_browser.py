@@ -116,6 +116,7 @@ def test_a_page_of_the_withdrawn_build_keeps_working_through_a_rollback(deployed
         with before, after:
             run = run_playbook("rollback.yml")
             assert run.code == 0, run.output
+        assert (lab.indexes(), lab.fences(), lab.archived(), lab.duplicate_groups()) == ({}, 0, 0, 10)
         assert lab.served(20) == {lab.values["commit_before"]}
         late = old / STATIC / "late.js"
         late.write_text("// next start knows only the files that were there when it started")

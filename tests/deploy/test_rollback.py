@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from tests.deploy.conftest import PLANNED, ROOT, Lab, run_playbook
 
 
+@pytest.mark.thorough  # test_browser.py goes back, test_automatic_rollback.py goes back and forward again
 def test_forward_back_forward(fresh: Lab) -> None:
     sessions = fresh.sessions()
     catalog = fresh.catalog()
@@ -45,6 +48,7 @@ def test_forward_back_forward(fresh: Lab) -> None:
     assert fresh.duplicate_groups() == 0
 
 
+@pytest.mark.thorough  # of the runs that went before; tests/unit/test_history_table.py holds what is told of each
 def test_history_tells_what_the_journal_holds(lab: Lab) -> None:
     history = run_playbook("history.yml", "-e", "report_language=en")
     assert history.code == 0, history.output

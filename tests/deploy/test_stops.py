@@ -104,6 +104,7 @@ def test_verify_stops_at_an_invalid_index(deployed_ground: Lab) -> None:
     assert_stopped(run, "verify", RULE_INDEX, "invalid")
 
 
+@pytest.mark.thorough  # tests/database holds every limit
 def test_surplus_above_the_ceiling(fresh: Lab) -> None:
     before = (fresh.content(), fresh.pids(), fresh.link)
 
