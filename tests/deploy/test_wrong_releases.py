@@ -31,8 +31,8 @@ WRONG = {
     "polling page": ("polling-page", PATIENT),
     "error lines in the log": ("log-errors", PATIENT),
 }
-# The trial boot finds the first four; tests/service/test_boot.py holds that with processes of every kind. The race shows
-# what comes of a fault that a check finds; tests/service holds each check.
+# The trial boot finds the first four; tests/service/test_boot.py holds that with processes of every kind. The race
+# shows what comes of a fault that a check finds; tests/service holds each check.
 SHOWN = {"race losers 500"}
 CASES = [pytest.param(name, marks=[] if name in SHOWN else [pytest.mark.thorough]) for name in WRONG]
 
