@@ -66,7 +66,7 @@ _NO_RETURN_STATEMENTS = (
     ("deploy", "EXECUTE at_most_one_batch"),  # rows half removed
     ("concurrent", "CREATE UNIQUE INDEX CONCURRENTLY"),  # indexes half built
     ("concurrent", 'INSERT INTO "aedpics"."_prisma_migrations"'),
-    ("deploy", "CREATE OR REPLACE TRIGGER"),
+    ("deploy", 'CREATE UNIQUE INDEX "at_most_one_fence'),  # fence half raised
     ("rollback", "DROP INDEX CONCURRENTLY"),
     ("rollback", "WITH setting AS MATERIALIZED"),  # rows half restored
 )
