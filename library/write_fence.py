@@ -145,7 +145,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
     with held_run(module) as hold, connect(login_of(module), **timeouts_of(module)) as connection:
         if wanted["state"] == "queried":
             state, indexes = fence.state_and_indexes(connection, plan)
-            return {"changed": False, **asdict(fence.Change(state, state, [], 0)), "indexes": indexes}
+            return {"changed": False, **_result(fence.Change(state, state, [], 0)), "indexes": indexes}
         if wanted["state"] == "raised":
             limits = {name: wanted[name] for name in ("lock_attempts", "max_write_pause_ms", "deadline_s")}
             change = fence.raise_fence(connection, plan, **limits, check=module.check_mode, hold=hold)
@@ -154,13 +154,16 @@ def act(module: AnsibleModule) -> dict[str, Any]:
             change = fence.lower_fence(connection, plan, wait_ms=wait_ms, check=module.check_mode, hold=hold)
     for warning in change.warnings:
         module.warn(warning)
-    result = asdict(change)
-    del result["warnings"]
     return {
         "changed": bool(change.statements),
-        **result,
+        **_result(change),
         "diff": {"before": f"write fence: {change.before}\n", "after": f"write fence: {change.state}\n"},
     }
+
+
+def _result(change: Any) -> dict[str, Any]:
+    """Without its warnings, which Ansible shows apart."""
+    return {name: value for name, value in asdict(change).items() if name != "warnings"}
 
 
 def main() -> None:
