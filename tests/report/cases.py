@@ -243,6 +243,14 @@ CASES: dict[str, Facts] = {
         "__verify_indexes": {"indexes": _indexes("present"), "duplicates_left": 0},
     },
     # The journal could not be reached: what is known is little, and the page must still come.
+    # The clean-up stopped before it removed a row: what it found is known all the same.
+    "above_the_ceiling": {
+        **_run("stopped"),
+        **_journal([_phase("prepare", "unchanged"), _phase("cleanup", "failed")], RUN),
+        "_run_failed_phase": "cleanup",
+        "_run_error": "8 rows are to leave. Expected: at most 4 rows in one run. Next: look at the report.",
+        "__cleanup_reported": _reported(4),
+    },
     "stopped_early": {
         **_run("stopped"),
         "_run_failed_phase": "prepare",

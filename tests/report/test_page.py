@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from html.parser import HTMLParser
 
@@ -103,6 +104,7 @@ def test_says_the_outcome_first(page: tuple[str, str, Page, str]) -> None:
         "left": {"en": "Rolled back without 2 rows", "ko": r"롤백 완료\(2행 제외\)"},
         "taken_back": {"en": "Rolled back", "ko": "롤백 완료"},
         "refused": {"en": "Stopped", "ko": "중단됨"},
+        "above_the_ceiling": {"en": "Stopped", "ko": "중단됨"},
         "running": {"en": "Running", "ko": "실행 중"},
         "verified": {"en": "Done as asked: Verify", "ko": "요청한 단계만 실행: 인덱스 검증"},
     }[case][language]
@@ -126,6 +128,16 @@ def test_what_a_run_did_not_get_to_is_one_line(rendered: Rendered) -> None:
     assert {"Timeline", "Clean-up", "Indexes", "Instances", "Health checks"} <= set(empty[1].split(", "))
     assert text.count("<h2") == 3, "what to do now, how to go on, how to roll back"
     assert "Not reached" not in rendered("running", "en", "report.html")
+
+
+def test_what_was_found_is_told_where_the_clean_up_stopped_before_it_removed_a_row(rendered: Rendered) -> None:
+    found = json.loads(rendered("above_the_ceiling", "en", "report.json"))["cleanup"]
+    assert {name: found[name] for name in ("groups", "planned", "removed", "archived")} == {
+        "groups": 4,
+        "planned": 8,
+        "removed": 0,
+        "archived": 0,
+    }
 
 
 def test_a_deployed_run_shows_every_part(rendered: Rendered) -> None:
