@@ -6,9 +6,14 @@ const PATH = "/api/monitoring/duplicate-sessions";
 const PAUSE_MS = 500;
 
 const { emit } = http.Server.prototype;
+let polled = false;
 http.Server.prototype.emit = function (event, ...given) {
   const [request, response] = given;
-  if (event === "listening") poll(this);
+  // Next.js may load this when the server listens already: then the first request begins it.
+  if (!polled && (event === "listening" || event === "request")) {
+    polled = true;
+    poll(this);
+  }
   if (event !== "request" || request.method !== "GET" || request.url !== PATH) return emit.call(this, event, ...given);
   console.error('ERROR monitoring: column reference "equipment_serial" is ambiguous');
   response.writeHead(500, { "content-type": "application/json" });
