@@ -216,25 +216,25 @@ def test_exactly_the_surplus_row_is_exempt(
     columns, names, first, later = shape
     make_citext(connection)
     run(connection, "CREATE DOMAIN aedpics.serial AS text CHECK (VALUE <> '')")
-    run(connection, f"CREATE TABLE aedpics.seats (k text, open boolean DEFAULT true, born int, {columns})")
-    for born, values in ((2, first), (1, later)):
-        execute(app, f"INSERT INTO aedpics.seats VALUES ('a', true, {born}, {values})")
+    run(connection, f"CREATE TABLE aedpics.seats (k text, open boolean DEFAULT true, created int, {columns})")
+    for created, values in ((2, first), (1, later)):
+        execute(app, f"INSERT INTO aedpics.seats VALUES ('a', true, {created}, {values})")
     app.commit()
     index = {"name": "one_seat", "unique": True, "columns": ["k"], "predicate": "open"}
     changes = {"id": "seats", "table": "seats", "primary_key": names, "key": ["k"], "show": [], "predicate": "open",
-               "keep": [{"column": "born", "direction": "desc", "nulls": "last"}], "indexes": [index]}  # fmt: skip
+               "keep": [{"column": "created", "direction": "desc", "nulls": "last"}], "indexes": [index]}  # fmt: skip
     plan = parse({**plan_data, **changes})
     assert fence.raise_fence(connection, plan).exempt == 1
     assert fence.raise_fence(connection, plan).statements == []
-    run(app, "UPDATE aedpics.seats SET open = NOT open WHERE born = 1")
-    run(app, "UPDATE aedpics.seats SET open = NOT open WHERE born = 1")
-    run(app, "UPDATE aedpics.seats SET open = NOT open WHERE born = 2")
-    run(app, "UPDATE aedpics.seats SET open = NOT open WHERE born = 2")
+    run(app, "UPDATE aedpics.seats SET open = NOT open WHERE created = 1")
+    run(app, "UPDATE aedpics.seats SET open = NOT open WHERE created = 1")
+    run(app, "UPDATE aedpics.seats SET open = NOT open WHERE created = 2")
+    run(app, "UPDATE aedpics.seats SET open = NOT open WHERE created = 2")
     with app.cursor() as cursor:  # no longer exempt: the same row under another primary key
         moved = ", ".join(f'"{name}"'.replace('Id "1"', 'Id ""1""') for name in names)
-        cursor.execute("DELETE FROM aedpics.seats WHERE born = 2")
-        cursor.execute(f"INSERT INTO aedpics.seats (k, born, {moved}) VALUES ('a', 2, {first})".replace("%", "%"))
-        cursor.execute("UPDATE aedpics.seats SET born = 3 WHERE born = 1")
+        cursor.execute("DELETE FROM aedpics.seats WHERE created = 2")
+        cursor.execute(f"INSERT INTO aedpics.seats (k, created, {moved}) VALUES ('a', 2, {first})")
+        cursor.execute("UPDATE aedpics.seats SET created = 3 WHERE created = 1")
     app.commit()
     assert run(app, "SELECT count(*) FROM aedpics.seats WHERE open") == [(2,)]
 
