@@ -105,6 +105,7 @@ class Batches:
         self.progress = Progress()
         self.statements = Statements(plan, columns, run_id, search_path, held=hold is not unheld)
         self.parameters = self.statements.parameters
+        self.set_off = False  # whether a trigger or rule may write to other tables
 
     def _prepare(self, cursor: Cursor) -> None:
         """Planning one batch would cost as much as removing a hundred rows. Names are resolved now, too: with our empty
@@ -139,6 +140,9 @@ class Batches:
             if again:
                 self.statements.find_by_key()
             self._prepare(cursor)
+            self.set_off = bool(
+                self.plan.surplus.triggers or effects.of_table(cursor, self.plan.schema, self.plan.table)
+            )
             first, size, before = 1, float(self.pace.first), self.progress.removed
             while first <= work.members:
                 self.parameters.update(
@@ -187,6 +191,7 @@ class Batches:
         connection.autocommit = False
         try:
             for statement in (_FAST, _LOCKING):
+                before = effects.written(cursor) if self.set_off else {}
                 repointed = self._references(cursor) if refers else 0
                 done = self._execute(cursor, statement)
                 if done.removed == done.expected:
@@ -195,6 +200,11 @@ class Batches:
                     raise self._kept(cursor, done)
                 connection.rollback()
             self._prove(cursor, done)
+            if self.set_off:  # prepare has seen what comes of a few rows, not of these
+                wrote = effects.written(cursor, before)
+                if not repointed:
+                    effects.refuse_other_rows(cursor, self.plan, wrote, done.removed)
+                effects.refuse_writes(self.plan, effects.besides(cursor, self.plan, wrote))
             connection.commit()
             self.progress.repointed += repointed
             return done

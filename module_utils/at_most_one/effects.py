@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .errors import OperatorError
 from .plan import Plan
-from .table import Cursor
+from .table import Cursor, table_name
 
 
 @dataclass(frozen=True)
@@ -133,3 +134,52 @@ def referring(cursor: Cursor, plan: Plan) -> list[tuple[str, str]]:
         (plan.schema, plan.table),
     )
     return cursor.fetchall()
+
+
+Written = dict[tuple[str, str], int]  # (schema, table) to rows
+
+
+def written(cursor: Cursor, before: Written | None = None) -> Written:
+    """How many rows of each table this transaction has written since ``before``, an earlier answer in it.
+
+    Without the tables that are ours. Without ``before`` there may be rows of the session's last transactions among
+    them, because the server passes such figures on about once a second.
+    """
+    cursor.execute(
+        "SELECT schemaname, relname, n_tup_ins + n_tup_upd + n_tup_del FROM pg_catalog.pg_stat_xact_user_tables"
+        " WHERE schemaname <> 'at_most_one' AND schemaname !~ '^pg_temp' AND n_tup_ins + n_tup_upd + n_tup_del > 0"
+    )
+    counts = {(schema, table): count - (before or {}).get((schema, table), 0) for schema, table, count in cursor}
+    return {table: count for table, count in counts.items() if count}
+
+
+def besides(cursor: Cursor, plan: Plan, wrote: Written) -> list[str]:
+    """Those of the tables that neither the removal nor the restore writes itself."""
+    repointing = plan.surplus.action == "delete" and plan.surplus.references == "repoint"
+    own = {(plan.schema, plan.table), *(referring(cursor, plan) if repointing else ())}
+    return [f"{schema}.{table}" for schema, table in sorted(set(wrote) - own)]
+
+
+def refuse_other_rows(cursor: Cursor, plan: Plan, wrote: Written, removed: int) -> None:
+    """Stop if the removal has changed other rows of the table besides."""
+    own = (plan.schema, plan.table)
+    if (count := wrote.get(own, 0)) != removed:
+        raise OperatorError(
+            f"The removal of {removed} rows changed {count} rows of {table_name(plan)}:"
+            f" {'; '.join(map(str, of_table(cursor, *own)))}.",
+            expected="no other row of the table to change with them: it would not come back.",
+            next_step="disable what changes it for as long as the run lasts, then run this again.",
+        )
+
+
+def refuse_writes(plan: Plan, tables: list[str]) -> None:
+    """Stop unless the plan allows triggers to write to these tables."""
+    unknown = [table for table in tables if table not in plan.surplus.writes]
+    if unknown:
+        raise OperatorError(
+            f"When rows leave {table_name(plan)} or return, triggers write to {', '.join(unknown)}.",
+            expected="no other table to change: what is written there is neither archived nor taken back.",
+            next_step="disable the trigger for as long as the run lasts; or, if those rows may stay as they are then,"
+            f" add to surplus in plans/{plan.id}.yml: writes: [{', '.join(tables)}].",
+            tables=unknown,
+        )

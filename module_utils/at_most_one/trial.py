@@ -60,7 +60,7 @@ def try_out(connection: Connection, plan: Plan) -> Trial:
             # Under the triggers of an older release's fence no surplus row may return; an index exempts those rows.
             if not fence_index.triggers(cursor, plan):
                 trial.wrote = _there_and_back(cursor, plan, narrowed, columns, rows)
-                _refuse_writes(plan, trial.wrote)
+                effects.refuse_writes(plan, trial.wrote)
                 trial.rows = len(rows)
     except OperatorError as stop:
         if "references" not in stop.details:  # a row that another one points to: the dry run counts all of them
@@ -129,54 +129,20 @@ def _there_and_back(
     worklist.load(cursor, narrowed, columns, rows)
     work = worklist.rank(cursor, narrowed)
     batches = Batches(narrowed, columns, _RUN_ID, usual_search_path(cursor), Pace(), unheld)
-    before = _written(cursor)
+    before = effects.written(cursor)
     refers = plan.surplus.action == "delete" and bool(foreign_keys(cursor, plan))
     batches.try_out(cursor, work.members, _LOCK_TIMEOUT_MS, refers=refers)
-    own = (plan.schema, plan.table)
-    count = _written(cursor).get(own, 0) - before.get(own, 0)
-    if count != len(rows):
-        raise OperatorError(
-            f"The removal of {len(rows)} rows changed {count} rows of {table_name(plan)}:"
-            f" {'; '.join(map(str, effects.of_table(cursor, *own)))}.",
-            expected="no other row of the table to change with them: it would not come back.",
-            next_step="disable what changes it for as long as the run lasts, then run this again.",
-        )
+    effects.refuse_other_rows(cursor, plan, effects.written(cursor, before), len(rows))
     cursor.execute("SELECT pg_catalog.set_config('search_path', '', true)")
     left = restore_within(cursor, plan, run_id=_RUN_ID).left
     if left:
+        found = effects.of_table(cursor, plan.schema, plan.table)
         raise OperatorError(
             f"Rows that leave {table_name(plan)} could not return: {'; '.join(map(str, left))}."
-            f" Found on the table: {'; '.join(map(str, effects.of_table(cursor, *own))) or 'no trigger'}.",
+            f" Found on the table: {'; '.join(map(str, found)) or 'no trigger'}.",
             expected="every row of a sample to leave and to return byte for byte; it was tried and rolled back.",
             next_step="let it pass such rows through, or disable it for as long as they leave and return, then run this"
             " again. Nothing has changed.",
             left=[str(one) for one in left],
         )
-    pointing = set(effects.referring(cursor, plan)) if repointing else set()
-    after = _written(cursor)
-    return [
-        f"{schema}.{table}"
-        for schema, table in sorted(set(after) - {own} - pointing)
-        if after[schema, table] != before.get((schema, table), 0)
-    ]
-
-
-def _written(cursor: Cursor) -> dict[tuple[str, str], int]:
-    """How many rows of each table this transaction has written. Without those that are ours."""
-    cursor.execute(
-        "SELECT schemaname, relname, n_tup_ins + n_tup_upd + n_tup_del FROM pg_catalog.pg_stat_xact_user_tables"
-        " WHERE schemaname <> 'at_most_one' AND schemaname !~ '^pg_temp' AND n_tup_ins + n_tup_upd + n_tup_del > 0"
-    )
-    return {(schema, table): count for schema, table, count in cursor.fetchall()}
-
-
-def _refuse_writes(plan: Plan, wrote: Sequence[str]) -> None:
-    unknown = [table for table in wrote if table not in plan.surplus.writes]
-    if unknown:
-        raise OperatorError(
-            f"When rows leave {table_name(plan)} or return, triggers write to {', '.join(unknown)}.",
-            expected="no other table to change: what is written there is neither archived nor taken back.",
-            next_step="disable the trigger for as long as the run lasts; or, if those rows may stay as they are then,"
-            f" add to surplus in plans/{plan.id}.yml: writes: [{', '.join(wrote)}].",
-            tables=unknown,
-        )
+    return effects.besides(cursor, plan, effects.written(cursor, before))

@@ -78,6 +78,34 @@ def test_whole_batches_before_it_stay_and_the_rest_is_untouched(
     assert len(keys(found.rows) - ids(connection)) == 6
 
 
+OTHERS = {
+    "another table": ("INSERT INTO aedpics.log VALUES (OLD.id);", "triggers write to aedpics.log"),
+    "another row": (f"UPDATE {TABLE} SET notes = 'gone' WHERE status = 'completed';", "removal of 3 rows changed 102"),
+}
+
+
+@pytest.mark.versions
+@pytest.mark.parametrize("other", OTHERS)
+def test_what_else_a_named_trigger_changes_takes_its_batch_back(
+    connection: Connection, plan: Plan, example: Any, other: str
+) -> None:
+    """Prepare has tried a few rows, of which none set it off."""
+    body, words = OTHERS[other]
+    run(connection, "CREATE TABLE aedpics.log (id uuid)")
+    trigger(connection, "AFTER DELETE", f"IF OLD.equipment_serial = 'AED-0003' THEN {body} END IF; RETURN NULL;")
+    named = replace(plan, surplus=replace(plan.surplus, triggers=("meddle",)))
+    found = duplicates.report(connection, named)
+    with pytest.raises(OperatorError, match=words) as stop:
+        remove(connection, named, found, pace=GROUP_BY_GROUP)
+    assert stop.value.details["removed"] == archived(connection) == 6
+    assert "The same command again goes on from here" in stop.value.next_step
+    assert run(connection, "SELECT count(*) FROM aedpics.log") == [(0,)]
+    assert run(connection, f"SELECT count(*) FROM {TABLE} WHERE notes = 'gone'") == [(0,)]
+    allowed = replace(named, surplus=replace(named.surplus, writes=("aedpics.log",)))
+    if other == "another table":
+        assert remove(connection, allowed, duplicates.report(connection, allowed)).removed == 19
+
+
 @pytest.mark.parametrize(
     ("when", "body"),
     [
