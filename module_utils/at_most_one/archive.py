@@ -84,6 +84,11 @@ def ensure(cursor: Cursor, *, repointing: bool = False) -> list[str]:
     return statements
 
 
+def definition() -> list[str]:
+    """The statements that create all of it, where none of it is there."""
+    return [statement for _, statement in (*_OBJECTS, *_REPOINTED)]
+
+
 def missing_objects(cursor: Cursor, *, repointing: bool = False) -> list[str]:
     """The statements that :func:`ensure` would run."""
     statements = []

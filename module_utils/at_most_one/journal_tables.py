@@ -8,7 +8,7 @@ from .database import Connection
 from .errors import OperatorError
 
 _RULE = "run_one_unfinished_per_plan"
-_CREATE = f"""
+DEFINITION = f"""
 CREATE TABLE IF NOT EXISTS at_most_one.run (
     run_id text PRIMARY KEY,
     plan_id text NOT NULL,
@@ -68,7 +68,7 @@ def ensure(connection: Connection) -> bool:
             cursor.execute("SELECT to_regnamespace('at_most_one') IS NULL")
             if (cursor.fetchone() or (False,))[0]:
                 cursor.execute("CREATE SCHEMA at_most_one")
-            cursor.execute(_CREATE)
+            cursor.execute(DEFINITION)
         except psycopg2.errors.InsufficientPrivilege as refused:
             raise OperatorError(
                 f"The journal cannot be created: {refused.diag.message_primary}.",

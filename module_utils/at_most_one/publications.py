@@ -75,9 +75,10 @@ def _ours(plan: Plan, name: str, everything: bool) -> Obstacle:
         f"Publication {name} is {how}: it carries the journal and the archive, and a subscriber that lacks their tables"
         " stops at their first row.",
         "a publication without the schema at_most_one, or subscribers that have its tables.",
-        f"publish the service's own schema instead (CREATE PUBLICATION ... FOR TABLES IN SCHEMA {plan.schema}, from"
-        " PostgreSQL 15; on the subscriber ALTER SUBSCRIPTION ... SET PUBLICATION ...); or create the tables on every"
-        f" subscriber and add to surplus in plans/{plan.id}.yml: publications: [{name}].",
+        f"publish the service's own schema instead (CREATE PUBLICATION service FOR TABLES IN SCHEMA {plan.schema}, or"
+        " before PostgreSQL 15 FOR TABLE and its tables; on every subscriber ALTER SUBSCRIPTION ... SET PUBLICATION"
+        f" service; then DROP PUBLICATION {name}); or create the tables on every subscriber (.venv/bin/python"
+        f" scripts/subscriber_tables.py | psql ...) and add to surplus in plans/{plan.id}.yml: publications: [{name}].",
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from . import journal_tables
 from .database import Connection
 
-_CREATE = """
+DEFINITION = """
 CREATE TABLE IF NOT EXISTS at_most_one.rehearsal (
     rehearsal_id text PRIMARY KEY,
     plan_id text NOT NULL,
@@ -36,7 +36,7 @@ def keep(connection: Connection, document: Mapping[str, Any]) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_catalog.to_regclass('at_most_one.rehearsal') IS NULL")
         if cursor.fetchone() == (True,):
-            cursor.execute(_CREATE)
+            cursor.execute(DEFINITION)
         cursor.execute(
             _KEEP,
             (

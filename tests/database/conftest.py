@@ -104,9 +104,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.fixture(scope="session")
-def server() -> Iterator[Server]:
-    """One server for all database tests. Durability is off: nothing here outlives the session."""
+@contextlib.contextmanager
+def running_server(**different: str) -> Iterator[Server]:
+    """A server with the schema's template, until the block ends. Durability is off: nothing here outlives the session.
+
+    ``different`` are settings that it has instead of those of the session's server.
+    """
     binaries = _binaries()
     prefix, user = as_user(binaries)
     directory = Path(tempfile.mkdtemp(prefix="at-most-one-pg-"))
@@ -127,8 +130,9 @@ def server() -> Iterator[Server]:
         "max_wal_senders": "0",
         "autovacuum": "off",
         "max_connections": "60",
-        "max_prepared_transactions": "5",
+        "max_prepared_transactions": "30",
         "deadlock_timeout": "200ms",
+        **different,
     }
     options = list(itertools.chain.from_iterable(("-c", f"{name}={value}") for name, value in settings.items()))
     log = directory / "log"
@@ -159,6 +163,13 @@ def server() -> Iterator[Server]:
             process.wait(timeout=30)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """One server for all database tests."""
+    with running_server() as running:
+        yield running
 
 
 def _wait_until_ready(login: Login, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -365,11 +365,11 @@ FAULTS = {
         "tests/database/test_trial.py::TestTheWayBack::test_what_is_written_besides_must_be_named_and_stays",
     ),
     "publication for all tables": Fault(
-        "a publication FOR ALL TABLES, and a logical slot in the list of slots",
+        "a publication FOR ALL TABLES, and a real subscription to it from another database",
         None,
         None,
         ("is FOR ALL TABLES",),
         "nothing was touched: no run was opened",
-        "tests/database/test_preflight.py::TestPublications::test_one_that_carries_our_tables_to_a_subscriber_is_named",
+        "tests/database/test_subscribers.py::test_it_is_named_before_anything_changes[all tables]",
     ),
 }
