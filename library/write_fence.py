@@ -85,7 +85,9 @@ before:
   type: str
   sample: lowered
 statements:
-  description: The SQL that ran, or in check mode would run, with the number of the exempt rows for their list.
+  description:
+    - The SQL that ran, or in check mode would run, with the number of the exempt rows for their list.
+    - With O(state=queried) the SQL that would drop the fence.
   returned: success
   type: list
   elements: str
@@ -144,8 +146,8 @@ def act(module: AnsibleModule) -> dict[str, Any]:
         )
     with held_run(module) as hold, connect(login_of(module), **timeouts_of(module)) as connection:
         if wanted["state"] == "queried":
-            state, indexes = fence.state_and_indexes(connection, plan)
-            return {"changed": False, **_result(fence.Change(state, state, [], 0)), "indexes": indexes}
+            found, indexes = fence.query(connection, plan)
+            return {"changed": False, **_result(found), "indexes": indexes}
         if wanted["state"] == "raised":
             limits = {name: wanted[name] for name in ("lock_attempts", "max_write_pause_ms", "deadline_s")}
             change = fence.raise_fence(connection, plan, **limits, check=module.check_mode, hold=hold)

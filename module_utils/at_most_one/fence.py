@@ -64,10 +64,10 @@ def fence_state(connection: Connection, plan: Plan) -> str:
     return _look(connection, plan).state
 
 
-def state_and_indexes(connection: Connection, plan: Plan) -> tuple[str, list[str]]:
-    """The same, with the names of the fence's indexes, whatever their state."""
+def query(connection: Connection, plan: Plan) -> tuple[Change, list[str]]:
+    """The fence as it is, with the statements that would drop it; and its indexes' names, whatever their state."""
     seen = _look(connection, plan)
-    return seen.state, [fence.name for fence in seen.fences]
+    return Change(seen.state, seen.state, _drops(connection, plan, seen), 0), [fence.name for fence in seen.fences]
 
 
 def raise_fence(
@@ -125,12 +125,16 @@ def lower_fence(
     names = [fence.name for fence in seen.fences]
     if not names and not seen.triggers:
         return Change("lowered", "lowered", [], 0)
-    statements = [definitions.drop_statement(name, plan.schema).as_string(connection) for name in names]
-    statements += [step.as_string(connection) for step in without_triggers(plan, seen.triggers)]
+    statements = _drops(connection, plan, seen)
     if check:
         return Change(seen.state, "lowered", statements, 1)
     warnings = clear(connection, plan, names, seen.triggers, wait_ms, hold)
     return Change(seen.state, "partial" if warnings else "lowered", statements, 1, warnings=warnings)
+
+
+def _drops(connection: Connection, plan: Plan, seen: _Seen) -> list[str]:
+    drops = [definitions.drop_statement(fence.name, plan.schema) for fence in seen.fences]
+    return [step.as_string(connection) for step in (*drops, *without_triggers(plan, seen.triggers))]
 
 
 def _look(connection: Connection, plan: Plan, *, exempt: bool = False) -> _Seen:

@@ -109,7 +109,8 @@ def _database(facts: Facts) -> list[Finding]:
                 f"The write fence is {read['fence']['state']}{f' ({names})' if names else ''} and no run is at work.",
                 "no fence: the index enforces the rule.",
                 "ansible-playbook deploy.yml -l <environment>, which drops it even when nothing else is to be done; or "
-                "take the run that left it back: ansible-playbook rollback.yml -l <environment>.",
+                "take the run that left it back: ansible-playbook rollback.yml -l <environment>; or, when it is taken "
+                f"back already, by hand: {'; '.join(read['fence'].get('statements') or [])};",
             )
         )
     if "history" not in unread and read["history"]["verdict"] != "applied":

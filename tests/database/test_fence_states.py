@@ -428,6 +428,7 @@ class TestModule:
         assert (again["changed"], again["statements"]) == (False, [])
         queried = run_module("write_fence", {**args, "state": "queried"})
         assert (queried["state"], queried["indexes"]) == ("raised", [name_of(plan.id)])
+        assert queried["statements"] == [f'DROP INDEX CONCURRENTLY IF EXISTS "aedpics"."{name_of(plan.id)}"']
         assert "warnings" not in queried, "Ansible takes them by module.warn alone"
         assert run_module("write_fence", {**args, "state": "lowered"})["changed"] is True
         assert fence.fence_state(connection, plan) == "lowered"

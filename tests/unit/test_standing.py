@@ -163,6 +163,15 @@ def test_a_part_that_stays_unread_under_another_finding_is_not_over() -> None:
     assert over("database", "service")
 
 
+def test_a_fence_that_is_left_is_named_with_the_ways_to_drop_it() -> None:
+    facts = copy.deepcopy(GOOD)
+    drop = 'DROP INDEX CONCURRENTLY IF EXISTS "aedpics"."at_most_one_fence_1a2b"'
+    facts["database"]["fence"] = {"state": "partial", "indexes": ["at_most_one_fence_1a2b"], "statements": [drop]}
+    (found,) = standing.findings(facts)
+    assert found.seen == "The write fence is partial (at_most_one_fence_1a2b) and no run is at work."
+    assert found.next_step.endswith(f"or, when it is taken back already, by hand: {drop};")
+
+
 def test_a_dead_run_says_what_it_left_and_how_to_go_on_or_back() -> None:
     facts = copy.deepcopy(GOOD)
     fence_of(DEAD)(facts)
