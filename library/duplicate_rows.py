@@ -37,10 +37,17 @@ options:
   path:
     description:
       - A clean-up plan, on the host where the module runs. It is read and written as a stream.
-      - V(reported) writes it, JSON with one primary key per line in its last key, readable by owner and group. It
+      - V(reported) writes it, JSON with one row per line in its last key, readable by owner and group. Of a row it has
+        the primary key and, behind it, the hash of the content, as C(at_most_one.archived_row.row_sha256) has it. It
         appears whole or not at all, also in check mode.
       - V(removed) reads it. Any order of keys and any white space will do.
     type: path
+  only_unchanged:
+    description:
+      - For V(removed) with O(path). A row whose content has changed since the file was written stays, RV(unarchived)
+        names it, and RV(rows_left) counts it. Turn it off only for a file that nobody reviews.
+    type: bool
+    default: true
   header:
     description: What else the file of V(reported) says, ahead of the report's own keys.
     type: dict
@@ -187,8 +194,8 @@ unarchived:
   description:
     - Of at most 1000 given rows that this task did not archive, the primary key and why.
     - V(outside) is no longer in the rule, V(keeper) is the row of its group that stays now, V(changed) is still surplus
-      but was changed again and again, V(archived) is in the archive of an earlier run, V(gone) was removed by somebody
-      else.
+      but was changed since the review, or again and again, V(archived) is in the archive of an earlier run, V(gone) was
+      removed by somebody else.
   returned: state is removed
   type: list
   elements: dict
@@ -263,6 +270,7 @@ ARGUMENTS: dict[str, Any] = {
     "state": {"type": "str", "choices": ["reported", "removed", "restored"], "required": True},
     "limit": {"type": "int", "default": 1000},
     "path": {"type": "path"},
+    "only_unchanged": {"type": "bool", "default": True},
     "header": {"type": "dict", "default": {}},
     "rows": {"type": "list", "elements": "list"},
     "digest": {"type": "str"},
@@ -320,6 +328,7 @@ def remove(module: AnsibleModule, connection: Any, plan: Any, hold: Any) -> dict
         hold=hold,
         rows=reviewed.rows() if reviewed else ([str(part) for part in row] for row in module.params["rows"]),
         digest=digest or (reviewed.digest() if reviewed else ""),
+        only_unchanged=reviewed is not None and module.params["only_unchanged"],
         check=module.check_mode,
         describe=module._diff,
         pace=batches.Pace(

@@ -99,11 +99,21 @@ class Batches:
     """One removal: its statements and the loop that runs them."""
 
     def __init__(
-        self, plan: Plan, columns: Mapping[str, Column], run_id: str, search_path: str, pace: Pace, hold: Hold
+        self,
+        plan: Plan,
+        columns: Mapping[str, Column],
+        run_id: str,
+        search_path: str,
+        pace: Pace,
+        hold: Hold,
+        *,
+        only_unchanged: bool = False,
     ) -> None:
         self.plan, self.pace, self.hold = plan, pace, hold
         self.progress = Progress()
-        self.statements = Statements(plan, columns, run_id, search_path, held=hold is not unheld)
+        self.statements = Statements(
+            plan, columns, run_id, search_path, held=hold is not unheld, only_unchanged=only_unchanged
+        )
         self.parameters = self.statements.parameters
         self.set_off = False  # whether a trigger or rule may write to other tables
 

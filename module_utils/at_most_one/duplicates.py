@@ -7,6 +7,7 @@ it is asked for them.
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from .batches import EXAMPLES, Batches, Pace
 from .database import Connection, Hold, unheld
 from .errors import OperatorError
 from .groups import Group, described
+from .key_columns import refuse_other_equality
 from .plan import Plan
 from .references import Reference, count_references, foreign_keys, refuse_referenced, refuse_unpointable
 from .table import (
@@ -83,29 +85,35 @@ def report(
 ) -> Report:
     """The duplicate groups, from one snapshot in a read-only transaction; at most ``limit`` groups in detail.
 
-    With ``into`` every surplus row is handed over as its line for ``rows_file.write``, and ``rows`` stays empty.
+    With ``into`` every surplus row is handed over as its line for ``rows_file.write``: its primary key and, behind it,
+    the hash of its content, the one that the archive would know it by. ``rows`` stays empty then.
     """
     seen = rows_file.Digest()
     shown: list[tuple[int, int, Row]] = []
     rows: list[Row] = []
-    group_count = 0
+    group_count, parts = 0, len(plan.primary_key)
 
     def take(block: Iterator[list[str]]) -> None:
         nonlocal group_count
-        for place, size, *primary_key in block:
+        for place, size, *row in block:
+            primary_key = row[:parts]
             if place == "1":
                 group_count += 1
             elif into is None:
                 seen.add(primary_key)
                 rows.append(primary_key)
             else:
-                into(seen.add(primary_key))
+                into(seen.add(row))
             if group_count <= limit and len(shown) < SHOWN_ROWS:
                 shown.append((int(place), int(size), primary_key))
 
     with transaction(connection, READING, plan) as cursor:
         columns = columns_of(cursor, plan)
-        copying.read(cursor, _every_row(plan), take)
+        refuse_other_equality(cursor, plan)
+        content = (
+            None if into is None else archive.sha256(archive.image(list(columns.values()), sql.Identifier(plan.table)))
+        )
+        copying.read(cursor, _every_row(plan, content), take)
         cursor.execute(sql.SQL("SELECT pg_catalog.count(*) FROM ({}) AS c").format(ranking.inside(plan)), ())
         ((open_total,),) = cursor.fetchall()
         return Report(
@@ -120,13 +128,22 @@ def report(
         )
 
 
-def _every_row(plan: Plan) -> sql.Composed:
-    """Place, size of the group and primary key of every row of every group, in the order of the keys, best row first.
+def _every_row(plan: Plan, content: sql.Composable | None) -> sql.Composed:
+    """Place, size of the group and primary key of every row of every group, in the order of the keys, best row first;
+    of surplus rows also their ``content``.
 
-    The order is the one that they were ranked in: nothing is sorted again.
+    The order is the one that they were ranked in: nothing is sorted again, and each content is looked up by its place.
     """
-    return sql.SQL("SELECT place, size, {} FROM ({}) AS duplicate ORDER BY {}, {}").format(
+    looked_up = (
+        sql.SQL(
+            ", CASE WHEN place = 1 THEN '' ELSE (SELECT {} FROM {} WHERE {} = at_most_one_duplicate.place_in_table) END"
+        ).format(content, sql.Identifier(plan.schema, plan.table), sql.Identifier(plan.table, "ctid"))
+        if content
+        else sql.SQL("")
+    )
+    return sql.SQL("SELECT place, size, {}{} FROM ({}) AS at_most_one_duplicate ORDER BY {}, {}").format(
         ranking.listed(ranking.numbered("p", len(plan.primary_key))),
+        looked_up,
         ranking.duplicates(plan),
         ranking.keys(plan),
         ranking.order(plan),
@@ -143,6 +160,7 @@ def remove(
     max_rows: int | None = None,
     expected_groups: int | None = None,
     expected_rows: int | None = None,
+    only_unchanged: bool = False,
     check: bool = False,
     describe: bool = False,
     pace: Pace | None = None,
@@ -155,6 +173,8 @@ def remove(
     plan's order is kept in its place. What stops it between two batches leaves whole batches, and the next call goes
     on. An OperatorError's details say what was ``removed`` until then. Limits default to the plan's.
 
+    ``only_unchanged``: each row has the hash of its content behind its primary key, and one that has changed stays.
+
     Check mode looks at the same work list, takes no lock on rows and leaves nothing.
     """
     began = time.monotonic()
@@ -163,8 +183,10 @@ def remove(
             if not check:
                 hold(connection)
             columns = columns_of(cursor, plan)
-            requested = _load_reviewed(cursor, plan, columns, rows, digest, max_rows)
-            work = worklist.rank(cursor, plan)
+            refuse_other_equality(cursor, plan)
+            requested = _load_reviewed(cursor, plan, columns, rows, digest, max_rows, only_unchanged)
+            rank = functools.partial(worklist.rank, plan=plan, columns=columns, only_unchanged=only_unchanged)
+            work = rank(cursor)
             _refuse_unexpected(
                 work,
                 plan.expected.groups if expected_groups is None else expected_groups,
@@ -176,7 +198,15 @@ def remove(
             _refuse_what_cannot_be_done(cursor, plan, columns, refers=refers)
             shown = worklist.first_rows(cursor, plan, EXAMPLES) if describe else []
             groups = described(cursor, plan, columns, shown) if shown else []
-            batches = Batches(plan, columns, run_id, usual_search_path(cursor), pace or Pace(), hold)
+            batches = Batches(
+                plan,
+                columns,
+                run_id,
+                usual_search_path(cursor),
+                pace or Pace(),
+                hold,
+                only_unchanged=only_unchanged,
+            )
             statements = [
                 *(archive.missing_objects if check else archive.ensure)(cursor, repointing=repointing),
                 batches.statements.removal().as_string(cursor),
@@ -188,11 +218,11 @@ def remove(
                 kept, gone = _unarchived(cursor, plan, columns, worklist.planned(plan), run_id)
                 connection.rollback()
         if not check:
-            left = _work_off(connection, plan, batches, work, requested, refers=refers)
+            left = _work_off(connection, plan, batches, rank, work, requested, refers=refers)
             with transaction(connection, WRITING, plan) as cursor:
                 kept, gone = (0, []), (0, [])
                 if batches.progress.removed != requested:
-                    worklist.rank(cursor, plan)  # as it is by now: why a row stays is said of that
+                    rank(cursor)  # as it is by now: why a row stays is said of that
                     kept, gone = _unarchived(cursor, plan, columns, None, run_id)
     progress = batches.progress
     return Removal(
@@ -259,9 +289,10 @@ def _load_reviewed(
     rows: Iterable[Sequence[str]],
     reviewed: str,
     max_rows: int | None,
+    only_unchanged: bool,
 ) -> int:
     """Take the rows to the server, and refuse them unless they are what was reviewed and within the ceiling."""
-    seen = worklist.load(cursor, plan, columns, rows)
+    seen = worklist.load(cursor, plan, columns, rows, only_unchanged=only_unchanged)
     if seen.hexdigest() != reviewed:
         raise OperatorError(
             f"The {seen.count} given rows have digest {seen.hexdigest()[:12]}, the reviewed ones {reviewed[:12]}.",
@@ -307,6 +338,7 @@ def _work_off(
     connection: Connection,
     plan: Plan,
     batches: Batches,
+    rank: Callable[[Cursor], worklist.Work],
     work: worklist.Work,
     requested: int,
     *,
@@ -327,7 +359,7 @@ def _work_off(
                 ((groups, rows),) = cursor.fetchall()
                 if not rows or went == work.planned:
                     break
-                work = worklist.rank(cursor, plan)
+                work = rank(cursor)
         return groups, rows
     except psycopg2.errors.LockNotAvailable as failure:
         raise batches.progress.add_to(lock_not_obtained(connection, plan, failure)) from failure

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from psycopg2 import sql
 
+from .errors import OperatorError
 from .plan import Plan
 from .table import Cursor
 
@@ -44,7 +45,44 @@ JOIN pg_catalog.pg_operator AS o ON o.oid = e.amopopr JOIN pg_catalog.pg_namespa
 
 def equality(cursor: Cursor, plan: Plan, column: str) -> sql.Composable:
     """The qualified ``=`` of the operator class that an index on this column of the plan's table takes by default."""
+    schema, name = _default(cursor, plan, column)
+    return sql.SQL("OPERATOR({}.{})").format(sql.Identifier(schema), sql.SQL(name))
+
+
+def _default(cursor: Cursor, plan: Plan, column: str) -> tuple[str, str]:
     table = sql.Identifier(plan.schema, plan.table).as_string(cursor)
     cursor.execute(_EQUALITY, {"table": table, "column": column})
     ((schema, name),) = cursor.fetchall()
-    return sql.SQL("OPERATOR({}.{})").format(sql.Identifier(schema), sql.SQL(name))
+    return schema, name
+
+
+# Families of operator classes that call other values equal than the type's default class does: record_image_ops, or an
+# extension's own. PARTITION BY, GROUP BY and foreign keys know only the default.
+_NAMED = """
+SELECT s.nspname, o.oprname
+FROM pg_catalog.pg_opclass AS c JOIN pg_catalog.pg_am AS m ON m.oid = c.opcmethod
+JOIN pg_catalog.pg_namespace AS n ON n.oid = c.opcnamespace
+JOIN pg_catalog.pg_amop AS e ON e.amopfamily = c.opcfamily AND e.amopstrategy = 3
+    AND e.amoplefttype = c.opcintype AND e.amoprighttype = c.opcintype
+JOIN pg_catalog.pg_operator AS o ON o.oid = e.amopopr JOIN pg_catalog.pg_namespace AS s ON s.oid = o.oprnamespace
+WHERE m.amname = 'btree' AND c.opcname = %(name)s AND n.nspname = coalesce(%(schema)s, 'pg_catalog')
+"""
+
+
+def refuse_other_equality(cursor: Cursor, plan: Plan) -> None:
+    """Raise OperatorError unless the rule's index calls the same values equal as the rows are grouped by."""
+    for key in plan.rule_index.keys:
+        if key.opclass and key.column:
+            schema, _, name = key.opclass.rpartition(".")
+            cursor.execute(_NAMED, {"name": name, "schema": schema or None})
+            named = cursor.fetchall()
+            default = _default(cursor, plan, key.column)
+            if named and named != [default]:
+                raise OperatorError(
+                    f"Index {plan.rule_index.name} of plan {plan.id} compares {key.column} with"
+                    f" {'.'.join(named[0])} of {key.opclass}; the column's type does with {'.'.join(default)}.",
+                    expected="an operator class that calls the same values equal as the column's type does: duplicates"
+                    " are found by that.",
+                    next_step=f"leave opclass out of the index in plans/{plan.id}.yml, or add a generated column whose"
+                    " type compares as you need, and make that the key.",
+                )

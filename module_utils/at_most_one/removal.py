@@ -42,12 +42,12 @@ going AS MATERIALIZED (
 _LOCKED = """{batch},
 locked AS MATERIALIZED (
     SELECT {parts}, at_most_one_member.*, {image} AS at_most_one_image
-    FROM {table} JOIN going AS at_most_one_member ON {is_member} WHERE {unchanged}
+    FROM {table} JOIN going AS at_most_one_member ON {is_member} WHERE {unchanged}{as_reviewed}
     ORDER BY {key} FOR UPDATE OF {alone})"""
 
 _DELETE = """{taken},
 removed AS (
-    DELETE FROM {table} USING {source} AS at_most_one_member WHERE {found} AND {unchanged}
+    DELETE FROM {table} USING {source} AS at_most_one_member WHERE {found} AND {unchanged}{as_reviewed}
     RETURNING {key_texts} AS key, at_most_one_keeper_key AS keeper, {image} AS row, NULL::text AS after_sha256,
         true AS as_planned, at_most_one_position)"""
 
@@ -99,7 +99,16 @@ def _same_bytes(ones: Iterable[sql.Composable], others: Iterable[sql.Composable]
 class Statements:
     """The SQL for one plan, table and run, with its parameters."""
 
-    def __init__(self, plan: Plan, columns: Mapping[str, Column], run_id: str, search_path: str, *, held: bool) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        columns: Mapping[str, Column],
+        run_id: str,
+        search_path: str,
+        *,
+        held: bool,
+        only_unchanged: bool,
+    ) -> None:
         self.plan, self.columns = plan, columns
         size = len(plan.primary_key)
         key = of(plan.table, plan.primary_key)
@@ -122,6 +131,9 @@ class Statements:
             "unchanged": sql.SQL("{}{} AND {}").format(
                 predicate_sql(plan), without_null_keys(plan), _same_bytes(here, there)
             ),
+            "as_reviewed": sql.SQL(" AND at_most_one_member.at_most_one_content = {}").format(archive.sha256(image))
+            if only_unchanged
+            else sql.SQL(""),
             "parts": listed(sql.SQL("{} AS {}").format(*pair) for pair in zip(key, numbered("p", size), strict=True)),
             "image": image,
             "after": archive.sha256(image),

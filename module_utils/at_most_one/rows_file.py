@@ -1,7 +1,8 @@
 """The clean-up plan as a file: written and read as a stream, because it may name millions of rows.
 
-It is JSON with one primary key per line in its last key, ``rows``. Reading takes any JSON object with ``rows`` and
-``digest``, whatever its order of keys and its white space, and holds one row at a time.
+It is JSON with one row per line in its last key, ``rows``: its primary key, and the hash of its content behind it.
+Reading takes any JSON object with ``rows`` and ``digest``, whatever its order of keys and its white space, and holds
+one row at a time.
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ class RowsFile:
         raise self._fault('it has no key "digest"', 0)
 
     def rows(self) -> Iterator[list[str]]:
-        """The primary keys, one at a time, in the document's order. Numbers become text; anything else is a fault."""
+        """The rows, one at a time, in the document's order. Numbers become text; anything else is a fault."""
         found = False
         for key, value in self._walk(rows=True):
             if key == "rows":
@@ -146,7 +147,7 @@ class RowsFile:
     def _fault(self, seen: str, position: int) -> OperatorError:
         return OperatorError(
             f"{self.path} is no clean-up plan: {seen}, at character {position}.",
-            expected='a JSON object with "digest" and with "rows", a list of primary keys, each a list of texts.',
+            expected='a JSON object with "digest" and with "rows", a list of rows, each a list of texts.',
             next_step="give the cleanup_plan.json of a --check run as it was written, or make a new one.",
             path=self.path,
             position=position,

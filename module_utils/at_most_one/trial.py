@@ -18,6 +18,7 @@ from . import archive, effects, fence_index, ranking, worklist
 from .batches import Batches, Pace
 from .database import Connection, unheld
 from .errors import OperatorError
+from .key_columns import refuse_other_equality
 from .plan import Plan
 from .references import foreign_keys
 from .restore import restore_within
@@ -51,6 +52,7 @@ def try_out(connection: Connection, plan: Plan) -> Trial:
         with connection.cursor() as cursor:
             cursor.execute(WRITING)
             columns = columns_of(cursor, plan)
+            refuse_other_equality(cursor, plan)
             found, acting = effects.of_plan(cursor, plan)
             trial.effects, trial.foreign_keys = [str(one) for one in found], [str(one) for one in acting]
             narrowed, rows = _sample(cursor, plan, columns)
@@ -127,7 +129,7 @@ def _there_and_back(
     repointing = plan.surplus.action == "delete" and plan.surplus.references == "repoint"
     archive.ensure(cursor, repointing=repointing)
     worklist.load(cursor, narrowed, columns, rows)
-    work = worklist.rank(cursor, narrowed)
+    work = worklist.rank(cursor, narrowed, columns)
     batches = Batches(narrowed, columns, _RUN_ID, usual_search_path(cursor), Pace(), unheld)
     before = effects.written(cursor)
     refers = plan.surplus.action == "delete" and bool(foreign_keys(cursor, plan))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import psycopg2.errors
 from psycopg2 import sql
 
-from . import copying
+from . import archive, copying
 from .errors import OperatorError
 from .plan import Plan
 from .ranking import duplicates, equal, keys, listed, numbered, of, parts_of, text_array
@@ -34,18 +34,29 @@ class Work:
     members: int  # rows of all groups: the highest position
 
 
-def load(cursor: Cursor, plan: Plan, columns: Mapping[str, Column], rows: Iterable[Sequence[str]]) -> Digest:
-    """Stream ``rows`` to the server. Returns the digest of what went by; a row that is named twice is refused."""
+def load(
+    cursor: Cursor,
+    plan: Plan,
+    columns: Mapping[str, Column],
+    rows: Iterable[Sequence[str]],
+    *,
+    only_unchanged: bool = False,
+) -> Digest:
+    """Stream ``rows`` to the server, each a primary key, or one and the hash of the row's content behind it.
+
+    Returns the digest of what went by. A row that is named twice is refused, and with ``only_unchanged`` one without
+    the hash.
+    """
     drop(cursor)
     parts = numbered("p", len(plan.primary_key))
     typed = zip(parts, plan.primary_key, strict=True)
     cursor.execute(
-        sql.SQL("CREATE TEMPORARY TABLE at_most_one_requested ({})").format(
+        sql.SQL("CREATE TEMPORARY TABLE at_most_one_requested ({}, content text)").format(
             listed(sql.SQL("{} {} NOT NULL").format(part, sql.SQL(columns[name].type)) for part, name in typed)
         )
     )
     seen = Digest()
-    copying.write(cursor, REQUESTED, _checked(plan, rows, seen))
+    copying.write(cursor, REQUESTED, _checked(plan, rows, seen, only_unchanged=only_unchanged))
     try:
         cursor.execute(sql.SQL("CREATE UNIQUE INDEX ON {} ({})").format(REQUESTED, listed(parts)))
     except psycopg2.errors.UniqueViolation as failure:
@@ -57,17 +68,22 @@ def load(cursor: Cursor, plan: Plan, columns: Mapping[str, Column], rows: Iterab
     return seen
 
 
-def _checked(plan: Plan, rows: Iterable[Sequence[str]], seen: Digest) -> Iterator[Sequence[str]]:
+def _checked(
+    plan: Plan, rows: Iterable[Sequence[str]], seen: Digest, *, only_unchanged: bool
+) -> Iterator[Sequence[str]]:
     size = len(plan.primary_key)
+    sizes = (size + 1,) if only_unchanged else (size, size + 1)
     for row in rows:
-        if len(row) != size:
+        if len(row) not in sizes:
+            content = " and the hash of the row's content behind it" if only_unchanged else ""
             raise OperatorError(
-                f"Given row {seen.count + 1} does not have the {size} parts of a primary key of {table_name(plan)}.",
-                expected=f"for each row a list: {', '.join(plan.primary_key)}.",
+                f"Given row {seen.count + 1} does not have the {size} parts of a primary key of"
+                f" {table_name(plan)}{content}.",
+                expected=f"for each row a list: {', '.join(plan.primary_key)}{', row_sha256' if content else ''}.",
                 next_step="give the rows of a report made with this plan.",
             )
         seen.add(row)
-        yield row
+        yield row if len(row) > size else [*row, ""]
 
 
 # position: through all groups in the order of their keys, best row first; head: the position of the group's best row.
@@ -76,9 +92,16 @@ _RANK = """
 CREATE TEMPORARY TABLE at_most_one_member AS
 SELECT {named}, placed.place_in_table AS at_most_one_ctid, placed.place AS at_most_one_place,
     placed.size AS at_most_one_size, requested.p0 IS NOT NULL AS at_most_one_requested,
+    requested.content AS at_most_one_content,
     placed.head + placed.place - 1 AS at_most_one_position, placed.head AS at_most_one_head
 FROM (SELECT duplicate.*, pg_catalog.rank() OVER (ORDER BY {keys}) AS head FROM ({duplicates}) AS duplicate) AS placed
 LEFT JOIN {requested} AS requested ON {same}"""
+
+# A row that has moved since it was ranked is met by its batch, which looks at its content again.
+_LEAVE_CHANGED = """
+UPDATE {member} AS at_most_one_member SET at_most_one_requested = false FROM {table}
+WHERE at_most_one_requested AND at_most_one_place > 1 AND {place} = at_most_one_member.at_most_one_ctid
+    AND at_most_one_content <> {content}"""
 
 _FIGURES = """
 SELECT pg_catalog.count(*) FILTER (WHERE at_most_one_place = 1),
@@ -97,8 +120,11 @@ def member(prefix: str, count: int) -> list[sql.Composable]:
     return [sql.Identifier(f"at_most_one_{prefix}{number}") for number in range(count)]
 
 
-def rank(cursor: Cursor, plan: Plan) -> Work:
-    """Rank the table as it is now, and mark what was requested."""
+def rank(cursor: Cursor, plan: Plan, columns: Mapping[str, Column], *, only_unchanged: bool = False) -> Work:
+    """Rank the table as it is now, and mark what was requested.
+
+    With ``only_unchanged``, a row whose content is not the given one was not requested.
+    """
     cursor.execute("DROP TABLE IF EXISTS pg_temp.at_most_one_member")
     sizes = {"p": len(plan.primary_key), "k": len(plan.key), "s": len(plan.keep)}
     named = [
@@ -117,6 +143,16 @@ def rank(cursor: Cursor, plan: Plan) -> Work:
         (),
     )
     cursor.execute(sql.SQL("CREATE UNIQUE INDEX ON {} (at_most_one_position)").format(MEMBER))
+    if only_unchanged:
+        cursor.execute(
+            sql.SQL(_LEAVE_CHANGED).format(
+                member=MEMBER,
+                table=sql.Identifier(plan.schema, plan.table),
+                place=sql.Identifier(plan.table, "ctid"),
+                content=archive.sha256(archive.image(list(columns.values()), sql.Identifier(plan.table))),
+            ),
+            (),
+        )
     cursor.execute(sql.SQL("ANALYZE {}").format(MEMBER))
     cursor.execute(sql.SQL(_FIGURES).format(member=MEMBER))
     return Work(*cursor.fetchall()[0])
@@ -161,8 +197,8 @@ def examples(cursor: Cursor, plan: Plan, limit: int) -> list[Row]:
 class Unarchived:
     """A requested row that this removal has not archived, and why.
 
-    outside: no longer in the rule; keeper: the row of its group that stays now; changed: still surplus, but somebody
-    kept changing it; archived: an earlier run has it; gone: somebody else removed it.
+    outside: no longer in the rule; keeper: the row of its group that stays now; changed: still surplus, but changed by
+    somebody since it was reviewed, or again and again; archived: an earlier run has it; gone: somebody else removed it.
     """
 
     row: Row

@@ -15,7 +15,7 @@ from at_most_one.database import Connection, Login, connect
 from at_most_one.journal import Opening
 from at_most_one.plan import Plan, parse
 
-from tests.database.cleaning import INSPECTOR, ids, keys, run
+from tests.database.cleaning import INSPECTOR, ids, run
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ class TestModule:
         found = run_module("duplicate_rows", {**base, "state": "reported", "header": {"run_id": "run-1"}}, check=True)
         document = json.loads(path.read_text())
         assert list(document) == ["run_id", "groups", "group_count", "row_count", "digest", "rows"]
-        assert keys(document["rows"]) == example.surplus
+        assert {key for key, _ in document["rows"]} == example.surplus
         assert {name: found[name] for name in ("groups", "digest", "row_count")}.items() <= document.items()
         assert "rows" not in found, "the controller never holds all rows"
 

@@ -9,7 +9,8 @@ import pytest
 from at_most_one import duplicates
 from at_most_one.database import Connection
 from at_most_one.errors import OperatorError
-from at_most_one.plan import Plan, SortKey
+from at_most_one.plan import Plan, SortKey, parse
+from at_most_one.trial import try_out
 
 _ROWS = "(id int PRIMARY KEY, name text, status text)"
 
@@ -46,6 +47,45 @@ def test_it_is_refused(connection: Connection, plan: Plan, statement: str, seen:
     for check in (True, False):
         with pytest.raises(OperatorError, match=seen):
             duplicates.remove(connection, odd, rows=[], digest=duplicates.digest([]), run_id="run-1", check=check)
+
+
+def test_an_operator_class_with_an_equality_of_its_own_is_refused(connection: Connection, plan_data: Any) -> None:
+    """To the index 1.0 and 1.00 are two values, to PARTITION BY they are one: rows would leave that the rule allows."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE TYPE aedpics.pair AS (one numeric, two text); CREATE TABLE aedpics.t (id int PRIMARY KEY)"
+        )
+        cursor.execute("ALTER TABLE aedpics.t ADD COLUMN pair aedpics.pair, ADD COLUMN name text")
+        cursor.execute("INSERT INTO aedpics.t VALUES (1, '(1.0,a)', 'a'), (2, '(1.00,a)', 'a'), (3, '(2,a)', 'b')")
+    connection.commit()
+
+    def planned(column: str, opclass: str) -> Plan:
+        index = {"name": "one", "table": "t", "unique": True, "columns": [{"column": column, "opclass": opclass}]}
+        return parse(
+            {
+                **{**plan_data, "indexes": [{**index, "predicate": "true"}]},
+                **{
+                    "table": "t",
+                    "key": [column],
+                    "predicate": "true",
+                    "keep": [{"column": "id", "direction": "asc", "nulls": "last"}],
+                    "show": [],
+                },
+            }
+        )
+
+    odd = planned("pair", "pg_catalog.record_image_ops")
+    seen = (
+        r"compares pair with pg_catalog\.\*= of pg_catalog\.record_image_ops; the column's type does with pg_catalog\.="
+    )
+    with pytest.raises(OperatorError, match=seen):
+        duplicates.report(connection, odd)
+    with pytest.raises(OperatorError, match=seen):
+        duplicates.remove(connection, odd, rows=[["2"]], digest=duplicates.digest([["2"]]), run_id="run-1")
+    with pytest.raises(OperatorError, match=seen):
+        try_out(connection, odd)
+    for column, opclass in (("pair", "record_ops"), ("name", "text_pattern_ops")):
+        assert duplicates.report(connection, planned(column, opclass)).rows == [["2"]]
 
 
 class TestTriggersOfTheService:

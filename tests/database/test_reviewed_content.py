@@ -1,0 +1,117 @@
+"""What was reviewed is a row's content, not only its key: a row that has changed since stays and is named."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from at_most_one import duplicates, rows_file
+from at_most_one.database import Connection, Login
+from at_most_one.errors import OperatorError
+from at_most_one.plan import Plan, Surplus
+
+from tests.database.cleaning import TABLE, Waiting, ids, run
+
+
+class Reviewed:
+    """A clean-up plan as a file, and the removal of its rows that are as they were."""
+
+    def __init__(self, connection: Connection, plan: Plan, path: Path) -> None:
+        self.plan = plan
+
+        def fill(hand_over: Any) -> dict[str, Any]:
+            return {"digest": duplicates.report(connection, plan, into=hand_over).digest}
+
+        rows_file.write(str(path), fill)
+        self.file = rows_file.RowsFile(str(path))
+        self.contents = {row[0]: row[-1] for row in self.file.rows()}
+
+    def remove(self, connection: Connection, **more: Any) -> duplicates.Removal:
+        return duplicates.remove(
+            connection,
+            self.plan,
+            rows=self.file.rows(),
+            digest=self.file.digest(),
+            run_id="run-1",
+            **{"only_unchanged": True, **more},
+        )
+
+
+CANCELLING = Surplus("update", {"status": "cancelled"}, "stop")
+
+
+@pytest.mark.parametrize("action", ["delete", "update"])
+def test_a_row_that_has_changed_since_the_review_stays_and_is_named(
+    connection: Connection, plan: Plan, example: Any, tmp_path: Path, action: str
+) -> None:
+    planned = plan if action == "delete" else replace(plan, surplus=CANCELLING)
+    reviewed = Reviewed(connection, planned, tmp_path / "plan.json")
+    changed, moved, *_ = sorted(example.surplus)
+    run(connection, f"UPDATE {TABLE} SET notes = 'written after the review' WHERE id = %s", changed)
+    run(connection, f"UPDATE {TABLE} SET notes = notes WHERE id = %s", moved)  # another place, the same content
+    for check in (True, False):
+        done = reviewed.remove(connection, check=check)
+        assert (done.removed, done.rows_left, done.groups_left) == (24, 1, 1)
+        assert [(row.row, row.why) for row in done.unarchived] == [([changed], "changed")]
+    open_ones = ids(connection, "status IN ('active', 'paused')")
+    assert open_ones & example.surplus == {changed}
+    assert run(connection, f"SELECT notes FROM {TABLE} WHERE id = %s", changed) == [("written after the review",)]
+
+
+def test_the_hash_in_the_file_is_the_one_that_the_archive_keeps(
+    connection: Connection, plan: Plan, example: Any, tmp_path: Path
+) -> None:
+    reviewed = Reviewed(connection, plan, tmp_path / "plan.json")
+    assert reviewed.remove(connection).removed == 25
+    archived = run(connection, "SELECT primary_key ->> 'id', row_sha256 FROM at_most_one.archived_row")
+    assert dict(archived) == reviewed.contents
+
+
+def test_a_row_that_changes_while_its_batch_waits_for_it_stays(
+    connection: Connection, login: Login, plan: Plan, example: Any, tmp_path: Path
+) -> None:
+    reviewed = Reviewed(connection, plan, tmp_path / "plan.json")
+    changed = min(example.surplus)
+    waiting = Waiting(login)
+    try:
+        waiting.change(f"UPDATE {TABLE} SET notes = 'the last word' WHERE id = %s", changed)
+        removal = waiting.start(reviewed.remove)
+        waiting.other.commit()
+        done = removal.result(10)
+    finally:
+        waiting.close()
+    assert (done.removed, done.rows_left) == (24, 1)
+    assert [(row.row, row.why) for row in done.unarchived] == [([changed], "changed")]
+
+
+def test_a_text_that_depends_on_the_search_path_is_compared_under_one_only(
+    connection: Connection, plan: Plan, example: Any, tmp_path: Path, login: Login
+) -> None:
+    run(connection, f"ALTER TABLE {TABLE} ADD COLUMN source regclass DEFAULT '{TABLE}'")
+    run(connection, f"ALTER ROLE CURRENT_USER IN DATABASE {login.dbname} SET search_path = aedpics")
+    reviewed = Reviewed(connection, plan, tmp_path / "plan.json")
+    assert reviewed.remove(connection).removed == 25
+
+
+def test_rows_without_their_content_are_refused_unless_nobody_reviewed_them(
+    connection: Connection, plan: Plan, example: Any
+) -> None:
+    found = duplicates.report(connection, plan)
+    only_keys: dict[str, Any] = {"rows": found.rows, "digest": found.digest, "run_id": "run-1"}
+    with pytest.raises(OperatorError, match=r"does not have the 1 parts of a primary key .* and the hash"):
+        duplicates.remove(connection, plan, **only_keys, only_unchanged=True)
+    assert len(ids(connection)) == 69
+    assert duplicates.remove(connection, plan, **only_keys).removed == 25
+
+
+def test_a_plan_that_nobody_reviewed_takes_rows_as_they_are_by_now(
+    connection: Connection, plan: Plan, example: Any, tmp_path: Path
+) -> None:
+    reviewed = Reviewed(connection, plan, tmp_path / "plan.json")
+    run(connection, f"UPDATE {TABLE} SET notes = 'written after the report'")
+    assert reviewed.remove(connection, only_unchanged=False).removed == 25
+    assert run(connection, "SELECT DISTINCT row ->> 'notes' FROM at_most_one.archived_row") == [
+        ("written after the report",)
+    ]
