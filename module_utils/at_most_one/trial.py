@@ -24,7 +24,7 @@ from .references import foreign_keys
 from .restore import restore_within
 from .table import WRITING, Column, Cursor, Row, columns_of, explain, table_name, usual_search_path
 
-_ROWS = 5
+_ROWS, _SHAPES = 5, 20  # so many rows are tried at least, of so many shapes at most
 _LOCK_TIMEOUT_MS = 500  # for rows that somebody holds
 _RUN_ID = "at-most-one trial"
 
@@ -81,31 +81,68 @@ def try_out(connection: Connection, plan: Plan) -> Trial:
     return trial
 
 
+# What most often decides whether a row could return is its shape: which of its columns are NULL, and what its flags and
+# enums say. Each row is looked up by its place, once the ranking has named it.
+_SAMPLE = """
+WITH shaped AS (
+    SELECT {key} AS key, place,
+        pg_catalog.first_value({key}) OVER (PARTITION BY {keys} ORDER BY place) AS keeper,
+        CASE WHEN place > 1 THEN (
+            SELECT ROW({shape})::text FROM {table} WHERE {row_place} = at_most_one_duplicate.place_in_table
+        ) END AS shape
+    FROM ({duplicates}) AS at_most_one_duplicate),
+placed AS (
+    SELECT key, keeper, pg_catalog.row_number() OVER (PARTITION BY shape ORDER BY key) AS place_in_shape
+    FROM shaped WHERE place > 1)
+SELECT key, keeper, place_in_shape FROM placed ORDER BY place_in_shape, key LIMIT {most}"""
+
+_FEW_VALUES = """
+SELECT a.attname FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
+WHERE a.attrelid = pg_catalog.to_regclass(%s) AND a.attnum > 0 AND NOT a.attisdropped
+    AND (t.typtype = 'e' OR t.oid = 'pg_catalog.bool'::pg_catalog.regtype)"""
+
+
 def _sample(cursor: Cursor, plan: Plan, columns: Mapping[str, Column]) -> tuple[Plan, list[Row]]:
-    """The first two rows of a few groups: the plan narrowed to them, and those of them that are surplus."""
+    """A surplus row of each shape, at most so many, and not fewer than a few: the plan narrowed to them and to the rows
+    to keep in their place, and their primary keys."""
+    table = sql.Identifier(plan.schema, plan.table)
+    cursor.execute(_FEW_VALUES, (table.as_string(cursor),))
+    shape = [
+        *(sql.SQL("{} IS NULL").format(column) for column in ranking.of(plan.table, columns)),
+        *ranking.of(plan.table, [name for (name,) in cursor.fetchall()]),
+    ]
     cursor.execute(
-        sql.SQL("SELECT {}, place > 1 FROM ({}) AS duplicate WHERE place <= 2 LIMIT {}").format(
-            ranking.text_array(ranking.numbered("p", len(plan.primary_key))),
-            ranking.duplicates(plan),
-            sql.Literal(2 * _ROWS),
+        sql.SQL(_SAMPLE).format(
+            key=ranking.text_array(ranking.numbered("p", len(plan.primary_key))),
+            keys=ranking.keys(plan),
+            shape=ranking.listed(shape),
+            table=table,
+            row_place=sql.Identifier(plan.table, "ctid"),
+            duplicates=ranking.duplicates(plan),
+            most=sql.Literal(_SHAPES),
         ),
         (),
     )
-    rows = cursor.fetchall()
+    found = [
+        (key, keeper)
+        for number, (key, keeper, place_in_shape) in enumerate(cursor.fetchall())
+        if place_in_shape == 1 or number < _ROWS
+    ]
     only = sql.SQL("({}) IN ({})").format(
         ranking.listed(ranking.of(plan.table, plan.primary_key)),
         ranking.listed(
             sql.SQL("({})").format(
                 ranking.listed(
                     sql.SQL("{}::{}").format(sql.Literal(part), sql.SQL(columns[name].type))
-                    for part, name in zip(key, plan.primary_key, strict=True)
+                    for part, name in zip(row, plan.primary_key, strict=True)
                 )
             )
-            for key, _ in rows
+            for pair in found
+            for row in pair
         ),
     )
-    narrowed = replace(plan, predicate=f"({plan.predicate}\n) AND {only.as_string(cursor)}") if rows else plan
-    return narrowed, [key for key, is_surplus in rows if is_surplus]
+    narrowed = replace(plan, predicate=f"({plan.predicate}\n) AND {only.as_string(cursor)}") if found else plan
+    return narrowed, [key for key, _ in found]
 
 
 def _refuse_effects(plan: Plan, found: Sequence[effects.Effect]) -> None:

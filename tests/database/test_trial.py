@@ -53,6 +53,20 @@ def test_rows_leave_and_return_and_nothing_is_left_of_it(
     assert run(connection, "SELECT count(*) FROM pg_prepared_statements") == [(0,)]
 
 
+def test_a_row_of_each_shape_is_tried(connection: Connection, plan: Plan, example: Any) -> None:
+    """One row in fifty has what bars the way: another column filled, or another value of a flag."""
+    run(connection, f"ALTER TABLE {TABLE} ADD COLUMN sealed boolean NOT NULL DEFAULT false, ADD COLUMN seal text")
+    last = max(group.surplus[-1]["id"] for group in duplicates.report(connection, plan).groups)
+    barring = "IF NEW.{} THEN RAISE EXCEPTION 'sealed'; END IF; RETURN NEW;"
+    for column, condition in (("sealed = true", "sealed"), ("seal = 'wax'", "seal IS NOT NULL")):
+        trigger(connection, "BEFORE INSERT", barring.format(condition))
+        allowed = allowing(plan, "meddle")
+        assert try_out(connection, allowed).rows >= 5
+        run(connection, f"UPDATE {TABLE} SET {column} WHERE id = %s", last)
+        assert "could not return" in refusal(connection, allowed).seen
+        run(connection, f"DROP FUNCTION aedpics.meddle CASCADE; UPDATE {TABLE} SET sealed = false, seal = NULL")
+
+
 class TestEffects:
     @pytest.mark.parametrize(
         ("when", "values", "named"),
