@@ -216,20 +216,24 @@ def remove(
                 batches.progress.examples = worklist.examples(cursor, plan, EXAMPLES)
                 left = work.groups_left, work.rows - work.planned
                 kept, gone = _unarchived(cursor, plan, columns, worklist.planned(plan), run_id)
+                absent = worklist.absent(cursor, plan)
                 connection.rollback()
         if not check:
             left = _work_off(connection, plan, batches, rank, work, requested, refers=refers)
             with transaction(connection, WRITING, plan) as cursor:
-                kept, gone = (0, []), (0, [])
+                kept, gone, absent = (0, []), (0, []), 0
                 if batches.progress.removed != requested:
                     rank(cursor)  # as it is by now: why a row stays is said of that
                     kept, gone = _unarchived(cursor, plan, columns, None, run_id)
+                    absent = worklist.absent(cursor, plan)
+                    if plan.surplus.action == "delete":
+                        absent -= batches.progress.removed
     progress = batches.progress
     return Removal(
         removed=progress.removed,
         archived=progress.removed,
         kept_meanwhile=kept[0],
-        gone_meanwhile=max(0, requested - progress.removed - kept[0]),
+        gone_meanwhile=max(0, absent),
         groups_left=left[0],
         rows_left=left[1],
         repointed=progress.repointed,

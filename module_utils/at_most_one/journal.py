@@ -221,9 +221,41 @@ def close_run(
     if run is not None and run["outcome"] == outcome:
         return
     _hold(connection, run_id)
+    if outcome == "deployed":
+        _refuse_unaccounted(connection, run_id)
     _finish(
         connection, run_id, outcome, failed_phase=failed_phase, error=error, report=report, commit_after=commit_after
     )
+
+
+# What the clean-up has recorded of the run's planned rows; the archive's own count stands beside it, not the module's.
+_PLANNED_ROWS = """
+SELECT coalesce((s.details ->> 'planned')::bigint, 0),
+    coalesce((s.details ->> 'kept_meanwhile')::bigint, 0) + coalesce((s.details ->> 'gone_meanwhile')::bigint, 0)
+FROM at_most_one.step AS s WHERE s.run_id = %s AND s.phase = 'cleanup' ORDER BY s.position DESC LIMIT 1"""
+
+
+def _refuse_unaccounted(connection: Connection, run_id: str) -> None:
+    """Raise OperatorError unless each row that the run's clean-up has planned is archived or counted as changed by
+    others."""
+    with connection.cursor() as cursor:
+        cursor.execute(_PLANNED_ROWS, (run_id,))
+        planned, changed = cursor.fetchone() or (0, 0)
+        archived = 0
+        if planned:
+            cursor.execute("SELECT to_regclass('at_most_one.archived_row') IS NOT NULL")
+            if cursor.fetchone() == (True,):
+                cursor.execute("SELECT count(*) FROM at_most_one.archived_row WHERE run_id = %s", (run_id,))
+                ((archived,),) = cursor.fetchall()
+    if planned > archived + changed:
+        raise OperatorError(
+            f"Run {run_id} cannot be closed as deployed: it planned {planned} rows, the archive has {archived} of it,"
+            f" and {changed} are known to be changed by somebody else.",
+            expected="each planned row in one of the two.",
+            next_step="compare the run's cleanup_plan.json with at_most_one.archived_row; rollback.yml takes the run"
+            " back.",
+            run_id=run_id,
+        )
 
 
 def read(

@@ -242,6 +242,21 @@ def gone(
     return _unarchived(cursor, plan, _GONE, {**values, "limit": limit}, without=without, archived=archived)
 
 
+def absent(cursor: Cursor, plan: Plan) -> int:
+    """How many of the requested rows are not in the table."""
+    cursor.execute(
+        sql.SQL("SELECT pg_catalog.count(*) FROM {} AS requested WHERE ({}) NOT IN (SELECT {} FROM {})").format(
+            REQUESTED,
+            listed(parts_of("requested", plan)),
+            listed(of(plan.table, plan.primary_key)),
+            sql.Identifier(plan.schema, plan.table),
+        ),
+        (),
+    )
+    ((count,),) = cursor.fetchall()
+    return int(count)
+
+
 def _unarchived(
     cursor: Cursor, plan: Plan, query: str, values: Mapping[str, object], **parts: sql.Composable
 ) -> tuple[int, list[Unarchived]]:

@@ -18,7 +18,7 @@ from typing import Any
 import psycopg2
 import psycopg2.errors
 import pytest
-from at_most_one import controllers, journal
+from at_most_one import controllers, duplicates, journal
 from at_most_one.controllers import Controller
 from at_most_one.database import Login, connect
 from at_most_one.errors import OperatorError
@@ -88,6 +88,28 @@ def test_a_run_from_beginning_to_end(login: Login, opening: Opening) -> None:
     assert run["phases"][1]["details"] == {"removed": 25, "말": "정상"}
     assert 0 <= sum(phase["seconds"] for phase in run["phases"]) <= run["seconds"]
     assert not open_run(login, opening).created
+
+
+@pytest.mark.parametrize("archived", [True, False])
+def test_a_run_is_deployed_only_when_every_planned_row_is_accounted_for(
+    login: Login, opening: Opening, plan: Plan, example: Any, archived: bool
+) -> None:
+    """What the clean-up says of itself is not enough: the archive is asked."""
+    run = open_run(login, opening)
+    if archived:
+        with connect(login) as connection:
+            found = duplicates.report(connection, plan)
+            duplicates.remove(connection, plan, rows=found.rows, digest=found.digest, run_id=run.run_id)
+    with connect(login) as connection:
+        claimed = {"planned": 27, "archived": 27, "kept_meanwhile": 1, "gone_meanwhile": 1}
+        journal.record(connection, run.run_id, "cleanup", "ok", claimed)
+    if not archived:
+        says = "planned 27 rows, the archive has 0 of it, and 2 are known"
+        with pytest.raises(OperatorError, match=says), connect(login) as connection:
+            journal.close_run(connection, run.run_id, "deployed")
+        assert runs(login)[0]["outcome"] is None
+    with connect(login) as connection:
+        journal.close_run(connection, run.run_id, "deployed" if archived else "stopped")
 
 
 def test_the_holder_is_named(login: Login, opening: Opening) -> None:
