@@ -31,7 +31,7 @@ def clean_up(
     """Runs the role; returns the tasks that called a module of ours on the rows or the fence, and what it adds up."""
     opened = journal.open_run(connection, Opening(plan, "test", "nobody", Controller("here", 1)), takeover=True)
 
-    def clean(*options: str) -> tuple[list[str], dict[str, Any], str]:
+    def clean(*options: str, fails: bool = False) -> tuple[list[str], dict[str, Any], str]:
         facts, artifacts = tmp_path / "facts", tmp_path / "artifacts"
         artifacts.mkdir(exist_ok=True)
         play = {
@@ -75,11 +75,11 @@ def clean_up(
             capture_output=True,
             text=True,
         )
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert bool(done.returncode) == fails, done.stdout + done.stderr
         tasks = re.findall(r"^TASK \[cleanup : (.*?)\] \**\n(?:ok|changed)", done.stdout, re.MULTILINE)
         words = (REPORT, DRY, FENCE, AGAIN, REMOVAL)
         ours = [next((word for word in words if word in task), "") for task in tasks]
-        return [word for word in ours if word], json.loads(facts.read_text()), done.stdout
+        return [word for word in ours if word], json.loads(facts.read_text()) if facts.exists() else {}, done.stdout
 
     return clean
 
@@ -109,3 +109,20 @@ def test_more_surplus_than_the_fence_can_exempt(
     assert calls == [REPORT, DRY, FENCE, REMOVAL, FENCE, AGAIN]
     assert (result["groups"], result["planned"], result["removed"]) == (11, 25 + many, 25 + many)
     assert fences(connection) == [name_of(plan.id)]
+
+
+def test_a_reviewed_plan_holds_for_the_content_that_was_reviewed(
+    clean_up: Any, connection: Connection, plan: Plan, example: Any, tmp_path: Path
+) -> None:
+    reviewed, written = tmp_path / "reviewed.json", tmp_path / "artifacts/cleanup_plan.json"
+    clean_up("--check")
+    reviewed.write_bytes(written.read_bytes())
+    changed = min(example.surplus)
+    run(connection, f"UPDATE {TABLE} SET notes = 'written since' WHERE id = %s", changed)
+    calls, _, output = clean_up("-e", f"cleanup_reviewed_plan={reviewed}", fails=True)
+    assert calls == [REPORT, DRY]
+    assert f"1 surplus rows are not in {reviewed} as they are now (changed since: {changed}). Expected" in output
+    assert run(connection, f"SELECT count(*) FROM {TABLE}") == [(69,)]
+    reviewed.write_bytes(written.read_bytes())  # reviewed again
+    _, result, _ = clean_up("-e", f"cleanup_reviewed_plan={reviewed}")
+    assert result["removed"] == 25
