@@ -56,16 +56,19 @@ def carry(
         if listed != own_list:  # before the files: what a killed attempt has copied must not count as the release's own
             whole_file.write(release / LIST, json.dumps(listed, indent=1) + "\n", 0o644)
         for file in wanted:
-            _copy(file, target / file.relative_to(source))
+            _copy(file, target / file.relative_to(source), beside=release)
     return Carried(len(wanted), left)
 
 
-def _copy(file: Path, place: Path) -> None:
-    """Copy a file that is not there yet. It appears whole: the release may serve while it is copied."""
+def _copy(file: Path, place: Path, *, beside: Path) -> None:
+    """Copy a file that is not there yet. It appears whole: the release may serve while it is copied.
+
+    Until it is whole it lies ``beside`` the assets, so that nobody ever takes it for one.
+    """
     if place.exists():
         return
     place.parent.mkdir(parents=True, exist_ok=True)
-    part = place.with_name(f".{place.name}.{os.getpid()}.part")
+    part = beside / f".at-most-one-asset.{os.getpid()}.part"
     try:
         shutil.copy2(file, part)
         part.replace(place)

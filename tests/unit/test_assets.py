@@ -82,12 +82,13 @@ def test_going_back_takes_the_assets_along_and_replaces_nothing(tmp_path: Path) 
 
 
 def test_an_attempt_that_was_killed_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither a part of a file nor a file that counts as the release's own is left."""
+    """Neither a part of a file nor a file that counts as the release's own is left, or there meanwhile."""
     first, second = build(tmp_path / "1", "a.js", "b.js"), build(tmp_path / "2", "c.js")
     copied = shutil.copy2
 
     def killed(source: Path, place: Path) -> None:
         copied(source, place)
+        assert names(second) == {"c.js"}, "a file that is not whole yet is no asset"
         raise KeyboardInterrupt
 
     monkeypatch.setattr(shutil, "copy2", killed)
