@@ -38,8 +38,7 @@ options:
     description:
       - A clean-up plan, on the host where the module runs. It is read and written as a stream.
       - V(reported) writes it, JSON with one row per line in its last key, readable by owner and group. Of a row it has
-        the primary key and, behind it, the hash of the content, as C(at_most_one.archived_row.row_sha256) has it. It
-        appears whole or not at all, also in check mode.
+        the primary key and, behind it, a hash of the content. It appears whole or not at all, also in check mode.
       - V(removed) reads it. Any order of keys and any white space will do.
     type: path
   only_unchanged:

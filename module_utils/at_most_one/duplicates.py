@@ -86,7 +86,7 @@ def report(
     """The duplicate groups, from one snapshot in a read-only transaction; at most ``limit`` groups in detail.
 
     With ``into`` every surplus row is handed over as its line for ``rows_file.write``: its primary key and, behind it,
-    the hash of its content, the one that the archive would know it by. ``rows`` stays empty then.
+    the hash of its content. ``rows`` stays empty then.
     """
     seen = rows_file.Digest()
     shown: list[tuple[int, int, Row]] = []
@@ -110,9 +110,7 @@ def report(
     with transaction(connection, READING, plan) as cursor:
         columns = columns_of(cursor, plan)
         refuse_other_equality(cursor, plan)
-        content = (
-            None if into is None else archive.sha256(archive.image(list(columns.values()), sql.Identifier(plan.table)))
-        )
+        content = archive.content(list(columns.values()), sql.Identifier(plan.table)) if into else None
         copying.read(cursor, _every_row(plan, content), take)
         cursor.execute(sql.SQL("SELECT pg_catalog.count(*) FROM ({}) AS c").format(ranking.inside(plan)), ())
         ((open_total,),) = cursor.fetchall()

@@ -131,7 +131,9 @@ class Statements:
             "unchanged": sql.SQL("{}{} AND {}").format(
                 predicate_sql(plan), without_null_keys(plan), _same_bytes(here, there)
             ),
-            "as_reviewed": sql.SQL(" AND at_most_one_member.at_most_one_content = {}").format(archive.sha256(image))
+            "as_reviewed": sql.SQL(" AND at_most_one_member.at_most_one_content = {}").format(
+                archive.content(list(columns.values()), sql.Identifier(plan.table))
+            )
             if only_unchanged
             else sql.SQL(""),
             "parts": listed(sql.SQL("{} AS {}").format(*pair) for pair in zip(key, numbered("p", size), strict=True)),

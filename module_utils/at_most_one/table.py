@@ -36,6 +36,7 @@ class Column:
     declared: str
     generated: bool
     needs_search_path: bool = False  # its text names objects, with or without their schema: regclass and its like
+    binary: bool = True  # every part of its type can be sent in binary form
 
 
 class LockNotObtained(OperatorError):
@@ -183,7 +184,9 @@ SELECT attname, pg_catalog.format_type(atttypid, -1), pg_catalog.format_type(att
     attgenerated <> '', attnotnull,
     EXISTS (SELECT FROM inside AS i JOIN pg_catalog.pg_type AS t ON t.oid = i.type
             WHERE i.attnum = c.attnum AND t.typnamespace = 'pg_catalog'::pg_catalog.regnamespace
-                AND t.typname ~ '^reg[a-z]+$')
+                AND t.typname ~ '^reg[a-z]+$'),
+    NOT EXISTS (SELECT FROM inside AS i JOIN pg_catalog.pg_type AS t ON t.oid = i.type
+                WHERE i.attnum = c.attnum AND t.typsend = 0)
 FROM pg_catalog.pg_attribute AS c WHERE attrelid = %(table)s AND attnum > 0 AND NOT attisdropped ORDER BY attnum
 """
 _UNIQUE_KEYS = """
@@ -224,8 +227,8 @@ def columns_of(cursor: Cursor, plan: Plan) -> Mapping[str, Column]:
     cursor.execute(_ATTRIBUTES, {"table": oid})
     attributes = cursor.fetchall()
     columns = {
-        name: Column(name, type_, declared, generated, named)
-        for name, type_, declared, generated, _, named in attributes
+        name: Column(name, type_, declared, generated, named, binary)
+        for name, type_, declared, generated, _, named, binary in attributes
     }
     percent = [name for name in (plan.schema, plan.table, *columns) if "%" in name]
     if percent:
@@ -236,7 +239,7 @@ def columns_of(cursor: Cursor, plan: Plan) -> Mapping[str, Column]:
         raise _unfit(plan, f"it has no column {', '.join(missing)}", "every column that the plan names")
     cursor.execute(_UNIQUE_KEYS, (oid,))
     unique = any(set(names) == set(plan.primary_key) for (names,) in cursor.fetchall())
-    nullable = {name for name, *_, not_null, _ in attributes if not not_null} & set(plan.primary_key)
+    nullable = {name for name, *_, not_null, _, _ in attributes if not not_null} & set(plan.primary_key)
     if not unique or nullable:
         raise _unfit(plan, f"({', '.join(plan.primary_key)}) does not identify a row", "the table's own primary key")
     return columns

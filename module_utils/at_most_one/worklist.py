@@ -79,7 +79,7 @@ def _checked(
             raise OperatorError(
                 f"Given row {seen.count + 1} does not have the {size} parts of a primary key of"
                 f" {table_name(plan)}{content}.",
-                expected=f"for each row a list: {', '.join(plan.primary_key)}{', row_sha256' if content else ''}.",
+                expected=f"for each row a list: {', '.join(plan.primary_key)}{', content' if content else ''}.",
                 next_step="give the rows of a report made with this plan.",
             )
         seen.add(row)
@@ -149,7 +149,7 @@ def rank(cursor: Cursor, plan: Plan, columns: Mapping[str, Column], *, only_unch
                 member=MEMBER,
                 table=sql.Identifier(plan.schema, plan.table),
                 place=sql.Identifier(plan.table, "ctid"),
-                content=archive.sha256(archive.image(list(columns.values()), sql.Identifier(plan.table))),
+                content=archive.content(list(columns.values()), sql.Identifier(plan.table)),
             ),
             (),
         )

@@ -60,13 +60,29 @@ def test_a_row_that_has_changed_since_the_review_stays_and_is_named(
     assert run(connection, f"SELECT notes FROM {TABLE} WHERE id = %s", changed) == [("written after the review",)]
 
 
-def test_the_hash_in_the_file_is_the_one_that_the_archive_keeps(
+def test_every_column_counts_also_one_whose_type_has_no_binary_form(
     connection: Connection, plan: Plan, example: Any, tmp_path: Path
 ) -> None:
+    names = {
+        "rights": ("aclitem[]", "'{=r/aedpics_admin}'", "'{=rw/aedpics_admin}'"),
+        "ratio": ("numeric", "1.0", "1.00"),
+        "folded": ("aedpics.any_case", "'a'", "'A'"),
+    }
+    run(
+        connection,
+        "CREATE COLLATION aedpics.fold (provider = icu, locale = 'und-u-ks-level2', deterministic = false);"
+        " CREATE DOMAIN aedpics.any_case AS text COLLATE aedpics.fold",
+    )
+    for name, (kind, first, _) in names.items():
+        run(connection, f"ALTER TABLE {TABLE} ADD COLUMN {name} {kind} DEFAULT {first}")
     reviewed = Reviewed(connection, plan, tmp_path / "plan.json")
-    assert reviewed.remove(connection).removed == 25
-    archived = run(connection, "SELECT primary_key ->> 'id', row_sha256 FROM at_most_one.archived_row")
-    assert dict(archived) == reviewed.contents
+    assert {len(content) for content in reviewed.contents.values()} == {32}
+    rows = sorted(example.surplus)
+    for row, (name, (_, _, second)) in zip(rows, names.items(), strict=False):
+        run(connection, f"UPDATE {TABLE} SET {name} = {second} WHERE id = %s", row)
+    done = reviewed.remove(connection)
+    assert {row.row[0] for row in done.unarchived} == set(rows[: len(names)])
+    assert done.removed == 25 - len(names)
 
 
 def test_a_row_that_changes_while_its_batch_waits_for_it_stays(
