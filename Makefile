@@ -105,7 +105,7 @@ LINT_ENV := ANSIBLE_LINT_SKIP_SCHEMA_UPDATE=1 PYTHONPATH=scripts/lint PATH=$(CUR
 # BESIDE: what needs the processor and neither a lab nor its own time runs beside the SUITES that wait for a service.
 BESIDE := lint unit database matrix-ends
 SUITES := molecule deploy-tests chaos-essential service hosts
-ALL_BESIDE := lint unit pages database adversarial matrix
+ALL_BESIDE := lint unit pages database adversarial mutants matrix
 ALL_SUITES := molecule molecule-fault deploy-tests chaos-sample service hosts
 
 .PHONY: test test-all test-packages lint unit pages database service hosts molecule molecule-fault deploy-tests chaos \
@@ -159,6 +159,10 @@ matrix-ends: setup-dev tools ## On the oldest and the newest: the tests of what 
 TRIALS ?= 1000
 adversarial: setup-dev tools ## 1,000 clean-ups and builds against eight writers who do not stop (TRIALS=N); CI runs a sample
 	ADVERSARIAL_TRIALS=$(TRIALS) $(PYTEST) tests/adversarial
+
+.PHONY: mutants
+mutants: setup-dev tools ## Small changes of the core, one by one: killed of tried, 8 minutes of them; ALL=1: every one
+	PYTHONPATH=module_utils:. $(BIN)/python -m tests.mutants $(if $(ALL),--all) $(MUTANTS_OPTIONS)
 
 service: setup-dev tools ## PM2, the traffic probe and the service checks against real processes
 	$(PYTEST) --numprocesses 2 --dist loadfile tests/service

@@ -31,6 +31,7 @@ from at_most_one.plan import Plan, parse
 ROOT = Path(__file__).resolve().parents[2]
 PLAN_FILE = ROOT / "plans" / "one-active-inspection-session.yml"
 TEMPLATE = "guide_schema"
+CLUSTER = "DATABASE_TESTS_CLUSTER"  # `make mutants` starts hundreds of servers: a directory to copy instead of initdb
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,7 @@ def running_server(**different: str) -> Iterator[Server]:
     password_file.write_text(login.password)
     password_file.chmod(0o644)
     initdb = [str(binaries / "initdb"), "-D", str(data), "-U", login.user, "-E", "UTF8", "--locale=C", "--no-sync"]
+    initdb += ["--auth=scram-sha-256", f"--pwfile={password_file}"]
     settings = {
         "port": str(login.port),
         "listen_addresses": login.host,
@@ -137,12 +139,11 @@ def running_server(**different: str) -> Iterator[Server]:
     options = list(itertools.chain.from_iterable(("-c", f"{name}={value}") for name, value in settings.items()))
     log = directory / "log"
     try:
-        subprocess.run(
-            [*prefix, *initdb, "--auth=scram-sha-256", f"--pwfile={password_file}"],
-            check=True,
-            capture_output=True,
-            cwd=directory,
-        )
+        kept = os.environ.get(CLUSTER)
+        create = ["cp", "-a", kept, str(data)] if kept and Path(kept).exists() else initdb
+        subprocess.run([*prefix, *create], check=True, capture_output=True, cwd=directory)
+        if kept and create is initdb:
+            subprocess.run(["cp", "-a", str(data), kept], check=True)
         with log.open("w") as output:
             process = subprocess.Popen(
                 [*prefix, str(binaries / "postgres"), "-D", str(data), *options],

@@ -86,9 +86,11 @@ class TestStates:
         "damage",
         [
             "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'aedpics.{name}'::regclass",
+            "UPDATE pg_index SET indisready = false WHERE indexrelid = 'aedpics.{name}'::regclass",
+            "UPDATE pg_index SET indislive = false WHERE indexrelid = 'aedpics.{name}'::regclass",
             "COMMENT ON INDEX aedpics.{name} IS 'mine'",
         ],
-        ids=["invalid", "without its comment"],
+        ids=["invalid", "not ready", "not live", "without its comment"],
     )
     def test_a_damaged_fence_is_partial_and_gets_replaced(
         self, connection: Connection, plan: Plan, fenced: Any, app: Connection, damage: str

@@ -52,7 +52,6 @@ DEMANDED = {
     "soft-delete trigger",
     "stamping trigger",
     "trigger that writes to another table",
-    "trigger that writes on the way back",
     "publication for all tables",
 }
 

@@ -1,0 +1,140 @@
+"""What a batch looks at again once it has its locks: rows that have changed since they were ranked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from at_most_one import archive, duplicates, worklist
+from at_most_one.batches import Batches, Pace
+from at_most_one.database import Connection, Login, unheld
+from at_most_one.plan import Plan, Surplus
+from at_most_one.table import columns_of, usual_search_path
+
+from tests.database.cleaning import TABLE, Waiting, ids, run
+
+CLOSE = f"UPDATE {TABLE} SET status = 'completed' WHERE id = %s"
+WAITS = Pace(target_ms=20_000)  # so long for a lock: the batch is not begun again while a test looks at it
+
+
+@pytest.fixture
+def waiting(login: Login) -> Iterator[Waiting]:
+    waiting = Waiting(login)
+    yield waiting
+    waiting.close()
+
+
+@pytest.fixture
+def found(connection: Connection, plan: Plan, example: Any) -> duplicates.Report:
+    return duplicates.report(connection, plan)
+
+
+def removed(connection: Connection, plan: Plan, rows: list[list[str]], *, again: bool, between: Any = None) -> int:
+    """Rank these rows, let ``between`` happen, and run the batches over them."""
+    with connection, connection.cursor() as cursor:
+        columns = columns_of(cursor, plan)
+        archive.ensure(cursor)
+        worklist.load(cursor, plan, columns, rows)
+        work = worklist.rank(cursor, plan, columns)
+        batches = Batches(plan, columns, "run-1", usual_search_path(cursor), WAITS, unheld)
+    if between:
+        between()
+    connection.autocommit = True
+    return batches.run(connection, work, len(rows), refers=False, again=again)
+
+
+def updating(plan: Plan) -> Plan:
+    return replace(plan, surplus=Surplus("update", {"status": "cancelled"}, "stop"))
+
+
+class TestClosedWhileTheBatchWaits:
+    """With ``again`` rows are found by their key: it is the condition alone that keeps a changed one."""
+
+    @pytest.mark.parametrize("action", ["delete", "update"])
+    @pytest.mark.parametrize("again", [True, False])
+    def test_a_surplus_row_stays_as_it_is(
+        self, connection: Connection, plan: Plan, found: duplicates.Report, waiting: Waiting, action: str, again: bool
+    ) -> None:
+        plan = updating(plan) if action == "update" else plan
+        closed = found.groups[0].surplus[0]["id"]
+        waiting.change(CLOSE, closed)
+        removal = waiting.start(lambda own: removed(own, plan, found.rows, again=again), lock_timeout_ms=30_000)
+        waiting.other.commit()
+        assert removal.result(20) == 24
+        assert closed in ids(connection, "status = 'completed'")
+        assert run(connection, "SELECT count(*) FROM at_most_one.archived_row") == [(24,)]
+
+    @pytest.mark.parametrize("action", ["delete", "update"])
+    @pytest.mark.parametrize("again", [True, False])
+    def test_a_keeper_keeps_its_whole_group(
+        self, connection: Connection, plan: Plan, found: duplicates.Report, waiting: Waiting, action: str, again: bool
+    ) -> None:
+        plan = updating(plan) if action == "update" else plan
+        group = found.groups[0]
+        waiting.change(CLOSE, group.keep["id"])
+        removal = waiting.start(lambda own: removed(own, plan, found.rows, again=again), lock_timeout_ms=30_000)
+        waiting.other.commit()
+        assert removal.result(20) == 25 - len(group.surplus)
+        assert {row["id"] for row in group.surplus} <= ids(connection, plan.predicate)
+
+    def test_a_row_of_another_place_in_the_order_is_ranked_again(
+        self, connection: Connection, plan: Plan, found: duplicates.Report, waiting: Waiting
+    ) -> None:
+        """Still in the rule and in its group, but the best row by now."""
+        newest = found.groups[0].surplus[-1]["id"]
+        waiting.change(f"UPDATE {TABLE} SET started_at = now() WHERE id = %s", newest)
+        removal = waiting.start(lambda own: removed(own, plan, found.rows, again=True), lock_timeout_ms=30_000)
+        waiting.other.commit()
+        assert removal.result(20) == 24
+        assert newest in ids(connection)
+
+
+class TestBackInItsPlace:
+    """VACUUM makes a row's place free, and a later version of the same row may take it."""
+
+    @pytest.mark.parametrize("which", ["surplus", "keeper"])
+    def test_a_closed_row_is_not_taken_for_what_it_was(
+        self, connection: Connection, plan: Plan, found: duplicates.Report, which: str
+    ) -> None:
+        group = found.groups[0]
+        row = group.keep["id"] if which == "keeper" else group.surplus[0]["id"]
+        place = f"SELECT ctid::text FROM {TABLE} WHERE id = %s"
+        away = "ffffffff-ffff-4fff-8fff-ffffffffffff"
+
+        def vacuum() -> None:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute(f"VACUUM {TABLE}")
+            connection.autocommit = False
+
+        def close_and_return() -> None:
+            ((before,),) = run(connection, place, row)
+            room = f"DELETE FROM {TABLE} WHERE status = 'completed' AND ctid > %s AND ctid < '(1,0)'"
+            run(connection, room, before)
+            vacuum()
+            run(connection, f"UPDATE {TABLE} SET id = %s WHERE id = %s", away, row)
+            vacuum()
+            run(connection, f"UPDATE {TABLE} SET id = %s, status = 'completed' WHERE id = %s", row, away)
+            assert run(connection, place, row) == [(before,)]
+
+        went = removed(connection, plan, found.rows, again=False, between=close_and_return)
+        connection.autocommit = False
+        assert went == (25 - len(group.surplus) if which == "keeper" else 24)
+        assert row in ids(connection, "status = 'completed'")
+
+
+class TestDeadlock:
+    def test_the_batch_gives_way_and_is_begun_again(
+        self, connection: Connection, plan: Plan, found: duplicates.Report, waiting: Waiting
+    ) -> None:
+        """It waits for a surplus row with the keeper locked; the other session wants the keeper."""
+        group = found.groups[0]
+        waiting.change("SET deadlock_timeout = '1min'")  # whoever looks for a deadlock is the one that gives up
+        waiting.change(f"UPDATE {TABLE} SET notes = 'mine' WHERE id = %s", group.surplus[0]["id"])
+        removal = waiting.start(lambda own: removed(own, plan, found.rows, again=True), lock_timeout_ms=30_000)
+        waiting.change(f"UPDATE {TABLE} SET notes = 'mine' WHERE id = %s", group.keep["id"])
+        waiting.other.commit()
+        assert removal.result(20) == 25
+        assert run(connection, f"SELECT notes FROM {TABLE} WHERE id = %s", group.keep["id"]) == [("mine",)]
