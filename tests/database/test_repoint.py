@@ -175,3 +175,31 @@ def test_who_points_is_found_as_the_foreign_key_compares(
         with pytest.raises(OperatorError, match=r"25 of aedpics\.photos by photos_session_code_fkey"):
             clean_up(connection, plan)
     assert run(connection, "SELECT count(*) FROM aedpics.photos") == [(photos,)]
+
+
+@pytest.mark.parametrize("one_stays", [False, True])
+def test_a_trigger_of_the_referring_table_finds_its_names_both_ways(
+    connection: Connection, repointing: Plan, example: Any, photos: list[tuple[Any, ...]], one_stays: bool
+) -> None:
+    """As in a session of the service; also when a row that cannot return makes the batch go row by row."""
+    run(connection, "CREATE TABLE public.moved (photo int)")
+    run(
+        connection,
+        """CREATE FUNCTION public.note() RETURNS trigger LANGUAGE plpgsql AS
+           $$BEGIN INSERT INTO moved VALUES (NEW.id); RETURN NEW; END$$;
+           CREATE TRIGGER note BEFORE UPDATE ON aedpics.photos FOR EACH ROW EXECUTE FUNCTION public.note()""",
+    )
+    allowing = replace(repointing, surplus=replace(repointing.surplus, triggers=("note",), writes=("public.moved",)))
+    clean_up(connection, allowing)
+    assert run(connection, "SELECT count(*) FROM public.moved") == [(50,)]
+    if one_stays:
+        run(
+            connection,
+            'SET LOCAL search_path = public; UPDATE aedpics.photos SET "Session" = %s'
+            " WHERE id = (SELECT min(photo) FROM moved)",
+            min(example.history),
+        )
+    run(connection, "TRUNCATE public.moved")
+    done = restore(connection, allowing, run_id="run-1", possible=True)
+    assert (done.pointed_back, [left.reason for left in done.left]) == (50 - one_stays, ["moved"] * one_stays)
+    assert run(connection, "SELECT count(*) FROM public.moved") == [(50 - one_stays,)]
