@@ -233,8 +233,9 @@ left:
       (C(rows)) of at most 100, and all of it in one phrase (C(said)).
     - C(reason) is one of taken (the primary key, by its index), rule (the plan's unique index), constraint, trigger (a
       function that raises an error), changed_value (columns that would not come back as archived), swallowed (a trigger
-      keeps the row out), changed_since (updated rows that are no longer as the clean-up left them), moved (no longer
-      points to the row that stayed), column (columns that the table no longer has), error (SQLSTATE).
+      keeps the row out), writes (triggers write to the named tables when the row returns, or to other rows of its own),
+      changed_since (updated rows that are no longer as the clean-up left them), moved (no longer points to the row that
+      stayed), column (columns that the table no longer has), error (SQLSTATE).
   returned: state is restored
   type: list
   elements: dict

@@ -13,7 +13,7 @@ from .archive import image, sha256
 from .plan import Plan
 from .ranking import listed, of
 from .returning import IN_BATCH, Way, unique_key
-from .table import Column, Cursor, usual_search_path
+from .table import Column, Cursor, table_name, usual_search_path
 
 SOURCE = "archived_row"
 _HERE = "at_most_one_here"  # the table as it is now, next to its archived rows
@@ -173,7 +173,7 @@ class Table:
 class _Way:
     def __init__(self, into: Table, shape: Mapping[str, Any]) -> None:
         self.into, self.update, self.names = into, shape["action"] == "update", list(shape["names"])
-        self.table = into.plan.table
+        self.table, self.own = into.plan.table, table_name(into.plan)
         rule = "" if into.behind and self.update else "rule"
         self.judges: Mapping[str, str] = {into.plan.rule_index.name: rule, into.key.index: "taken"}
         self.in_batch = sql.SQL("r.shape = {}::jsonb").format(sql.Literal(json.dumps(shape, ensure_ascii=False)))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from psycopg2 import sql
+
 from .errors import OperatorError
 from .plan import Plan
 from .table import Cursor, table_name
@@ -138,19 +140,44 @@ def referring(cursor: Cursor, plan: Plan) -> list[tuple[str, str]]:
 
 Written = dict[tuple[str, str], int]  # (schema, table) to rows
 
+# TRUNCATE counts no rows; its lock, which only TRUNCATE and DDL take, lasts as long as the transaction.
+_WRITTEN = """
+SELECT schemaname, relname, pg_catalog.sum(rows)::bigint FROM (
+    SELECT schemaname, relname, n_tup_ins + n_tup_upd + n_tup_del FROM pg_catalog.pg_stat_xact_user_tables
+    UNION ALL
+    SELECT n.nspname, c.relname, 1 FROM pg_catalog.pg_locks AS l
+    JOIN pg_catalog.pg_class AS c ON c.oid = l.relation JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE l.pid = pg_catalog.pg_backend_pid() AND l.mode = 'AccessExclusiveLock' AND c.relkind = 'r'
+) AS written (schemaname, relname, rows)
+WHERE schemaname <> 'at_most_one' AND schemaname !~ '^pg_temp' AND rows > 0 GROUP BY 1, 2"""
+
 
 def written(cursor: Cursor, before: Written | None = None) -> Written:
     """How many rows of each table this transaction has written since ``before``, an earlier answer in it.
 
-    Without the tables that are ours. Without ``before`` there may be rows of the session's last transactions among
-    them, because the server passes such figures on about once a second.
+    One more if it emptied the table. Without the tables that are ours. Without ``before`` there may be rows of the
+    session's last transactions among them, because the server passes such figures on about once a second.
     """
-    cursor.execute(
-        "SELECT schemaname, relname, n_tup_ins + n_tup_upd + n_tup_del FROM pg_catalog.pg_stat_xact_user_tables"
-        " WHERE schemaname <> 'at_most_one' AND schemaname !~ '^pg_temp' AND n_tup_ins + n_tup_upd + n_tup_del > 0"
-    )
+    cursor.execute(_WRITTEN)
     counts = {(schema, table): count - (before or {}).get((schema, table), 0) for schema, table, count in cursor}
     return {table: count for table, count in counts.items() if count}
+
+
+# The rows that this transaction has written, by schema.table.
+_COUNTED = """(
+    SELECT coalesce(pg_catalog.jsonb_object_agg(name, rows), '{{}}') FROM (
+        SELECT schemaname || '.' || relname AS name, rows FROM ({written}) AS w (schemaname, relname, rows)) AS counted
+    WHERE {condition})"""
+
+
+def guard(cursor: Cursor, plan: Plan, *, only_own: bool = False) -> sql.Composed:
+    """The SQL expression for what is written to tables that the plan does not name; ``only_own``: to its own."""
+    condition = sql.SQL("name = {}").format(sql.Literal(table_name(plan)))
+    if not only_own:
+        counted = {table_name(plan), *(f"{schema}.{table}" for schema, table in referring(cursor, plan))}
+        allowed = sorted({*plan.surplus.writes} - counted)
+        condition = sql.SQL("name <> ALL ({}::text[])").format(sql.Literal(allowed))
+    return sql.SQL(_COUNTED).format(written=sql.SQL(_WRITTEN), condition=condition)
 
 
 def besides(cursor: Cursor, plan: Plan, wrote: Written) -> list[str]:

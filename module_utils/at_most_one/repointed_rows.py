@@ -45,6 +45,7 @@ class _Way:
     def __init__(self, cursor: Cursor, path: str, shape: Mapping[str, Any], types: Mapping[str, str]) -> None:
         self.cursor, self.path, self.shape, self.types = cursor, path, shape, types
         self.table: str = shape["table"]
+        self.own = f"{shape['schema']}.{shape['table']}"
         self.judges: Mapping[str, str] = {}
 
     def lost_columns(self) -> list[str]:

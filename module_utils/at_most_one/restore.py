@@ -16,7 +16,7 @@ from typing import Any
 import psycopg2
 from psycopg2 import sql
 
-from . import archived_rows, repointed_rows
+from . import archived_rows, effects, repointed_rows
 from .archive import missing_objects
 from .database import Connection, Hold, unheld
 from .errors import OperatorError
@@ -95,7 +95,8 @@ def restore(
 def restore_within(cursor: Cursor, plan: Plan, *, run_id: str) -> Restoration:
     """The same work in the caller's transaction, for who rolls it back: names in ``left`` what cannot return."""
     work = _Work(cursor.connection, plan, run_id, unheld, Size())
-    work.outer = cursor
+    work.outer = cursor  # which sees what is written to other tables
+    work.only_own = True
     return work.run()
 
 
@@ -103,10 +104,14 @@ def _refuse_left(plan: Plan, found: Restoration, outcome: str = "No row was rest
     if not found.left:
         return
     count = sum(left.count for left in found.left)
+    disable = (
+        f"disable the trigger for as long as they return (ALTER TABLE {table_name(plan)} DISABLE TRIGGER ...), or "
+    )
     raise OperatorError(
         f"{count} archived rows cannot return to {table_name(plan)}: {'; '.join(map(str, found.left))}. {outcome}.",
         expected="an archive whose every row can be put back.",
-        next_step="compare these rows by hand (details.refused lists their primary keys), or run it again with"
+        next_step=f"{disable if any(left.reason == 'writes' for left in found.left) else ''}"
+        "compare these rows by hand (details.refused lists their primary keys), or run it again with"
         " -e rollback_restore=possible: the others return, and these stay in the archive.",
         refused=sorted(row for left in found.left for row in left.rows)[:_EXAMPLES],
         count=count,
@@ -186,6 +191,8 @@ class _Work:
         self.done = Restoration()
         self.behind = False  # a check that tells what returns once the rule's index is dropped
         self.outer: Cursor | None = None  # of the one transaction that a check rolls back
+        self.only_own = False  # whether only what is written to the plan's own table keeps a row out
+        self.guard: sql.Composable | None = None
         self.values: dict[str, Any] = {
             "run_id": run_id,
             "plan": plan.id,
@@ -211,6 +218,8 @@ class _Work:
                 return self.done  # no archive: nothing ever left
             pointing = not missing_objects(cursor, repointing=True)
             table = archived_rows.Table(cursor, self.plan, columns_of(cursor, self.plan), behind=self.behind)
+            if self.plan.surplus.triggers or effects.of_plan(cursor, self.plan)[0]:
+                self.guard = effects.guard(cursor, self.plan, only_own=self.only_own)
             begin(cursor)
         while self._pass(_ROWS, lambda _, shape: table.way_of(shape)) and self._named(_ROWS, "constraint", "trigger"):
             self._forget(_ROWS)
@@ -284,7 +293,7 @@ class _Work:
                 self.done.statements = list({*self.done.statements, way.write()[0].as_string(cursor).strip()})
             return way
 
-        back = put_back(cursor, source.name, remembered)
+        back = put_back(cursor, source.name, remembered, self.guard)
         limit = _EXAMPLES - len(self.done.rows) if source is _ROWS else 0
         cursor.execute(source.query(_BACK), {**self.values, "limit": limit})
         return last, back, [key for (key,) in cursor.fetchall()]

@@ -52,6 +52,7 @@ REASONS = {
     "trigger": "{} raises an error for them",
     "changed_value": "{} would not come back as archived (a trigger, a generated column or a changed type)",
     "swallowed": "a trigger keeps them out",
+    "writes": "triggers write to {} when they return, which is neither archived nor taken back",
     "changed_since": "they are no longer as the clean-up left them, and newer data is never overwritten",
     "moved": "they no longer point to the row that stayed",
     "column": "the table no longer has column {}",
@@ -63,6 +64,7 @@ class Way(Protocol):
     """How the rows of one shape (a JSON value that the batch's rows share) return."""
 
     table: str
+    own: str  # the table with its schema
     judges: Mapping[str, str]  # the reason, by the name of a unique index of ``table``; empty: the row counts as back
 
     def lost_columns(self) -> list[str]:
@@ -84,11 +86,12 @@ def begin(cursor: Cursor) -> None:
     )
 
 
-def put_back(cursor: Cursor, source: str, way_of: Callable[[Any], Way]) -> int:
+def put_back(cursor: Cursor, source: str, way_of: Callable[[Any], Way], guard: sql.Composable | None = None) -> int:
     """Put back what :data:`IN_BATCH` names, and name in :data:`LEFT_OUT` what cannot return. Returns how many are back.
 
-    ``source`` is the archive's table, ``way_of`` gives the way of a shape. Deferred constraints are checked here, where
-    their row is known, and not at the commit.
+    ``source`` is the archive's table, ``way_of`` gives the way of a shape. ``guard`` is an expression for how many rows
+    of each table the transaction has written, as jsonb: a row with which others are written does not return. Deferred
+    constraints are checked here, where their row is known, and not at the commit.
     """
     cursor.execute("ANALYZE pg_temp.at_most_one_returning")
     cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
@@ -103,15 +106,24 @@ def put_back(cursor: Cursor, source: str, way_of: Callable[[Any], Way]) -> int:
                 ),
                 (source, ", ".join(lost), shape),
             )
-        elif _whole(cursor, way, size):
+        elif _whole(cursor, way, size, guard):
             total += size
         else:
-            total += size - _one_by_one(cursor, source, way, shape)
+            total += size - _one_by_one(cursor, source, way, shape, guard)
     return total
 
 
-def _whole(cursor: Cursor, way: Way, size: int) -> bool:
-    """Whether every row of the shape is back; when not, nothing is."""
+def _written(cursor: Cursor, guard: sql.Composable | None) -> Mapping[str, int]:
+    if guard is None:
+        return {}
+    cursor.execute(sql.SQL("SELECT {}").format(guard))
+    ((counts,),) = cursor.fetchall()
+    return dict(counts)
+
+
+def _whole(cursor: Cursor, way: Way, size: int, guard: sql.Composable | None) -> bool:
+    """Whether every row of the shape is back, and they alone are written; when not, nothing is."""
+    before = _written(cursor, guard)
     cursor.execute("SAVEPOINT at_most_one_batch")
     try:
         for statement in way.write():
@@ -123,10 +135,13 @@ def _whole(cursor: Cursor, way: Way, size: int) -> bool:
         if code == _RIGHTS or code.startswith(_NOT_OF_THE_ROW):
             raise
         back = -1
-    if back != size:
+    alone = back == size
+    if alone and guard is not None:
+        alone = _written(cursor, guard) == {**before, way.own: before.get(way.own, 0) + size}
+    if not alone:
         cursor.execute("ROLLBACK TO SAVEPOINT at_most_one_batch")
     cursor.execute("RELEASE SAVEPOINT at_most_one_batch")
-    return back == size
+    return alone
 
 
 # What "the same primary key" means: the operator and the collation of the unique index, wherever search_path leads.
@@ -183,12 +198,21 @@ _ONE_BY_ONE = r"""
 #variable_conflict use_column
 DECLARE
     item record; done boolean; changed bigint; reason text; name text;
-    code text; constrained text; of_table text; context text;
+    code text; constrained text; of_table text; context text; written jsonb;
 BEGIN
     FOR item IN SELECT r.id FROM pg_temp.at_most_one_returning AS r WHERE r.shape = {shape}::jsonb ORDER BY r.id LOOP
         done := false; name := NULL;
         BEGIN
+            written := {guard};
             {one}
+            IF done AND written IS NOT NULL THEN
+                name := (
+                    SELECT pg_catalog.string_agg(now.key, ', ' ORDER BY now.key)
+                    FROM pg_catalog.jsonb_each({guard}) AS now
+                    WHERE now.value::bigint > coalesce((written -> now.key)::bigint, 0) + (now.key = {own})::integer);
+                done := name IS NULL;
+                reason := 'writes';
+            END IF;
             IF NOT done THEN RAISE EXCEPTION USING ERRCODE = 'AM001'; END IF;
         EXCEPTION WHEN others THEN
             GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, constrained = CONSTRAINT_NAME, of_table = TABLE_NAME,
@@ -212,12 +236,14 @@ BEGIN
 END"""
 
 
-def _one_by_one(cursor: Cursor, source: str, way: Way, shape: str) -> int:
+def _one_by_one(cursor: Cursor, source: str, way: Way, shape: str, guard: sql.Composable | None) -> int:
     """Write the rows of the shape one by one. Returns how many cannot return."""
     cursor.execute("SELECT pg_catalog.count(*) FROM pg_temp.at_most_one_left_out")
     ((before,),) = cursor.fetchall()
     block = sql.SQL(_ONE_BY_ONE).format(
         shape=sql.Literal(shape),
+        guard=guard or sql.SQL("NULL::jsonb"),
+        own=sql.Literal(way.own),
         one=way.write_one(),
         rights=sql.Literal(_RIGHTS),
         classes=sql.Literal(list(_NOT_OF_THE_ROW)),

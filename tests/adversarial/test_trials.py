@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from at_most_one.database import Connection, Login
+from at_most_one.database import Connection, Login, connect
 from at_most_one.plan import Plan
 from psycopg2 import sql
 
@@ -85,6 +85,9 @@ def test_every_trial_ends_with_the_rule_in_force_and_no_row_lost(
     assert all(level["trials"] for level in found["levels"].values())
     assert found["removed"] >= len(seeds), "there was nothing to clean up: the trials would prove nothing"
     assert found["writers"]["refused"] > len(seeds), "the fence had nothing to do: the trials would prove nothing"
+    assert found["writers"]["in two phases"] > len(seeds)
+    with connect(logins[0]) as connection:
+        assert connection.server_version < 150000 or found["writers"]["merged"] > len(seeds)
     assert found["writers"]["inserted"] > 10 * len(seeds), "the service stood still"
 
 

@@ -28,6 +28,7 @@ from tests.adversarial.writers import COLUMNS, LATE_KEY, LEVELS, OPEN, Crowd, wr
 
 ATTEMPTS = 3
 PRISMA_ATTEMPTS, PRISMA_LOCK_TIMEOUT_MS = 5, 3_000  # roles/migrate/defaults
+PLAIN_PAUSE_MS = 10_000  # on a busy machine too: by which way the fence is built is the trial's choice
 CLEANUP_LOCK_TIMEOUT_MS = 500  # roles/cleanup/defaults
 WARM_UP_S = 0.2  # at most, for the writers to make duplicates of their own
 PAUSE_S = 0.2  # at most, between clean-up and build
@@ -193,7 +194,7 @@ def _procedure(
 ) -> None:
     duplicates.report(connection, plan)
     if fenced:
-        pause_ms = -1 if trial.concurrent_fence else 500
+        pause_ms = -1 if trial.concurrent_fence else PLAIN_PAUSE_MS
         while fence.raise_fence(connection, plan, max_write_pause_ms=pause_ms).surplus_first:
             result.removed += _clean_up(connection, plan, "run-0", fenced=False)[0]
     crowd.fenced.set()

@@ -1,8 +1,9 @@
-"""Eight writers that do what the application does, all the time, on a few hot keys.
+"""Eight writers that do what applications do, all the time, on a few hot keys.
 
 They look, take a moment and insert; they close, reopen, close and open in one transaction, move a session to another
-equipment, write a note, add many rows at once, work on two keys in either order, and now and then delete one: each by
-itself or with its look in one transaction, in any isolation level. What they commit they enter in their ledger.
+equipment, write a note, add many rows at once, work on two keys in either order, merge, and now and then delete one:
+each by itself or with its look in one transaction, some of them committed in two phases, in any isolation level. What
+they commit they enter in their ledger.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ WRITERS = 8
 LEVELS = ("READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
 BULK = 200  # rows of one statement
 THINKING_S = 0.004  # at most, between the look and the write
+TWO_PHASES = 0.1  # how often a transaction is committed so
+MERGING = 0.04  # how often a visit is a MERGE
 CLOSING = 0.25  # how often a visitor closes the open session it finds
 OPEN = ("active", "paused")
 REFUSED = {"23505": "refused", "40001": "serialization", "40P01": "deadlock"}  # what an application must live with
@@ -78,13 +81,13 @@ def _work(crowd: Crowd, number: int) -> None:
     try:
         with connect(crowd.login, autocommit=True) as connection:
             level = LEVELS[number % 3] if crowd.isolation == "each" else crowd.isolation
-            writer = _Writer(crowd, connection, random.Random(f"{crowd.seed}/{number}"), level)
+            writer = _Writer(crowd, connection, number, level)
             if number == 0 and crowd.old_snapshot:
                 writer.write_with_an_old_snapshot()
             while not crowd.stop.is_set():
                 if number == 0 and crowd.old_snapshot:
                     crowd.stop.wait(writer.chance.uniform(0.2, 0.5))
-                writer.attempt(writer.visit)
+                writer.attempt(writer.merge if writer.merges() else writer.visit)
                 crowd.stop.wait(writer.chance.uniform(0, crowd.rest_s))
         with crowd.lock:
             crowd.ledger.include(writer.ledger)
@@ -95,8 +98,9 @@ def _work(crowd: Crowd, number: int) -> None:
 
 
 class _Writer:
-    def __init__(self, crowd: Crowd, connection: Connection, chance: random.Random, level: str) -> None:
-        self.crowd, self.connection, self.chance = crowd, connection, chance
+    def __init__(self, crowd: Crowd, connection: Connection, number: int, level: str) -> None:
+        self.crowd, self.connection, self.number = crowd, connection, number
+        self.chance = random.Random(f"{crowd.seed}/{number}")
         self.ledger, self.met = Ledger(), Counter[str]()
         self.known: list[str] = []  # ids it has seen
         self.pending: list[tuple[str, Any]] = []  # written, not committed
@@ -107,11 +111,14 @@ class _Writer:
     def attempt(self, visit: Any) -> None:
         """One visit, by itself or in one transaction; what it wrote counts once it is committed."""
         whole = self.chance.random() < 0.5 or visit != self.visit
+        in_two_phases = whole and self.chance.random() < TWO_PHASES
         try:
             if whole:
                 self.run("BEGIN")
             visit()
-            if whole:
+            if in_two_phases:
+                self.commit_in_two_phases()
+            elif whole:
                 self.run("COMMIT")
         except psycopg2.Error as refusal:
             if whole:
@@ -125,6 +132,18 @@ class _Writer:
                 self.run("ROLLBACK")
             return
         self.enter()
+
+    def commit_in_two_phases(self) -> None:
+        """As a coordinator of several databases: prepared, it keeps its locks and belongs to no session."""
+        name = f"{self.crowd.login.dbname}/{self.crowd.seed}/{self.number}"
+        self.run("PREPARE TRANSACTION %s", name)
+        time.sleep(self.chance.uniform(0, THINKING_S))
+        if self.chance.random() < 0.2:  # another database could not
+            self.pending.clear()
+            self.run("ROLLBACK PREPARED %s", name)
+        else:
+            self.run("COMMIT PREPARED %s", name)
+            self.met["in two phases"] += 1
 
     def enter(self) -> None:
         """Put what is committed into the ledger."""
@@ -185,6 +204,27 @@ class _Writer:
             f" FROM pg_catalog.generate_series(1, {BULK}) RETURNING {{texts}}"
         )
         self.pending += [("inserted", self.image(row)) for row in rows]
+
+    def merges(self) -> bool:
+        """Whether this visit is a MERGE, which came with PostgreSQL 15."""
+        return self.connection.server_version >= 150000 and self.chance.random() < MERGING
+
+    def merge(self) -> None:
+        """Touch the open sessions of an equipment, or open one: MERGE sees whether there are any, and may be wrong.
+
+        It returns no rows before PostgreSQL 17, so they are looked up by a note that is only theirs, which nobody else
+        can change before this transaction ends.
+        """
+        note = f"merged {self.number} {self.chance.random()}"
+        self.run(
+            "MERGE INTO {table} AS t USING (SELECT %s AS serial, %s AS slot) AS s"
+            " ON t.serial = s.serial AND t.slot = s.slot AND t.status IN ('active', 'paused')"
+            " WHEN MATCHED THEN UPDATE SET note = %s, version = version + 1"
+            " WHEN NOT MATCHED THEN INSERT (serial, slot, note) VALUES (s.serial, s.slot, %s)",
+            *(*self.chance.choice(self.crowd.hot), note, note),
+        )
+        rows = self.run("SELECT {texts} FROM {table} WHERE note = %s", note)
+        self.pending += [("merged", self.image(row)) for row in rows]
 
     def update(self, identifier: str, change: str, *values: Any) -> None:
         rows = self.run(

@@ -5,12 +5,13 @@ from __future__ import annotations
 from at_most_one.database import Connection
 
 
-def make_citext(connection: Connection) -> None:
-    """The extension in the schema public; without its package a stand-in made of the same parts, as far as tests go."""
+def make_citext(connection: Connection, schema: str = "public") -> None:
+    """The extension in a schema; without its package a stand-in made of the same parts, as far as tests go."""
     with connection, connection.cursor() as cursor:
         cursor.execute("SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'citext')")
         (available,) = cursor.fetchone() or (False,)
-        cursor.execute("CREATE EXTENSION citext SCHEMA public" if available else _CITEXT)
+        stand_in = _CITEXT.replace("public.", f"{schema}.")
+        cursor.execute(f"CREATE EXTENSION citext SCHEMA {schema}" if available else stand_in)
 
 
 _CITEXT = """

@@ -11,6 +11,8 @@ from at_most_one.batches import Pace
 from at_most_one.database import Connection
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan, Surplus
+from at_most_one.restore import restore
+from at_most_one.trial import try_out
 
 from tests.database.cleaning import TABLE, ids, keys, remove, run
 
@@ -165,3 +167,52 @@ def test_each_row_that_is_not_archived_is_named_with_why(
     }  # fmt: skip
     assert done.archived + len(done.unarchived) == 25
     assert (done.kept_meanwhile, done.gone_meanwhile) == (2, 2)
+
+
+class TestWhatIsWrittenToOtherRows:
+    """Neither is silent: a table that is emptied counts no rows, and a row may set off something only as it returns."""
+
+    @pytest.fixture(autouse=True)
+    def log(self, connection: Connection) -> None:
+        run(connection, "CREATE TABLE aedpics.log (id uuid); INSERT INTO aedpics.log VALUES (NULL)")
+
+    def test_a_table_that_a_trigger_empties_is_named(self, connection: Connection, plan: Plan, example: Any) -> None:
+        trigger(connection, "AFTER DELETE", "TRUNCATE aedpics.log; RETURN NULL;", each="STATEMENT")
+        allowed = replace(plan, surplus=replace(plan.surplus, triggers=("meddle",)))
+        before = content(connection)
+        for attempt in (
+            lambda: try_out(connection, allowed),
+            lambda: remove(connection, allowed, duplicates.report(connection, allowed)),
+        ):
+            with pytest.raises(OperatorError, match=r"triggers write to aedpics\.log"):
+                attempt()
+            assert (content(connection), archived(connection)) == (before, 0)
+        assert run(connection, "SELECT count(*) FROM aedpics.log") == [(1,)]
+
+    @pytest.mark.versions
+    @pytest.mark.parametrize(
+        ("write", "named"),
+        [
+            ("INSERT INTO aedpics.log VALUES (NEW.id);", "aedpics.log"),
+            ("TRUNCATE aedpics.log;", "aedpics.log"),
+            (f"UPDATE {TABLE} SET notes = 'again' WHERE equipment_serial = 'AED-0011';", TABLE),
+        ],
+        ids=["inserted", "emptied", "another row of the table"],
+    )
+    def test_a_row_with_which_others_are_written_does_not_return(
+        self, connection: Connection, plan: Plan, example: Any, write: str, named: str
+    ) -> None:
+        before = content(connection)
+        found = duplicates.report(connection, plan)
+        assert remove(connection, plan, found).removed == 25
+        barred = found.groups[0].surplus[0]["id"]
+        trigger(connection, "AFTER INSERT", f"IF NEW.id = '{barred}' THEN {write} END IF; RETURN NULL;")
+        for check in (True, False):
+            back = restore(connection, plan, run_id="run-1", check=check, possible=True)
+            assert [(one.reason, one.name, one.rows) for one in back.left] == [("writes", named, [[barred]])]
+            assert back.restored == 24
+        assert [row for row in before if row not in content(connection)] == [row for row in before if barred in row[0]]
+        assert run(connection, "SELECT count(*) FROM aedpics.log") == [(1,)]
+        allowed = replace(plan, surplus=replace(plan.surplus, triggers=("meddle",), writes=(named,)))
+        last = restore(connection, allowed, run_id="run-1", possible=True)
+        assert (last.restored, len(last.left)) == ((0, 1) if named == TABLE else (1, 0))

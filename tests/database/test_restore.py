@@ -222,8 +222,9 @@ class TestCheck:
         run(connection, "CREATE TABLE aedpics.seen (id uuid)")
         run(connection, TOUCH.format("INSERT INTO aedpics.seen VALUES (NEW.id); RETURN NEW;"))
         before = ids(connection)
+        allowed = replace(plan, surplus=replace(plan.surplus, writes=("aedpics.seen",)))
         for _ in range(2):
-            assert restore(connection, plan, run_id="run-1", check=True).restored == 25
+            assert restore(connection, allowed, run_id="run-1", check=True).restored == 25
         assert ids(connection) == before
         assert run(connection, "SELECT count(*) FROM aedpics.seen") == [(0,)]
 

@@ -96,12 +96,10 @@ def test_what_the_services_trigger_writes_is_part_of_the_row_as_we_left_it(
         _SERVICE_PATH,
     )
     before = content(connection)
-    allowing = replace(
-        cancelling, surplus=replace(cancelling.surplus, triggers=("touch",), writes=("aedpics.touched",))
-    )
-    assert clean_up(connection, allowing).removed == 25
+    allowed = replace(cancelling, surplus=replace(cancelling.surplus, writes=("aedpics.touched",)))
+    assert clean_up(connection, allowed).removed == 25
     assert run(connection, "SELECT count(*) FROM aedpics.touched") == [(25,)]
-    assert restore(connection, allowing, run_id="run-1").restored == 25
+    assert restore(connection, allowed, run_id="run-1").restored == 25
     assert content(connection) == before
 
 

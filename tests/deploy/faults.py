@@ -364,6 +364,15 @@ FAULTS = {
         "nothing was touched: it stops before a row is removed, by --check as well",
         "tests/database/test_trial.py::TestTheWayBack::test_what_is_written_besides_must_be_named_and_stays",
     ),
+    "trigger that writes on the way back": Fault(
+        "an AFTER INSERT trigger that inserts into another table, empties it or updates another row, for one row only",
+        None,
+        None,
+        ("cannot return", "triggers write to"),
+        "the other rows are back; this one is in the archive, named with what is written, by --check as well",
+        "tests/database/test_accounting.py::TestWhatIsWrittenToOtherRows"
+        "::test_a_row_with_which_others_are_written_does_not_return[inserted]",
+    ),
     "publication for all tables": Fault(
         "a publication FOR ALL TABLES, and a real subscription to it from another database",
         None,

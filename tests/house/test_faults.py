@@ -52,6 +52,7 @@ DEMANDED = {
     "soft-delete trigger",
     "stamping trigger",
     "trigger that writes to another table",
+    "trigger that writes on the way back",
     "publication for all tables",
 }
 
