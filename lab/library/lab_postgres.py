@@ -70,7 +70,8 @@ pid:
   sample: 4711
 """
 
-# A lab: durability is worth nothing here, speed is. Nothing else differs from what a server has by default.
+# A lab: durability is worth nothing here, speed is. With wal_level it can have subscribers, as a real one may. Nothing
+# else differs from what a server has by default.
 CONFIGURATION = """\
 listen_addresses = '127.0.0.1'
 port = {port}
@@ -79,6 +80,7 @@ max_connections = 200
 fsync = off
 synchronous_commit = off
 full_page_writes = off
+wal_level = logical
 timezone = 'UTC'
 log_timezone = 'UTC'
 log_line_prefix = '%m [%p] %q%u@%d %a '

@@ -16,6 +16,7 @@ NOISY = "tests/deploy/test_noisy_and_slow_service.py"
 ONE_BUILD = "tests/hosts/test_one_build.py"
 BACK = "tests/deploy/test_automatic_rollback.py"
 RETURN = "tests/database/test_restore.py"
+REAL = "tests/deploy/test_real_databases.py"
 
 
 @dataclass(frozen=True)
@@ -346,7 +347,7 @@ FAULTS = {
         "stopped",
         ("did not go", "trigger meddle"),
         "nothing was touched: it stops before a row is removed, by --check as well",
-        "tests/database/test_trial.py::TestTheWayBack::test_a_soft_delete_is_refused_although_it_is_named",
+        f"{REAL}::test_a_trigger_that_bars_the_way_stops_the_run[soft-delete trigger]",
     ),
     "stamping trigger": Fault(
         "a BEFORE INSERT OR UPDATE trigger that stamps updated_at, named by the plan",
@@ -354,15 +355,47 @@ FAULTS = {
         "stopped",
         ("updated_at would not come back as archived",),
         "nothing was touched: it stops before a row is removed, by --check as well",
-        "tests/database/test_trial.py::TestTheWayBack::test_a_stamping_trigger_bars_it_and_is_named_with_the_column",
+        f"{REAL}::test_a_trigger_that_bars_the_way_stops_the_run[stamping trigger]",
     ),
     "trigger that writes to another table": Fault(
-        "an AFTER DELETE trigger that inserts into another table, named by the plan without that table",
+        "an AFTER DELETE trigger that deletes rows of another table, named by the plan without that table",
         "prepare",
         "stopped",
         ("triggers write to",),
         "nothing was touched: it stops before a row is removed, by --check as well",
-        "tests/database/test_trial.py::TestTheWayBack::test_what_is_written_besides_must_be_named_and_stays",
+        f"{REAL}::test_a_trigger_that_bars_the_way_stops_the_run[trigger that writes to another table]",
+    ),
+    "trigger that writes for few rows": Fault(
+        "the same, where none of the rows that prepare tries has such rows",
+        "cleanup",
+        "stopped",
+        ("triggers write to aedpics.inspections",),
+        "nothing was touched: the batch is taken back before it commits, and the fence goes",
+        f"{REAL}::test_what_only_a_row_outside_the_sample_sets_off_stops_the_clean_up",
+    ),
+    "reader who stays": Fault(
+        "an idle session that has read the table, and a snapshot with a lock on every table, open all along",
+        None,
+        "deployed",
+        ("was not dropped within", "the next run drops it"),
+        "the rule: deployed; the fence refuses what the index refuses, the monitor names it, the next run drops it",
+        f"{REAL}::test_readers_who_stay_and_a_bulk_insert_under_the_fence",
+    ),
+    "reader who stays, on the way back": Fault(
+        "the same, while another session's lock makes the migration fail",
+        "migrate",
+        "rolled_back",
+        ("lock",),
+        "everything as before: 25 rows returned under the fence, which the next run drops",
+        f"{REAL}::test_readers_who_stay_keep_no_run_from_going_back",
+    ),
+    "bulk insert under the fence": Fault(
+        "100,000 rows by one statement while the fence is up, then 1,001 rows with a duplicate among them",
+        None,
+        "deployed",
+        (),
+        "the rule: deployed; the 100,000 rows are in the table, none of the 1,001 is (23505)",
+        f"{REAL}::test_readers_who_stay_and_a_bulk_insert_under_the_fence",
     ),
     "trigger that writes on the way back": Fault(
         "an AFTER INSERT trigger that inserts into another table, empties it or updates another row, for one row only",
@@ -378,7 +411,7 @@ FAULTS = {
         None,
         None,
         ("is FOR ALL TABLES",),
-        "nothing was touched: no run was opened",
-        "tests/database/test_subscribers.py::test_it_is_named_before_anything_changes[all tables]",
+        "nothing was touched: no run was opened; with the service's schema published instead it deploys",
+        f"{REAL}::test_a_subscriber_of_all_tables_stays_alive",
     ),
 }

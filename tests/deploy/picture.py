@@ -31,7 +31,7 @@ def take(lab: Lab) -> Picture:
     head = ["git", "-C", path, "rev-parse", "HEAD"]
     return Picture(
         schema=_schema(lab),
-        content=_content(lab),
+        content=content_of(lab),
         migrations=lab.rows(
             "SELECT migration_name, finished_at IS NOT NULL FROM aedpics._prisma_migrations"
             " WHERE rolled_back_at IS NULL ORDER BY 1, 2"
@@ -76,7 +76,7 @@ def _schema(lab: Lab) -> str:
     )
 
 
-def _content(lab: Lab) -> dict[str, str]:
+def content_of(lab: Lab) -> dict[str, str]:
     """The service's own rows, without what the health check opens and cancels on the canary."""
     tables = lab.rows("SELECT tablename FROM pg_tables WHERE schemaname = 'aedpics' ORDER BY 1")
     found = {}

@@ -52,7 +52,11 @@ DEMANDED = {
     "soft-delete trigger",
     "stamping trigger",
     "trigger that writes to another table",
+    "trigger that writes for few rows",
     "trigger that writes on the way back",
+    "reader who stays",
+    "reader who stays, on the way back",
+    "bulk insert under the fence",
     "publication for all tables",
 }
 
