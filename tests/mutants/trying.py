@@ -22,6 +22,7 @@ _COPIED = ("filter_plugins", "library", "matrix", "module_utils", "plans", "play
 _LINKED = (".venv", ".lab", "collections", "lab", "requirements")
 _NOTICED = (1, 2)  # pytest: a test failed; collecting failed
 _NOTHING_RUN = 5
+_IMPORT = "the import"
 
 
 class Tree:
@@ -29,6 +30,7 @@ class Tree:
 
     def __init__(self, covering: Covering) -> None:
         self.covering = covering
+        self.fit: dict[str, bool] = {}  # by test: whether it passes here without a mutant
         self.directory = Path(tempfile.mkdtemp(prefix="mutants-"))
         self.directory.chmod(0o755)  # the server runs as another user
         self.root = self.directory / "checkout"
@@ -58,18 +60,31 @@ class Tree:
             return None
         file = self.root / CORE / mutant.file
         original = file.read_text()
-        file.write_text(mutant.applied(original))
-        try:
-            return self._run(tests)
-        finally:
-            file.write_text(original)
+        left = [test for test in tests if self.fit.get(test, True)]
+        while True:
+            file.write_text(mutant.applied(original))
+            try:
+                killer = self._run(left)
+            finally:
+                file.write_text(original)
+            if killer is None or self._is_fit(killer):
+                return killer
+            left.remove(killer)
+
+    def _is_fit(self, test: str) -> bool:
+        """Whether a test that has noticed a mutant passes without one: only then it has noticed it."""
+        if test != _IMPORT and test not in self.fit:
+            self.fit[test] = self._run([test]) is None
+            if not self.fit[test]:
+                print(f"Left out, because it fails in the copy without a mutant: {test}", flush=True)
+        return test == _IMPORT or self.fit[test]
 
     def _run(self, tests: Sequence[str]) -> str | None:
         temporary = self.directory / "temporary"
         temporary.mkdir(mode=0o755)
         wanted = self.directory / "tests.json"
         killer = wanted.with_suffix(".killer")
-        killer.write_text("the import")
+        killer.write_text(_IMPORT)
         wanted.write_text(json.dumps({name: 30 + round(10 * self.covering.seconds[name]) for name in tests}))
         files = list(dict.fromkeys(name.partition("::")[0] for name in tests))
         process = subprocess.Popen(
