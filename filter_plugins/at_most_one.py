@@ -12,8 +12,8 @@ import yaml
 from ansible import context
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "module_utils"))
-from at_most_one import command_line
-from at_most_one.redaction import redact
+from at_most_one.system import command_line
+from at_most_one.system.redaction import redact
 
 
 def role_options(project_path: str) -> dict[str, list[str]]:

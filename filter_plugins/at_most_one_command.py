@@ -10,7 +10,7 @@ from typing import Any
 from ansible import context
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "module_utils"))
-from at_most_one import command_line
+from at_most_one.system import command_line
 
 ROOT = Path(__file__).parents[1]
 

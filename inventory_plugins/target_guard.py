@@ -16,7 +16,7 @@ from ansible.errors import ExitCode
 from ansible.plugins.inventory import BaseInventoryPlugin
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "module_utils"))
-from at_most_one import command_line
+from at_most_one.system import command_line
 
 ROOT = Path(__file__).parents[1]
 

@@ -107,7 +107,8 @@ history:
 
 
 def act(module: AnsibleModule) -> dict[str, Any]:
-    from ansible.module_utils.at_most_one import prometheus, standing, whole_file
+    from ansible.module_utils.at_most_one import prometheus, standing
+    from ansible.module_utils.at_most_one.system import files
 
     given = module.params
     runs = (given["facts"]["database"].get("journal") or {}).get("runs") or []
@@ -129,8 +130,8 @@ def act(module: AnsibleModule) -> dict[str, Any]:
     if not module.check_mode:
         os.makedirs(given["directory"], mode=0o750, exist_ok=True)
         if given["textfile"]:
-            whole_file.write(given["textfile"], prometheus.metrics(facts, found, now), 0o644)
-        whole_file.write(history, "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in entries), 0o640)
+            files.write(given["textfile"], prometheus.metrics(facts, found, now), 0o644)
+        files.write(history, "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in entries), 0o640)
     return {
         "changed": False,
         "findings": [asdict(one) for one in found],

@@ -248,7 +248,8 @@ import os
 from dataclasses import asdict
 from typing import Any
 
-from ansible.module_utils.at_most_one import log_errors, pm2, pm2_preflight, pm2_proof, pm2_reload, pm2_start
+from ansible.module_utils.at_most_one import pm2, pm2_preflight, pm2_proof, pm2_reload, pm2_start
+from ansible.module_utils.at_most_one.system import log_errors
 from ansible.module_utils.at_most_one_entry import run
 from ansible.module_utils.basic import AnsibleModule
 

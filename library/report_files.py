@@ -84,7 +84,8 @@ EARLIER = {
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Write each file, then move the link: it never leads to a report that is not there."""
-    from ansible.module_utils.at_most_one import superseded, whole_file
+    from ansible.module_utils.at_most_one import superseded
+    from ansible.module_utils.at_most_one.system import files
 
     directory = Path(module.params["directory"])
     if not directory.is_dir():
@@ -92,7 +93,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
         directory.chmod(0o750)
     paths = [directory / name for name in module.params["files"]]
     for path, text in zip(paths, module.params["files"].values(), strict=True):
-        whole_file.write(path, text, 0o640)
+        files.write(path, text, 0o640)
     if module.params["latest"]:
         _point(directory.parent / "latest", directory.name)
     for run_of_before in module.params["earlier"]:

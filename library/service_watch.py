@@ -208,7 +208,8 @@ LOGIN = {**LOGIN_SPEC["login"], "required": False}
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Do what ``state`` says."""
-    from ansible.module_utils.at_most_one import log_errors, pm2, watching
+    from ansible.module_utils.at_most_one import pm2, watching
+    from ansible.module_utils.at_most_one.system import log_errors
     from ansible.module_utils.at_most_one.traffic import Settings
     from ansible.module_utils.at_most_one.visitor import Settings as Visiting
 
@@ -287,7 +288,7 @@ def _database(module: AnsibleModule) -> Callable[[], tuple[Any, int | None]]:
 
 def main() -> None:
     """Entry point."""
-    from ansible.module_utils.at_most_one import log_errors
+    from ansible.module_utils.at_most_one.system import log_errors
 
     run(
         {

@@ -14,7 +14,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import whole_file
+from .system import files
 
 LIST = (
     ".at-most-one-assets.json"  # path below the assets' directory to the epoch second in which its build was replaced
@@ -54,7 +54,7 @@ def carry(
         listed[name] = max(since, listed.get(name, since))  # the later time counts: until then it was asked for
     if not check_mode:
         if listed != own_list:  # before the files: what a killed attempt has copied must not count as the release's own
-            whole_file.write(release / LIST, json.dumps(listed, indent=1) + "\n", 0o644)
+            files.write(release / LIST, json.dumps(listed, indent=1) + "\n", 0o644)
         for file in wanted:
             _copy(file, target / file.relative_to(source), beside=release)
     return Carried(len(wanted), left)

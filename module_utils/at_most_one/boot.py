@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit, urlunsplit
 
-from .applog import log_tail
 from .build_probe import Asker, broken_assets, origin_of, require_files
 from .errors import OperatorError
 from .pm2_proof import Probe, ask
+from .system.app_logs import log_tail
 from .web import NoAnswer
 
 _POLL_S = 0.1

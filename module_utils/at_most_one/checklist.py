@@ -12,7 +12,7 @@ from typing import Any
 from . import evidence
 from .errors import OperatorError
 from .evidence import Wanted
-from .redaction import first_line
+from .system.redaction import first_line
 from .web import NoAnswer, fetch
 
 GATES = ("backup", "rehearsal", "notice")

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from . import whole_file
 from .errors import OperatorError
+from .system import files
 
 FORMAT = 1
 _CLOCKS_APART = timedelta(minutes=5)  # how far ahead another machine's clock may be
@@ -50,7 +50,7 @@ def seal(document: Mapping[str, Any]) -> dict[str, Any]:
 def write(path: str, document: Mapping[str, Any]) -> dict[str, Any]:
     """Seal the document and write it, whole or not at all, readable by owner and group. Returns what was written."""
     sealed = seal(document)
-    whole_file.write(path, json.dumps(sealed, ensure_ascii=False, indent=2) + "\n", 0o640)
+    files.write(path, json.dumps(sealed, ensure_ascii=False, indent=2) + "\n", 0o640)
     return sealed
 
 

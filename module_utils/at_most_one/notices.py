@@ -15,7 +15,7 @@ from typing import Any
 
 from .errors import OperatorError
 from .findings import parse
-from .redaction import redact
+from .system.redaction import redact
 from .web import NoAnswer, fetch, place
 
 EVENTS = ("start", "success", "unchanged", "stop", "rollback", "alert")

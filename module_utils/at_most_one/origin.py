@@ -20,7 +20,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from .errors import OperatorError
-from .redaction import redact
+from .system.redaction import redact
 
 ASK_TIMEOUT_S = 60.0
 FETCH_TIMEOUT_S = 900.0

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .database import Login
 from .errors import OperatorError
-from .redaction import redact
+from .system.redaction import redact
 
 
 def find(name: str, search_path: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from .errors import OperatorError
 from .pm2 import Pm2, parse_jlist, run
-from .redaction import redact
+from .system.redaction import redact
 
 _READ_ECOSYSTEM = """
 const path = require('node:path');

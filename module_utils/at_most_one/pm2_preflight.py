@@ -12,7 +12,7 @@ from .errors import OperatorError
 from .pm2 import Listing, Pm2, executable_version, listing, version_tuple
 from .pm2_definition import Drift, declared, declared_by_others, drift
 from .pm2_proof import Demand
-from .processes import children, working_directory
+from .system.processes import children, working_directory
 
 _RELOAD_LOCK_S = 30
 _STARTING_S = 3.0  # a worker that PM2 is just starting is in its list by then

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .applog import log_tail
 from .build_probe import Asker, BuildProof, origin_of, page_names_a_build, proof_of, seen_build
 from .pm2 import Instance, Listing, Pm2, listing
 from .pm2_bus import Overheard
-from .processes import start_ticks, working_directory
+from .system.app_logs import log_tail
+from .system.processes import start_ticks, working_directory
 from .web import NoAnswer, fetch, place
 
 _POLL_S = 0.2

@@ -13,9 +13,7 @@ from dataclasses import asdict, replace
 from typing import Any, NoReturn
 
 from . import pm2_rpc
-from .applog import log_sizes
 from .errors import OperatorError
-from .log_errors import Mark, Moment, Served, moments
 from .pm2 import Instance, Listing, Pm2, listing, run
 from .pm2_bus import Overheard
 from .pm2_definition import Drift, drift
@@ -31,7 +29,9 @@ from .pm2_proof import (
     prove,
     with_own_build,
 )
-from .processes import start_ticks, working_directory
+from .system.app_logs import log_sizes
+from .system.log_errors import Mark, Moment, Served, moments
+from .system.processes import start_ticks, working_directory
 
 # A process that crashes or is silent is worth nothing to the users, and takes its share of the requests.
 _ISOLATE = ("crashed", "no_answer")

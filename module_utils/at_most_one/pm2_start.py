@@ -14,7 +14,7 @@ from .pm2_bus import Overheard
 from .pm2_definition import declared
 from .pm2_preflight import Aim, require_running
 from .pm2_proof import Unproven, error_lines, prove
-from .redaction import redact
+from .system.redaction import redact
 
 
 def start(pm2: Pm2, aim: Aim, *, check: bool = False) -> bool:

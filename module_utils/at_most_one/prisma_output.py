@@ -7,7 +7,7 @@ import re
 from urllib.parse import quote, quote_plus
 
 from .database import Login
-from .redaction import redact
+from .system.redaction import redact
 
 
 def scrub(text: str, login: Login) -> str:

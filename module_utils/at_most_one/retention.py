@@ -10,7 +10,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from .errors import OperatorError
-from .processes import working_directory
+from .system.processes import working_directory
 
 MARKER = ".at-most-one.json"  # roles/prepare writes it when a release is built
 _GOING = ".going-"  # a release that is being removed is none any more

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from . import log_errors
 from .known_faults import JUDGED, KnownFaults
 from .nextauth import Identity, SignInFailed
+from .system import log_errors
 from .visitor import Failed, Settings, Visitor, message
 from .web import Answer, Client, NoAnswer, place
 

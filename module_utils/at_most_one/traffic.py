@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from . import detached
 from .errors import OperatorError
-from .processes import start_ticks
+from .system import daemon
+from .system.processes import start_ticks
 from .web import Client, NoAnswer, place
 
 _WORKERS = 32  # requests that can be under way at once; more than that wait, and their waiting counts
@@ -232,7 +232,7 @@ def start(settings: Settings, output: str) -> tuple[int, bool]:
     note = {"settings": _as_json(settings), "controller_pid": settings.controller_pid}
     noted = running(output)
     if noted and noted.get("controller_pid") != settings.controller_pid:
-        detached.terminate(noted, within_s=settings.timeout_s + 10)
+        daemon.terminate(noted, within_s=settings.timeout_s + 10)
         noted = None
     if noted:
         if noted.get("settings") != note["settings"]:
@@ -246,13 +246,13 @@ def start(settings: Settings, output: str) -> tuple[int, bool]:
     output = os.path.abspath(output)
     if os.path.exists(output):
         os.unlink(output)  # a receipt of an earlier run must not be taken for this one's
-    return detached.spawn(lambda: _run(settings, output), _pid_file(output), note), True
+    return daemon.spawn(lambda: _run(settings, output), _pid_file(output), note), True
 
 
 def running(output: str) -> dict[str, Any] | None:
     """What the pid file says of the prober behind ``output``, when it runs."""
-    noted = detached.read_json(_pid_file(output))
-    return noted if detached.alive(noted) else None
+    noted = daemon.read_json(_pid_file(output))
+    return noted if daemon.alive(noted) else None
 
 
 def stop(output: str) -> tuple[dict[str, Any], bool]:
@@ -260,12 +260,12 @@ def stop(output: str) -> tuple[dict[str, Any], bool]:
 
     Raises OperatorError when there never was one, or when it ended without a receipt.
     """
-    noted = detached.read_json(_pid_file(output))
-    ran = detached.alive(noted)
+    noted = daemon.read_json(_pid_file(output))
+    ran = daemon.alive(noted)
     # After the signal, requests under way may take their whole time.
     timeout_s = float((noted or {}).get("settings", {}).get("timeout_s", 10.0))
-    obeyed = detached.terminate(noted, within_s=timeout_s + 10) if noted else True
-    receipt = detached.read_json(output)
+    obeyed = daemon.terminate(noted, within_s=timeout_s + 10) if noted else True
+    receipt = daemon.read_json(output)
     if not receipt or not receipt.get("finished"):
         so_far = f" after {receipt['requests']} requests, {receipt['failures']} failed" if receipt else ""
         seen = (
@@ -300,7 +300,7 @@ def _run(settings: Settings, output: str) -> None:
     try:
         prober.start()
         ended_by = "signal"
-        while not detached.asked_to_end(min(_NOTE_EVERY_S, started + settings.max_s - time.monotonic())):
+        while not daemon.asked_to_end(min(_NOTE_EVERY_S, started + settings.max_s - time.monotonic())):
             if time.monotonic() - started >= settings.max_s:
                 ended_by = "max_s"
                 break
@@ -308,14 +308,14 @@ def _run(settings: Settings, output: str) -> None:
                 ended_by = "controller_gone"
                 break
             failures = sum(sample.problem is not None for sample in list(samples))
-            detached.write_json(output, {"finished": False, "requests": len(samples), "failures": failures})
+            daemon.write_json(output, {"finished": False, "requests": len(samples), "failures": failures})
         ended = time.monotonic()
         stopping.set()
         prober.join()
         receipt = summarise(samples, settings, started, ended, epoch)
-        detached.write_json(output, {"finished": True, "ended_by": ended_by, **receipt})
+        daemon.write_json(output, {"finished": True, "ended_by": ended_by, **receipt})
     except Exception as failure:
-        detached.write_json(output, {"finished": True, "error": f"{type(failure).__name__}: {failure}"})
+        daemon.write_json(output, {"finished": True, "error": f"{type(failure).__name__}: {failure}"})
         raise
 
 

@@ -14,10 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from . import log_errors, pm2, service, traffic
+from . import pm2, service, traffic
 from .errors import OperatorError
-from .log_errors import Mark, Moment, Scan, Served
 from .pm2 import Instance, Listing, Pm2
+from .system import log_errors
+from .system.log_errors import Mark, Moment, Scan, Served
 from .visitor import Settings as Visiting
 
 HICCUPS = ("health", "latency", "traffic", "database")

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from .errors import OperatorError
-from .redaction import first_line
+from .system.redaction import first_line
 
 
 class NoAnswer(Exception):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from at_most_one.processes import children, command_line
+from at_most_one.system.processes import children, command_line
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from at_most_one import pm2, pm2_reload, pm2_start, traffic
 from at_most_one.errors import OperatorError
-from at_most_one.processes import working_directory
+from at_most_one.system.processes import working_directory
 
 from tests.service.conftest import App
 

@@ -11,7 +11,7 @@ import pytest
 from at_most_one import pm2, pm2_preflight, pm2_reload
 from at_most_one.errors import OperatorError
 from at_most_one.pm2_proof import Demand, Probe, already_proven, with_own_build
-from at_most_one.processes import working_directory
+from at_most_one.system.processes import working_directory
 
 from tests.service.conftest import App
 

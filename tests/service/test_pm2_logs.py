@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from at_most_one import log_errors, pm2_reload
+from at_most_one import pm2_reload
+from at_most_one.system import log_errors
 
 from tests.hosts.ssh import wait_until
 from tests.service.conftest import App

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from at_most_one import capacity, detached, traffic
+from at_most_one import capacity, traffic
 from at_most_one.errors import OperatorError
-from at_most_one.processes import start_ticks
+from at_most_one.system import daemon
+from at_most_one.system.processes import start_ticks
 from at_most_one.web import Client, NoAnswer, fetch
 
 from tests.service.conftest import ROOT, App, free_port
@@ -251,7 +252,7 @@ def test_a_pid_that_was_given_to_another_process_is_left_alone(tmp_path: Path) -
             ticks = start_ticks(bystander.pid)
             assert ticks is not None
             note = {"pid": bystander.pid, "start_ticks": ticks - 1}
-            detached.write_json(f"{output}.pid", note)
+            daemon.write_json(f"{output}.pid", note)
             assert traffic.running(str(output)) is None
             with pytest.raises(OperatorError):
                 traffic.stop(str(output))

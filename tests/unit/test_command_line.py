@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from ansible.cli.playbook import PlaybookCLI  # type: ignore[import-untyped]
-from at_most_one.command_line import command, fill
+from at_most_one.system.command_line import command, fill
 
 PROJECT = "/srv/at-most-one"
 

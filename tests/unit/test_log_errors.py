@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from at_most_one import log_errors
-from at_most_one.log_errors import ERROR_PATTERN, Mark, Moment, Scan, Served, kind, written_at
+from at_most_one.system import log_errors
+from at_most_one.system.log_errors import ERROR_PATTERN, Mark, Moment, Scan, Served, kind, written_at
 
 ROOT = Path(__file__).parents[2]
 BEGAN = 1_764_000_000.0  # when the run looked at the log for the first time

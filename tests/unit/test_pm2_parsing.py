@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from at_most_one import pm2, pm2_bus
-from at_most_one.applog import log_sizes, log_tail
+from at_most_one.system.app_logs import log_sizes, log_tail
 
 BANNER = "\n[PM2] Spawning PM2 daemon with pm2_home=/home/deploy/.pm2\n[PM2] PM2 Successfully daemonized\n"
 ENTRY: dict[str, Any] = {

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from .applog import lines_from, log_sizes
+from .app_logs import lines_from, log_sizes
 from .redaction import redact
 
 ERROR_PATTERN = r"\bERROR\b|Unhandled|uncaughtException"  # also the default of healthcheck_log_error_pattern

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
-from .errors import OperatorError
+from ..errors import OperatorError
 from .processes import start_ticks
 
 

@@ -1,0 +1,1 @@
+"""The machine that this runs on: processes, files, logs, and what must not be shown."""
