@@ -156,7 +156,8 @@ OPTIONS = {
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Hand the state's arguments to its room."""
-    from ansible.module_utils.at_most_one import assets, build_probe, retention, shared_files
+    from ansible.module_utils.at_most_one import assets, retention, shared_files
+    from ansible.module_utils.at_most_one.http import build_probe
 
     given = module.params
     if given["state"] == "inspected":

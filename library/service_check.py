@@ -212,11 +212,11 @@ from typing import Any
 
 from ansible.module_utils.at_most_one import service
 from ansible.module_utils.at_most_one.errors import OperatorError
+from ansible.module_utils.at_most_one.http.client import place
 from ansible.module_utils.at_most_one.known_faults import ACCEPT, JUDGED, REFUSE, KnownFaults
 from ansible.module_utils.at_most_one.nextauth import Credentials
 from ansible.module_utils.at_most_one.system import log_errors
 from ansible.module_utils.at_most_one.visitor import Settings
-from ansible.module_utils.at_most_one.web import place
 from ansible.module_utils.at_most_one_entry import run
 from ansible.module_utils.basic import AnsibleModule
 

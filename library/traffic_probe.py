@@ -255,7 +255,7 @@ from typing import Any
 
 from ansible.module_utils.at_most_one import capacity, traffic
 from ansible.module_utils.at_most_one.errors import OperatorError
-from ansible.module_utils.at_most_one.web import place
+from ansible.module_utils.at_most_one.http.client import place
 from ansible.module_utils.at_most_one_entry import run
 from ansible.module_utils.basic import AnsibleModule
 

@@ -12,8 +12,8 @@ from typing import Any
 from . import evidence
 from .errors import OperatorError
 from .evidence import Wanted
+from .http.client import NoAnswer, fetch
 from .system.redaction import first_line
-from .web import NoAnswer, fetch
 
 GATES = ("backup", "rehearsal", "notice")
 _TIME = re.compile(r"\b\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?:Z|[+-]\d{2}:?\d{2})")

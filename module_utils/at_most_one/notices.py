@@ -15,8 +15,8 @@ from typing import Any
 
 from .errors import OperatorError
 from .findings import parse
+from .http.client import NoAnswer, fetch, place
 from .system.redaction import redact
-from .web import NoAnswer, fetch, place
 
 EVENTS = ("start", "success", "unchanged", "stop", "rollback", "alert")
 _ICONS = {

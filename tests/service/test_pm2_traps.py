@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 from at_most_one import pm2, pm2_preflight, pm2_reload, pm2_start
 from at_most_one.errors import OperatorError
+from at_most_one.http.client import NoAnswer, fetch
 from at_most_one.pm2_definition import differs
 from at_most_one.system.processes import start_ticks, working_directory
-from at_most_one.web import NoAnswer, fetch
 
 from tests.hosts.ssh import listens, wait_until
 from tests.service.conftest import App, free_port

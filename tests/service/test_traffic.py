@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 from at_most_one import capacity, traffic
 from at_most_one.errors import OperatorError
+from at_most_one.http.client import Client, NoAnswer, fetch
 from at_most_one.system import daemon
 from at_most_one.system.processes import start_ticks
-from at_most_one.web import Client, NoAnswer, fetch
 
 from tests.service.conftest import ROOT, App, free_port
 

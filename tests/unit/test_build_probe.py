@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from at_most_one import build_probe
 from at_most_one.errors import OperatorError
+from at_most_one.http import build_probe
 
 # As the App Router writes it (Next.js 15 and 16), and as the Pages Router does.
 FLIGHT = r'<script>self.__next_f.push([1,"0:{\"P\":null,\"b\":\"%s\",\"c\":[\"\",\"\"]}"])</script>'

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from .errors import OperatorError
-from .web import Answer, Client, NoAnswer
+from ..errors import OperatorError
+from .client import Answer, Client, NoAnswer
 
 _STATIC = ".next/static"
 _REDIRECTS = 3

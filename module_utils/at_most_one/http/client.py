@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from .errors import OperatorError
-from .system.redaction import first_line
+from ..errors import OperatorError
+from ..system.redaction import first_line
 
 
 class NoAnswer(Exception):

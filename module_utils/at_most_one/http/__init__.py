@@ -1,0 +1,1 @@
+"""Requests to the service, and which build answers them."""
