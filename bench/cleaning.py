@@ -11,7 +11,7 @@ from typing import Any
 
 from at_most_one import duplicates, fence, journal, rows_file
 from at_most_one.controllers import Controller
-from at_most_one.database import Connection, Login, connect
+from at_most_one.postgres.connection import Connection, Login, connect
 
 from .seed import PLAN
 

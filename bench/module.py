@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 import yaml
-from at_most_one.database import Login
+from at_most_one.postgres.connection import Login
 
 from . import peak
 from .seed import PLAN_FILE

@@ -7,7 +7,7 @@ import hashlib
 import shutil
 from pathlib import Path
 
-from at_most_one.database import Login
+from at_most_one.postgres.connection import Login
 
 from .seed import PLAN
 from .server import ROOT, superuser

@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 
 import yaml
-from at_most_one.database import Login
 from at_most_one.plan import Plan, parse
+from at_most_one.postgres.connection import Login
 
 from .server import ROOT, Server, superuser
 

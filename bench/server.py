@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psycopg2
-from at_most_one.database import Connection, Login
+from at_most_one.postgres.connection import Connection, Login
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -73,8 +73,8 @@ facts:
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Read and judge."""
     from ansible.module_utils.at_most_one import preflight, trial
-    from ansible.module_utils.at_most_one.database import connect
     from ansible.module_utils.at_most_one.plan import parse
+    from ansible.module_utils.at_most_one.postgres.connection import connect
 
     limits = preflight.Limits(module.params["max_transaction_age_s"], module.params["max_replication_lag_s"])
     with connect(login_of(module), **timeouts_of(module)) as connection:

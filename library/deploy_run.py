@@ -235,8 +235,8 @@ STATES = ["opened", "recorded", "closed", "read", "reached"]
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Do what ``state`` says."""
     from ansible.module_utils.at_most_one import journal, run_status, undo
-    from ansible.module_utils.at_most_one.database import connect
     from ansible.module_utils.at_most_one.plan import parse
+    from ansible.module_utils.at_most_one.postgres.connection import connect
 
     wanted = module.params
     plan = parse(wanted["plan"]) if wanted["plan"] is not None else None
@@ -265,16 +265,17 @@ def act(module: AnsibleModule) -> dict[str, Any]:
 
 
 def _reached(connection: Any, plan: Any, run_id: str | None) -> dict[str, Any]:
-    from ansible.module_utils.at_most_one import journal, run_status, snapshot, undo
+    from ansible.module_utils.at_most_one import journal, run_status, undo
+    from ansible.module_utils.at_most_one.postgres import catalog_snapshot
 
     runs = journal.read(connection, limit=10_000)
     ours = [run for run in runs if run["plan_id"] == plan.id]
     found = undo.reached_by(ours, run_id) if run_id else undo.last_deployment(ours)
     before = journal.before(connection, found.runs[-1]) if found else None
-    change = asdict(snapshot.changed_since(before, snapshot.take(connection, plan), plan))
+    change = asdict(catalog_snapshot.changed_since(before, catalog_snapshot.take(connection, plan), plan))
     if not before and not (found and found.database):
         change["built"] = ()  # nothing says that what is there now was not there before
-    content = snapshot.content(connection, plan, found.runs if found else None)
+    content = catalog_snapshot.content(connection, plan, found.runs if found else None)
     taken_back = sorted(undo.taken_back(ours))
     rows = run_status.rows_of(connection, taken_back)
     left = [name for name in taken_back if rows.get(name, {}).get("archived")]
@@ -285,14 +286,15 @@ def _reached(connection: Any, plan: Any, run_id: str | None) -> dict[str, Any]:
         "hosts": (before or {}).get("hosts", {}),
         "content": asdict(content),
         "point": "migration" if change["built"] or change["applied"] else "rows" if content.pending else "nothing",
-        "left_behind": {"runs": left, "content": asdict(snapshot.content(connection, plan, left))},
+        "left_behind": {"runs": left, "content": asdict(catalog_snapshot.content(connection, plan, left))},
         "in_the_way": undo.in_the_way(runs, plan.id, found),
     }
 
 
 def _open(module: AnsibleModule, connection: Any, plan: Any) -> dict[str, Any]:
-    from ansible.module_utils.at_most_one import journal, snapshot, undo
+    from ansible.module_utils.at_most_one import journal, undo
     from ansible.module_utils.at_most_one.controllers import Controller
+    from ansible.module_utils.at_most_one.postgres import catalog_snapshot
 
     wanted = module.params
     opening = journal.Opening(
@@ -303,7 +305,7 @@ def _open(module: AnsibleModule, connection: Any, plan: Any) -> dict[str, Any]:
         commit_before=wanted["commit_before"] or None,
         commit_after=wanted["commit_after"] or None,
         lease_minutes=wanted["lease_minutes"],
-        before={"hosts": wanted["hosts"], **snapshot.take(connection, plan).kept()},
+        before={"hosts": wanted["hosts"], **catalog_snapshot.take(connection, plan).kept()},
     )
     do = journal.look if module.check_mode else journal.open_run
     opened = do(connection, opening, takeover=wanted["takeover"])

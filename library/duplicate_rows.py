@@ -288,8 +288,8 @@ REQUIRED = [("state", "removed", ["run_id"]), ("state", "removed", ["path", "row
 
 
 def act(module: AnsibleModule) -> dict[str, Any]:
-    from ansible.module_utils.at_most_one.database import connect
     from ansible.module_utils.at_most_one.plan import parse
+    from ansible.module_utils.at_most_one.postgres.connection import connect
 
     plan = parse(module.params["plan"])
     do = {"reported": report, "removed": remove, "restored": restore}[module.params["state"]]

@@ -227,7 +227,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
 
 def _inspect(module: AnsibleModule, plan: Any) -> Any:
     from ansible.module_utils.at_most_one import indexes
-    from ansible.module_utils.at_most_one.database import connect
+    from ansible.module_utils.at_most_one.postgres.connection import connect
 
     with connect(login_of(module), **timeouts_of(module)) as connection:
         inspection = indexes.inspect(connection, plan)
@@ -309,7 +309,7 @@ def _present(module: AnsibleModule, plan: Any) -> dict[str, Any]:
 
 def _absent(module: AnsibleModule, plan: Any) -> dict[str, Any]:
     from ansible.module_utils.at_most_one import indexes
-    from ansible.module_utils.at_most_one.database import connect
+    from ansible.module_utils.at_most_one.postgres.connection import connect
 
     before = _inspect(module, plan)
     deadline_ms = module.params["deadline_s"] * 1000

@@ -69,8 +69,8 @@ indexes:
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     from ansible.module_utils.at_most_one import usage
-    from ansible.module_utils.at_most_one.database import connect
     from ansible.module_utils.at_most_one.plan import parse
+    from ansible.module_utils.at_most_one.postgres.connection import connect
 
     thresholds = usage.Thresholds(module.params["unused_days"], module.params["bloat_percent"])
     with connect(login_of(module), **timeouts_of(module)) as connection:

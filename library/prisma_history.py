@@ -213,7 +213,7 @@ def _read(module: AnsibleModule, plan: Any) -> dict[str, Any]:
 
 def _judged(module: AnsibleModule, plan: Any, release: Path | None) -> dict[str, Any]:
     from ansible.module_utils.at_most_one import indexes, prisma
-    from ansible.module_utils.at_most_one.database import connect
+    from ansible.module_utils.at_most_one.postgres.connection import connect
 
     migrations = None
     if release:
@@ -278,7 +278,7 @@ def _row(module: AnsibleModule, row: Any) -> dict[str, Any]:
 
 def _rolled_back(module: AnsibleModule, plan: Any) -> dict[str, Any]:
     from ansible.module_utils.at_most_one import indexes, prisma
-    from ansible.module_utils.at_most_one.database import connect
+    from ansible.module_utils.at_most_one.postgres.connection import connect
 
     with held_run(module) as hold, connect(login_of(module), **timeouts_of(module)) as connection:
         if not module.check_mode:

@@ -98,7 +98,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
             evidence.write(path, document)
         if module.params["login"]:
             from ansible.module_utils.at_most_one import rehearsals
-            from ansible.module_utils.at_most_one.database import connect
+            from ansible.module_utils.at_most_one.postgres.connection import connect
 
             with connect(login_of(module), **timeouts_of(module)) as connection:
                 rehearsals.keep(connection, sealed)

@@ -261,9 +261,9 @@ def _database(module: AnsibleModule) -> Callable[[], tuple[Any, int | None]]:
     if PSYCOPG2_ERROR:
         module.fail_json(msg=missing_required_lib("psycopg2"), exception=PSYCOPG2_ERROR)
     from ansible.module_utils.at_most_one import indexes
-    from ansible.module_utils.at_most_one.database import connect
     from ansible.module_utils.at_most_one.errors import OperatorError
     from ansible.module_utils.at_most_one.plan import parse
+    from ansible.module_utils.at_most_one.postgres.connection import connect
 
     login, plan = login_of(module), parse(module.params["plan"])
 

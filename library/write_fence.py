@@ -134,9 +134,9 @@ from ansible.module_utils.basic import AnsibleModule
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     from ansible.module_utils.at_most_one import fence
-    from ansible.module_utils.at_most_one.database import connect
     from ansible.module_utils.at_most_one.errors import OperatorError
     from ansible.module_utils.at_most_one.plan import parse
+    from ansible.module_utils.at_most_one.postgres.connection import connect
 
     wanted = module.params
     plan = parse(wanted["plan"])

@@ -100,7 +100,7 @@ def held_run(module: AnsibleModule) -> Iterator[Any]:
 
 def login_of(module: AnsibleModule) -> Any:
     """The Login that the module's ``login`` option describes."""
-    from ansible.module_utils.at_most_one.database import Login
+    from ansible.module_utils.at_most_one.postgres.connection import Login
 
     return Login(**module.params["login"])
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from at_most_one import archive, duplicates
-from at_most_one.database import Connection, Login, connect
+from at_most_one.postgres.connection import Connection, Login, connect
 
 from bench import module
 from bench.cleaning import Cleaned, clean_up, opened

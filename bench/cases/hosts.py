@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from at_most_one.database import Login
+from at_most_one.postgres.connection import Login
 
 from bench import bare
 from bench.playbooks import Played, play

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from at_most_one.database import Connection
+from at_most_one.postgres.connection import Connection
 
 from bench.results import Result, median
 from bench.run import Bench

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from at_most_one import backup, concurrent, duplicates, fence, indexes
-from at_most_one.database import Connection, Login, connect
+from at_most_one.postgres.connection import Connection, Login, connect
 
 from bench.cleaning import clean_up, opened
 from bench.results import Result

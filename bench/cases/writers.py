@@ -16,7 +16,7 @@ from typing import Any
 import psycopg2
 import psycopg2.errors
 from at_most_one import building, concurrent, fence, forecast, indexes
-from at_most_one.database import Connection, Login, connect
+from at_most_one.postgres.connection import Connection, Login, connect
 
 from bench import release
 from bench.cleaning import clean_up, fenced_clean_up, opened

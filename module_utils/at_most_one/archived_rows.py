@@ -11,9 +11,9 @@ from psycopg2 import sql
 
 from .archive import image, sha256
 from .plan import Plan
+from .postgres.catalog import Column, Cursor, table_name, usual_search_path
 from .ranking import listed, of
 from .returning import IN_BATCH, Way, unique_key
-from .table import Column, Cursor, table_name, usual_search_path
 
 SOURCE = "archived_row"
 _HERE = "at_most_one_here"  # the table as it is now, next to its archived rows

@@ -19,10 +19,11 @@ from pathlib import Path
 
 from psycopg2 import sql
 
-from . import affected, pg_programs, snapshot
-from .database import Connection, Login, connect
+from . import affected
 from .errors import OperatorError
 from .plan import Plan
+from .postgres import catalog_snapshot, client_programs
+from .postgres.connection import Connection, Login, connect
 
 Table = tuple[str, str]  # schema, name
 
@@ -71,7 +72,7 @@ def make(login: Login, plan: Plan, wanted: Wanted, *, lock_timeout_ms: int, chec
             return Made(False, "", {}, 0, 0.0, ())
         tables, size = _tables(connection, plan)
         _require_space(wanted.directory, size)
-        programs = [pg_programs.find(name, wanted.search_path) for name in ("pg_dump", "pg_restore")]
+        programs = [client_programs.find(name, wanted.search_path) for name in ("pg_dump", "pg_restore")]
         if check_mode:
             return Made(True, str(path), {}, size, 0.0, ())
         wanted.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -90,7 +91,7 @@ def make(login: Login, plan: Plan, wanted: Wanted, *, lock_timeout_ms: int, chec
 
 def _is_done(connection: Connection, plan: Plan) -> bool:
     """Whether every planned index is there and valid, the rule's own too: then no surplus row can be left."""
-    return set(snapshot.take(connection, plan).usable_indexes) == {index.name for index in plan.indexes}
+    return set(catalog_snapshot.take(connection, plan).usable_indexes) == {index.name for index in plan.indexes}
 
 
 def _tables(connection: Connection, plan: Plan) -> tuple[dict[Table, str], int]:
@@ -150,8 +151,8 @@ def _dump(
                 rows[schema, name] = int((cursor.fetchone() or (0,))[0])
     quoted = [f"--table={_quoted(schema)}.{_quoted(name)}" for schema, name in tables]
     options = ["--format=custom", "--no-password", f"--snapshot={moment}", f"--file={path}"]
-    with pg_programs.access(login) as access:
-        pg_programs.run(
+    with client_programs.access(login) as access:
+        client_programs.run(
             [pg_dump, *options, f"--lock-wait-timeout={lock_timeout_ms}", *quoted],
             access,
             [login.password],
@@ -169,7 +170,7 @@ def _quoted(name: str) -> str:
 def _verify(pg_restore: str, path: Path, rows: Mapping[Table, int]) -> None:
     """Read the whole file again, and stop unless it has the same tables with the same number of rows."""
     again = "make room on the disk and run the same playbook again; the file was not kept."
-    listed = pg_programs.run([pg_restore, "--list", str(path)], pg_programs.no_access(), [], again)
+    listed = client_programs.run([pg_restore, "--list", str(path)], client_programs.no_access(), [], again)
     found = _count(pg_restore, path, again)
     if found != dict(rows) or listed.count(" TABLE DATA ") != len(rows):
         differing = sorted(f"{t[0]}.{t[1]}" for t in {*found, *rows} if found.get(t) != rows.get(t))
@@ -184,7 +185,7 @@ def _count(pg_restore: str, path: Path, next_step: str) -> dict[Table, int]:
     """The rows of each table in the file, counted as they stream by."""
     counted: dict[Table, int] = {}
     table: Table | None = None
-    arguments, environment = [pg_restore, "--data-only", "--file=-", str(path)], pg_programs.no_access().environment
+    arguments, environment = [pg_restore, "--data-only", "--file=-", str(path)], client_programs.no_access().environment
     with (
         tempfile.TemporaryFile("w+") as errors,
         subprocess.Popen(  # noqa: S603 (no shell; the program was found by name)
@@ -205,7 +206,7 @@ def _count(pg_restore: str, path: Path, next_step: str) -> dict[Table, int]:
         errors.seek(0)
         said = errors.read()
     if process.returncode:
-        raise pg_programs.failed(pg_restore, process.returncode, said, [], next_step)
+        raise client_programs.failed(pg_restore, process.returncode, said, [], next_step)
     return counted
 
 

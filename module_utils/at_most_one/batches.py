@@ -25,14 +25,15 @@ import psycopg2.errors
 from psycopg2 import sql
 from psycopg2.extensions import AsIs
 
-from . import effects, replicas
-from .database import Connection, Hold, unheld
+from . import effects
 from .errors import OperatorError
 from .plan import Plan
+from .postgres import replication
+from .postgres.catalog import Column, Cursor, Row, table_name
+from .postgres.connection import Connection, Hold, unheld
 from .ranking import listed, numbered
 from .references import count_references, point_to_keepers, refuse_referenced
 from .removal import MOVING, Statements
-from .table import Column, Cursor, Row, table_name
 from .worklist import Work
 
 EXAMPLES = 1_000
@@ -92,7 +93,7 @@ class _Done:
     first: int | None  # ids in the archive
     last: int | None
     examples: list[Row] | None
-    lags: replicas.Lags
+    lags: replication.Lags
 
 
 class Batches:
@@ -172,7 +173,7 @@ class Batches:
                 first += int(size)
                 factor = min(2.0, max(0.25, self.pace.target_ms * 0.8 / max(took_ms, 0.1)))
                 size = min(self.pace.largest, max(self.pace.smallest, size * factor))
-                self.progress.warnings += replicas.wait(
+                self.progress.warnings += replication.wait(
                     cursor, done.lags, self.pace.max_replica_lag_s, self.pace.max_replica_wait_s, self.progress.warnings
                 )
             cursor.execute("DEALLOCATE ALL")

@@ -20,7 +20,6 @@ from . import (
     forecast,
     indexes,
     journal,
-    locks,
     migration_check,
     migration_scope,
     migration_sql,
@@ -28,12 +27,13 @@ from . import (
     prisma_cli,
     prisma_files,
 )
-from .database import Connection, Hold, Login, connect
 from .errors import OperatorError
 from .indexes import Inspection
-from .locks import Watch
 from .migration_sql import CommentOnIndex, Statement
 from .plan import Plan
+from .postgres import locks
+from .postgres.connection import Connection, Hold, Login, connect
+from .postgres.locks import Watch
 
 # Verdicts with which a build goes on: it builds what is missing and makes the history true.
 _UNFINISHED = ("failed", "failed_with_indexes", "applied_without_indexes")

@@ -17,10 +17,11 @@ import psycopg2
 import psycopg2.errors
 from psycopg2 import sql
 
-from . import masking, pg_programs
-from .database import Login, connect
+from . import masking
 from .errors import OperatorError
-from .fence_names import PATTERN
+from .postgres import client_programs
+from .postgres.connection import Login, connect
+from .postgres.fence_names import PATTERN
 
 MARK = "at-most-one: a clone that is being made"
 _OURS = "at_most_one"  # the journal and the archive of the source are not the clone's
@@ -180,19 +181,19 @@ def _drop_ours(cursor: Any, name: str) -> None:
 
 def _restore(beside: Login, source: Source, search_path: str) -> None:
     """Fill the database from a dump, or from a live database through a pipe: nothing unmasked touches a disk."""
-    restore = [pg_programs.find("pg_restore", search_path), "--exit-on-error", "--no-password", "--no-owner"]
+    restore = [client_programs.find("pg_restore", search_path), "--exit-on-error", "--no-password", "--no-owner"]
     # Rights and roles are the environment's own; comments on extensions only a superuser may set.
     restore += ["--no-privileges", "--no-comments", "--no-publications", "--no-subscriptions"]
     restore += [f"--exclude-schema={_OURS}", f"--dbname={beside.dbname}"]
-    with pg_programs.access(beside) as here:
+    with client_programs.access(beside) as here:
         if source.login is None:
-            pg_programs.run([*restore, source.dump], here, [beside.password], _NEXT)
+            client_programs.run([*restore, source.dump], here, [beside.password], _NEXT)
             return
-        dump = [pg_programs.find("pg_dump", search_path), "--format=custom", "--compress=0", "--no-password"]
+        dump = [client_programs.find("pg_dump", search_path), "--format=custom", "--compress=0", "--no-password"]
         dump += [f"--exclude-schema={_OURS}"]
         secret = [beside.password, source.login.password]
         with (
-            pg_programs.access(source.login) as there,
+            client_programs.access(source.login) as there,
             tempfile.TemporaryFile("w+") as said,
             subprocess.Popen(  # noqa: S603 (no shell; found by name)
                 dump, env=dict(there.environment), pass_fds=there.files, stdout=subprocess.PIPE, stderr=said
@@ -214,9 +215,9 @@ def _restore(beside: Login, source: Source, search_path: str) -> None:
             reading.wait()
             said.seek(0)
             if done.returncode:
-                failure = pg_programs.failed(restore[0], done.returncode, done.stderr, secret, _NEXT)
+                failure = client_programs.failed(restore[0], done.returncode, done.stderr, secret, _NEXT)
             if reading.returncode > 0:  # killed by the closed pipe (< 0) it only follows
-                failure = pg_programs.failed(dump[0], reading.returncode, said.read(), secret, _NEXT)
+                failure = client_programs.failed(dump[0], reading.returncode, said.read(), secret, _NEXT)
             if failure:
                 raise failure
 

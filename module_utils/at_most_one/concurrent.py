@@ -19,12 +19,13 @@ import psycopg2
 import psycopg2.errors
 from psycopg2 import sql
 
-from . import definitions, indexes, locks
-from .database import Connection, Hold, Login, connect, unheld
+from . import definitions, indexes
 from .errors import OperatorError
 from .indexes import Inspection
-from .locks import Watch
 from .plan import Index, Plan
+from .postgres import locks
+from .postgres.connection import Connection, Hold, Login, connect, unheld
+from .postgres.locks import Watch
 
 _POLL_S = 0.05
 _LONG_S = 1.0  # a transaction younger than this comes and goes

@@ -13,9 +13,10 @@ from typing import Any
 
 from psycopg2 import sql
 
-from . import affected, snapshot
-from .database import Connection
+from . import affected
 from .plan import Plan
+from .postgres import catalog_snapshot
+from .postgres.connection import Connection
 
 # The rows' hashes are added up, so neither an order nor memory for all of them is needed.
 _ROWS = """
@@ -44,7 +45,7 @@ class Table:
 class State:
     """One moment."""
 
-    schema: snapshot.Snapshot
+    schema: catalog_snapshot.Snapshot
     tables: Mapping[str, Table]
 
     def kept(self) -> dict[str, Any]:
@@ -80,13 +81,13 @@ def take(connection: Connection, plan: Plan, leave_out: Mapping[str, str]) -> St
             rows, *sums = cursor.fetchone() or (0,)
             digest = hashlib.sha256(" ".join(str(value or 0) for value in (rows, *sums)).encode()).hexdigest()
             found[f"{schema}.{name}"] = Table(int(rows), digest)
-    return State(snapshot.take(connection, plan), found)
+    return State(catalog_snapshot.take(connection, plan), found)
 
 
 def differences(before: Mapping[str, Any], now: State) -> list[str]:
     """What differs from ``before``, a :meth:`State.kept`: lines for a person, none when all is equal."""
     old, new = before["tables"], now.kept()["tables"]
-    found = snapshot.differences(before["schema"], now.schema)
+    found = catalog_snapshot.differences(before["schema"], now.schema)
     for name in sorted({*old, *new}):
         if name not in old or name not in new:
             found.append(f"{'-' if name in old else '+'} table {name}")

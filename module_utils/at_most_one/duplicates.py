@@ -16,15 +16,14 @@ import psycopg2
 import psycopg2.errors
 from psycopg2 import sql
 
-from . import archive, copying, ranking, rows_file, updates, worklist
+from . import archive, ranking, rows_file, updates, worklist
 from .batches import EXAMPLES, Batches, Pace
-from .database import Connection, Hold, unheld
 from .errors import OperatorError
 from .groups import Group, described
 from .key_columns import refuse_other_equality
 from .plan import Plan
-from .references import Reference, count_references, foreign_keys, refuse_referenced, refuse_unpointable
-from .table import (
+from .postgres import copy
+from .postgres.catalog import (
     READING,
     WRITING,
     Column,
@@ -37,6 +36,8 @@ from .table import (
     transaction,
     usual_search_path,
 )
+from .postgres.connection import Connection, Hold, unheld
+from .references import Reference, count_references, foreign_keys, refuse_referenced, refuse_unpointable
 
 SHOWN_ROWS = 10_000  # a report describes at most so many rows, however large its groups are
 _ROUNDS = 5
@@ -111,7 +112,7 @@ def report(
         columns = columns_of(cursor, plan)
         refuse_other_equality(cursor, plan)
         content = archive.content(list(columns.values()), sql.Identifier(plan.table)) if into else None
-        copying.read(cursor, _every_row(plan, content), take)
+        copy.read(cursor, _every_row(plan, content), take)
         cursor.execute(sql.SQL("SELECT pg_catalog.count(*) FROM ({}) AS c").format(ranking.inside(plan)), ())
         ((open_total,),) = cursor.fetchall()
         return Report(

@@ -8,7 +8,7 @@ from psycopg2 import sql
 
 from .errors import OperatorError
 from .plan import Plan
-from .table import Cursor, table_name
+from .postgres.catalog import Cursor, table_name
 
 
 @dataclass(frozen=True)

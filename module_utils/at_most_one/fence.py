@@ -21,13 +21,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from . import definitions, fence_index, forecast
-from .database import Connection, Hold, unheld
 from .errors import OperatorError
 from .fence_building import Build
 from .fence_dropping import clear, without_triggers
 from .fence_index import Fence
 from .plan import Plan
-from .table import READING, Column, Row, columns_of, transaction
+from .postgres.catalog import READING, Column, Row, columns_of, transaction
+from .postgres.connection import Connection, Hold, unheld
 
 _CLEAR_MS = 2_000  # for each index that a new fence takes the place of
 

@@ -17,13 +17,24 @@ import psycopg2
 import psycopg2.errors
 from psycopg2 import sql
 
-from . import definitions, fence_index, locks
-from .database import Connection, Hold
+from . import definitions, fence_index
 from .errors import OperatorError
 from .fence_dropping import alone, drop
-from .fence_names import name_of
 from .plan import Plan
-from .table import READING, WRITING, Column, Cursor, LockNotObtained, Row, explain, table_name, transaction
+from .postgres import locks
+from .postgres.catalog import (
+    READING,
+    WRITING,
+    Column,
+    Cursor,
+    LockNotObtained,
+    Row,
+    explain,
+    table_name,
+    transaction,
+)
+from .postgres.connection import Connection, Hold
+from .postgres.fence_names import name_of
 
 _HARMLESS = {"AccessShareLock", "RowShareLock"}  # held together with SHARE ROW EXCLUSIVE
 _BUILDS = 20  # concurrent ones

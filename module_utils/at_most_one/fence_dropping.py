@@ -14,10 +14,11 @@ import psycopg2
 import psycopg2.errors
 from psycopg2 import sql
 
-from . import definitions, fence_index, locks
-from .database import Connection, Hold
+from . import definitions, fence_index
 from .plan import Plan
-from .table import WRITING, Cursor, LockNotObtained, explain, table_name, transaction
+from .postgres import locks
+from .postgres.catalog import WRITING, Cursor, LockNotObtained, explain, table_name, transaction
+from .postgres.connection import Connection, Hold
 
 
 @contextlib.contextmanager

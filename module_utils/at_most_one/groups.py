@@ -9,8 +9,8 @@ from psycopg2 import sql
 
 from . import ranking
 from .plan import Plan
+from .postgres.catalog import Column, Cursor, Row
 from .ranking import parameters, requested_rows, text_array
-from .table import Column, Cursor, Row
 
 
 @dataclass(frozen=True)

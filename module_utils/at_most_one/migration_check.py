@@ -10,10 +10,10 @@ import psycopg2
 from psycopg2 import sql
 
 from . import definitions, indexes, migration_scope
-from .database import Connection
 from .errors import OperatorError
 from .migration_sql import CreateIndex, DropIndex, Statement
 from .plan import Plan
+from .postgres.connection import Connection
 
 
 def require_same(connection: Connection, plan: Plan, statements: Sequence[Statement], *, strict: bool) -> None:

@@ -16,8 +16,8 @@ from typing import Any, NoReturn
 from psycopg2 import sql
 from psycopg2.extras import RealDictCursor
 
-from .database import Connection
 from .errors import OperatorError
+from .postgres.connection import Connection
 from .prisma_files import Migration as Migration
 from .prisma_files import read_migrations as read_migrations
 

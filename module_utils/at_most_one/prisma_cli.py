@@ -22,11 +22,12 @@ from typing import Any
 
 import psycopg2
 
-from . import locks, prisma
-from .database import Connection, Hold, Login, connect, unheld
+from . import prisma
 from .errors import OperatorError
-from .locks import Watch
 from .plan import Plan
+from .postgres import locks
+from .postgres.connection import Connection, Hold, Login, connect, unheld
+from .postgres.locks import Watch
 from .prisma_output import error_code, first_lines, scrub
 
 _OUTPUT_LIMIT = 65_536  # bytes; a looping CLI must not fill the memory of the host

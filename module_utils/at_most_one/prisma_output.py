@@ -6,7 +6,7 @@ import json
 import re
 from urllib.parse import quote, quote_plus
 
-from .database import Login
+from .postgres.connection import Login
 from .system.redaction import redact
 
 

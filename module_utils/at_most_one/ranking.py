@@ -14,7 +14,7 @@ from typing import Any
 from psycopg2 import sql
 
 from .plan import Plan
-from .table import Column, predicate_sql, without_null_keys
+from .postgres.catalog import Column, predicate_sql, without_null_keys
 
 
 def listed(parts: Iterable[sql.Composable]) -> sql.Composed:

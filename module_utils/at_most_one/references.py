@@ -10,8 +10,8 @@ from psycopg2 import sql
 
 from .errors import OperatorError
 from .plan import Plan
+from .postgres.catalog import Cursor, table_name
 from .ranking import equal, listed, of, parts_of, text_array
-from .table import Cursor, table_name
 from .worklist import MEMBER
 
 # conparentid: the copies that partitions inherit are left out.

@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from . import journal_tables
-from .database import Connection
+from .postgres import own_schema
+from .postgres.connection import Connection
 
 DEFINITION = """
 CREATE TABLE IF NOT EXISTS at_most_one.rehearsal (
@@ -31,7 +31,7 @@ SET outcome = excluded.outcome, evidence = excluded.evidence, kept_at = pg_catal
 
 def keep(connection: Connection, document: Mapping[str, Any]) -> None:
     """Keep a sealed document, in the caller's transaction; a later one of the same rehearsal takes its place."""
-    journal_tables.ensure(connection)
+    own_schema.ensure(connection)
     plan = document["plan"]
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_catalog.to_regclass('at_most_one.rehearsal') IS NULL")

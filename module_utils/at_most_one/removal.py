@@ -10,10 +10,11 @@ from typing import Any
 
 from psycopg2 import sql
 
-from . import archive, replicas
+from . import archive
 from .plan import Plan
+from .postgres import replication
+from .postgres.catalog import Column, predicate_sql, without_null_keys
 from .ranking import equal, listed, numbered, of, text_array
-from .table import Column, predicate_sql, without_null_keys
 from .worklist import MEMBER, member
 
 # What a Hold requires, within the batch's one statement: the run's row, kept open until the batch has committed.
@@ -140,7 +141,7 @@ class Statements:
             "image": image,
             "after": archive.sha256(image),
             "hash": archive.sha256(sql.SQL("row")),
-            "replicas": replicas.LAGS,
+            "replicas": replication.LAGS,
             "values": listed(
                 sql.SQL("{} = {}::{}").format(
                     sql.Identifier(name), sql.Placeholder(f"value{number}"), sql.SQL(columns[name].type)

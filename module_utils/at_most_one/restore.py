@@ -18,11 +18,11 @@ from psycopg2 import sql
 
 from . import archived_rows, effects, repointed_rows
 from .archive import missing_objects
-from .database import Connection, Hold, unheld
 from .errors import OperatorError
 from .plan import Plan
+from .postgres.catalog import WRITING, Cursor, Row, columns_of, explain, table_name, transaction
+from .postgres.connection import Connection, Hold, unheld
 from .returning import LeftOut, Way, begin, put_back
-from .table import WRITING, Cursor, Row, columns_of, explain, table_name, transaction
 
 _EXAMPLES = 1_000
 _EXAMPLES_OF_REASON = 100

@@ -16,13 +16,13 @@ from psycopg2 import sql
 
 from . import archive, effects, fence_index, ranking, worklist
 from .batches import Batches, Pace
-from .database import Connection, unheld
 from .errors import OperatorError
 from .key_columns import refuse_other_equality
 from .plan import Plan
+from .postgres.catalog import WRITING, Column, Cursor, Row, columns_of, explain, table_name, usual_search_path
+from .postgres.connection import Connection, unheld
 from .references import foreign_keys
 from .restore import restore_within
-from .table import WRITING, Column, Cursor, Row, columns_of, explain, table_name, usual_search_path
 
 _ROWS, _SHAPES = 5, 20  # so many rows are tried at least, of so many shapes at most
 _LOCK_TIMEOUT_MS = 500  # for rows that somebody holds

@@ -8,8 +8,8 @@ from psycopg2 import sql
 
 from .errors import OperatorError
 from .plan import Plan
+from .postgres.catalog import Column, Cursor, predicate_sql, table_name, without_null_keys
 from .ranking import equal, listed, of, parts_of
-from .table import Column, Cursor, predicate_sql, table_name, without_null_keys
 
 _EXPRESSIONS = """
 SELECT a.attname::text, pg_catalog.pg_get_expr(d.adbin, d.adrelid)

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 import psycopg2.errors
 from psycopg2 import sql
 
-from . import archive, copying
+from . import archive
 from .errors import OperatorError
 from .plan import Plan
+from .postgres import copy
+from .postgres.catalog import Column, Cursor, Row, predicate_sql, table_name, without_null_keys
 from .ranking import duplicates, equal, keys, listed, numbered, of, parts_of, text_array
 from .rows_file import Digest
-from .table import Column, Cursor, Row, predicate_sql, table_name, without_null_keys
 
 REQUESTED = sql.SQL("pg_temp.at_most_one_requested")
 MEMBER = sql.SQL("pg_temp.at_most_one_member")
@@ -56,7 +57,7 @@ def load(
         )
     )
     seen = Digest()
-    copying.write(cursor, REQUESTED, _checked(plan, rows, seen, only_unchanged=only_unchanged))
+    copy.write(cursor, REQUESTED, _checked(plan, rows, seen, only_unchanged=only_unchanged))
     try:
         cursor.execute(sql.SQL("CREATE UNIQUE INDEX ON {} ({})").format(REQUESTED, listed(parts)))
     except psycopg2.errors.UniqueViolation as failure:

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from at_most_one.database import Connection
 from at_most_one.plan import Plan
+from at_most_one.postgres.connection import Connection
 from psycopg2 import sql
 
 Image = dict[str, str | None]  # a row: the text of each column

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from at_most_one.database import Login
+from at_most_one.postgres.connection import Login
 
 from tests.database.conftest import TEMPLATE, Server
 from tests.database.conftest import server as server  # the fixture

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from at_most_one.database import Connection, Login, connect
 from at_most_one.plan import Plan
+from at_most_one.postgres.connection import Connection, Login, connect
 from psycopg2 import sql
 
 from tests.adversarial.trial import Result, Trial, run, summary

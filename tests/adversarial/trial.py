@@ -18,9 +18,9 @@ from typing import Any
 import psycopg2
 import psycopg2.errors
 from at_most_one import concurrent, definitions, duplicates, fence, indexes
-from at_most_one.database import Connection, Login, connect
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan, parse
+from at_most_one.postgres.connection import Connection, Login, connect
 from psycopg2 import sql
 
 from tests.adversarial.account import Ledger, differences

@@ -21,9 +21,9 @@ from typing import Any
 import psycopg2
 import psycopg2.errors
 import psycopg2.extensions
-from at_most_one.database import Connection, Login, connect
-from at_most_one.fence_names import PATTERN
 from at_most_one.plan import Plan
+from at_most_one.postgres.connection import Connection, Login, connect
+from at_most_one.postgres.fence_names import PATTERN
 from psycopg2 import sql
 
 from tests.adversarial.account import Ledger

@@ -164,7 +164,7 @@ class World(Truths):
         (self.path / ".env.production").write_text("".join(f'{name}="{value}"\n' for name, value in values.items()))
 
     def _make_database(self) -> None:
-        from at_most_one.database import Login
+        from at_most_one.postgres.connection import Login
 
         self.maintain("CREATE DATABASE before_template")
         with self.cursor("before_template") as cursor:

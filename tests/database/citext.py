@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from at_most_one.database import Connection
+from at_most_one.postgres.connection import Connection
 
 
 def make_citext(connection: Connection, schema: str = "public") -> None:

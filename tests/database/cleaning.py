@@ -9,8 +9,8 @@ from typing import Any
 
 import psycopg2
 from at_most_one import duplicates
-from at_most_one.database import Connection, Login, connect
 from at_most_one.plan import Plan
+from at_most_one.postgres.connection import Connection, Login, connect
 
 TABLE = "aedpics.inspection_sessions"
 INSPECTOR = "00000000-0000-4000-a000-000000000001"

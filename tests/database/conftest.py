@@ -25,8 +25,8 @@ from typing import Any
 import psycopg2
 import pytest
 import yaml
-from at_most_one.database import Connection, Login, connect
 from at_most_one.plan import Plan, parse
+from at_most_one.postgres.connection import Connection, Login, connect
 
 ROOT = Path(__file__).resolve().parents[2]
 PLAN_FILE = ROOT / "plans" / "one-active-inspection-session.yml"
@@ -206,7 +206,7 @@ _numbers = itertools.count(1)
 
 @pytest.fixture
 def login(server: Server) -> Iterator[Login]:
-    """A fresh database with the service's schema and no rows. Connect with ``at_most_one.database.connect(login)``."""
+    """A fresh database with the service's schema and no rows. Connect with ``at_most_one.postgres.connection.connect(login)``."""
     name = f"test_{next(_numbers)}"
     server.run(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
     yield replace(server.login, dbname=name)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from at_most_one import indexes
-from at_most_one.database import Connection, Login, connect
 from at_most_one.plan import Plan
+from at_most_one.postgres.connection import Connection, Login, connect
 
 RULE = "idx_inspection_sessions_active_session_per_equipment"
 DATE = "idx_inspection_schedules_equipment_date"

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from at_most_one.database import Login
+from at_most_one.postgres.connection import Login
 
 from tests.database.conftest import Server, as_user, free_port
 

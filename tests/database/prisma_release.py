@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 from at_most_one import indexes, prisma
-from at_most_one.database import Connection, Login, connect
 from at_most_one.plan import Plan
+from at_most_one.postgres.connection import Connection, Login, connect
 
 ROOT = Path(__file__).parents[2]
 RULE = "idx_inspection_sessions_active_session_per_equipment"

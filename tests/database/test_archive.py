@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from at_most_one import archive, duplicates
-from at_most_one.database import Connection
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan, SortKey
+from at_most_one.postgres.connection import Connection
 from at_most_one.restore import restore
 
 TABLE = "aedpics.inspection_sessions"

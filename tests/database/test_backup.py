@@ -12,11 +12,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from at_most_one import backup, pg_programs
+from at_most_one import backup
 from at_most_one.backup import Wanted
-from at_most_one.database import Connection, Login, connect
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan
+from at_most_one.postgres import client_programs
+from at_most_one.postgres.connection import Connection, Login, connect
 
 from tests.database.conftest import GuideExample, Server
 from tests.database.index_tools import build as build  # fixtures
@@ -56,9 +57,9 @@ def test_every_planned_table_is_in_it_with_every_row(
     with connection.cursor() as cursor:
         cursor.execute(f"DELETE FROM {SESSIONS}")
     connection.commit()
-    with pg_programs.access(login) as access:
+    with client_programs.access(login) as access:
         command = [str(server.binaries / "pg_restore"), "--data-only", "--table=inspection_sessions"]
-        pg_programs.run([*command, f"--dbname={login.dbname}", str(path)], access, [], "none")
+        client_programs.run([*command, f"--dbname={login.dbname}", str(path)], access, [], "none")
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT t::text FROM {SESSIONS} t ORDER BY 1")
         assert cursor.fetchall() == before, "what it restores is what there was"
@@ -67,7 +68,7 @@ def test_every_planned_table_is_in_it_with_every_row(
 def test_it_is_of_one_moment_although_the_service_goes_on(
     login: Login, plan: Plan, wanted: Wanted, example: GuideExample, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = pg_programs.run
+    run = client_programs.run
 
     def while_it_is_dumped(arguments: Any, *others: Any) -> str:
         if "pg_dump" in arguments[0]:
@@ -75,7 +76,7 @@ def test_it_is_of_one_moment_although_the_service_goes_on(
                 cursor.execute(f"DELETE FROM {SESSIONS} WHERE status = 'completed'")
         return run(arguments, *others)
 
-    monkeypatch.setattr(pg_programs, "run", while_it_is_dumped)
+    monkeypatch.setattr(client_programs, "run", while_it_is_dumped)
     assert _make(login, plan, wanted).tables[SESSIONS] == 69
 
 

@@ -11,9 +11,9 @@ import psycopg2.errors
 import pytest
 from at_most_one import duplicates
 from at_most_one.batches import Pace
-from at_most_one.database import Connection, Login, connect
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan
+from at_most_one.postgres.connection import Connection, Login, connect
 from at_most_one.restore import restore
 
 from tests.database.cleaning import INSPECTOR, TABLE, Waiting, ids, keys, remove, run, until

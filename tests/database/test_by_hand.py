@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from at_most_one import duplicates, fence, journal_tables
-from at_most_one.database import Login, connect
+from at_most_one import duplicates, fence
 from at_most_one.plan import Plan
+from at_most_one.postgres import own_schema
+from at_most_one.postgres.connection import Login, connect
 
 from tests.database.conftest import _binaries
 from tests.database.index_tools import build as build  # fixtures
@@ -47,7 +48,7 @@ def deployed(login: Login, plan: Plan, example: Any, build: Callable[..., None])
         duplicates.remove(connection, plan, rows=found.rows, digest=found.digest, run_id="killed")
     build()
     with connect(login) as connection:
-        journal_tables.ensure(connection)
+        own_schema.ensure(connection)
     query(
         login,
         "INSERT INTO at_most_one.run (run_id, plan_id, plan_sha256, environment, who, controller, controller_pid,"

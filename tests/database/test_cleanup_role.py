@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from at_most_one import fence_index, journal
 from at_most_one.controllers import Controller
-from at_most_one.database import Connection, Login
-from at_most_one.fence_names import name_of
 from at_most_one.journal import Opening
 from at_most_one.plan import Plan
+from at_most_one.postgres.connection import Connection, Login
+from at_most_one.postgres.fence_names import name_of
 
 from tests.database.cleaning import INSPECTOR, TABLE, run
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import psycopg2
 import pytest
-from at_most_one import clone, masking, pg_programs
-from at_most_one.database import Connection, Login, connect
+from at_most_one import clone, masking
 from at_most_one.errors import OperatorError
 from at_most_one.fence import raise_fence
 from at_most_one.plan import Plan
+from at_most_one.postgres import client_programs
+from at_most_one.postgres.connection import Connection, Login, connect
 
 from tests.database.conftest import Server
 
@@ -117,10 +118,10 @@ def test_a_dump_file_is_too_and_cannot_say_which_indexes_are_invalid(
     server: Server, source: Login, target: Login, tmp_path: Path
 ) -> None:
     dump = tmp_path / "production.dump"
-    with pg_programs.access(source) as access:
+    with client_programs.access(source) as access:
         assert not any(source.password in value for value in access.environment.values()), "no process list shows it"
         command = [str(server.binaries / "pg_dump"), "--format=custom", f"--file={dump}"]
-        pg_programs.run(command, access, [source.password], "none")
+        client_programs.run(command, access, [source.password], "none")
 
     made = _copy(server, target, clone.Source(dump=str(dump)), MASKS)
 

@@ -12,11 +12,12 @@ from typing import Any
 
 import psycopg2.errors
 import pytest
-from at_most_one import concurrent, indexes, locks
+from at_most_one import concurrent, indexes
 from at_most_one.concurrent import Limits, Progress
-from at_most_one.database import Login, connect
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan
+from at_most_one.postgres import locks
+from at_most_one.postgres.connection import Login, connect
 
 from tests.database.conftest import ROOT
 from tests.database.index_tools import (

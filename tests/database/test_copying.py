@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from at_most_one import copying
-from at_most_one.database import Connection
+from at_most_one.postgres import copy
+from at_most_one.postgres.connection import Connection
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg2 import sql
@@ -21,17 +21,17 @@ def test_rows_come_back_as_they_went(connection: Connection, rows: list[list[str
     came: list[list[str]] = []
     with connection.cursor() as cursor:
         cursor.execute("CREATE TEMPORARY TABLE there (one text, other text, place serial) ON COMMIT DROP")
-        copying.write(cursor, sql.SQL("pg_temp.there (one, other)"), rows)
-        copying.read(cursor, sql.SQL("SELECT one, other FROM pg_temp.there ORDER BY place"), came.extend)
+        copy.write(cursor, sql.SQL("pg_temp.there (one, other)"), rows)
+        copy.read(cursor, sql.SQL("SELECT one, other FROM pg_temp.there ORDER BY place"), came.extend)
     connection.rollback()
     assert came == rows
 
 
 @given(rows=_rows.filter(bool), data=st.data())
 def test_it_does_not_matter_where_the_server_cuts(rows: list[list[str]], data: st.DataObject) -> None:
-    text = "".join(map(copying._line, rows))
+    text = "".join(map(copy._line, rows))
     came: list[list[str]] = []
-    stream: Any = copying._Incoming(came.extend)
+    stream: Any = copy._Incoming(came.extend)
     while text:
         cut = data.draw(st.integers(1, len(text)))
         stream.write(text[:cut])

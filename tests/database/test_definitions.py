@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 from at_most_one import indexes
-from at_most_one.database import Connection, Login, connect
 from at_most_one.plan import Plan, parse
+from at_most_one.postgres.connection import Connection, Login, connect
 
 from tests.database.citext import make_citext
 from tests.database.conftest import Server

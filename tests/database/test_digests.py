@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from at_most_one import digests
-from at_most_one.database import Connection
 from at_most_one.plan import Plan
+from at_most_one.postgres.connection import Connection
 
 from tests.database.conftest import GuideExample
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from at_most_one import journal
 from at_most_one.controllers import Controller
-from at_most_one.database import Connection, Login, connect
 from at_most_one.journal import Opening
 from at_most_one.plan import Plan, parse
+from at_most_one.postgres.connection import Connection, Login, connect
 
 from tests.database.cleaning import INSPECTOR, ids, run
 

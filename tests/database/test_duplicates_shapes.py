@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from at_most_one import duplicates
-from at_most_one.database import Connection
 from at_most_one.plan import Plan, SortKey, parse
+from at_most_one.postgres.connection import Connection
 from at_most_one.restore import restore
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st

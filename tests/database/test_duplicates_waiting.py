@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from at_most_one import archive, duplicates
-from at_most_one.database import Connection, Login, connect
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan
+from at_most_one.postgres.connection import Connection, Login, connect
 
 from tests.database.cleaning import TABLE, Waiting, ids, remove, run
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from at_most_one.database import Connection
+from at_most_one.postgres.connection import Connection
 
 ROOT = Path(__file__).resolve().parents[2]
 # Asked twice, this is never the same twice: between two tasks more than a microsecond goes by.

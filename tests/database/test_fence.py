@@ -14,9 +14,9 @@ import psycopg2
 import psycopg2.errors
 import pytest
 from at_most_one import duplicates, fence
-from at_most_one.database import Connection, Login, connect
-from at_most_one.fence_names import PATTERN
 from at_most_one.plan import Plan
+from at_most_one.postgres.connection import Connection, Login, connect
+from at_most_one.postgres.fence_names import PATTERN
 
 pytestmark = pytest.mark.versions
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 from at_most_one import fence
-from at_most_one.database import Connection, Login, connect
 from at_most_one.errors import OperatorError
-from at_most_one.fence_names import name_of
 from at_most_one.plan import Plan
+from at_most_one.postgres.connection import Connection, Login, connect
+from at_most_one.postgres.fence_names import name_of
 
 from tests.database.test_fence import TABLE, run, until_somebody_waits
 from tests.database.test_fence import app as app  # fixtures

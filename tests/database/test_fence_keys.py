@@ -14,9 +14,9 @@ import psycopg2
 import psycopg2.errors
 import pytest
 from at_most_one import fence
-from at_most_one.database import Connection, Login
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan, parse
+from at_most_one.postgres.connection import Connection, Login
 
 from tests.database.citext import make_citext
 from tests.database.test_fence import open_as_app, refused, run, until_somebody_waits

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from at_most_one import duplicates, fence, fence_index, indexes
-from at_most_one.database import Connection, Login, connect
 from at_most_one.errors import OperatorError
-from at_most_one.fence_names import PATTERN, name_of
 from at_most_one.plan import Plan
+from at_most_one.postgres.connection import Connection, Login, connect
+from at_most_one.postgres.fence_names import PATTERN, name_of
 from at_most_one.restore import restore
 
 from tests.database.test_fence import (

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 from at_most_one import definitions, forecast
-from at_most_one.database import Connection, Login, connect
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan
+from at_most_one.postgres.connection import Connection, Login, connect
 
 from tests.database.index_tools import in_thread, open_session, query, traces
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from at_most_one import batches, concurrent, duplicates, fence, indexes, journal
 from at_most_one.controllers import Controller
-from at_most_one.database import Connection, Hold, Login, connect
 from at_most_one.errors import OperatorError
 from at_most_one.journal import Opening
 from at_most_one.plan import Plan
+from at_most_one.postgres.connection import Connection, Hold, Login, connect
 from at_most_one.restore import restore
 
 from tests.database.cleaning import Waiting, ids, run, until

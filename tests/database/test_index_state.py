@@ -9,9 +9,9 @@ import psycopg2
 import psycopg2.errors
 import pytest
 from at_most_one import indexes
-from at_most_one.database import Login, connect
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan
+from at_most_one.postgres.connection import Login, connect
 
 from tests.database.index_tools import (
     ACTIVE,

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from at_most_one import definitions, indexes
-from at_most_one.database import Login, connect
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan, parse
+from at_most_one.postgres.connection import Login, connect
 
 from tests.database.index_tools import (
     ACTIVE,

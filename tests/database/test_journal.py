@@ -20,10 +20,10 @@ import psycopg2.errors
 import pytest
 from at_most_one import controllers, duplicates, journal
 from at_most_one.controllers import Controller
-from at_most_one.database import Login, connect
 from at_most_one.errors import OperatorError
 from at_most_one.journal import Opening
 from at_most_one.plan import Plan
+from at_most_one.postgres.connection import Login, connect
 
 HERE = socket.gethostname()
 

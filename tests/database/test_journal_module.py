@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 from at_most_one import journal
-from at_most_one.database import Login, connect
 from at_most_one.plan import Plan
+from at_most_one.postgres.connection import Login, connect
 
 HERE = socket.gethostname()
 

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from at_most_one import archive, snapshot
-from at_most_one.database import Connection, Login, connect
+from at_most_one import archive
 from at_most_one.plan import Plan
+from at_most_one.postgres import catalog_snapshot
+from at_most_one.postgres.connection import Connection, Login, connect
 from at_most_one.restore import restore
 
 Module = Callable[..., dict[str, Any]]
@@ -186,13 +187,13 @@ DIFFERENCES = {
 
 @pytest.mark.parametrize("case", DIFFERENCES)
 def test_sees(login: Login, connection: Connection, plan: Plan, case: str) -> None:
-    before = snapshot.take(connection, plan)
+    before = catalog_snapshot.take(connection, plan)
     connection.rollback()
-    assert snapshot.differences(before.kept(), snapshot.take(connection, plan)) == []
+    assert catalog_snapshot.differences(before.kept(), catalog_snapshot.take(connection, plan)) == []
     connection.rollback()
     execute(login, DIFFERENCES[case])
-    now = snapshot.take(connection, plan)
-    assert snapshot.differences(before.kept(), now) != []
+    now = catalog_snapshot.take(connection, plan)
+    assert catalog_snapshot.differences(before.kept(), now) != []
     assert now.kept()["sha256"] != before.kept()["sha256"]
 
 
@@ -212,7 +213,7 @@ def test_the_history_is_compared_by_its_meaning(login: Login, connection: Connec
             ),
         )
         connection.rollback()
-        return snapshot.take(connection, plan).migrations
+        return catalog_snapshot.take(connection, plan).migrations
 
     ours = plan.migration
     assert meaning() == ()

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 from at_most_one import indexes
-from at_most_one.database import Connection, Login, connect
 from at_most_one.plan import Plan, parse
+from at_most_one.postgres.connection import Connection, Login, connect
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

@@ -12,10 +12,11 @@ from typing import Any
 import psycopg2
 import psycopg2.errors
 import pytest
-from at_most_one import database, preflight
-from at_most_one.database import Connection, Login, connect
+from at_most_one import preflight
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan
+from at_most_one.postgres import connection as database
+from at_most_one.postgres.connection import Connection, Login, connect
 
 from tests.database.conftest import Server
 from tests.database.index_tools import query, wait_for

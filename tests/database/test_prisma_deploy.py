@@ -14,8 +14,8 @@ from typing import Any
 import psycopg2
 import pytest
 from at_most_one import prisma
-from at_most_one.database import Connection, Login, connect
 from at_most_one.plan import Plan
+from at_most_one.postgres.connection import Connection, Login, connect
 from at_most_one.prisma_cli import connection_url
 
 from tests.database.index_tools import in_thread, query, traces, wait_for

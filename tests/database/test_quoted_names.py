@@ -11,8 +11,8 @@ from typing import Any
 import psycopg2.errors
 import pytest
 from at_most_one import duplicates, fence, indexes, preflight
-from at_most_one.database import Connection, Login, connect
 from at_most_one.plan import Plan, parse
+from at_most_one.postgres.connection import Connection, Login, connect
 from at_most_one.restore import restore
 
 from tests.database.test_fence import open_as_app, run

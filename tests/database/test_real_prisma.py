@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from at_most_one.database import Login, connect
 from at_most_one.plan import Plan
+from at_most_one.postgres.connection import Login, connect
 
 from tests.database.conftest import ROOT
 from tests.database.index_tools import in_thread, query, verdicts, wait_for

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from at_most_one.database import Connection, Login, connect
 from at_most_one.plan import Plan
+from at_most_one.postgres.connection import Connection, Login, connect
 
 from tests.database.index_tools import ACTIVE, DATE, RULE, in_thread, query, traces, verdicts, wait_for
 from tests.database.prisma_release import OURS, SHAPED, behave, calls, open_session, rows

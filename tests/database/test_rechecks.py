@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from at_most_one import archive, duplicates, worklist
 from at_most_one.batches import Batches, Pace
-from at_most_one.database import Connection, Login, unheld
 from at_most_one.plan import Plan, Surplus
-from at_most_one.table import columns_of, usual_search_path
+from at_most_one.postgres.catalog import columns_of, usual_search_path
+from at_most_one.postgres.connection import Connection, Login, unheld
 
 from tests.database.cleaning import TABLE, Waiting, ids, run
 

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from at_most_one import archive, duplicates, replicas
+from at_most_one import archive, duplicates
 from at_most_one.batches import Pace
-from at_most_one.database import Connection, Login, connect
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan
+from at_most_one.postgres import replication
+from at_most_one.postgres.connection import Connection, Login, connect
 from psycopg2 import sql
 
 from tests.database.cleaning import Waiting, remove, run, until
@@ -40,7 +41,7 @@ def lag(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
         "CREATE FUNCTION aedpics.lags() RETURNS json LANGUAGE plpgsql AS $$BEGIN RETURN ("
         "SELECT coalesce(json_agg(json_build_array(name, seconds, bytes)), '[]') FROM aedpics.lag); END$$",
     )
-    monkeypatch.setattr(replicas, "LAGS", sql.SQL("aedpics.lags()"))
+    monkeypatch.setattr(replication, "LAGS", sql.SQL("aedpics.lags()"))
     with connection, connection.cursor() as cursor:
         archive.ensure(cursor)
 

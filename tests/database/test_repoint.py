@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from at_most_one import duplicates
 from at_most_one.batches import Pace
-from at_most_one.database import Connection
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan
+from at_most_one.postgres.connection import Connection
 from at_most_one.restore import restore
 
 from tests.database.citext import make_citext

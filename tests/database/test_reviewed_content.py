@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from at_most_one import duplicates, rows_file
-from at_most_one.database import Connection, Login
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan, Surplus
+from at_most_one.postgres.connection import Connection, Login
 
 from tests.database.cleaning import TABLE, Waiting, ids, run
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from at_most_one.database import Login, connect
+from at_most_one.postgres.connection import Login, connect
 
 
 def test_the_environment_overrules_no_setting(login: Login, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from at_most_one import duplicates, fence, journal, preflight
 from at_most_one.controllers import Controller
-from at_most_one.database import Connection, Login, connect
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan, Surplus
+from at_most_one.postgres.connection import Connection, Login, connect
 from at_most_one.restore import restore
 from at_most_one.trial import try_out
 from psycopg2 import sql

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 from at_most_one import definitions, duplicates, fence
-from at_most_one.database import Connection
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan
+from at_most_one.postgres.connection import Connection
 from at_most_one.restore import restore
 from at_most_one.trial import try_out
 from hypothesis import given, settings

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from at_most_one import journal
-from at_most_one.database import Login, connect
+from at_most_one.postgres.connection import Login, connect
 
 ROUNDS, STARTERS = 100, 4
 AHEAD_S = 0.01  # enough for every starter to have read its order and to wait for the same moment

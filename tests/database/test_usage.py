@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from at_most_one import usage
-from at_most_one.database import Login, connect
 from at_most_one.plan import Plan
+from at_most_one.postgres.connection import Login, connect
 
 from tests.database.index_tools import RULE, open_session
 from tests.database.index_tools import build as build  # fixtures

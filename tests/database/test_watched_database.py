@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from at_most_one.database import Login, connect
 from at_most_one.plan import Plan
+from at_most_one.postgres.connection import Login, connect
 
 from tests.database.index_tools import RULE, open_session
 from tests.database.index_tools import build as build  # fixtures

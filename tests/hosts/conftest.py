@@ -12,7 +12,7 @@ from typing import Any
 
 import psycopg2
 import pytest
-from at_most_one.database import Login, connect
+from at_most_one.postgres.connection import Login, connect
 
 from tests.database.conftest import TEMPLATE, GuideExample, Server
 from tests.database.conftest import seed_guide_example as seed_guide_example  # fixtures

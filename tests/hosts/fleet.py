@@ -19,7 +19,7 @@ from urllib.request import urlopen
 import pytest
 import yaml
 from at_most_one import pm2 as pm2_room
-from at_most_one.database import Login
+from at_most_one.postgres.connection import Login
 
 from tests.database.prisma_release import EARLIER, MIGRATION, OURS, STAND_IN
 from tests.hosts.nginx import Nginx

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from at_most_one.database import Login, connect
 from at_most_one.errors import OperatorError
+from at_most_one.postgres.connection import Login, connect
 
 LOGIN = Login("127.0.0.1", 1, "aedpics", "admin", "p@ss/w:rd?&#", sslmode="disable")  # nothing listens on port 1
 

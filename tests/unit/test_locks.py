@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from at_most_one.locks import describe, ending, without_literals
+from at_most_one.postgres.locks import describe, ending, without_literals
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from at_most_one.database import Login
+from at_most_one.postgres.connection import Login
 
 
 @pytest.mark.parametrize(

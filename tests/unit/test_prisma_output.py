@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import parse_qs, quote, quote_plus, unquote, urlsplit
 
 import pytest
-from at_most_one.database import Login
+from at_most_one.postgres.connection import Login
 from at_most_one.prisma import judge
 from at_most_one.prisma_cli import Call, _lost_a_lock, connection_url
 from at_most_one.prisma_output import error_code, first_lines, scrub

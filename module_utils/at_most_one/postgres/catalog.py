@@ -14,10 +14,10 @@ import psycopg2.errors
 import psycopg2.extensions
 from psycopg2 import sql
 
+from ..errors import OperatorError
+from ..plan import Plan
 from . import locks
-from .database import Connection
-from .errors import OperatorError
-from .plan import Plan
+from .connection import Connection
 
 Cursor = psycopg2.extensions.cursor
 Row = list[str]  # one row's primary key: the text of its parts, in the plan's order

@@ -14,9 +14,9 @@ from typing import Any
 
 from psycopg2 import sql
 
-from .database import Connection
+from ..plan import Plan
+from .connection import Connection
 from .fence_names import PATTERN
-from .plan import Plan
 
 # One statement, so one view of the catalog. The connection's empty search_path makes the definitions comparable. An
 # INVALID index of a planned name is left out: it is a build's rubbish, before or after, and index_set judges it.

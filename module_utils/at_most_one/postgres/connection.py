@@ -14,7 +14,7 @@ import psycopg2
 import psycopg2.errors
 import psycopg2.extensions
 
-from .errors import OperatorError
+from ..errors import OperatorError
 
 Connection = psycopg2.extensions.connection
 Hold = Callable[[Connection], None]  # begins a writing transaction, and refuses it to a run that lost its plan: journal

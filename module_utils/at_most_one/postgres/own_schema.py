@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import psycopg2.errors
 
-from .database import Connection
-from .errors import OperatorError
+from ..errors import OperatorError
+from .connection import Connection
 
 _RULE = "run_one_unfinished_per_plan"
 DEFINITION = f"""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .database import Connection
-from .errors import OperatorError
-from .plan import Plan
+from ..errors import OperatorError
+from ..plan import Plan
+from .connection import Connection
 
 Obstacle = tuple[str, str, str]  # seen, expected, next step
 

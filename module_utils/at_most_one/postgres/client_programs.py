@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .database import Login
-from .errors import OperatorError
-from .system.redaction import redact
+from ..errors import OperatorError
+from ..system.redaction import redact
+from .connection import Login
 
 
 def find(name: str, search_path: str) -> str:

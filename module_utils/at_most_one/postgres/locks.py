@@ -12,7 +12,7 @@ from typing import Any
 from psycopg2 import sql
 from psycopg2.extras import RealDictCursor
 
-from .database import Connection
+from .connection import Connection
 
 _QUERY_LENGTH = 80
 

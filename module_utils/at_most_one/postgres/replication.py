@@ -8,8 +8,8 @@ from typing import Any
 
 from psycopg2 import sql
 
-from .errors import OperatorError
-from .table import Cursor
+from ..errors import OperatorError
+from .catalog import Cursor
 
 _POLL_S = 0.5
 _BEHIND_UNKNOWN = 64 * 2**20  # bytes that an idle, healthy replica is never behind
