@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from at_most_one import duplicates, fence, journal, rows_file
+from at_most_one import fence, journal
 from at_most_one.controllers import Controller
+from at_most_one.duplicates import plan_file, surplus_rows
 from at_most_one.postgres.connection import Connection, Login, connect
 
 from .seed import PLAN
@@ -47,15 +48,15 @@ def clean_up(connection: Connection, run_id: str) -> Cleaned:
         limits: dict[str, Any] = {}
 
         def fill(hand_over: Callable[[str], None]) -> Mapping[str, Any]:
-            found = duplicates.report(connection, PLAN, into=hand_over)
+            found = surplus_rows.report(connection, PLAN, into=hand_over)
             limits.update(dict.fromkeys(("max_rows", "expected_groups", "expected_rows"), found.row_count))
             return {"digest": found.digest}
 
-        rows_file.write(path, fill)
+        plan_file.write(path, fill)
         began = time.perf_counter()
-        reviewed = rows_file.RowsFile(path)
+        reviewed = plan_file.RowsFile(path)
         hold, digest = journal.holding(run_id), reviewed.digest()
-        removal = duplicates.remove(
+        removal = surplus_rows.remove(
             connection, PLAN, rows=reviewed.rows(), digest=digest, run_id=run_id, hold=hold, **limits
         )
         return Cleaned(removal.removed, time.perf_counter() - began, removal.rows_left)

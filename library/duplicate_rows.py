@@ -298,31 +298,32 @@ def act(module: AnsibleModule) -> dict[str, Any]:
 
 
 def report(module: AnsibleModule, connection: Any, plan: Any, _hold: Any) -> dict[str, Any]:
-    from ansible.module_utils.at_most_one import duplicates, rows_file
+    from ansible.module_utils.at_most_one.duplicates import plan_file, surplus_rows
 
     limit, path = module.params["limit"], module.params["path"]
     if path is None:
-        return {"changed": False, **asdict(duplicates.report(connection, plan, limit=limit))}
+        return {"changed": False, **asdict(surplus_rows.report(connection, plan, limit=limit))}
     result: dict[str, Any] = {}
 
     def fill(hand_over: Callable[[str], None]) -> dict[str, Any]:
-        result.update(asdict(duplicates.report(connection, plan, limit=limit, into=hand_over)))
+        result.update(asdict(surplus_rows.report(connection, plan, limit=limit, into=hand_over)))
         del result["rows"]
         return {
             **module.params["header"],
             **{name: result[name] for name in ("groups", "group_count", "row_count", "digest")},
         }
 
-    rows_file.write(path, fill)
+    plan_file.write(path, fill)
     return {"changed": False, **result}
 
 
 def remove(module: AnsibleModule, connection: Any, plan: Any, hold: Any) -> dict[str, Any]:
-    from ansible.module_utils.at_most_one import batches, duplicates, fence, rows_file
+    from ansible.module_utils.at_most_one import fence
+    from ansible.module_utils.at_most_one.duplicates import batches, plan_file, surplus_rows
 
     path, digest = module.params["path"], module.params["digest"]
-    reviewed = None if path is None else rows_file.RowsFile(path)
-    removal = duplicates.remove(
+    reviewed = None if path is None else plan_file.RowsFile(path)
+    removal = surplus_rows.remove(
         connection,
         plan,
         hold=hold,
@@ -356,7 +357,7 @@ def remove(module: AnsibleModule, connection: Any, plan: Any, hold: Any) -> dict
 
 
 def restore(module: AnsibleModule, connection: Any, plan: Any, hold: Any) -> dict[str, Any]:
-    from ansible.module_utils.at_most_one.restore import restore as put_back
+    from ansible.module_utils.at_most_one.duplicates.restore import restore as put_back
 
     restoration = put_back(
         connection,

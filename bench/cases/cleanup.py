@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from at_most_one import archive, duplicates
+from at_most_one.duplicates import archive, surplus_rows
 from at_most_one.postgres.connection import Connection, Login, connect
 
 from bench import module
@@ -101,7 +101,7 @@ def _timed(
     with bench.server.copy(template, "bench_copy") as login:
         run_id = opened(login)
         with connect(login, statement_timeout_ms=TIMEOUT_MS) as connection:
-            duplicates.report(connection, PLAN, into=lambda row: None)  # a service's table is warm, a new copy is not
+            surplus_rows.report(connection, PLAN, into=lambda row: None)  # a service's table is warm, a new copy is not
         with connect(login, statement_timeout_ms=TIMEOUT_MS) as connection, stopwatch() as seconds:
             cleaned = way(connection, run_id)
     name = way.__name__.strip("_")

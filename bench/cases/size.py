@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from at_most_one import backup, concurrent, duplicates, fence, indexes
+from at_most_one import backup, concurrent, fence, indexes
+from at_most_one.duplicates import surplus_rows
 from at_most_one.postgres.connection import Connection, Login, connect
 
 from bench.cleaning import clean_up, opened
@@ -83,9 +84,9 @@ def _steps(bench: Bench, login: Login) -> dict[str, Taken]:
         with connect(login, statement_timeout_ms=TIMEOUT_MS) as connection:
             do(connection)
 
-    alone(lambda connection: duplicates.report(connection, PLAN, into=lambda row: None))  # warms what is new
+    alone(lambda connection: surplus_rows.report(connection, PLAN, into=lambda row: None))  # warms what is new
     with step(REPORT):
-        alone(lambda connection: duplicates.report(connection, PLAN, into=lambda row: None))
+        alone(lambda connection: surplus_rows.report(connection, PLAN, into=lambda row: None))
     with tempfile.TemporaryDirectory(prefix="at-most-one-bench-") as directory, step(BACKUP):
         wanted = backup.Wanted(Path(directory), f"{PLAN.id}.dump", 1, str(bench.server.binaries))
         backup.make(login, PLAN, wanted, lock_timeout_ms=5_000, check_mode=False)

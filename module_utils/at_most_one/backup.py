@@ -19,7 +19,7 @@ from pathlib import Path
 
 from psycopg2 import sql
 
-from . import affected
+from .duplicates import affected
 from .errors import OperatorError
 from .plan import Plan
 from .postgres import catalog_snapshot, client_programs

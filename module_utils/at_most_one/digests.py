@@ -13,7 +13,7 @@ from typing import Any
 
 from psycopg2 import sql
 
-from . import affected
+from .duplicates import affected
 from .plan import Plan
 from .postgres import catalog_snapshot
 from .postgres.connection import Connection

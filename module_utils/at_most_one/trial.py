@@ -14,15 +14,16 @@ import psycopg2
 import psycopg2.errors
 from psycopg2 import sql
 
-from . import archive, effects, fence_index, ranking, worklist
-from .batches import Batches, Pace
+from . import fence_index
+from .duplicates import archive, effects, ranking, worklist
+from .duplicates.batches import Batches, Pace
+from .duplicates.key_equality import refuse_other_equality
+from .duplicates.references import foreign_keys
+from .duplicates.restore import restore_within
 from .errors import OperatorError
-from .key_columns import refuse_other_equality
 from .plan import Plan
 from .postgres.catalog import WRITING, Column, Cursor, Row, columns_of, explain, table_name, usual_search_path
 from .postgres.connection import Connection, unheld
-from .references import foreign_keys
-from .restore import restore_within
 
 _ROWS, _SHAPES = 5, 20  # so many rows are tried at least, of so many shapes at most
 _LOCK_TIMEOUT_MS = 500  # for rows that somebody holds

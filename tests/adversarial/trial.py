@@ -17,7 +17,8 @@ from typing import Any
 
 import psycopg2
 import psycopg2.errors
-from at_most_one import concurrent, definitions, duplicates, fence, indexes
+from at_most_one import concurrent, definitions, fence, indexes
+from at_most_one.duplicates import surplus_rows
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan, parse
 from at_most_one.postgres.connection import Connection, Login, connect
@@ -192,7 +193,7 @@ def _procedure(
     result: Result,
     fenced: bool,
 ) -> None:
-    duplicates.report(connection, plan)
+    surplus_rows.report(connection, plan)
     if fenced:
         pause_ms = -1 if trial.concurrent_fence else PLAIN_PAUSE_MS
         while fence.raise_fence(connection, plan, max_write_pause_ms=pause_ms).surplus_first:
@@ -222,8 +223,8 @@ def _procedure(
 
 def _clean_up(connection: Connection, plan: Plan, run_id: str, *, fenced: bool) -> tuple[int, int]:
     """Report and remove, as the role does: how many rows went, and how many are surplus after that."""
-    found = duplicates.report(connection, plan)
-    removal = duplicates.remove(connection, plan, rows=found.rows, digest=found.digest, run_id=run_id, **LIMITS)
+    found = surplus_rows.report(connection, plan)
+    removal = surplus_rows.remove(connection, plan, rows=found.rows, digest=found.digest, run_id=run_id, **LIMITS)
     added = fence.tighten(connection, plan).exempt if fenced else 0
     return removal.archived, max(removal.rows_left, added)
 

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import psycopg2
-from at_most_one import duplicates
+from at_most_one.duplicates import surplus_rows
 from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Connection, Login, connect
 
@@ -31,8 +31,8 @@ def keys(rows: list[list[str]]) -> set[str]:
     return {identifier for (identifier,) in rows}
 
 
-def remove(connection: Connection, plan: Plan, found: duplicates.Report, **more: Any) -> duplicates.Removal:
-    return duplicates.remove(connection, plan, rows=found.rows, digest=found.digest, run_id="run-1", **more)
+def remove(connection: Connection, plan: Plan, found: surplus_rows.Report, **more: Any) -> surplus_rows.Removal:
+    return surplus_rows.remove(connection, plan, rows=found.rows, digest=found.digest, run_id="run-1", **more)
 
 
 def until(condition: Callable[[], bool], seconds: float = 10) -> None:

@@ -6,12 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from at_most_one import duplicates
-from at_most_one.batches import Pace
+from at_most_one.duplicates import surplus_rows
+from at_most_one.duplicates.batches import Pace
+from at_most_one.duplicates.restore import restore
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan, Surplus
 from at_most_one.postgres.connection import Connection
-from at_most_one.restore import restore
 from at_most_one.trial import try_out
 
 from tests.database.cleaning import TABLE, ids, keys, remove, run
@@ -62,7 +62,7 @@ def test_what_is_not_really_gone_is_never_archived(
     with pytest.raises(
         OperatorError, match=rf"trigger meddle of {TABLE} \({when} FOR EACH ROW: aedpics\.meddle\)"
     ) as e:
-        remove(connection, plan, duplicates.report(connection, plan))
+        remove(connection, plan, surplus_rows.report(connection, plan))
     assert "Nothing was written" in e.value.seen
     assert "surplus.action: update" in e.value.next_step
     assert e.value.details["removed"] == 0
@@ -73,7 +73,7 @@ def test_whole_batches_before_it_stay_and_the_rest_is_untouched(
     connection: Connection, plan: Plan, example: Any
 ) -> None:
     trigger(connection, "BEFORE DELETE", "IF OLD.equipment_serial = 'AED-0003' THEN RETURN NULL; END IF; RETURN OLD;")
-    found = duplicates.report(connection, plan)
+    found = surplus_rows.report(connection, plan)
     with pytest.raises(OperatorError, match="of them did not go") as stop:
         remove(connection, plan, found, pace=GROUP_BY_GROUP)
     assert stop.value.details["removed"] == archived(connection) == 6
@@ -96,7 +96,7 @@ def test_what_else_a_named_trigger_changes_takes_its_batch_back(
     run(connection, "CREATE TABLE aedpics.log (id uuid)")
     trigger(connection, "AFTER DELETE", f"IF OLD.equipment_serial = 'AED-0003' THEN {body} END IF; RETURN NULL;")
     named = replace(plan, surplus=replace(plan.surplus, triggers=("meddle",)))
-    found = duplicates.report(connection, named)
+    found = surplus_rows.report(connection, named)
     with pytest.raises(OperatorError, match=words) as stop:
         remove(connection, named, found, pace=GROUP_BY_GROUP)
     assert stop.value.details["removed"] == archived(connection) == 6
@@ -105,7 +105,7 @@ def test_what_else_a_named_trigger_changes_takes_its_batch_back(
     assert run(connection, f"SELECT count(*) FROM {TABLE} WHERE notes = 'gone'") == [(0,)]
     allowed = replace(named, surplus=replace(named.surplus, writes=("aedpics.log",)))
     if other == "another table":
-        assert remove(connection, allowed, duplicates.report(connection, allowed)).removed == 19
+        assert remove(connection, allowed, surplus_rows.report(connection, allowed)).removed == 19
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_an_update_that_becomes_another_one_is_taken_back(
     before = content(connection)
     cancelling = replace(plan, surplus=Surplus("update", {"status": "cancelled"}, "stop"))
     with pytest.raises(OperatorError, match=r"were updated, and 25 of them .*trigger meddle"):
-        remove(connection, cancelling, duplicates.report(connection, cancelling))
+        remove(connection, cancelling, surplus_rows.report(connection, cancelling))
     assert (archived(connection), content(connection)) == (0, before)
 
 
@@ -134,7 +134,7 @@ def test_values_that_the_column_stores_in_another_form_are_the_plans(
     run(connection, f"ALTER TABLE {TABLE} ADD COLUMN ratio numeric(6, 2), ADD COLUMN letter char(5)")
     values = {"status": "cancelled", "ratio": "0.5", "letter": "x", "completed_at": "now"}
     cancelling = replace(plan, surplus=Surplus("update", values, "stop"))
-    assert remove(connection, cancelling, duplicates.report(connection, cancelling)).removed == 25
+    assert remove(connection, cancelling, surplus_rows.report(connection, cancelling)).removed == 25
     assert run(connection, f"SELECT DISTINCT ratio::text, letter FROM {TABLE} WHERE status = 'cancelled'") == [
         ("0.50", "x    ")
     ]
@@ -142,7 +142,7 @@ def test_values_that_the_column_stores_in_another_form_are_the_plans(
 
 def test_a_row_that_others_moved_is_no_fault_of_a_trigger(connection: Connection, plan: Plan, example: Any) -> None:
     """Its batch is repeated with its rows locked first, and then takes it from where it is now."""
-    found = duplicates.report(connection, plan)
+    found = surplus_rows.report(connection, plan)
     ranked = found.rows[0]
     with connection.cursor() as cursor:  # a rewrite of the page: same content, another place
         cursor.execute(f"UPDATE {TABLE} SET notes = notes WHERE id = %s", ranked)
@@ -154,11 +154,13 @@ def test_a_row_that_others_moved_is_no_fault_of_a_trigger(connection: Connection
 def test_each_row_that_is_not_archived_is_named_with_why(
     connection: Connection, plan: Plan, example: Any, check: bool
 ) -> None:
-    found = duplicates.report(connection, plan)
+    found = surplus_rows.report(connection, plan)
     earlier, closed, deleted, _ = (group.surplus[0]["id"] for group in found.groups[:4])
     keeper = found.groups[3].keep["id"]
     promoted = found.groups[3].surplus[0]["id"]
-    duplicates.remove(connection, plan, rows=[[earlier]], digest=duplicates.digest([[str(earlier)]]), run_id="run-0")
+    surplus_rows.remove(
+        connection, plan, rows=[[earlier]], digest=surplus_rows.digest([[str(earlier)]]), run_id="run-0"
+    )
     run(connection, f"UPDATE {TABLE} SET status = 'completed' WHERE id IN (%s, %s)", closed, keeper)
     run(connection, f"DELETE FROM {TABLE} WHERE id = %s", deleted)
     done = remove(connection, plan, found, check=check)
@@ -182,7 +184,7 @@ class TestWhatIsWrittenToOtherRows:
         before = content(connection)
         for attempt in (
             lambda: try_out(connection, allowed),
-            lambda: remove(connection, allowed, duplicates.report(connection, allowed)),
+            lambda: remove(connection, allowed, surplus_rows.report(connection, allowed)),
         ):
             with pytest.raises(OperatorError, match=r"triggers write to aedpics\.log"):
                 attempt()
@@ -203,7 +205,7 @@ class TestWhatIsWrittenToOtherRows:
         self, connection: Connection, plan: Plan, example: Any, write: str, named: str
     ) -> None:
         before = content(connection)
-        found = duplicates.report(connection, plan)
+        found = surplus_rows.report(connection, plan)
         assert remove(connection, plan, found).removed == 25
         barred = found.groups[0].surplus[0]["id"]
         trigger(connection, "AFTER INSERT", f"IF NEW.id = '{barred}' THEN {write} END IF; RETURN NULL;")

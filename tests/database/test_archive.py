@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from at_most_one import archive, duplicates
+from at_most_one.duplicates import archive, surplus_rows
+from at_most_one.duplicates.restore import restore
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan, SortKey
 from at_most_one.postgres.connection import Connection
-from at_most_one.restore import restore
 
 TABLE = "aedpics.inspection_sessions"
 OPEN = "status IN ('active', 'paused')"
@@ -32,9 +32,9 @@ def run(connection: Connection, statement: str, *values: Any) -> list[tuple[Any,
     return rows
 
 
-def clean_up(connection: Connection, plan: Plan, run_id: str = "run-1") -> duplicates.Report:
-    found = duplicates.report(connection, plan)
-    duplicates.remove(connection, plan, rows=found.rows, digest=found.digest, run_id=run_id)
+def clean_up(connection: Connection, plan: Plan, run_id: str = "run-1") -> surplus_rows.Report:
+    found = surplus_rows.report(connection, plan)
+    surplus_rows.remove(connection, plan, rows=found.rows, digest=found.digest, run_id=run_id)
     return found
 
 
@@ -130,9 +130,9 @@ class TestRestore:
     def test_the_rules_index_lets_the_one_row_of_a_free_key_in(
         self, connection: Connection, plan: Plan, example: Any
     ) -> None:
-        group = duplicates.report(connection, plan).groups[0]
+        group = surplus_rows.report(connection, plan).groups[0]
         row = [[group.surplus[0]["id"] or ""]]
-        duplicates.remove(connection, plan, rows=row, digest=duplicates.digest(row), run_id="run-1")
+        surplus_rows.remove(connection, plan, rows=row, digest=surplus_rows.digest(row), run_id="run-1")
         clean_up(connection, plan, "run-2")
         run(
             connection,

@@ -9,12 +9,12 @@ from typing import Any
 import psycopg2
 import psycopg2.errors
 import pytest
-from at_most_one import duplicates
-from at_most_one.batches import Pace
+from at_most_one.duplicates import surplus_rows
+from at_most_one.duplicates.batches import Pace
+from at_most_one.duplicates.restore import restore
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Connection, Login, connect
-from at_most_one.restore import restore
 
 from tests.database.cleaning import INSPECTOR, TABLE, Waiting, ids, keys, remove, run, until
 
@@ -31,8 +31,8 @@ def waiting(login: Login) -> Iterator[Waiting]:
 
 
 @pytest.fixture
-def found(connection: Connection, plan: Plan, example: Any) -> duplicates.Report:
-    return duplicates.report(connection, plan)
+def found(connection: Connection, plan: Plan, example: Any) -> surplus_rows.Report:
+    return surplus_rows.report(connection, plan)
 
 
 def content(connection: Connection) -> list[tuple[Any, ...]]:
@@ -49,7 +49,7 @@ def hold(waiting: Waiting, row: dict[str, str | None]) -> None:
 
 class TestProgress:
     def test_another_session_reads_how_far_it_is_and_afterwards_the_session_is_as_before(
-        self, connection: Connection, plan: Plan, found: duplicates.Report, waiting: Waiting
+        self, connection: Connection, plan: Plan, found: surplus_rows.Report, waiting: Waiting
     ) -> None:
         def name_around(own: Connection) -> tuple[Any, Any, int]:
             before = run(own, "SHOW application_name")
@@ -70,7 +70,7 @@ class TestProgress:
 class TestAStopBetweenTwoBatches:
     @pytest.mark.versions
     def test_leaves_whole_batches_says_so_and_the_next_call_finishes(
-        self, login: Login, connection: Connection, plan: Plan, found: duplicates.Report, waiting: Waiting
+        self, login: Login, connection: Connection, plan: Plan, found: surplus_rows.Report, waiting: Waiting
     ) -> None:
         before = content(connection)
         whole = {row["id"] for group in found.groups[:2] for row in group.surplus}
@@ -93,7 +93,7 @@ class TestAStopBetweenTwoBatches:
         assert content(connection) == before
 
     def test_a_session_that_is_killed_leaves_whole_batches_too(
-        self, connection: Connection, plan: Plan, found: duplicates.Report, waiting: Waiting
+        self, connection: Connection, plan: Plan, found: surplus_rows.Report, waiting: Waiting
     ) -> None:
         hold(waiting, found.groups[2].surplus[0])
         removal = waiting.start(lambda own: remove(own, plan, found, pace=GROUP_BY_GROUP), **PATIENT)
@@ -111,7 +111,7 @@ class TestAStopBetweenTwoBatches:
         assert remove(connection, plan, found).removed == 19
 
     def test_what_objects_at_the_commit_takes_its_batch_back_and_only_that(
-        self, connection: Connection, plan: Plan, found: duplicates.Report
+        self, connection: Connection, plan: Plan, found: surplus_rows.Report
     ) -> None:
         run(
             connection,
@@ -146,7 +146,7 @@ class TestAHotKey:
         return [key for (key,) in run(connection, f"SELECT id::text FROM {TABLE} ORDER BY started_at DESC")]
 
     def test_exactly_the_best_row_stays(self, connection: Connection, plan: Plan, hot: list[str]) -> None:
-        done = remove(connection, plan, duplicates.report(connection, plan), pace=THREES)
+        done = remove(connection, plan, surplus_rows.report(connection, plan), pace=THREES)
         assert (done.removed, done.batches, done.rows_left) == (19, 7, 0)
         assert ids(connection) == {hot[0]}
         assert run(connection, "SELECT DISTINCT keeper ->> 'id' FROM at_most_one.archived_row") == [(hot[0],)]
@@ -158,7 +158,7 @@ class TestAHotKey:
         """The first three batches take eight rows (2 to 9); the fourth waits for the eleventh, then looks again."""
         waiting.change("SET deadlock_timeout = '1min'")  # whoever looks for a deadlock is the one that gives up
         waiting.change(f"UPDATE {TABLE} SET notes = 'busy' WHERE id = %s", hot[10])
-        found = duplicates.report(connection, plan)
+        found = surplus_rows.report(connection, plan)
         removal = waiting.start(lambda own: remove(own, plan, found, pace=THREES), **PATIENT)
         assert archived(connection) == set(hot[1:9])
         waiting.change(f"UPDATE {TABLE} SET status = 'completed' WHERE id = %s", hot[0])
@@ -171,7 +171,7 @@ class TestAHotKey:
 
 class TestAWriter:
     def test_waits_for_a_batch_and_not_for_the_removal(
-        self, login: Login, connection: Connection, plan: Plan, found: duplicates.Report, waiting: Waiting
+        self, login: Login, connection: Connection, plan: Plan, found: surplus_rows.Report, waiting: Waiting
     ) -> None:
         """A batch asks for a row that somebody holds, with the keeper of its group locked: it lets go of the keeper
         again and again. The removal cannot end meanwhile, so that nobody need look at a clock."""
@@ -205,7 +205,7 @@ class TestDeferredForeignKey:
     ) -> None:
         before = content(connection)
         run(connection, "INSERT INTO aedpics.photos VALUES (1, %s)", max(example.surplus))
-        found = duplicates.report(connection, plan)
+        found = surplus_rows.report(connection, plan)
         assert [(r.constraint, r.on_delete, r.rows) for r in found.referenced] == [
             ("photos_session_id_fkey", "NO ACTION", 1)
         ]
@@ -220,7 +220,7 @@ class TestDeferredForeignKey:
     ) -> None:
         """Such a writer holds no lock on the row until its own commit: that commit is what fails."""
         waiting.change("INSERT INTO aedpics.photos VALUES (1, %s)", max(example.surplus))
-        assert remove(connection, plan, duplicates.report(connection, plan), pace=THREES).removed == 25
+        assert remove(connection, plan, surplus_rows.report(connection, plan), pace=THREES).removed == 25
         with pytest.raises(psycopg2.errors.ForeignKeyViolation):
             waiting.other.commit()
         assert run(connection, "SELECT count(*) FROM aedpics.photos") == [(0,)]

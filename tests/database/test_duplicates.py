@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from at_most_one import duplicates
+from at_most_one.duplicates import surplus_rows
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Connection, Login, connect
@@ -18,7 +18,7 @@ class TestReport:
     def test_finds_the_guides_25_surplus_rows_in_10_groups(
         self, connection: Connection, plan: Plan, example: Any
     ) -> None:
-        found = duplicates.report(connection, plan)
+        found = surplus_rows.report(connection, plan)
         assert (found.group_count, found.row_count, found.open_total) == (10, 25, 36)
         assert keys(found.rows) == example.surplus
         assert {g.key["equipment_serial"]: g.keep["id"] for g in found.groups} == {
@@ -29,7 +29,7 @@ class TestReport:
     def test_a_row_that_never_started_is_the_last_to_be_kept(
         self, connection: Connection, plan: Plan, example: Any
     ) -> None:
-        group = duplicates.report(connection, plan).groups[0]
+        group = surplus_rows.report(connection, plan).groups[0]
         assert group.surplus[-1]["id"] == example.never_started
         assert group.surplus[-1]["started_at"] is None
 
@@ -37,18 +37,18 @@ class TestReport:
         self, connection: Connection, plan: Plan, example: Any
     ) -> None:
         run(connection, f"UPDATE {TABLE} SET started_at = '2025-11-07 00:00+00' WHERE equipment_serial = 'AED-0003'")
-        group = duplicates.report(connection, plan).groups[2]
+        group = surplus_rows.report(connection, plan).groups[2]
         listed = [group.keep["id"], *(row["id"] for row in group.surplus)]
         assert listed == sorted(map(str, listed))
 
     def test_the_limit_cuts_the_groups_and_nothing_else(self, connection: Connection, plan: Plan, example: Any) -> None:
-        whole, cut = duplicates.report(connection, plan), duplicates.report(connection, plan, limit=3)
+        whole, cut = surplus_rows.report(connection, plan), surplus_rows.report(connection, plan, limit=3)
         assert cut.truncated
         assert cut.groups == whole.groups[:3]
         assert (cut.rows, cut.digest, cut.row_count) == (whole.rows, whole.digest, whole.row_count)
 
     def test_an_empty_table_has_none(self, connection: Connection, plan: Plan) -> None:
-        found = duplicates.report(connection, plan)
+        found = surplus_rows.report(connection, plan)
         assert (found.groups, found.rows, found.open_total, found.truncated) == ([], [], 0, False)
 
     def test_a_role_that_row_security_blinds_gets_an_error_and_no_zero(
@@ -62,7 +62,7 @@ class TestReport:
                 connect(replace(login, user="reader", password="reader")) as blind,
                 pytest.raises(OperatorError, match="row-level security") as stop,
             ):
-                duplicates.report(blind, plan)
+                surplus_rows.report(blind, plan)
             assert stop.value.details["sqlstate"] == "42501"
         finally:
             run(connection, "DROP OWNED BY reader; DROP ROLE reader")
@@ -71,7 +71,7 @@ class TestReport:
         self, connection: Connection, plan: Plan, example: Any
     ) -> None:
         odd = replace(plan, predicate="status IN ('active', 'paused') AND notes LIKE '%100\\%%' -- all of them")
-        assert duplicates.report(connection, odd).row_count == 25
+        assert surplus_rows.report(connection, odd).row_count == 25
 
     @pytest.mark.parametrize(
         ("change", "seen"),
@@ -87,13 +87,13 @@ class TestReport:
         self, connection: Connection, plan: Plan, change: dict[str, Any], seen: str
     ) -> None:
         with pytest.raises(OperatorError, match=seen):
-            duplicates.report(connection, replace(plan, **change))
+            surplus_rows.report(connection, replace(plan, **change))
 
     def test_a_partitioned_table_is_refused(self, connection: Connection, plan: Plan) -> None:
         run(connection, "CREATE TABLE aedpics.parted (id int, at date, PRIMARY KEY (id, at)) PARTITION BY RANGE (at)")
         parted = replace(plan, table="parted", key=("id",), primary_key=("id", "at"), keep=(), show=())
         with pytest.raises(OperatorError, match="it is partitioned"):
-            duplicates.report(connection, parted)
+            surplus_rows.report(connection, parted)
 
 
 class TestRemoval:
@@ -102,7 +102,7 @@ class TestRemoval:
         self, connection: Connection, plan: Plan, example: Any
     ) -> None:
         before = ids(connection)
-        found = duplicates.report(connection, plan)
+        found = surplus_rows.report(connection, plan)
         done = remove(connection, plan, found)
         assert (done.removed, keys(done.removed_examples)) == (25, example.surplus)
         assert (done.archived, done.groups_left, done.rows_left) == (25, 0, 0)
@@ -113,21 +113,21 @@ class TestRemoval:
 
     def test_check_mode_predicts_and_writes_nothing(self, connection: Connection, plan: Plan, example: Any) -> None:
         before = ids(connection)
-        predicted = remove(connection, plan, duplicates.report(connection, plan), check=True)
+        predicted = remove(connection, plan, surplus_rows.report(connection, plan), check=True)
         assert keys(predicted.removed_examples) == example.surplus
         assert (predicted.groups_left, predicted.rows_left) == (0, 0)
         assert ids(connection) == before
         assert run(connection, "SELECT to_regnamespace('at_most_one')") == [(None,)]
-        assert remove(connection, plan, duplicates.report(connection, plan)).statements == predicted.statements
+        assert remove(connection, plan, surplus_rows.report(connection, plan)).statements == predicted.statements
 
     def test_nothing_to_remove_creates_nothing(self, connection: Connection, plan: Plan) -> None:
-        done = remove(connection, plan, duplicates.report(connection, plan))
+        done = remove(connection, plan, surplus_rows.report(connection, plan))
         assert (done.removed, done.statements) == (0, [])
         assert run(connection, "SELECT to_regnamespace('at_most_one')") == [(None,)]
 
     def test_only_reviewed_rows_leave(self, connection: Connection, plan: Plan, example: Any) -> None:
-        first = duplicates.report(connection, plan).rows[:4]
-        done = duplicates.remove(connection, plan, rows=first, digest=duplicates.digest(first), run_id="run-1")
+        first = surplus_rows.report(connection, plan).rows[:4]
+        done = surplus_rows.remove(connection, plan, rows=first, digest=surplus_rows.digest(first), run_id="run-1")
         assert sorted(done.removed_examples) == first
         assert done.rows_left == 21
 
@@ -135,18 +135,18 @@ class TestRemoval:
         self, connection: Connection, plan: Plan, example: Any
     ) -> None:
         rows = [[example.keep["AED-0001"]], [next(iter(example.history))]]
-        done = duplicates.remove(connection, plan, rows=rows, digest=duplicates.digest(rows), run_id="run-1")
+        done = surplus_rows.remove(connection, plan, rows=rows, digest=surplus_rows.digest(rows), run_id="run-1")
         assert (done.removed, done.kept_meanwhile) == (0, 2)
         assert done.kept_examples == sorted(rows)
 
     def test_a_digest_that_does_not_match_stops(self, connection: Connection, plan: Plan, example: Any) -> None:
-        found = duplicates.report(connection, plan)
+        found = surplus_rows.report(connection, plan)
         with pytest.raises(OperatorError, match="exactly the rows that were reviewed"):
-            duplicates.remove(connection, plan, rows=found.rows[1:], digest=found.digest, run_id="run-1")
+            surplus_rows.remove(connection, plan, rows=found.rows[1:], digest=found.digest, run_id="run-1")
 
     def test_above_the_ceiling_stops(self, connection: Connection, plan: Plan, example: Any) -> None:
         with pytest.raises(OperatorError, match=r"25 rows are to leave .* the ceiling is 24"):
-            remove(connection, plan, duplicates.report(connection, plan), max_rows=24)
+            remove(connection, plan, surplus_rows.report(connection, plan), max_rows=24)
 
     @pytest.mark.parametrize(
         ("expected", "seen"),
@@ -157,7 +157,7 @@ class TestRemoval:
     ) -> None:
         before = ids(connection)
         with pytest.raises(OperatorError, match=seen):
-            remove(connection, plan, duplicates.report(connection, plan), **expected)
+            remove(connection, plan, surplus_rows.report(connection, plan), **expected)
         assert ids(connection) == before
 
     def test_a_referenced_row_stops_even_where_the_database_would_cascade(
@@ -170,7 +170,7 @@ class TestRemoval:
             f" {TABLE} (id) ON DELETE CASCADE)",
         )
         run(connection, "INSERT INTO aedpics.photos VALUES (1, %s), (2, %s)", surplus, example.keep["AED-0001"])
-        found = duplicates.report(connection, plan)
+        found = surplus_rows.report(connection, plan)
         assert [(r.table, r.columns, r.on_delete, r.rows) for r in found.referenced] == [
             ("aedpics.photos", ["session_id"], "CASCADE", 1)
         ]

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from at_most_one import duplicates
+from at_most_one.duplicates import surplus_rows
+from at_most_one.duplicates.restore import restore
 from at_most_one.plan import Plan, SortKey, parse
 from at_most_one.postgres.connection import Connection
-from at_most_one.restore import restore
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -60,7 +60,7 @@ class TestAgainstAnOracle:
             )
         content = run(connection, f"SELECT * FROM {TABLE} ORDER BY id")
         surplus = expected_surplus(made)
-        found = duplicates.report(connection, plan)
+        found = surplus_rows.report(connection, plan)
         assert keys(found.rows) == set(surplus)
         done = remove(connection, plan, found, max_rows=100, expected_rows=100)
         assert sorted(done.removed_examples) == found.rows
@@ -104,7 +104,7 @@ class TestOtherShapes:
     def test_nulls_are_distinct_and_the_columns_own_comparison_counts(
         self, connection: Connection, seats: Plan
     ) -> None:
-        found = duplicates.report(connection, seats)
+        found = surplus_rows.report(connection, seats)
         assert found.rows == [["r1", "10"]]
         assert found.groups[0].keep == {"room": "r1", "no": "2", "holder": "Kim"}
         assert remove(connection, seats, found).removed_examples == [["r1", "10"]]
@@ -112,7 +112,7 @@ class TestOtherShapes:
     def test_nulls_are_equal_when_the_index_says_so(self, connection: Connection, seats: Plan) -> None:
         rule = replace(seats.rule_index, nulls_not_distinct=True)
         strict = replace(seats, rule_index=rule)
-        found = duplicates.report(connection, strict)
+        found = surplus_rows.report(connection, strict)
         assert found.rows == [["r1", "10"], ["r2", "3"]]
         assert remove(connection, strict, found).rows_left == 0
 
@@ -136,9 +136,9 @@ def test_keys_are_equal_as_the_planned_index_compares_them(connection: Connectio
                 "indexes": [{"name": "t_name", "unique": True, "columns": [name], "predicate": "true"}],
             }
         )
-        found = duplicates.report(connection, plan)
+        found = surplus_rows.report(connection, plan)
         assert found.row_count == surplus
-        done = duplicates.remove(connection, plan, rows=found.rows, digest=found.digest, run_id="run-1")
+        done = surplus_rows.remove(connection, plan, rows=found.rows, digest=found.digest, run_id="run-1")
         assert (done.removed, done.rows_left) == (surplus, 0)
         collate = f"COLLATE {index}" if index else ""
         run(connection, f"CREATE UNIQUE INDEX t_name ON aedpics.t (name {collate})")

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from at_most_one import archive, duplicates
+from at_most_one.duplicates import archive, surplus_rows
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Connection, Login, connect
@@ -26,7 +26,7 @@ class TestUnderConcurrentWriters:
     def test_a_row_completed_while_we_wait_stays_and_is_named(
         self, connection: Connection, plan: Plan, example: Any, waiting: Waiting
     ) -> None:
-        found = duplicates.report(connection, plan)
+        found = surplus_rows.report(connection, plan)
         ((completed,), *others) = found.rows
         waiting.change(f"UPDATE {TABLE} SET status = 'completed' WHERE id = %s", completed)
         removal = waiting.start(lambda c: remove(c, plan, found))
@@ -40,7 +40,7 @@ class TestUnderConcurrentWriters:
     def test_a_keeper_completed_while_we_wait_leaves_the_next_one_open(
         self, connection: Connection, plan: Plan, example: Any, waiting: Waiting
     ) -> None:
-        found = duplicates.report(connection, plan)
+        found = surplus_rows.report(connection, plan)
         group = found.groups[0]
         waiting.change(f"UPDATE {TABLE} SET status = 'completed' WHERE id = %s", group.keep["id"])
         removal = waiting.start(lambda c: remove(c, plan, found))
@@ -56,7 +56,7 @@ class TestUnderConcurrentWriters:
     def test_a_row_changed_but_still_surplus_is_archived_as_it_was_at_last(
         self, connection: Connection, plan: Plan, example: Any, waiting: Waiting
     ) -> None:
-        found = duplicates.report(connection, plan)
+        found = surplus_rows.report(connection, plan)
         ((changed,), *_) = found.rows
         waiting.change(f"UPDATE {TABLE} SET notes = 'the last word', status = 'paused' WHERE id = %s", changed)
         removal = waiting.start(lambda c: remove(c, plan, found))
@@ -68,7 +68,7 @@ class TestUnderConcurrentWriters:
     def test_a_row_moved_to_another_key_while_we_wait_is_judged_by_its_new_key(
         self, connection: Connection, plan: Plan, example: Any, waiting: Waiting
     ) -> None:
-        found = duplicates.report(connection, plan)
+        found = surplus_rows.report(connection, plan)
         moved = found.groups[0].surplus[0]["id"]
         waiting.change(f"UPDATE {TABLE} SET equipment_serial = 'AED-0099' WHERE id = %s", moved)
         removal = waiting.start(lambda c: remove(c, plan, found))
@@ -82,7 +82,7 @@ class TestUnderConcurrentWriters:
             connection,
             f"CREATE TABLE aedpics.photos (session_id uuid REFERENCES {TABLE} (id) ON DELETE SET NULL)",
         )
-        found = duplicates.report(connection, plan)
+        found = surplus_rows.report(connection, plan)
         waiting.change("INSERT INTO aedpics.photos VALUES (%s)", found.rows[0][0])
         removal = waiting.start(lambda c: remove(c, plan, found))
         waiting.other.commit()
@@ -95,7 +95,7 @@ class TestUnderConcurrentWriters:
     ) -> None:
         waiting.change(f"UPDATE {TABLE} SET notes = 'secret' WHERE id = %s", min(example.surplus))
         with connect(login, lock_timeout_ms=50) as hurried:
-            found = duplicates.report(hurried, plan)
+            found = surplus_rows.report(hurried, plan)
             with pytest.raises(OperatorError, match="a lock was not obtained in time") as stop:
                 remove(hurried, plan, found)
             assert ids(hurried) >= example.surplus
@@ -106,13 +106,13 @@ class TestUnderConcurrentWriters:
     def test_two_removals_at_once_share_the_rows_without_a_deadlock(
         self, login: Login, connection: Connection, plan: Plan, example: Any
     ) -> None:
-        found = duplicates.report(connection, plan)
+        found = surplus_rows.report(connection, plan)
         with connection.cursor() as cursor:
             archive.ensure(cursor)
         connection.commit()
         start = threading.Barrier(2)
 
-        def once() -> duplicates.Removal:
+        def once() -> surplus_rows.Removal:
             with connect(login) as own:
                 start.wait()
                 return remove(own, plan, found)

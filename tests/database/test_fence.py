@@ -13,7 +13,8 @@ from typing import Any
 import psycopg2
 import psycopg2.errors
 import pytest
-from at_most_one import duplicates, fence
+from at_most_one import fence
+from at_most_one.duplicates import surplus_rows
 from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Connection, Login, connect
 from at_most_one.postgres.fence_names import PATTERN
@@ -65,8 +66,8 @@ class TestWriters:
     ) -> None:
         by_fence = refused(app, INSERT, fenced.control, "paused").diag
         assert re.fullmatch(PATTERN.strip("^$"), by_fence.constraint_name or "")
-        found = duplicates.report(connection, plan)
-        duplicates.remove(connection, plan, rows=found.rows, digest=found.digest, run_id="run-1")
+        found = surplus_rows.report(connection, plan)
+        surplus_rows.remove(connection, plan, rows=found.rows, digest=found.digest, run_id="run-1")
         fence.lower_fence(connection, plan)
         name = plan.rule_index.name
         run(connection, f"CREATE UNIQUE INDEX {name} ON {TABLE} (equipment_serial) WHERE {plan.predicate}")

@@ -9,12 +9,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from at_most_one import duplicates, fence, fence_index, indexes
+from at_most_one import fence, fence_index, indexes
+from at_most_one.duplicates import surplus_rows
+from at_most_one.duplicates.restore import restore
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Connection, Login, connect
 from at_most_one.postgres.fence_names import PATTERN, name_of
-from at_most_one.restore import restore
 
 from tests.database.test_fence import (
     IN_RULE,
@@ -52,10 +53,10 @@ def found(connection: Connection) -> list[tuple[str, bool, bool]]:
     )
 
 
-def remove(connection: Connection, plan: Plan) -> duplicates.Removal:
-    report = duplicates.report(connection, plan)
+def remove(connection: Connection, plan: Plan) -> surplus_rows.Removal:
+    report = surplus_rows.report(connection, plan)
     limits = {"max_rows": 10_000, "expected_groups": 10_000, "expected_rows": 10_000}
-    return duplicates.remove(connection, plan, rows=report.rows, digest=report.digest, run_id="run-1", **limits)
+    return surplus_rows.remove(connection, plan, rows=report.rows, digest=report.digest, run_id="run-1", **limits)
 
 
 class TestStates:
@@ -221,7 +222,7 @@ class TestLock:
             until_somebody_waits(login, "relation")
             app.commit()
             assert raising.result(10).state == "raised"
-            assert duplicates.report(ours, plan).group_count == 11
+            assert surplus_rows.report(ours, plan).group_count == 11
 
     def test_gives_up_after_its_attempts_and_names_who_holds_the_table(
         self, login: Login, plan: Plan, example: Any, app: Connection

@@ -7,13 +7,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from at_most_one import batches, concurrent, duplicates, fence, indexes, journal
+from at_most_one import concurrent, fence, indexes, journal
 from at_most_one.controllers import Controller
+from at_most_one.duplicates import batches, surplus_rows
+from at_most_one.duplicates.restore import restore
 from at_most_one.errors import OperatorError
 from at_most_one.journal import Opening
 from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Connection, Hold, Login, connect
-from at_most_one.restore import restore
 
 from tests.database.cleaning import Waiting, ids, run, until
 from tests.database.index_tools import RULE, inspect
@@ -85,11 +86,11 @@ def test_no_batch_goes_after_a_take_over(
 ) -> None:
     done = iter(range(batch + 1))
     before_each_batch(lambda: next(done) == batch and take_over(login, opening))
-    found = duplicates.report(connection, plan)
+    found = surplus_rows.report(connection, plan)
     pace = batches.Pace(first=5, smallest=5, largest=5)
     before = ids(connection)
     with pytest.raises(OperatorError, match=TAKEN):
-        duplicates.remove(
+        surplus_rows.remove(
             connection,
             plan,
             rows=found.rows,
@@ -108,7 +109,7 @@ def test_a_take_over_waits_for_the_batch_that_is_under_way(
     login: Login, plan: Plan, connection: Connection, opening: Opening, held: str, before_each_batch: Before
 ) -> None:
     """The batch waits for a row's lock, the other start for the batch; then the next batch is refused."""
-    found = duplicates.report(connection, plan)
+    found = surplus_rows.report(connection, plan)
     waiting = Waiting(login)
     with ThreadPoolExecutor(1) as pool:
         taking: list[Future[str]] = []
@@ -118,7 +119,7 @@ def test_a_take_over_waits_for_the_batch_that_is_under_way(
         def clean(ours: Connection) -> None:
             pace = batches.Pace(target_ms=10_000, first=5, smallest=5, largest=5)
             report = {"rows": found.rows, "digest": found.digest, "run_id": held}
-            duplicates.remove(ours, plan, **report, pace=pace, hold=journal.holding(held))
+            surplus_rows.remove(ours, plan, **report, pace=pace, hold=journal.holding(held))
 
         waiting.change("SELECT FROM aedpics.inspection_sessions FOR UPDATE")
         cleaning = waiting.start(clean, lock_timeout_ms=30_000)
@@ -180,8 +181,8 @@ def test_no_index_goes_after_a_take_over(
 def test_no_row_returns_after_a_take_over(
     login: Login, plan: Plan, connection: Connection, example: Any, opening: Opening, held: str
 ) -> None:
-    found = duplicates.report(connection, plan)
-    duplicates.remove(connection, plan, rows=found.rows, digest=found.digest, run_id=held)
+    found = surplus_rows.report(connection, plan)
+    surplus_rows.remove(connection, plan, rows=found.rows, digest=found.digest, run_id=held)
     before = ids(connection)
     take_over(login, opening)
     with pytest.raises(OperatorError, match=TAKEN):
@@ -217,7 +218,7 @@ class TestModules:
         module: str,
         more: dict[str, Any],
     ) -> None:
-        found = duplicates.report(connection, plan)
+        found = surplus_rows.report(connection, plan)
         if more["state"] == "removed":
             more = {**more, "rows": found.rows, "digest": found.digest}
         if module == "index_set":

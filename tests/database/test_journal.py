@@ -18,8 +18,9 @@ from typing import Any
 import psycopg2
 import psycopg2.errors
 import pytest
-from at_most_one import controllers, duplicates, journal
+from at_most_one import controllers, journal
 from at_most_one.controllers import Controller
+from at_most_one.duplicates import surplus_rows
 from at_most_one.errors import OperatorError
 from at_most_one.journal import Opening
 from at_most_one.plan import Plan
@@ -98,8 +99,8 @@ def test_a_run_is_deployed_only_when_every_planned_row_is_accounted_for(
     run = open_run(login, opening)
     if archived:
         with connect(login) as connection:
-            found = duplicates.report(connection, plan)
-            duplicates.remove(connection, plan, rows=found.rows, digest=found.digest, run_id=run.run_id)
+            found = surplus_rows.report(connection, plan)
+            surplus_rows.remove(connection, plan, rows=found.rows, digest=found.digest, run_id=run.run_id)
     with connect(login) as connection:
         claimed = {"planned": 27, "archived": 27, "kept_meanwhile": 1, "gone_meanwhile": 1}
         journal.record(connection, run.run_id, "cleanup", "ok", claimed)

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from at_most_one import archive
+from at_most_one.duplicates import archive
+from at_most_one.duplicates.restore import restore
 from at_most_one.plan import Plan
 from at_most_one.postgres import catalog_snapshot
 from at_most_one.postgres.connection import Connection, Login, connect
-from at_most_one.restore import restore
 
 Module = Callable[..., dict[str, Any]]
 RULE = "idx_inspection_sessions_active_session_per_equipment"

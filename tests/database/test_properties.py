@@ -16,10 +16,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from at_most_one import duplicates
+from at_most_one.duplicates import surplus_rows
+from at_most_one.duplicates.restore import restore
 from at_most_one.plan import Plan, parse
 from at_most_one.postgres.connection import Connection
-from at_most_one.restore import restore
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from psycopg2 import sql
@@ -274,7 +274,7 @@ def judge(bench: Bench, rows: Sequence[Row], keep: Sequence[tuple[str, str, str]
     ranked = [[bench.primary_key(row) for row in group] for group in groups]
     keeper = {surplus: group[0] for group in ranked for surplus in group[1:]}
 
-    found = duplicates.report(connection, plan)
+    found = surplus_rows.report(connection, plan)
     assert {tuple(row) for row in found.rows} == set(keeper)
     assert (found.group_count, found.row_count) == (len(groups), len(keeper))
     assert found.open_total == sum(row["상태"] in OPEN and row["rate (old)"] != "100%" for row in rows)
@@ -282,14 +282,14 @@ def judge(bench: Bench, rows: Sequence[Row], keep: Sequence[tuple[str, str, str]
     assert sorted(shown) == sorted(ranked)
 
     work = {"rows": found.rows, "digest": found.digest, "run_id": "run-1", **EVERY_LIMIT}
-    predicted = duplicates.remove(connection, plan, **work, check=True)
+    predicted = surplus_rows.remove(connection, plan, **work, check=True)
     assert (predicted.archived, predicted.groups_left, predicted.rows_left) == (len(keeper), 0, 0)
     assert bench.digest() == hash_before
 
-    done = duplicates.remove(connection, plan, **work)
+    done = surplus_rows.remove(connection, plan, **work)
     assert (done.archived, done.groups_left, done.rows_left) == (len(keeper), 0, 0)
     assert bench.images() == after(shape, before, set(keeper)), "exactly these rows went, and every other one stayed"
-    assert duplicates.report(connection, plan).row_count == 0
+    assert surplus_rows.report(connection, plan).row_count == 0
     if keeper:
         kept = bench.run(
             sql.SQL('SELECT primary_key, keeper, "row", row_sha256, action, run_id FROM at_most_one.archived_row')

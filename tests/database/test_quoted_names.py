@@ -10,10 +10,11 @@ from typing import Any
 
 import psycopg2.errors
 import pytest
-from at_most_one import duplicates, fence, indexes, preflight
+from at_most_one import fence, indexes, preflight
+from at_most_one.duplicates import surplus_rows
+from at_most_one.duplicates.restore import restore
 from at_most_one.plan import Plan, parse
 from at_most_one.postgres.connection import Connection, Login, connect
-from at_most_one.restore import restore
 
 from tests.database.test_fence import open_as_app, run
 
@@ -69,12 +70,12 @@ def test_report_fence_clean_up_build_verify_lower_drop_restore(
     connection.rollback()
     assert facts["tables"][TABLE]["owned"]
 
-    found = duplicates.report(connection, odd)
+    found = surplus_rows.report(connection, odd)
     assert (found.group_count, found.row_count, found.open_total) == (8, 16, 24)
     assert fence.raise_fence(connection, odd).exempt == 16
     with pytest.raises(psycopg2.errors.UniqueViolation, match="at_most_one_fence_"):
         run(app, again)
-    removal = duplicates.remove(connection, odd, rows=found.rows, digest=found.digest, run_id="run 1's")
+    removal = surplus_rows.remove(connection, odd, rows=found.rows, digest=found.digest, run_id="run 1's")
     assert (removal.archived, removal.groups_left) == (16, 0)
 
     with connection, connection.cursor() as cursor:

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from at_most_one import archive, duplicates, worklist
-from at_most_one.batches import Batches, Pace
+from at_most_one.duplicates import archive, surplus_rows, worklist
+from at_most_one.duplicates.batches import Batches, Pace
 from at_most_one.plan import Plan, Surplus
 from at_most_one.postgres.catalog import columns_of, usual_search_path
 from at_most_one.postgres.connection import Connection, Login, unheld
@@ -27,8 +27,8 @@ def waiting(login: Login) -> Iterator[Waiting]:
 
 
 @pytest.fixture
-def found(connection: Connection, plan: Plan, example: Any) -> duplicates.Report:
-    return duplicates.report(connection, plan)
+def found(connection: Connection, plan: Plan, example: Any) -> surplus_rows.Report:
+    return surplus_rows.report(connection, plan)
 
 
 def removed(connection: Connection, plan: Plan, rows: list[list[str]], *, again: bool, between: Any = None) -> int:
@@ -55,7 +55,7 @@ class TestClosedWhileTheBatchWaits:
     @pytest.mark.parametrize("action", ["delete", "update"])
     @pytest.mark.parametrize("again", [True, False])
     def test_a_surplus_row_stays_as_it_is(
-        self, connection: Connection, plan: Plan, found: duplicates.Report, waiting: Waiting, action: str, again: bool
+        self, connection: Connection, plan: Plan, found: surplus_rows.Report, waiting: Waiting, action: str, again: bool
     ) -> None:
         plan = updating(plan) if action == "update" else plan
         closed = found.groups[0].surplus[0]["id"]
@@ -69,7 +69,7 @@ class TestClosedWhileTheBatchWaits:
     @pytest.mark.parametrize("action", ["delete", "update"])
     @pytest.mark.parametrize("again", [True, False])
     def test_a_keeper_keeps_its_whole_group(
-        self, connection: Connection, plan: Plan, found: duplicates.Report, waiting: Waiting, action: str, again: bool
+        self, connection: Connection, plan: Plan, found: surplus_rows.Report, waiting: Waiting, action: str, again: bool
     ) -> None:
         plan = updating(plan) if action == "update" else plan
         group = found.groups[0]
@@ -80,7 +80,7 @@ class TestClosedWhileTheBatchWaits:
         assert {row["id"] for row in group.surplus} <= ids(connection, plan.predicate)
 
     def test_a_row_of_another_place_in_the_order_is_ranked_again(
-        self, connection: Connection, plan: Plan, found: duplicates.Report, waiting: Waiting
+        self, connection: Connection, plan: Plan, found: surplus_rows.Report, waiting: Waiting
     ) -> None:
         """Still in the rule and in its group, but the best row by now."""
         newest = found.groups[0].surplus[-1]["id"]
@@ -96,7 +96,7 @@ class TestBackInItsPlace:
 
     @pytest.mark.parametrize("which", ["surplus", "keeper"])
     def test_a_closed_row_is_not_taken_for_what_it_was(
-        self, connection: Connection, plan: Plan, found: duplicates.Report, which: str
+        self, connection: Connection, plan: Plan, found: surplus_rows.Report, which: str
     ) -> None:
         group = found.groups[0]
         row = group.keep["id"] if which == "keeper" else group.surplus[0]["id"]
@@ -127,7 +127,7 @@ class TestBackInItsPlace:
 
 class TestDeadlock:
     def test_the_batch_gives_way_and_is_begun_again(
-        self, connection: Connection, plan: Plan, found: duplicates.Report, waiting: Waiting
+        self, connection: Connection, plan: Plan, found: surplus_rows.Report, waiting: Waiting
     ) -> None:
         """It waits for a surplus row with the keeper locked; the other session wants the keeper."""
         group = found.groups[0]

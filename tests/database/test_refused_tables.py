@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from at_most_one import duplicates
+from at_most_one.duplicates import surplus_rows
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan, SortKey, parse
 from at_most_one.postgres.connection import Connection
@@ -43,10 +43,10 @@ def test_it_is_refused(connection: Connection, plan: Plan, statement: str, seen:
         plan, schema="odd", table="t", key=("name",), predicate="true", keep=(SortKey("id", "asc", "last"),), show=()
     )
     with pytest.raises(OperatorError, match=seen):
-        duplicates.report(connection, odd)
+        surplus_rows.report(connection, odd)
     for check in (True, False):
         with pytest.raises(OperatorError, match=seen):
-            duplicates.remove(connection, odd, rows=[], digest=duplicates.digest([]), run_id="run-1", check=check)
+            surplus_rows.remove(connection, odd, rows=[], digest=surplus_rows.digest([]), run_id="run-1", check=check)
 
 
 def test_an_operator_class_with_an_equality_of_its_own_is_refused(connection: Connection, plan_data: Any) -> None:
@@ -79,13 +79,13 @@ def test_an_operator_class_with_an_equality_of_its_own_is_refused(connection: Co
         r"compares pair with pg_catalog\.\*= of pg_catalog\.record_image_ops; the column's type does with pg_catalog\.="
     )
     with pytest.raises(OperatorError, match=seen):
-        duplicates.report(connection, odd)
+        surplus_rows.report(connection, odd)
     with pytest.raises(OperatorError, match=seen):
-        duplicates.remove(connection, odd, rows=[["2"]], digest=duplicates.digest([["2"]]), run_id="run-1")
+        surplus_rows.remove(connection, odd, rows=[["2"]], digest=surplus_rows.digest([["2"]]), run_id="run-1")
     with pytest.raises(OperatorError, match=seen):
         try_out(connection, odd)
     for column, opclass in (("pair", "record_ops"), ("name", "text_pattern_ops")):
-        assert duplicates.report(connection, planned(column, opclass)).rows == [["2"]]
+        assert surplus_rows.report(connection, planned(column, opclass)).rows == [["2"]]
 
 
 class TestTriggersOfTheService:
@@ -103,9 +103,9 @@ class TestTriggersOfTheService:
             )
         connection.commit()
 
-    def clean_up(self, connection: Connection, plan: Plan) -> duplicates.Removal:
-        found = duplicates.report(connection, plan)
-        return duplicates.remove(connection, plan, rows=found.rows, digest=found.digest, run_id="run-1")
+    def clean_up(self, connection: Connection, plan: Plan) -> surplus_rows.Removal:
+        found = surplus_rows.report(connection, plan)
+        return surplus_rows.remove(connection, plan, rows=found.rows, digest=found.digest, run_id="run-1")
 
     def test_a_table_without_its_schema_is_found(
         self, connection: Connection, plan: Plan, example: Any, log: None
@@ -125,4 +125,4 @@ class TestTriggersOfTheService:
         with pytest.raises(OperatorError, match="gone_id_check") as stop:
             self.clean_up(connection, plan)
         assert stop.value.details["removed"] == 0
-        assert duplicates.report(connection, plan).row_count == 25
+        assert surplus_rows.report(connection, plan).row_count == 25

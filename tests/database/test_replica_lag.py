@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from at_most_one import archive, duplicates
-from at_most_one.batches import Pace
+from at_most_one.duplicates import archive, surplus_rows
+from at_most_one.duplicates.batches import Pace
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan
 from at_most_one.postgres import replication
@@ -21,8 +21,8 @@ MEGABYTE = 2**20
 
 
 @pytest.fixture
-def found(connection: Connection, plan: Plan, example: Any) -> duplicates.Report:
-    return duplicates.report(connection, plan)
+def found(connection: Connection, plan: Plan, example: Any) -> surplus_rows.Report:
+    return surplus_rows.report(connection, plan)
 
 
 @pytest.fixture
@@ -60,13 +60,13 @@ def pace(**limits: float) -> Pace:
     return Pace(first=4, smallest=4, largest=4, **limits)
 
 
-def removing(login: Login, plan: Plan, found: duplicates.Report, **limits: float) -> duplicates.Removal:
+def removing(login: Login, plan: Plan, found: surplus_rows.Report, **limits: float) -> surplus_rows.Removal:
     with connect(login) as own:
         return remove(own, plan, found, pace=pace(**limits))
 
 
 def test_no_batch_begins_until_the_replica_has_caught_up(
-    connection: Connection, plan: Plan, found: duplicates.Report, others: Waiting
+    connection: Connection, plan: Plan, found: surplus_rows.Report, others: Waiting
 ) -> None:
     behind(connection, "standby", 45, 10 * MEGABYTE)
     behind(connection, "fresh", 0.1, 0)
@@ -81,7 +81,7 @@ def test_no_batch_begins_until_the_replica_has_caught_up(
 
 
 def test_a_replica_that_stays_behind_stops_it_with_its_name_and_the_next_call_goes_on(
-    connection: Connection, plan: Plan, found: duplicates.Report
+    connection: Connection, plan: Plan, found: surplus_rows.Report
 ) -> None:
     behind(connection, "standby", 45, 10 * MEGABYTE)
     behind(connection, "slower", 90, 10 * MEGABYTE)
@@ -101,7 +101,7 @@ def test_a_replica_that_stays_behind_stops_it_with_its_name_and_the_next_call_go
     ids=["not even its bytes", "far behind and silent", "idle and healthy"],
 )
 def test_a_lag_that_nobody_tells_us_is_said_once_and_stops_nothing(
-    connection: Connection, plan: Plan, found: duplicates.Report, size: int | None, told: bool
+    connection: Connection, plan: Plan, found: surplus_rows.Report, size: int | None, told: bool
 ) -> None:
     behind(connection, "standby", None, size)
     done = remove(connection, plan, found, pace=pace())

@@ -6,12 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from at_most_one import duplicates
-from at_most_one.batches import Pace
+from at_most_one.duplicates import surplus_rows
+from at_most_one.duplicates.batches import Pace
+from at_most_one.duplicates.restore import restore
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Connection
-from at_most_one.restore import restore
 
 from tests.database.citext import make_citext
 
@@ -24,9 +24,9 @@ def run(connection: Connection, statement: str, *values: Any) -> list[tuple[Any,
         return cursor.fetchall() if cursor.description else []
 
 
-def clean_up(connection: Connection, plan: Plan, **more: Any) -> duplicates.Removal:
-    found = duplicates.report(connection, plan)
-    return duplicates.remove(connection, plan, rows=found.rows, digest=found.digest, run_id="run-1", **more)
+def clean_up(connection: Connection, plan: Plan, **more: Any) -> surplus_rows.Removal:
+    found = surplus_rows.report(connection, plan)
+    return surplus_rows.remove(connection, plan, rows=found.rows, digest=found.digest, run_id="run-1", **more)
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_everybody_points_to_the_keeper_and_then_back(
     connection: Connection, repointing: Plan, example: Any, photos: list[tuple[Any, ...]], size: int
 ) -> None:
     before = run(connection, f"SELECT t::text FROM {TABLE} AS t ORDER BY 1")
-    found = duplicates.report(connection, repointing)
+    found = surplus_rows.report(connection, repointing)
     assert {(r.constraint, r.on_delete, r.rows) for r in found.referenced} == {
         ("photos_Session_fkey", "CASCADE", 25),
         ("photos_session_code_fkey", "SET NULL", 25),
@@ -167,7 +167,7 @@ def test_who_points_is_found_as_the_foreign_key_compares(
     )
     run(connection, f"INSERT INTO aedpics.photos (session_code) SELECT lower(code::text)::public.citext FROM {TABLE}")
     ((photos,),) = run(connection, "SELECT count(*) FROM aedpics.photos")
-    found = duplicates.report(connection, plan)
+    found = surplus_rows.report(connection, plan)
     assert [(r.constraint, r.rows) for r in found.referenced] == [("photos_session_code_fkey", 25)]
     if repoints:
         assert clean_up(connection, repointing).repointed == 25

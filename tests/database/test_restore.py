@@ -8,11 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from at_most_one import duplicates
+from at_most_one.duplicates import surplus_rows
+from at_most_one.duplicates.restore import Restoration, Size, restore
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan, SortKey
 from at_most_one.postgres.connection import Connection, Login, connect
-from at_most_one.restore import Restoration, Size, restore
 
 from tests.database.citext import make_citext
 from tests.database.cleaning import INSPECTOR, TABLE, ids, run, until
@@ -30,8 +30,8 @@ def archived(connection: Connection, plan: Plan, example: Any) -> Any:
 
 
 def clean_up(connection: Connection, plan: Plan) -> None:
-    found = duplicates.report(connection, plan)
-    duplicates.remove(connection, plan, rows=found.rows, digest=found.digest, run_id="run-1")
+    found = surplus_rows.report(connection, plan)
+    surplus_rows.remove(connection, plan, rows=found.rows, digest=found.digest, run_id="run-1")
 
 
 def content(connection: Connection, table: str = TABLE) -> list[tuple[Any, ...]]:

@@ -6,10 +6,10 @@ import threading
 from typing import Any
 
 import pytest
+from at_most_one.duplicates.restore import Restoration, Size, restore
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Connection, Login, connect
-from at_most_one.restore import Restoration, Size, restore
 
 from tests.database.cleaning import run, until
 from tests.database.test_restore import TOUCH, pending, run_read

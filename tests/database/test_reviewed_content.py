@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from at_most_one import duplicates, rows_file
+from at_most_one.duplicates import plan_file, surplus_rows
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan, Surplus
 from at_most_one.postgres.connection import Connection, Login
@@ -22,14 +22,14 @@ class Reviewed:
         self.plan = plan
 
         def fill(hand_over: Any) -> dict[str, Any]:
-            return {"digest": duplicates.report(connection, plan, into=hand_over).digest}
+            return {"digest": surplus_rows.report(connection, plan, into=hand_over).digest}
 
-        rows_file.write(str(path), fill)
-        self.file = rows_file.RowsFile(str(path))
+        plan_file.write(str(path), fill)
+        self.file = plan_file.RowsFile(str(path))
         self.contents = {row[0]: row[-1] for row in self.file.rows()}
 
-    def remove(self, connection: Connection, **more: Any) -> duplicates.Removal:
-        return duplicates.remove(
+    def remove(self, connection: Connection, **more: Any) -> surplus_rows.Removal:
+        return surplus_rows.remove(
             connection,
             self.plan,
             rows=self.file.rows(),
@@ -114,12 +114,12 @@ def test_a_text_that_depends_on_the_search_path_is_compared_under_one_only(
 def test_rows_without_their_content_are_refused_unless_nobody_reviewed_them(
     connection: Connection, plan: Plan, example: Any
 ) -> None:
-    found = duplicates.report(connection, plan)
+    found = surplus_rows.report(connection, plan)
     only_keys: dict[str, Any] = {"rows": found.rows, "digest": found.digest, "run_id": "run-1"}
     with pytest.raises(OperatorError, match=r"does not have the 1 parts of a primary key .* and the hash"):
-        duplicates.remove(connection, plan, **only_keys, only_unchanged=True)
+        surplus_rows.remove(connection, plan, **only_keys, only_unchanged=True)
     assert len(ids(connection)) == 69
-    assert duplicates.remove(connection, plan, **only_keys).removed == 25
+    assert surplus_rows.remove(connection, plan, **only_keys).removed == 25
 
 
 def test_a_plan_that_nobody_reviewed_takes_rows_as_they_are_by_now(

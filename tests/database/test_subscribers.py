@@ -14,12 +14,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from at_most_one import duplicates, fence, journal, preflight
+from at_most_one import fence, journal, preflight
 from at_most_one.controllers import Controller
+from at_most_one.duplicates import surplus_rows
+from at_most_one.duplicates.restore import restore
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan, Surplus
 from at_most_one.postgres.connection import Connection, Login, connect
-from at_most_one.restore import restore
 from at_most_one.trial import try_out
 from psycopg2 import sql
 from psycopg2.extensions import make_dsn
@@ -136,8 +137,8 @@ def clean_up(connection: Connection, plan: Plan) -> str:
     run_id = journal.open_run(connection, opening(plan)).run_id
     connection.commit()
     fence.raise_fence(connection, plan, max_write_pause_ms=500)
-    found = duplicates.report(connection, plan)
-    done = duplicates.remove(connection, plan, rows=found.rows, digest=found.digest, run_id=run_id)
+    found = surplus_rows.report(connection, plan)
+    done = surplus_rows.remove(connection, plan, rows=found.rows, digest=found.digest, run_id=run_id)
     assert done.archived == 25
     return run_id
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from at_most_one import duplicates
+from at_most_one.duplicates import surplus_rows
+from at_most_one.duplicates.restore import restore
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan, Surplus
 from at_most_one.postgres.connection import Connection
-from at_most_one.restore import restore
 
 TABLE = "aedpics.inspection_sessions"
 
@@ -29,9 +29,9 @@ def content(connection: Connection) -> list[tuple[Any, ...]]:
     return run(connection, f"SELECT t::text FROM {TABLE} AS t ORDER BY 1")
 
 
-def clean_up(connection: Connection, plan: Plan, **more: Any) -> duplicates.Removal:
-    found = duplicates.report(connection, plan)
-    return duplicates.remove(connection, plan, rows=found.rows, digest=found.digest, run_id="run-1", **more)
+def clean_up(connection: Connection, plan: Plan, **more: Any) -> surplus_rows.Removal:
+    found = surplus_rows.report(connection, plan)
+    return surplus_rows.remove(connection, plan, rows=found.rows, digest=found.digest, run_id="run-1", **more)
 
 
 def updating(plan: Plan, **values: str | None) -> Plan:

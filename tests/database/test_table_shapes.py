@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from at_most_one import definitions, duplicates, fence
+from at_most_one import definitions, fence
+from at_most_one.duplicates import surplus_rows
+from at_most_one.duplicates.restore import restore
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Connection
-from at_most_one.restore import restore
 from at_most_one.trial import try_out
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -125,16 +126,16 @@ def images(connection: Connection) -> dict[int, dict[str, str | None]]:
     return {int(row["rank"]): row for row in found}
 
 
-def removed(connection: Connection, plan: Plan, shape: Shape) -> duplicates.Removal | OperatorError:
+def removed(connection: Connection, plan: Plan, shape: Shape) -> surplus_rows.Removal | OperatorError:
     """The run from prepare to the removal, or what has stopped it."""
     try:
         try_out(connection, plan)
-        found = duplicates.report(connection, plan)
+        found = surplus_rows.report(connection, plan)
         given = {"rows": found.rows, "digest": found.digest, "run_id": "run-1"}
-        duplicates.remove(connection, plan, check=True, **given)
+        surplus_rows.remove(connection, plan, check=True, **given)
         if shape.fenced:
             fence.raise_fence(connection, plan)
-        return duplicates.remove(connection, plan, **given)
+        return surplus_rows.remove(connection, plan, **given)
     except OperatorError as stop:
         connection.rollback()
         return stop

@@ -8,11 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from at_most_one import duplicates
+from at_most_one.duplicates import surplus_rows
+from at_most_one.duplicates.restore import restore
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan, Surplus
 from at_most_one.postgres.connection import Connection, Login
-from at_most_one.restore import restore
 from at_most_one.trial import try_out
 
 from tests.database.cleaning import TABLE, Waiting, remove, run
@@ -56,7 +56,7 @@ def test_rows_leave_and_return_and_nothing_is_left_of_it(
 def test_a_row_of_each_shape_is_tried(connection: Connection, plan: Plan, example: Any) -> None:
     """One row in fifty has what bars the way: another column filled, or another value of a flag."""
     run(connection, f"ALTER TABLE {TABLE} ADD COLUMN sealed boolean NOT NULL DEFAULT false, ADD COLUMN seal text")
-    last = max(group.surplus[-1]["id"] for group in duplicates.report(connection, plan).groups)
+    last = max(group.surplus[-1]["id"] for group in surplus_rows.report(connection, plan).groups)
     barring = "IF NEW.{} THEN RAISE EXCEPTION 'sealed'; END IF; RETURN NEW;"
     for column, condition in (("sealed = true", "sealed"), ("seal = 'wax'", "seal IS NOT NULL")):
         trigger(connection, "BEFORE INSERT", barring.format(condition))
@@ -193,7 +193,7 @@ class TestTheWayBack:
         assert try_out(connection, allowed).wrote == ["aedpics.log"]
         assert run(connection, "SELECT count(*) FROM aedpics.log") == [(0,)]
         before = content(connection)
-        assert remove(connection, allowed, duplicates.report(connection, allowed)).removed == 25
+        assert remove(connection, allowed, surplus_rows.report(connection, allowed)).removed == 25
         assert restore(connection, allowed, run_id="run-1").restored == 25
         assert content(connection) == before
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from at_most_one.duplicates.plan_file import Digest, RowsFile, digest, write
 from at_most_one.errors import OperatorError
-from at_most_one.rows_file import Digest, RowsFile, digest, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

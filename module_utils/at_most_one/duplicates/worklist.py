@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import psycopg2.errors
 from psycopg2 import sql
 
+from ..errors import OperatorError
+from ..plan import Plan
+from ..postgres import copy
+from ..postgres.catalog import Column, Cursor, Row, predicate_sql, table_name, without_null_keys
 from . import archive
-from .errors import OperatorError
-from .plan import Plan
-from .postgres import copy
-from .postgres.catalog import Column, Cursor, Row, predicate_sql, table_name, without_null_keys
+from .plan_file import Digest
 from .ranking import duplicates, equal, keys, listed, numbered, of, parts_of, text_array
-from .rows_file import Digest
 
 REQUESTED = sql.SQL("pg_temp.at_most_one_requested")
 MEMBER = sql.SQL("pg_temp.at_most_one_member")

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from psycopg2 import sql
 
-from .errors import OperatorError
-from .plan import Plan
-from .postgres.catalog import Cursor
+from ..errors import OperatorError
+from ..plan import Plan
+from ..postgres.catalog import Cursor
 
 # {compatible}: PostgreSQL would pass a value of type t to something declared for that type without converting it.
 _COMPATIBLE = """({type} = t.oid OR EXISTS (

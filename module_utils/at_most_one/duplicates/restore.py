@@ -16,12 +16,12 @@ from typing import Any
 import psycopg2
 from psycopg2 import sql
 
+from ..errors import OperatorError
+from ..plan import Plan
+from ..postgres.catalog import WRITING, Cursor, Row, columns_of, explain, table_name, transaction
+from ..postgres.connection import Connection, Hold, unheld
 from . import archived_rows, effects, repointed_rows
 from .archive import missing_objects
-from .errors import OperatorError
-from .plan import Plan
-from .postgres.catalog import WRITING, Cursor, Row, columns_of, explain, table_name, transaction
-from .postgres.connection import Connection, Hold, unheld
 from .returning import LeftOut, Way, begin, put_back
 
 _EXAMPLES = 1_000

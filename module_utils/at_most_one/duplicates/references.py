@@ -8,9 +8,9 @@ from typing import Any
 
 from psycopg2 import sql
 
-from .errors import OperatorError
-from .plan import Plan
-from .postgres.catalog import Cursor, table_name
+from ..errors import OperatorError
+from ..plan import Plan
+from ..postgres.catalog import Cursor, table_name
 from .ranking import equal, listed, of, parts_of, text_array
 from .worklist import MEMBER
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .plan import Plan
-from .postgres.connection import Connection
+from ..plan import Plan
+from ..postgres.connection import Connection
 from .references import foreign_keys
 
 

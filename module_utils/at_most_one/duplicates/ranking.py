@@ -13,8 +13,8 @@ from typing import Any
 
 from psycopg2 import sql
 
-from .plan import Plan
-from .postgres.catalog import Column, predicate_sql, without_null_keys
+from ..plan import Plan
+from ..postgres.catalog import Column, predicate_sql, without_null_keys
 
 
 def listed(parts: Iterable[sql.Composable]) -> sql.Composed:

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 
 from psycopg2 import sql
 
-from .plan import Plan
-from .postgres.catalog import Column, Cursor
+from ..plan import Plan
+from ..postgres.catalog import Column, Cursor
 
 _OBJECTS = (
     ("SELECT pg_catalog.to_regnamespace('at_most_one')", "CREATE SCHEMA IF NOT EXISTS at_most_one"),

@@ -10,10 +10,10 @@ from typing import Any
 
 from psycopg2 import sql
 
+from ..plan import Plan
+from ..postgres import replication
+from ..postgres.catalog import Column, predicate_sql, without_null_keys
 from . import archive
-from .plan import Plan
-from .postgres import replication
-from .postgres.catalog import Column, predicate_sql, without_null_keys
 from .ranking import equal, listed, numbered, of, text_array
 from .worklist import MEMBER, member
 

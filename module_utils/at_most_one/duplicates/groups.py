@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from psycopg2 import sql
 
+from ..plan import Plan
+from ..postgres.catalog import Column, Cursor, Row
 from . import ranking
-from .plan import Plan
-from .postgres.catalog import Column, Cursor, Row
 from .ranking import parameters, requested_rows, text_array
 
 

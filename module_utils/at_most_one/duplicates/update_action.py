@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 from psycopg2 import sql
 
-from .errors import OperatorError
-from .plan import Plan
-from .postgres.catalog import Column, Cursor, predicate_sql, table_name, without_null_keys
+from ..errors import OperatorError
+from ..plan import Plan
+from ..postgres.catalog import Column, Cursor, predicate_sql, table_name, without_null_keys
 from .ranking import equal, listed, of, parts_of
 
 _EXPRESSIONS = """

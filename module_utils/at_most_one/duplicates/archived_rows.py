@@ -9,9 +9,9 @@ from typing import Any
 
 from psycopg2 import sql
 
+from ..plan import Plan
+from ..postgres.catalog import Column, Cursor, table_name, usual_search_path
 from .archive import image, sha256
-from .plan import Plan
-from .postgres.catalog import Column, Cursor, table_name, usual_search_path
 from .ranking import listed, of
 from .returning import IN_BATCH, Way, unique_key
 

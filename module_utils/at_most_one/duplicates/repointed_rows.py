@@ -8,7 +8,7 @@ from typing import Any
 
 from psycopg2 import sql
 
-from .postgres.catalog import Cursor
+from ..postgres.catalog import Cursor
 from .ranking import listed
 from .returning import IN_BATCH, Way, unique_key
 

@@ -16,14 +16,10 @@ import psycopg2
 import psycopg2.errors
 from psycopg2 import sql
 
-from . import archive, ranking, rows_file, updates, worklist
-from .batches import EXAMPLES, Batches, Pace
-from .errors import OperatorError
-from .groups import Group, described
-from .key_columns import refuse_other_equality
-from .plan import Plan
-from .postgres import copy
-from .postgres.catalog import (
+from ..errors import OperatorError
+from ..plan import Plan
+from ..postgres import copy
+from ..postgres.catalog import (
     READING,
     WRITING,
     Column,
@@ -36,13 +32,17 @@ from .postgres.catalog import (
     transaction,
     usual_search_path,
 )
-from .postgres.connection import Connection, Hold, unheld
+from ..postgres.connection import Connection, Hold, unheld
+from . import archive, plan_file, ranking, update_action, worklist
+from .batches import EXAMPLES, Batches, Pace
+from .groups import Group, described
+from .key_equality import refuse_other_equality
 from .references import Reference, count_references, foreign_keys, refuse_referenced, refuse_unpointable
 
 SHOWN_ROWS = 10_000  # a report describes at most so many rows, however large its groups are
 _ROUNDS = 5
 
-digest = rows_file.digest
+digest = plan_file.digest
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def report(
     With ``into`` every surplus row is handed over as its line for ``rows_file.write``: its primary key and, behind it,
     the hash of its content. ``rows`` stays empty then.
     """
-    seen = rows_file.Digest()
+    seen = plan_file.Digest()
     shown: list[tuple[int, int, Row]] = []
     rows: list[Row] = []
     group_count, parts = 0, len(plan.primary_key)
@@ -330,7 +330,7 @@ def _refuse_unexpected(found: worklist.Work, groups: int | None, rows: int | Non
 
 def _refuse_what_cannot_be_done(cursor: Cursor, plan: Plan, columns: Mapping[str, Column], *, refers: bool) -> None:
     if plan.surplus.action == "update":
-        updates.refuse_useless(cursor, plan, columns, worklist.planned(plan))
+        update_action.refuse_useless(cursor, plan, columns, worklist.planned(plan))
     elif refers and plan.surplus.references == "repoint":
         refuse_unpointable(cursor, plan)
     elif refers:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from psycopg2 import sql
 
-from .errors import OperatorError
-from .plan import Plan
-from .postgres.catalog import Cursor, table_name
+from ..errors import OperatorError
+from ..plan import Plan
+from ..postgres.catalog import Cursor, table_name
 
 
 @dataclass(frozen=True)

@@ -25,15 +25,15 @@ import psycopg2.errors
 from psycopg2 import sql
 from psycopg2.extensions import AsIs
 
+from ..errors import OperatorError
+from ..plan import Plan
+from ..postgres import replication
+from ..postgres.catalog import Column, Cursor, Row, table_name
+from ..postgres.connection import Connection, Hold, unheld
 from . import effects
-from .errors import OperatorError
-from .plan import Plan
-from .postgres import replication
-from .postgres.catalog import Column, Cursor, Row, table_name
-from .postgres.connection import Connection, Hold, unheld
+from .batch_sql import MOVING, Statements
 from .ranking import listed, numbered
 from .references import count_references, point_to_keepers, refuse_referenced
-from .removal import MOVING, Statements
 from .worklist import Work
 
 EXAMPLES = 1_000

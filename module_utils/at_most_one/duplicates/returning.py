@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import psycopg2
 from psycopg2 import sql
 
-from .postgres.catalog import Cursor
+from ..postgres.catalog import Cursor
 
 IN_BATCH = sql.SQL("pg_temp.at_most_one_returning")
 LEFT_OUT = sql.SQL("pg_temp.at_most_one_left_out")

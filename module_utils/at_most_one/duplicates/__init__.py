@@ -1,0 +1,1 @@
+"""Surplus rows: found, archived, removed and restored."""
