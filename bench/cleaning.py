@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from at_most_one import fence, journal
+from at_most_one import journal
 from at_most_one.controllers import Controller
 from at_most_one.duplicates import plan_file, surplus_rows
+from at_most_one.fence import write_fence
 from at_most_one.postgres.connection import Connection, Login, connect
 
 from .seed import PLAN
@@ -35,9 +36,9 @@ def opened(login: Login) -> str:
 
 def fenced_clean_up(connection: Connection, run_id: str) -> None:
     """As the role does it: what the fence cannot exempt leaves first, then the fence goes up, then the rest leaves."""
-    while fence.raise_fence(connection, PLAN).surplus_first:
+    while write_fence.raise_fence(connection, PLAN).surplus_first:
         clean_up(connection, run_id)
-    while clean_up(connection, run_id).left + fence.tighten(connection, PLAN).exempt:
+    while clean_up(connection, run_id).left + write_fence.tighten(connection, PLAN).exempt:
         pass
 
 

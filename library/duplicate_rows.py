@@ -318,8 +318,8 @@ def report(module: AnsibleModule, connection: Any, plan: Any, _hold: Any) -> dic
 
 
 def remove(module: AnsibleModule, connection: Any, plan: Any, hold: Any) -> dict[str, Any]:
-    from ansible.module_utils.at_most_one import fence
     from ansible.module_utils.at_most_one.duplicates import batches, plan_file, surplus_rows
+    from ansible.module_utils.at_most_one.fence import write_fence
 
     path, digest = module.params["path"], module.params["digest"]
     reviewed = None if path is None else plan_file.RowsFile(path)
@@ -340,7 +340,7 @@ def remove(module: AnsibleModule, connection: Any, plan: Any, hold: Any) -> dict
         **{name: module.params[name] for name in ("run_id", "max_rows", "expected_groups", "expected_rows")},
     )
     # What the fence exempts and has not left is to be in it from now on.
-    tightened = None if module.check_mode else fence.tighten(connection, plan, hold=hold)
+    tightened = None if module.check_mode else write_fence.tighten(connection, plan, hold=hold)
     for warning in [*removal.warnings, *(tightened.warnings if tightened else ())]:
         module.warn(warning)
     gone = {tuple(row) for row in removal.removed_examples}

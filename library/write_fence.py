@@ -133,8 +133,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 
 def act(module: AnsibleModule) -> dict[str, Any]:
-    from ansible.module_utils.at_most_one import fence
     from ansible.module_utils.at_most_one.errors import OperatorError
+    from ansible.module_utils.at_most_one.fence import write_fence
     from ansible.module_utils.at_most_one.plan import parse
     from ansible.module_utils.at_most_one.postgres.connection import connect
 
@@ -146,14 +146,14 @@ def act(module: AnsibleModule) -> dict[str, Any]:
         )
     with held_run(module) as hold, connect(login_of(module), **timeouts_of(module)) as connection:
         if wanted["state"] == "queried":
-            found, indexes = fence.query(connection, plan)
+            found, indexes = write_fence.query(connection, plan)
             return {"changed": False, **_result(found), "indexes": indexes}
         if wanted["state"] == "raised":
             limits = {name: wanted[name] for name in ("lock_attempts", "max_write_pause_ms", "deadline_s")}
-            change = fence.raise_fence(connection, plan, **limits, check=module.check_mode, hold=hold)
+            change = write_fence.raise_fence(connection, plan, **limits, check=module.check_mode, hold=hold)
         else:
             wait_ms = wanted["lock_timeout_ms"] * wanted["lock_attempts"]
-            change = fence.lower_fence(connection, plan, wait_ms=wait_ms, check=module.check_mode, hold=hold)
+            change = write_fence.lower_fence(connection, plan, wait_ms=wait_ms, check=module.check_mode, hold=hold)
     for warning in change.warnings:
         module.warn(warning)
     return {

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from at_most_one import backup, concurrent, fence, indexes
+from at_most_one import backup, concurrent, indexes
 from at_most_one.duplicates import surplus_rows
+from at_most_one.fence import write_fence
 from at_most_one.postgres.connection import Connection, Login, connect
 
 from bench.cleaning import clean_up, opened
@@ -93,7 +94,7 @@ def _steps(bench: Bench, login: Login) -> dict[str, Taken]:
     run_id = opened(login)
     with step(REMOVAL):
         alone(lambda connection: clean_up(connection, run_id))
-    alone(lambda connection: fence.raise_fence(connection, PLAN))
+    alone(lambda connection: write_fence.raise_fence(connection, PLAN))
     with connect(login, statement_timeout_ms=TIMEOUT_MS) as connection:
         inspection = indexes.inspect(connection, PLAN)
     with step(BUILD):

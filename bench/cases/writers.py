@@ -15,7 +15,8 @@ from typing import Any
 
 import psycopg2
 import psycopg2.errors
-from at_most_one import building, concurrent, fence, forecast, indexes
+from at_most_one import building, concurrent, forecast, indexes
+from at_most_one.fence import write_fence
 from at_most_one.postgres.connection import Connection, Login, connect
 
 from bench import release
@@ -128,7 +129,7 @@ def _deployed(login: Login, build: Callable[[Login, Connection, Spans], None]) -
         spans.build = (start, time.monotonic())
         indexes.require_exact(indexes.inspect(connection, PLAN), PLAN)
         connection.commit()
-        fence.lower_fence(connection, PLAN)
+        write_fence.lower_fence(connection, PLAN)
     spans.whole = (begin, time.monotonic())
     return spans
 

@@ -14,13 +14,13 @@ import psycopg2
 import psycopg2.errors
 from psycopg2 import sql
 
-from . import fence_index
 from .duplicates import archive, effects, ranking, worklist
 from .duplicates.batches import Batches, Pace
 from .duplicates.key_equality import refuse_other_equality
 from .duplicates.references import foreign_keys
 from .duplicates.restore import restore_within
 from .errors import OperatorError
+from .fence import exempting_index
 from .plan import Plan
 from .postgres.catalog import WRITING, Column, Cursor, Row, columns_of, explain, table_name, usual_search_path
 from .postgres.connection import Connection, unheld
@@ -61,7 +61,7 @@ def try_out(connection: Connection, plan: Plan) -> Trial:
                 return trial
             _refuse_effects(plan, [*found, *(acting if plan.surplus.action == "update" else [])])
             # Under the triggers of an older release's fence no surplus row may return; an index exempts those rows.
-            if not fence_index.triggers(cursor, plan):
+            if not exempting_index.triggers(cursor, plan):
                 trial.wrote = _there_and_back(cursor, plan, narrowed, columns, rows)
                 effects.refuse_writes(plan, trial.wrote)
                 trial.rows = len(rows)

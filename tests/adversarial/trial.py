@@ -17,9 +17,10 @@ from typing import Any
 
 import psycopg2
 import psycopg2.errors
-from at_most_one import concurrent, definitions, fence, indexes
+from at_most_one import concurrent, definitions, indexes
 from at_most_one.duplicates import surplus_rows
 from at_most_one.errors import OperatorError
+from at_most_one.fence import write_fence
 from at_most_one.plan import Plan, parse
 from at_most_one.postgres.connection import Connection, Login, connect
 from psycopg2 import sql
@@ -196,7 +197,7 @@ def _procedure(
     surplus_rows.report(connection, plan)
     if fenced:
         pause_ms = -1 if trial.concurrent_fence else PLAIN_PAUSE_MS
-        while fence.raise_fence(connection, plan, max_write_pause_ms=pause_ms).surplus_first:
+        while write_fence.raise_fence(connection, plan, max_write_pause_ms=pause_ms).surplus_first:
             result.removed += _clean_up(connection, plan, "run-0", fenced=False)[0]
     crowd.fenced.set()
     for result.attempts in range(1, ATTEMPTS + 1):
@@ -217,7 +218,7 @@ def _procedure(
     with connection:
         indexes.require_exact(indexes.inspect(connection, plan), plan)
     if fenced:
-        while fence.lower_fence(connection, plan).warnings:
+        while write_fence.lower_fence(connection, plan).warnings:
             pass
 
 
@@ -225,7 +226,7 @@ def _clean_up(connection: Connection, plan: Plan, run_id: str, *, fenced: bool) 
     """Report and remove, as the role does: how many rows went, and how many are surplus after that."""
     found = surplus_rows.report(connection, plan)
     removal = surplus_rows.remove(connection, plan, rows=found.rows, digest=found.digest, run_id=run_id, **LIMITS)
-    added = fence.tighten(connection, plan).exempt if fenced else 0
+    added = write_fence.tighten(connection, plan).exempt if fenced else 0
     return removal.archived, max(removal.rows_left, added)
 
 
@@ -263,7 +264,7 @@ def _rule_in_force(connection: Connection, plan: Plan, trial: Trial) -> list[str
     """By definition, by count, and by trying: a real second INSERT is refused by the index's name."""
     with connection:
         faults = indexes.inspect(connection, plan).faults()
-    if fence.fence_state(connection, plan) != "lowered":
+    if write_fence.fence_state(connection, plan) != "lowered":
         faults.append("the fence is still up")
     with connection.cursor() as cursor:
         insert = sql.SQL("INSERT INTO {} (serial, status) VALUES ('AED-last', %s)").format(

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from at_most_one import fence
 from at_most_one.duplicates import surplus_rows
+from at_most_one.fence import write_fence
 from at_most_one.plan import Plan
 from at_most_one.postgres import own_schema
 from at_most_one.postgres.connection import Login, connect
@@ -45,7 +45,7 @@ def deployed(login: Login, plan: Plan, example: Any, build: Callable[..., None])
     before = query(login, f"SELECT t::text FROM {TABLE} AS t ORDER BY 1")
     with connect(login) as connection:
         found = surplus_rows.report(connection, plan)
-        fence.raise_fence(connection, plan)
+        write_fence.raise_fence(connection, plan)
         surplus_rows.remove(connection, plan, rows=found.rows, digest=found.digest, run_id="killed")
     build()
     with connect(login) as connection:

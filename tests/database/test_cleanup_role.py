@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from at_most_one import fence_index, journal
+from at_most_one import journal
 from at_most_one.controllers import Controller
+from at_most_one.fence import exempting_index
 from at_most_one.journal import Opening
 from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Connection, Login
@@ -98,7 +99,7 @@ def test_the_ordinary_clean_up(clean_up: Any, connection: Connection, plan: Plan
 def test_more_surplus_than_the_fence_can_exempt(
     clean_up: Any, connection: Connection, plan: Plan, example: Any
 ) -> None:
-    many = 2 * fence_index.MOST
+    many = 2 * exempting_index.MOST
     run(
         connection,
         f"INSERT INTO {TABLE} (equipment_serial, inspector_id, status)"

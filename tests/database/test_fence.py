@@ -13,8 +13,8 @@ from typing import Any
 import psycopg2
 import psycopg2.errors
 import pytest
-from at_most_one import fence
 from at_most_one.duplicates import surplus_rows
+from at_most_one.fence import write_fence
 from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Connection, Login, connect
 from at_most_one.postgres.fence_names import PATTERN
@@ -29,7 +29,7 @@ INSERT = f"INSERT INTO {TABLE} (equipment_serial, inspector_id, status) VALUES (
 
 @pytest.fixture
 def fenced(connection: Connection, plan: Plan, example: Any) -> Any:
-    fence.raise_fence(connection, plan)
+    write_fence.raise_fence(connection, plan)
     return example
 
 
@@ -68,7 +68,7 @@ class TestWriters:
         assert re.fullmatch(PATTERN.strip("^$"), by_fence.constraint_name or "")
         found = surplus_rows.report(connection, plan)
         surplus_rows.remove(connection, plan, rows=found.rows, digest=found.digest, run_id="run-1")
-        fence.lower_fence(connection, plan)
+        write_fence.lower_fence(connection, plan)
         name = plan.rule_index.name
         run(connection, f"CREATE UNIQUE INDEX {name} ON {TABLE} (equipment_serial) WHERE {plan.predicate}")
         by_index = refused(app, INSERT, fenced.control, "paused").diag
@@ -152,7 +152,7 @@ class TestWriters:
         second.set_session(isolation_level=level)
         with second, second.cursor() as cursor:
             cursor.execute(f"SELECT count(*) FROM {TABLE} WHERE equipment_serial = 'AED-0099'")
-            fence.raise_fence(connection, plan)
+            write_fence.raise_fence(connection, plan)
             run(app, INSERT, "AED-0099", "active")
             with pytest.raises((psycopg2.errors.UniqueViolation, psycopg2.errors.SerializationFailure)):
                 cursor.execute(INSERT, ("AED-0099", "active"))

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from at_most_one import fence
 from at_most_one.errors import OperatorError
+from at_most_one.fence import write_fence
 from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Connection, Login, connect
 from at_most_one.postgres.fence_names import name_of
@@ -38,11 +38,11 @@ def test_the_session_is_afterwards_as_before(
 ) -> None:
     with connect(login, lock_timeout_ms=1_234, statement_timeout_ms=56_789) as ours:
         before = settings(ours)
-        fence.raise_fence(ours, plan, max_write_pause_ms=pause_ms)
+        write_fence.raise_fence(ours, plan, max_write_pause_ms=pause_ms)
         assert settings(ours) == before
         with app.cursor() as cursor:
             cursor.execute(f"SELECT count(*) FROM {TABLE}")
-        assert fence.lower_fence(ours, plan, wait_ms=50).state == "partial"
+        assert write_fence.lower_fence(ours, plan, wait_ms=50).state == "partial"
         assert settings(ours) == before
 
 
@@ -53,7 +53,7 @@ def test_a_lock_timeout_does_not_bound_the_wait_for_a_reader(
     with app.cursor() as cursor:
         cursor.execute(f"SELECT count(*) FROM {TABLE}")
     with connect(login, lock_timeout_ms=20) as ours, ThreadPoolExecutor(1) as pool:
-        lowering = pool.submit(fence.lower_fence, ours, plan, wait_ms=20_000)
+        lowering = pool.submit(write_fence.lower_fence, ours, plan, wait_ms=20_000)
         until_somebody_waits(login, "virtualxid")
         with pytest.raises(TimeoutError):
             lowering.result(0.3)
@@ -69,13 +69,13 @@ def test_a_deadlock_with_a_reader_leaves_it_for_the_next_run(
         cursor.execute("SET deadlock_timeout = '1min'")  # whoever looks for a deadlock is the one that gives up
         cursor.execute(f"SELECT count(*) FROM {TABLE}")
         with connect(login) as ours, ThreadPoolExecutor(1) as pool:
-            lowering = pool.submit(fence.lower_fence, ours, plan, wait_ms=20_000)
+            lowering = pool.submit(write_fence.lower_fence, ours, plan, wait_ms=20_000)
             until_somebody_waits(login, "virtualxid")
             cursor.execute(f"LOCK TABLE {TABLE} IN SHARE UPDATE EXCLUSIVE MODE")
             lowered = lowering.result(10)
     assert (lowered.state, len(lowered.warnings)) == ("partial", 1)
     app.commit()
-    assert fence.lower_fence(connection, plan).state == "lowered"
+    assert write_fence.lower_fence(connection, plan).state == "lowered"
 
 
 def test_triggers_of_an_older_release_that_a_reader_keeps(
@@ -84,25 +84,25 @@ def test_triggers_of_an_older_release_that_a_reader_keeps(
     with app.cursor() as cursor:
         cursor.execute(f"SELECT count(*) FROM {TABLE}")
     with connect(login, lock_timeout_ms=50) as ours:
-        lowered = fence.lower_fence(ours, plan)
-        raised = fence.raise_fence(ours, plan)
+        lowered = write_fence.lower_fence(ours, plan)
+        raised = write_fence.raise_fence(ours, plan)
     assert (lowered.state, raised.state) == ("partial", "raised")
     for (warning,) in (lowered.warnings, raised.warnings):
         assert f"pid {app.info.backend_pid}" in warning
         assert f"{name_of(plan.id)}_insert, {name_of(plan.id)}_update" in warning
     app.commit()
-    assert fence.lower_fence(connection, plan).warnings == []
+    assert write_fence.lower_fence(connection, plan).warnings == []
     assert run(connection, "SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal") == [(0,)]
 
 
 @pytest.mark.parametrize("left", ["index", "triggers"])
-@pytest.mark.parametrize("change", [fence.lower_fence, fence.raise_fence])
+@pytest.mark.parametrize("change", [write_fence.lower_fence, write_fence.raise_fence])
 def test_a_run_that_was_taken_over_drops_nothing(
     connection: Connection, plan: Plan, example: Any, change: Callable[..., Any], left: str
 ) -> None:
     """It is asked right before each drop, not only when the change begins."""
     if left == "index":
-        fence.raise_fence(connection, plan)
+        write_fence.raise_fence(connection, plan)
         run(connection, f"COMMENT ON INDEX aedpics.{name_of(plan.id)} IS 'of another plan'")
     else:
         run(connection, LEGACY.format(function=name_of(plan.id).removeprefix("at_most_one_"), table=TABLE))
@@ -111,7 +111,7 @@ def test_a_run_that_was_taken_over_drops_nothing(
     def lost_later(_: Connection) -> None:
         nonlocal asked
         asked += 1
-        if asked > (change is fence.raise_fence):  # the build asks once
+        if asked > (change is write_fence.raise_fence):  # the build asks once
             raise OperatorError("lost", expected="the run", next_step="none.")
 
     with pytest.raises(OperatorError, match="lost"):
@@ -126,8 +126,8 @@ def test_an_index_of_the_same_name_on_another_table_is_not_the_fence(
     connection: Connection, plan: Plan, example: Any
 ) -> None:
     run(connection, f"CREATE INDEX {name_of(plan.id)} ON aedpics.inspection_schedules (scheduled_for)")
-    assert fence.fence_state(connection, plan) == "lowered"
-    assert fence.lower_fence(connection, plan).statements == []
+    assert write_fence.fence_state(connection, plan) == "lowered"
+    assert write_fence.lower_fence(connection, plan).statements == []
 
 
 def test_a_trigger_of_the_same_name_on_another_table_is_not_the_fence(
@@ -137,5 +137,5 @@ def test_a_trigger_of_the_same_name_on_another_table_is_not_the_fence(
     for table in (TABLE, "aedpics.inspection_schedules"):
         mine = "mine" if table == TABLE else name
         run(connection, f"CREATE TRIGGER {mine} AFTER INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION {function}")
-    warned = fence.lower_fence(connection, plan, check=True)
+    warned = write_fence.lower_fence(connection, plan, check=True)
     assert len([one for one in warned.statements if one.startswith("DROP TRIGGER")]) == 2

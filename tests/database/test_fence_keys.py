@@ -13,8 +13,8 @@ from typing import Any
 import psycopg2
 import psycopg2.errors
 import pytest
-from at_most_one import fence
 from at_most_one.errors import OperatorError
+from at_most_one.fence import write_fence
 from at_most_one.plan import Plan, parse
 from at_most_one.postgres.connection import Connection, Login
 
@@ -147,8 +147,8 @@ def test_equal_keys_are_refused_beside_duplicates_of_before(
     for values in (case.other, case.other, case.first, case.equal):
         execute(app, insertion(case, values))
     app.commit()
-    assert fence.raise_fence(connection, plan).exempt == 2
-    assert fence.fence_state(connection, plan) == "raised"
+    assert write_fence.raise_fence(connection, plan).exempt == 2
+    assert write_fence.fence_state(connection, plan) == "raised"
     refused(app, insertion(case, case.equal).replace("%", "%%"))
     with app:
         execute(app, "DELETE FROM aedpics.seats")
@@ -162,14 +162,14 @@ def test_nulls_not_distinct(
     plan = set_up(connection, plan_data, case)
     if connection.server_version < 150_000:
         with pytest.raises(OperatorError, match="syntax error"):
-            fence.raise_fence(connection, plan)
+            write_fence.raise_fence(connection, plan)
         return
-    fence.raise_fence(connection, plan)
+    write_fence.raise_fence(connection, plan)
     judge(app, second, login, case)
 
 
 def test_null_keys_are_distinct_otherwise(connection: Connection, plan_data: dict[str, Any], app: Connection) -> None:
-    fence.raise_fence(connection, set_up(connection, plan_data, CASES["composite"]))
+    write_fence.raise_fence(connection, set_up(connection, plan_data, CASES["composite"]))
     for _ in range(2):
         run(app, "INSERT INTO aedpics.seats (a, b) VALUES ('x', NULL)")
 
@@ -184,7 +184,7 @@ def test_nondeterministic_collation(
         return
     run(connection, create)
     case = Case("k text COLLATE aedpics.ci", ("k",), "'aed-1'", "'AED-1'", "'b'")
-    fence.raise_fence(connection, set_up(connection, plan_data, case))
+    write_fence.raise_fence(connection, set_up(connection, plan_data, case))
     judge(app, second, login, case)
 
 
@@ -224,8 +224,8 @@ def test_exactly_the_surplus_row_is_exempt(
     changes = {"id": "seats", "table": "seats", "primary_key": names, "key": ["k"], "show": [], "predicate": "open",
                "keep": [{"column": "created", "direction": "desc", "nulls": "last"}], "indexes": [index]}  # fmt: skip
     plan = parse({**plan_data, **changes})
-    assert fence.raise_fence(connection, plan).exempt == 1
-    assert fence.raise_fence(connection, plan).statements == []
+    assert write_fence.raise_fence(connection, plan).exempt == 1
+    assert write_fence.raise_fence(connection, plan).statements == []
     run(app, "UPDATE aedpics.seats SET open = NOT open WHERE created = 1")
     run(app, "UPDATE aedpics.seats SET open = NOT open WHERE created = 1")
     run(app, "UPDATE aedpics.seats SET open = NOT open WHERE created = 2")
@@ -261,5 +261,7 @@ def test_what_is_no_table_of_its_own_is_refused_by_name_and_untouched(
 ) -> None:
     run(connection, definition)
     with pytest.raises(OperatorError, match=rf"aedpics\.odd of plan .*: {words}"):
-        fence.raise_fence(connection, replace(plan, table="odd", primary_key=("id",), key=("k",), keep=(), show=()))
+        write_fence.raise_fence(
+            connection, replace(plan, table="odd", primary_key=("id",), key=("k",), keep=(), show=())
+        )
     assert run(connection, "SELECT to_regnamespace('at_most_one')") == [(None,)]

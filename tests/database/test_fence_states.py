@@ -9,10 +9,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from at_most_one import fence, fence_index, indexes
+from at_most_one import indexes
 from at_most_one.duplicates import surplus_rows
 from at_most_one.duplicates.restore import restore
 from at_most_one.errors import OperatorError
+from at_most_one.fence import exempting_index, write_fence
 from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Connection, Login, connect
 from at_most_one.postgres.fence_names import PATTERN, name_of
@@ -32,7 +33,7 @@ from tests.database.test_fence import fenced as fenced
 
 pytestmark = pytest.mark.versions
 
-NONE = fence.Change("lowered", "lowered", [], 0)
+NONE = write_fence.Change("lowered", "lowered", [], 0)
 LEGACY = """
 CREATE SCHEMA at_most_one;
 CREATE FUNCTION at_most_one.{function}() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
@@ -61,27 +62,27 @@ def remove(connection: Connection, plan: Plan) -> surplus_rows.Removal:
 
 class TestStates:
     def test_raised_and_lowered_once_each(self, connection: Connection, plan: Plan, example: Any) -> None:
-        assert fence.fence_state(connection, plan) == "lowered"
-        raised = fence.raise_fence(connection, plan)
+        assert write_fence.fence_state(connection, plan) == "lowered"
+        raised = write_fence.raise_fence(connection, plan)
         assert (raised.before, raised.state, raised.attempts, raised.exempt) == ("lowered", "raised", 1, 25)
         assert found(connection) == [(name_of(plan.id), True, True)]
-        assert fence.fence_state(connection, plan) == "raised"
-        assert fence.raise_fence(connection, plan) == fence.Change("raised", "raised", [], 0, 25)
-        assert fence.lower_fence(connection, plan).before == "raised"
-        assert fence.fence_state(connection, plan) == "lowered"
-        assert fence.lower_fence(connection, plan) == NONE
+        assert write_fence.fence_state(connection, plan) == "raised"
+        assert write_fence.raise_fence(connection, plan) == write_fence.Change("raised", "raised", [], 0, 25)
+        assert write_fence.lower_fence(connection, plan).before == "raised"
+        assert write_fence.fence_state(connection, plan) == "lowered"
+        assert write_fence.lower_fence(connection, plan) == NONE
         assert found(connection) == []
 
     def test_check_mode_gives_the_statements_and_runs_none(
         self, connection: Connection, plan: Plan, example: Any
     ) -> None:
-        predicted = fence.raise_fence(connection, plan, check=True)
+        predicted = write_fence.raise_fence(connection, plan, check=True)
         assert found(connection) == []
-        assert fence.raise_fence(connection, plan) == predicted
+        assert write_fence.raise_fence(connection, plan) == predicted
         assert not any(row in str(predicted) for row in example.surplus), "their number, not their keys"
-        predicted = fence.lower_fence(connection, plan, check=True)
-        assert fence.fence_state(connection, plan) == "raised"
-        assert fence.lower_fence(connection, plan) == predicted
+        predicted = write_fence.lower_fence(connection, plan, check=True)
+        assert write_fence.fence_state(connection, plan) == "raised"
+        assert write_fence.lower_fence(connection, plan) == predicted
 
     @pytest.mark.parametrize(
         "damage",
@@ -97,9 +98,9 @@ class TestStates:
         self, connection: Connection, plan: Plan, fenced: Any, app: Connection, damage: str
     ) -> None:
         run(connection, damage.format(name=name_of(plan.id)))
-        assert fence.fence_state(connection, plan) == "partial"
-        assert fence.raise_fence(connection, plan).before == "partial"
-        assert fence.fence_state(connection, plan) == "raised"
+        assert write_fence.fence_state(connection, plan) == "partial"
+        assert write_fence.raise_fence(connection, plan).before == "partial"
+        assert write_fence.fence_state(connection, plan) == "raised"
         assert found(connection) == [(name_of(plan.id, 2), True, True)]
         refused(app, INSERT, fenced.control, "active")
 
@@ -108,8 +109,8 @@ class TestStates:
     ) -> None:
         words = "status = 'active'"
         narrower = replace(plan, predicate=words, rule_index=replace(plan.rule_index, predicate=words))
-        assert fence.fence_state(connection, narrower) == "partial"
-        fence.raise_fence(connection, narrower)
+        assert write_fence.fence_state(connection, narrower) == "partial"
+        write_fence.raise_fence(connection, narrower)
         run(app, INSERT, fenced.control, "paused")
 
     def test_two_plans_on_one_table_have_a_fence_each(
@@ -119,18 +120,18 @@ class TestStates:
         keys = (replace(plan.rule_index.keys[0], column="inspector_id"),)
         index = replace(plan.rule_index, keys=keys, predicate=words)
         other = replace(plan, id="another-plan", key=("inspector_id",), predicate=words, rule_index=index)
-        fence.raise_fence(connection, other)
-        fence.lower_fence(connection, plan)
-        assert fence.fence_state(connection, other) == "raised"
+        write_fence.raise_fence(connection, other)
+        write_fence.lower_fence(connection, plan)
+        assert write_fence.fence_state(connection, other) == "raised"
         run(app, INSERT, "AED-0098", "in_progress")
         refused(app, INSERT, "AED-0099", "in_progress")
 
-    @pytest.mark.parametrize("change", [fence.raise_fence, fence.lower_fence])
+    @pytest.mark.parametrize("change", [write_fence.raise_fence, write_fence.lower_fence])
     def test_triggers_of_an_older_release_are_dropped(
-        self, connection: Connection, plan: Plan, example: Any, change: Callable[..., fence.Change]
+        self, connection: Connection, plan: Plan, example: Any, change: Callable[..., write_fence.Change]
     ) -> None:
         run(connection, LEGACY.format(function=name_of(plan.id).removeprefix("at_most_one_"), table=TABLE))
-        assert fence.fence_state(connection, plan) == "partial"
+        assert write_fence.fence_state(connection, plan) == "partial"
         done = change(connection, plan)
         assert (done.before, done.warnings) == ("partial", [])
         assert run(connection, "SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal") == [(0,)]
@@ -168,8 +169,8 @@ class TestReaders:
         with ThreadPoolExecutor(1) as pool:
             reading = pool.submit(keep_reading)
             try:
-                assert fence.raise_fence(connection, plan).attempts == 1
-                lowered = fence.lower_fence(connection, plan, wait_ms=300)
+                assert write_fence.raise_fence(connection, plan).attempts == 1
+                lowered = write_fence.lower_fence(connection, plan, wait_ms=300)
             finally:
                 over.set()
             reading.result(10)
@@ -185,7 +186,7 @@ class TestReaders:
         second.close()
 
         app.commit()
-        assert fence.lower_fence(connection, plan).state == "lowered"
+        assert write_fence.lower_fence(connection, plan).state == "lowered"
         assert found(connection) == []
 
     def test_a_fence_that_could_not_be_dropped_makes_room_for_the_next(
@@ -193,12 +194,12 @@ class TestReaders:
     ) -> None:
         with app.cursor() as cursor:
             cursor.execute(f"SELECT count(*) FROM {TABLE}")
-        fence.lower_fence(connection, plan, wait_ms=100)
-        raised = fence.raise_fence(connection, plan)
+        write_fence.lower_fence(connection, plan, wait_ms=100)
+        raised = write_fence.raise_fence(connection, plan)
         assert (raised.state, len(raised.warnings)) == ("raised", 1)
         assert [valid for _, valid, _ in found(connection)] == [False, True]
         app.commit()
-        assert fence.lower_fence(connection, plan).warnings == []
+        assert write_fence.lower_fence(connection, plan).warnings == []
         assert found(connection) == []
 
     def test_rows_come_back_under_a_fence_that_cannot_be_dropped(
@@ -207,7 +208,7 @@ class TestReaders:
         assert remove(connection, plan).archived == 25
         with app.cursor() as cursor:
             cursor.execute(f"SELECT count(*) FROM {TABLE}")
-        assert fence.lower_fence(connection, plan, wait_ms=100).state == "partial"
+        assert write_fence.lower_fence(connection, plan, wait_ms=100).state == "partial"
         assert restore(connection, plan, run_id="run-1").restored == 25
 
 
@@ -218,7 +219,7 @@ class TestLock:
         with app.cursor() as cursor:
             cursor.execute(INSERT, (example.control, "active"))
         with connect(login, lock_timeout_ms=5_000) as ours, ThreadPoolExecutor(1) as pool:
-            raising = pool.submit(fence.raise_fence, ours, plan)
+            raising = pool.submit(write_fence.raise_fence, ours, plan)
             until_somebody_waits(login, "relation")
             app.commit()
             assert raising.result(10).state == "raised"
@@ -231,8 +232,8 @@ class TestLock:
             cursor.execute(f"UPDATE {TABLE} SET notes = 'secret' WHERE id = %s", (min(example.surplus),))
         with connect(login, lock_timeout_ms=20) as ours:
             with pytest.raises(OperatorError, match="could not be raised in 2 attempts") as stop:
-                fence.raise_fence(ours, plan, lock_attempts=2)
-            assert fence.fence_state(ours, plan) == "lowered"
+                write_fence.raise_fence(ours, plan, lock_attempts=2)
+            assert write_fence.fence_state(ours, plan) == "lowered"
         (blocker,) = stop.value.details["blockers"]
         assert blocker["pid"] == app.info.backend_pid
         assert blocker["state"] == "idle in transaction"
@@ -243,7 +244,7 @@ class TestLock:
             cursor.execute(f"LOCK TABLE {TABLE} IN ROW EXCLUSIVE MODE")
         threading.Timer(0.3, app.commit).start()
         with connect(login, lock_timeout_ms=20) as ours:
-            assert fence.raise_fence(ours, plan, lock_attempts=50).attempts > 1
+            assert write_fence.raise_fence(ours, plan, lock_attempts=50).attempts > 1
 
 
 class TestTighten:
@@ -257,17 +258,17 @@ class TestTighten:
         closed = min(fenced.surplus)
         run(app, self.CLOSE, closed)
         assert remove(connection, plan).archived == 24
-        tightened = fence.tighten(connection, plan)
+        tightened = write_fence.tighten(connection, plan)
         assert (tightened.state, tightened.exempt, tightened.warnings) == ("raised", 0, [])
         refused(app, self.OPEN, closed)
-        assert fence.tighten(connection, plan).statements == [], "nothing is left to do"
+        assert write_fence.tighten(connection, plan).statements == [], "nothing is left to do"
 
     def test_the_row_that_was_kept_instead_is_in_it(
         self, connection: Connection, plan: Plan, fenced: Any, app: Connection
     ) -> None:
         run(app, self.CLOSE, fenced.keep["AED-0001"])
         remove(connection, plan)
-        fence.tighten(connection, plan)
+        write_fence.tighten(connection, plan)
         refused(app, INSERT, "AED-0001", "active")
 
     def test_what_became_surplus_meanwhile_is_exempt_and_counted(
@@ -280,21 +281,21 @@ class TestTighten:
         other = min(set(fenced.history) - {closed})
         run(connection, "DROP INDEX aedpics." + name_of(plan.id))
         run(app, self.OPEN, other)
-        again = fence.raise_fence(connection, plan)
+        again = write_fence.raise_fence(connection, plan)
         assert again.exempt == 2
 
     def test_after_a_removal_without_change_nothing_is_done(
         self, connection: Connection, plan: Plan, fenced: Any
     ) -> None:
         remove(connection, plan)
-        assert fence.tighten(connection, plan) == fence.Change("raised", "raised", [], 0)
+        assert write_fence.tighten(connection, plan) == write_fence.Change("raised", "raised", [], 0)
 
     def test_rows_that_have_left_may_still_return(
         self, connection: Connection, plan: Plan, fenced: Any, app: Connection
     ) -> None:
         run(app, self.CLOSE, min(fenced.surplus))
         remove(connection, plan)
-        assert fence.tighten(connection, plan).statements
+        assert write_fence.tighten(connection, plan).statements
         assert restore(connection, plan, run_id="run-1").restored == 24
 
     def test_a_busy_table_leaves_it_as_it_is(
@@ -305,7 +306,7 @@ class TestTighten:
         with app.cursor() as cursor:
             cursor.execute(f"LOCK TABLE {TABLE} IN ROW EXCLUSIVE MODE")
         with connect(login, lock_timeout_ms=20) as ours:
-            tightened = fence.tighten(ours, plan, lock_attempts=2)
+            tightened = write_fence.tighten(ours, plan, lock_attempts=2)
         assert (tightened.state, tightened.statements) == ("raised", [])
         assert f"pid {app.info.backend_pid}" in tightened.warnings[0]
 
@@ -320,18 +321,18 @@ class TestLargeSurplus:
         )
 
     def test_it_has_to_leave_first(self, connection: Connection, plan: Plan, example: Any, app: Connection) -> None:
-        self.add(connection, fence_index.MOST)
-        refusal = fence.raise_fence(connection, plan)
+        self.add(connection, exempting_index.MOST)
+        refusal = write_fence.raise_fence(connection, plan)
         assert (refusal.state, refusal.surplus_first, refusal.statements) == ("lowered", True, [])
         assert found(connection) == []
         remove(connection, plan)
-        assert fence.raise_fence(connection, plan).exempt == 0
+        assert write_fence.raise_fence(connection, plan).exempt == 0
         refused(app, INSERT, example.control, "active")
         run(app, f"{INSERT} ON CONFLICT (equipment_serial) WHERE {IN_RULE} DO NOTHING", example.control, "active")
 
     def test_the_most_that_fits(self, connection: Connection, plan: Plan, example: Any) -> None:
-        self.add(connection, fence_index.MOST - 25)
-        assert fence.raise_fence(connection, plan).exempt == fence_index.MOST
+        self.add(connection, exempting_index.MOST - 25)
+        assert write_fence.raise_fence(connection, plan).exempt == exempting_index.MOST
 
     @pytest.mark.parametrize("pause_ms", [500, -1], ids=["plain", "concurrent"])
     def test_keys_that_are_too_long_for_the_catalog(
@@ -345,7 +346,7 @@ class TestLargeSurplus:
             f" string_agg(md5(n::text || m), '') FROM generate_series(1, 10) AS m), 'L', '{INSPECTOR}', 'active'"
             " FROM generate_series(1, 100) AS n",
         )
-        raised = fence.raise_fence(connection, plan, max_write_pause_ms=pause_ms)
+        raised = write_fence.raise_fence(connection, plan, max_write_pause_ms=pause_ms)
         fits = connection.server_version >= 180_000
         assert (raised.surplus_first, raised.exempt) == (not fits, 124 if fits else 0)
         assert len(found(connection)) == fits
@@ -361,7 +362,7 @@ class TestLargeSurplus:
             f" '{INSPECTOR}', 'active' FROM generate_series(1, 300) AS n",
         )
         with pytest.raises(OperatorError, match="index row"):
-            fence.raise_fence(connection, plan)
+            write_fence.raise_fence(connection, plan)
 
 
 class TestConcurrently:
@@ -370,13 +371,13 @@ class TestConcurrently:
     def test_it_is_built_beside_the_writers(
         self, connection: Connection, plan: Plan, example: Any, app: Connection
     ) -> None:
-        predicted = fence.raise_fence(connection, plan, max_write_pause_ms=-1, check=True)
-        raised = fence.raise_fence(connection, plan, max_write_pause_ms=-1)
+        predicted = write_fence.raise_fence(connection, plan, max_write_pause_ms=-1, check=True)
+        raised = write_fence.raise_fence(connection, plan, max_write_pause_ms=-1)
         assert raised == predicted
         assert (raised.state, raised.exempt, raised.concurrent) == ("raised", 25, True)
         refused(app, INSERT, example.control, "active")
         remove(connection, plan)
-        assert fence.tighten(connection, plan).statements == []
+        assert write_fence.tighten(connection, plan).statements == []
 
     def test_a_duplicate_that_is_committed_meanwhile(
         self, login: Login, plan: Plan, connection: Connection, example: Any, app: Connection
@@ -384,7 +385,7 @@ class TestConcurrently:
         with app.cursor() as cursor:
             cursor.execute(INSERT, (example.control, "active"))
         with connect(login) as ours, ThreadPoolExecutor(1) as pool:
-            raising = pool.submit(fence.raise_fence, ours, plan, max_write_pause_ms=-1)
+            raising = pool.submit(write_fence.raise_fence, ours, plan, max_write_pause_ms=-1)
             until_somebody_waits(login, "virtualxid")
             app.commit()
             raised = raising.result(20)
@@ -398,7 +399,7 @@ class TestConcurrently:
         with app.cursor() as cursor:
             cursor.execute("SELECT count(*) FROM aedpics.user_profiles")
         with pytest.raises(OperatorError, match=f"was not built within 0.5 s; it waits for pid {app.info.backend_pid}"):
-            fence.raise_fence(connection, plan, max_write_pause_ms=-1, deadline_s=0.5)
+            write_fence.raise_fence(connection, plan, max_write_pause_ms=-1, deadline_s=0.5)
         assert found(connection) == []
 
     def test_a_run_that_was_taken_over_builds_nothing(self, connection: Connection, plan: Plan, example: Any) -> None:
@@ -406,7 +407,7 @@ class TestConcurrently:
             raise OperatorError("lost", expected="the run", next_step="none")
 
         with pytest.raises(OperatorError, match="lost"):
-            fence.raise_fence(connection, plan, max_write_pause_ms=-1, hold=lost)
+            write_fence.raise_fence(connection, plan, max_write_pause_ms=-1, hold=lost)
         assert found(connection) == []
 
 
@@ -423,7 +424,7 @@ class TestModule:
         args = {"login": login_args, "plan": plan_data, "state": "raised"}
         predicted = run_module("write_fence", args, check=True, diff=True)
         assert (predicted["changed"], predicted["before"], predicted["state"]) == (True, "lowered", "raised")
-        assert fence.fence_state(connection, plan) == "lowered"
+        assert write_fence.fence_state(connection, plan) == "lowered"
         done = run_module("write_fence", args, diff=True)
         assert done == predicted
         assert done["diff"] == {"before": "write fence: lowered\n", "after": "write fence: raised\n"}
@@ -434,4 +435,4 @@ class TestModule:
         assert queried["statements"] == [f'DROP INDEX CONCURRENTLY IF EXISTS "aedpics"."{name_of(plan.id)}"']
         assert "warnings" not in queried, "Ansible takes them by module.warn alone"
         assert run_module("write_fence", {**args, "state": "lowered"})["changed"] is True
-        assert fence.fence_state(connection, plan) == "lowered"
+        assert write_fence.fence_state(connection, plan) == "lowered"

@@ -7,11 +7,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from at_most_one import concurrent, fence, indexes, journal
+from at_most_one import concurrent, indexes, journal
 from at_most_one.controllers import Controller
 from at_most_one.duplicates import batches, surplus_rows
 from at_most_one.duplicates.restore import restore
 from at_most_one.errors import OperatorError
+from at_most_one.fence import write_fence
 from at_most_one.journal import Opening
 from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Connection, Hold, Login, connect
@@ -139,13 +140,13 @@ def waiting_sessions(connection: Connection) -> int:
     return int(run(connection, "SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted")[0][0])
 
 
-@pytest.mark.parametrize("change", [fence.raise_fence, fence.lower_fence])
+@pytest.mark.parametrize("change", [write_fence.raise_fence, write_fence.lower_fence])
 def test_no_fence_moves_after_a_take_over(
     login: Login, plan: Plan, opening: Opening, held: str, change: Callable[..., Any]
 ) -> None:
     with connect(login) as connection:
-        if change is fence.lower_fence:
-            fence.raise_fence(connection, plan)
+        if change is write_fence.lower_fence:
+            write_fence.raise_fence(connection, plan)
         before = catalog(login)
         take_over(login, opening)
         with pytest.raises(OperatorError, match=TAKEN):

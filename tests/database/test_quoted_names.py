@@ -10,9 +10,10 @@ from typing import Any
 
 import psycopg2.errors
 import pytest
-from at_most_one import fence, indexes, preflight
+from at_most_one import indexes, preflight
 from at_most_one.duplicates import surplus_rows
 from at_most_one.duplicates.restore import restore
+from at_most_one.fence import write_fence
 from at_most_one.plan import Plan, parse
 from at_most_one.postgres.connection import Connection, Login, connect
 
@@ -72,7 +73,7 @@ def test_report_fence_clean_up_build_verify_lower_drop_restore(
 
     found = surplus_rows.report(connection, odd)
     assert (found.group_count, found.row_count, found.open_total) == (8, 16, 24)
-    assert fence.raise_fence(connection, odd).exempt == 16
+    assert write_fence.raise_fence(connection, odd).exempt == 16
     with pytest.raises(psycopg2.errors.UniqueViolation, match="at_most_one_fence_"):
         run(app, again)
     removal = surplus_rows.remove(connection, odd, rows=found.rows, digest=found.digest, run_id="run 1's")
@@ -84,7 +85,7 @@ def test_report_fence_clean_up_build_verify_lower_drop_restore(
     inspection = indexes.inspect(connection, odd)
     connection.rollback()
     assert (inspection.exact, inspection.faults()) == (True, [])
-    assert fence.lower_fence(connection, odd).before == "raised"
+    assert write_fence.lower_fence(connection, odd).before == "raised"
     with pytest.raises(psycopg2.errors.UniqueViolation, match="One Open-Session"):
         run(app, again)
 

@@ -14,11 +14,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from at_most_one import fence, journal, preflight
+from at_most_one import journal, preflight
 from at_most_one.controllers import Controller
 from at_most_one.duplicates import surplus_rows
 from at_most_one.duplicates.restore import restore
 from at_most_one.errors import OperatorError
+from at_most_one.fence import write_fence
 from at_most_one.plan import Plan, Surplus
 from at_most_one.postgres.connection import Connection, Login, connect
 from at_most_one.trial import try_out
@@ -136,7 +137,7 @@ def clean_up(connection: Connection, plan: Plan) -> str:
     """A run's changes up to the removal. Returns its name."""
     run_id = journal.open_run(connection, opening(plan)).run_id
     connection.commit()
-    fence.raise_fence(connection, plan, max_write_pause_ms=500)
+    write_fence.raise_fence(connection, plan, max_write_pause_ms=500)
     found = surplus_rows.report(connection, plan)
     done = surplus_rows.remove(connection, plan, rows=found.rows, digest=found.digest, run_id=run_id)
     assert done.archived == 25
@@ -152,7 +153,7 @@ def both_ways(connection: Connection, plan: Plan, subscriber: Subscriber, *more:
     subscriber.await_everything()
     assert subscriber.differing(*SERVICE, *more) == []
     assert len(subscriber.sql(f"SELECT 1 FROM {TABLE} WHERE status IN ('active', 'paused')")) == 11
-    fence.lower_fence(connection, plan)
+    write_fence.lower_fence(connection, plan)
     assert restore(connection, plan, run_id=run_id).restored == 25
     subscriber.await_everything()
     assert subscriber.differing(*SERVICE, *more) == []

@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from at_most_one import definitions, fence
+from at_most_one import definitions
 from at_most_one.duplicates import surplus_rows
 from at_most_one.duplicates.restore import restore
 from at_most_one.errors import OperatorError
+from at_most_one.fence import write_fence
 from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Connection
 from at_most_one.trial import try_out
@@ -134,7 +135,7 @@ def removed(connection: Connection, plan: Plan, shape: Shape) -> surplus_rows.Re
         given = {"rows": found.rows, "digest": found.digest, "run_id": "run-1"}
         surplus_rows.remove(connection, plan, check=True, **given)
         if shape.fenced:
-            fence.raise_fence(connection, plan)
+            write_fence.raise_fence(connection, plan)
         return surplus_rows.remove(connection, plan, **given)
     except OperatorError as stop:
         connection.rollback()
@@ -173,7 +174,7 @@ def judge(connection: Connection, shape: Shape, rows: Sequence[Row]) -> str:
             rank: before[head]["id"] for rank, head in surplus.items()
         }
     if shape.fenced:
-        fence.lower_fence(connection, plan)
+        write_fence.lower_fence(connection, plan)
     with connection, connection.cursor() as cursor:  # the judge of what "equal" means
         cursor.execute(definitions.create_statement(plan.rule_index, plan.schema))
         cursor.execute("DROP INDEX shapes.t_key")

@@ -20,14 +20,15 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from . import definitions, fence_index, forecast
-from .errors import OperatorError
-from .fence_building import Build
-from .fence_dropping import clear, without_triggers
-from .fence_index import Fence
-from .plan import Plan
-from .postgres.catalog import READING, Column, Row, columns_of, transaction
-from .postgres.connection import Connection, Hold, unheld
+from .. import definitions, forecast
+from ..errors import OperatorError
+from ..plan import Plan
+from ..postgres.catalog import READING, Column, Row, columns_of, transaction
+from ..postgres.connection import Connection, Hold, unheld
+from . import exempting_index
+from .building import Build
+from .dropping import clear, without_triggers
+from .exempting_index import Fence
 
 _CLEAR_MS = 2_000  # for each index that a new fence takes the place of
 
@@ -141,13 +142,13 @@ def _look(connection: Connection, plan: Plan, *, exempt: bool = False) -> _Seen:
     """``exempt``: also what has become of the rows that it exempts."""
     with transaction(connection, READING, plan) as cursor:
         columns = columns_of(cursor, plan)
-        fences, triggers = fence_index.found(cursor, plan), fence_index.triggers(cursor, plan)
-        wanted = fence_index.definition(cursor, plan)
+        fences, triggers = exempting_index.found(cursor, plan), exempting_index.triggers(cursor, plan)
+        wanted = exempting_index.definition(cursor, plan)
         current = next((one for one in reversed(fences) if one.usable and one.definition == wanted), None)
         left: list[Row] = []
         stale = False
         if exempt and current:
-            left, stale = fence_index.staying(cursor, plan, columns, current)
+            left, stale = exempting_index.staying(cursor, plan, columns, current)
         gone = [row for row in current.exempt if row not in left] if current else []
     state = "raised" if current else "partial" if fences or triggers else "lowered"
     return _Seen(state, columns, fences, triggers, current, stale, gone)
@@ -166,7 +167,7 @@ def _replace(
 ) -> Change:
     started = time.monotonic()
     with transaction(connection, READING, plan) as cursor:
-        rows = fence_index.surplus(cursor, plan)
+        rows = exempting_index.surplus(cursor, plan)
     if rows is None:
         return Change(seen.state, seen.state, [], 0, surplus_first=True)
     listing_ms = 1000 * (time.monotonic() - started)

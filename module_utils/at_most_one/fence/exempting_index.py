@@ -15,12 +15,12 @@ from dataclasses import dataclass, replace
 import psycopg2.errors
 from psycopg2 import sql
 
-from . import definitions
-from .duplicates import ranking
-from .duplicates.key_equality import equality
-from .plan import Index, Plan
-from .postgres.catalog import Column, Cursor, Row
-from .postgres.fence_names import name_of
+from .. import definitions
+from ..duplicates import ranking
+from ..duplicates.key_equality import equality
+from ..plan import Index, Plan
+from ..postgres.catalog import Column, Cursor, Row
+from ..postgres.fence_names import name_of
 
 # Before PostgreSQL 18 a row of pg_index has to fit on a page: 256 uuids or 519 bigints do, 55 texts of 100 characters,
 # 105 keys of two columns. Whether a list fits the server says before it builds: see is_too_large.

@@ -17,12 +17,11 @@ import psycopg2
 import psycopg2.errors
 from psycopg2 import sql
 
-from . import definitions, fence_index
-from .errors import OperatorError
-from .fence_dropping import alone, drop
-from .plan import Plan
-from .postgres import locks
-from .postgres.catalog import (
+from .. import definitions
+from ..errors import OperatorError
+from ..plan import Plan
+from ..postgres import locks
+from ..postgres.catalog import (
     READING,
     WRITING,
     Column,
@@ -33,8 +32,10 @@ from .postgres.catalog import (
     table_name,
     transaction,
 )
-from .postgres.connection import Connection, Hold
-from .postgres.fence_names import name_of
+from ..postgres.connection import Connection, Hold
+from ..postgres.fence_names import name_of
+from . import exempting_index
+from .dropping import alone, drop
 
 _HARMLESS = {"AccessShareLock", "RowShareLock"}  # held together with SHARE ROW EXCLUSIVE
 _BUILDS = 20  # concurrent ones
@@ -105,7 +106,7 @@ class Build:
         )
 
     def _listed(self, cursor: Cursor) -> bool:
-        rows = fence_index.surplus(cursor, self.plan)
+        rows = exempting_index.surplus(cursor, self.plan)
         self.rows = rows or []
         return rows is not None
 
@@ -117,12 +118,12 @@ class Build:
             try:
                 cursor.execute(self._create(cursor, kept, plain=plain))
             except psycopg2.errors.ProgramLimitExceeded as failure:
-                if not fence_index.is_too_large(failure):
+                if not exempting_index.is_too_large(failure):
                     raise
                 if plain:
                     cursor.execute("ROLLBACK TO SAVEPOINT at_most_one_fence")
                 continue
-            cursor.execute(fence_index.comment(cursor, self.plan, name, kept, plain=plain))
+            cursor.execute(exempting_index.comment(cursor, self.plan, name, kept, plain=plain))
             return True
         return False
 
@@ -130,16 +131,16 @@ class Build:
         """What the failed build has left: of use for the next one, or nothing but work for writers."""
         name = self.name
         with transaction(connection, READING, self.plan) as cursor:
-            left = {fence.name: fence.ready for fence in fence_index.found(cursor, self.plan)}
+            left = {fence.name: fence.ready for fence in exempting_index.found(cursor, self.plan)}
         if left.get(name) or (name in left and drop(connection, self.plan, [name], _LEFTOVER_MS, self.hold)):
             self.others = [*self.others, name]
 
     def _create(self, cursor: Cursor, rows: Sequence[Row], *, plain: bool, shown: bool = False) -> sql.Composed:
-        index = fence_index.index_of(cursor, self.plan, self.columns, self.name, rows, shown=shown)
+        index = exempting_index.index_of(cursor, self.plan, self.columns, self.name, rows, shown=shown)
         return definitions.create_statement(index, self.plan.schema, concurrently=not plain)
 
     def _lock(self) -> sql.Composed:
-        return sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(fence_index.table_of(self.plan))
+        return sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(exempting_index.table_of(self.plan))
 
     def _not_locked(self, stop: LockNotObtained) -> OperatorError:
         blockers = [session for session in stop.details["blockers"] if set(session["modes"]) - _HARMLESS]

@@ -14,11 +14,12 @@ import psycopg2
 import psycopg2.errors
 from psycopg2 import sql
 
-from . import definitions, fence_index
-from .plan import Plan
-from .postgres import locks
-from .postgres.catalog import WRITING, Cursor, LockNotObtained, explain, table_name, transaction
-from .postgres.connection import Connection, Hold
+from .. import definitions
+from ..plan import Plan
+from ..postgres import locks
+from ..postgres.catalog import WRITING, Cursor, LockNotObtained, explain, table_name, transaction
+from ..postgres.connection import Connection, Hold
+from . import exempting_index
 
 
 @contextlib.contextmanager
@@ -81,4 +82,4 @@ def clear(
 
 
 def without_triggers(plan: Plan, names: Sequence[str]) -> list[sql.Composed]:
-    return fence_index.drop_triggers(plan, names) if names else []
+    return exempting_index.drop_triggers(plan, names) if names else []

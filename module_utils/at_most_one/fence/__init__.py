@@ -1,0 +1,1 @@
+"""The write fence: an index that refuses new duplicates while the surplus rows leave."""
