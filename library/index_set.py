@@ -226,11 +226,11 @@ def act(module: AnsibleModule) -> dict[str, Any]:
 
 
 def _inspect(module: AnsibleModule, plan: Any) -> Any:
-    from ansible.module_utils.at_most_one import indexes
+    from ansible.module_utils.at_most_one.indexes import verification
     from ansible.module_utils.at_most_one.postgres.connection import connect
 
     with connect(login_of(module), **timeouts_of(module)) as connection:
-        inspection = indexes.inspect(connection, plan)
+        inspection = verification.inspect(connection, plan)
         connection.rollback()
     return inspection
 
@@ -249,11 +249,11 @@ def _definitions(inspection: Any) -> str:
 
 
 def _verified(module: AnsibleModule, plan: Any) -> dict[str, Any]:
-    from ansible.module_utils.at_most_one import indexes
+    from ansible.module_utils.at_most_one.indexes import verification
 
     inspection = _inspect(module, plan)
     if module.params["fail"]:
-        indexes.require_exact(inspection, plan)
+        verification.require_exact(inspection, plan)
     return {"changed": False, **_report(inspection)}
 
 
@@ -308,17 +308,17 @@ def _present(module: AnsibleModule, plan: Any) -> dict[str, Any]:
 
 
 def _absent(module: AnsibleModule, plan: Any) -> dict[str, Any]:
-    from ansible.module_utils.at_most_one import indexes
+    from ansible.module_utils.at_most_one.indexes import verification
     from ansible.module_utils.at_most_one.postgres.connection import connect
 
     before = _inspect(module, plan)
     deadline_ms = module.params["deadline_s"] * 1000
     limits = {"lock_timeout_ms": 0, "statement_timeout_ms": deadline_ms, "autocommit": True}
     with held_run(module) as hold, connect(login_of(module), **limits) as connection:
-        statements = indexes.drop(connection, plan, before, check=module.check_mode, hold=hold)
+        statements = verification.drop(connection, plan, before, check=module.check_mode, hold=hold)
     after = before if module.check_mode else _inspect(module, plan)
     if not module.check_mode:
-        indexes.require_absent(after, plan)
+        verification.require_absent(after, plan)
     gone = "".join(
         f"{found.definition};\n" for found in before.verdicts if found.definition and found.verdict == "unexpected"
     )

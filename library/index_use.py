@@ -68,13 +68,13 @@ indexes:
 
 
 def act(module: AnsibleModule) -> dict[str, Any]:
-    from ansible.module_utils.at_most_one import usage
+    from ansible.module_utils.at_most_one.indexes import usage_stats
     from ansible.module_utils.at_most_one.plan import parse
     from ansible.module_utils.at_most_one.postgres.connection import connect
 
-    thresholds = usage.Thresholds(module.params["unused_days"], module.params["bloat_percent"])
+    thresholds = usage_stats.Thresholds(module.params["unused_days"], module.params["bloat_percent"])
     with connect(login_of(module), **timeouts_of(module)) as connection:
-        found = usage.read(connection, parse(module.params["plan"]), thresholds)
+        found = usage_stats.read(connection, parse(module.params["plan"]), thresholds)
         connection.rollback()
     return {"changed": False, "indexes": [asdict(one) for one in found]}
 

@@ -212,7 +212,8 @@ def _read(module: AnsibleModule, plan: Any) -> dict[str, Any]:
 
 
 def _judged(module: AnsibleModule, plan: Any, release: Path | None) -> dict[str, Any]:
-    from ansible.module_utils.at_most_one import indexes, prisma
+    from ansible.module_utils.at_most_one import prisma
+    from ansible.module_utils.at_most_one.indexes import verification
     from ansible.module_utils.at_most_one.postgres.connection import connect
 
     migrations = None
@@ -225,7 +226,7 @@ def _judged(module: AnsibleModule, plan: Any, release: Path | None) -> dict[str,
         exact = None
         verdict = prisma.judge(history, migrations, plan.migration, exact)
         if verdict.verdict not in prisma.BLOCKED_BEFORE:  # there, the planned tables may not even exist yet
-            exact = indexes.inspect(connection, plan).exact
+            exact = verification.inspect(connection, plan).exact
             verdict = prisma.judge(history, migrations, plan.migration, exact)
         connection.rollback()
     where = module.params["release_path"]
@@ -277,7 +278,8 @@ def _row(module: AnsibleModule, row: Any) -> dict[str, Any]:
 
 
 def _rolled_back(module: AnsibleModule, plan: Any) -> dict[str, Any]:
-    from ansible.module_utils.at_most_one import indexes, prisma
+    from ansible.module_utils.at_most_one import prisma
+    from ansible.module_utils.at_most_one.indexes import verification
     from ansible.module_utils.at_most_one.postgres.connection import connect
 
     with held_run(module) as hold, connect(login_of(module), **timeouts_of(module)) as connection:
@@ -289,7 +291,7 @@ def _rolled_back(module: AnsibleModule, plan: Any) -> dict[str, Any]:
             for row in prisma.read_history(connection, plan.schema) or ()
             if row.migration_name == plan.migration and row.rolled_back_at is None
         ]
-        existing = indexes.inspect(connection, plan).existing if rows else ()
+        existing = verification.inspect(connection, plan).existing if rows else ()
         statements = [prisma.mark_statement(plan.schema).as_string(connection)] if rows else []
         if rows and not module.check_mode:
             prisma.mark_rolled_back(connection, plan.schema, plan.migration, existing)

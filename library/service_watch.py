@@ -260,8 +260,8 @@ def _database(module: AnsibleModule) -> Callable[[], tuple[Any, int | None]]:
         return lambda: (None, None)
     if PSYCOPG2_ERROR:
         module.fail_json(msg=missing_required_lib("psycopg2"), exception=PSYCOPG2_ERROR)
-    from ansible.module_utils.at_most_one import indexes
     from ansible.module_utils.at_most_one.errors import OperatorError
+    from ansible.module_utils.at_most_one.indexes import verification
     from ansible.module_utils.at_most_one.plan import parse
     from ansible.module_utils.at_most_one.postgres.connection import connect
 
@@ -270,7 +270,7 @@ def _database(module: AnsibleModule) -> Callable[[], tuple[Any, int | None]]:
     def look() -> tuple[Any, int | None]:
         try:
             with connect(login) as connection:
-                found = indexes.inspect(connection, plan)
+                found = verification.inspect(connection, plan)
                 connection.rollback()
         except OperatorError as stop:
             return stop, None

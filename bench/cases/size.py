@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from at_most_one import backup, concurrent, indexes
+from at_most_one import backup
 from at_most_one.duplicates import surplus_rows
 from at_most_one.fence import write_fence
+from at_most_one.indexes import build_concurrently, verification
 from at_most_one.postgres.connection import Connection, Login, connect
 
 from bench.cleaning import clean_up, opened
@@ -96,11 +97,11 @@ def _steps(bench: Bench, login: Login) -> dict[str, Taken]:
         alone(lambda connection: clean_up(connection, run_id))
     alone(lambda connection: write_fence.raise_fence(connection, PLAN))
     with connect(login, statement_timeout_ms=TIMEOUT_MS) as connection:
-        inspection = indexes.inspect(connection, PLAN)
+        inspection = verification.inspect(connection, PLAN)
     with step(BUILD):
-        concurrent.build(login, PLAN, inspection, concurrent.Limits(deadline_s=TIMEOUT_MS / 1000))
+        build_concurrently.build(login, PLAN, inspection, build_concurrently.Limits(deadline_s=TIMEOUT_MS / 1000))
     with step(VERIFY):
-        alone(lambda connection: indexes.require_exact(indexes.inspect(connection, PLAN), PLAN))
+        alone(lambda connection: verification.require_exact(verification.inspect(connection, PLAN), PLAN))
     return steps
 
 

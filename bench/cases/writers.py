@@ -15,8 +15,9 @@ from typing import Any
 
 import psycopg2
 import psycopg2.errors
-from at_most_one import building, concurrent, forecast, indexes
+from at_most_one import building
 from at_most_one.fence import write_fence
+from at_most_one.indexes import build_concurrently, verification, write_pause
 from at_most_one.postgres.connection import Connection, Login, connect
 
 from bench import release
@@ -127,7 +128,7 @@ def _deployed(login: Login, build: Callable[[Login, Connection, Spans], None]) -
         start = time.monotonic()
         build(login, connection, spans)
         spans.build = (start, time.monotonic())
-        indexes.require_exact(indexes.inspect(connection, PLAN), PLAN)
+        verification.require_exact(verification.inspect(connection, PLAN), PLAN)
         connection.commit()
         write_fence.lower_fence(connection, PLAN)
     spans.whole = (begin, time.monotonic())
@@ -136,16 +137,16 @@ def _deployed(login: Login, build: Callable[[Login, Connection, Spans], None]) -
 
 def _concurrently(login: Login) -> Spans:
     def build(login: Login, connection: Connection, _: Spans) -> None:
-        inspection = indexes.inspect(connection, PLAN)
+        inspection = verification.inspect(connection, PLAN)
         connection.commit()  # an open snapshot would stall the build
-        concurrent.build(login, PLAN, inspection, concurrent.Limits(deadline_s=TIMEOUT_MS / 1000))
+        build_concurrently.build(login, PLAN, inspection, build_concurrently.Limits(deadline_s=TIMEOUT_MS / 1000))
 
     return _deployed(login, build)
 
 
 def _plainly(login: Login) -> Spans:
     def build(login: Login, connection: Connection, spans: Spans) -> None:
-        spans.predicted_ms = forecast.write_pause(connection, PLAN).write_pause_ms
+        spans.predicted_ms = write_pause.write_pause(connection, PLAN).write_pause_ms
         connection.commit()
         _migrate(login, lock_timeout_ms=LOCK_TIMEOUT_MS)
 

@@ -14,21 +14,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from . import (
-    concurrent,
-    definitions,
-    forecast,
-    indexes,
-    journal,
-    migration_check,
-    migration_scope,
-    migration_sql,
-    prisma,
-    prisma_cli,
-    prisma_files,
-)
+from . import journal, migration_check, migration_scope, migration_sql, prisma, prisma_cli, prisma_files
 from .errors import OperatorError
-from .indexes import Inspection
+from .indexes import build_concurrently, definitions, verification, write_pause
+from .indexes.verification import Inspection
 from .migration_sql import CommentOnIndex, Statement
 from .plan import Plan
 from .postgres import locks
@@ -111,11 +100,11 @@ def decide(login: Login, plan: Plan, release: Path, options: Options, *, check: 
             return Intent("none", before, verdict)
         nothing_there = verdict.verdict == "failed" and not before.existing
         prisma.require_deployable(verdict, plan.migration, *_UNFINISHED, release=release)
-        indexes.refuse_building(connection, plan, before)
+        verification.refuse_building(connection, plan, before)
         script = None
         if migrations is not None:
             script = migration_sql.split(prisma_files.read_script(release, plan.migration))
-        indexes.require_buildable(before, plan, resume=True, duplicates_may_go=True)
+        verification.require_buildable(before, plan, resume=True, duplicates_may_go=True)
         obstacles = _obstacles(plan, script, verdict)
         predicted_ms = _predicted_ms(connection, plan, before, script)
         ours = next((migration for migration in migrations or () if migration.name == plan.migration), None)
@@ -129,8 +118,8 @@ def decide(login: Login, plan: Plan, release: Path, options: Options, *, check: 
         else:
             states = {found.name: found.verdict for found in before.verdicts}
             wanted = [index for index in plan.indexes if states[index.name] != "present"]
-            concurrent.refuse_partitioned(connection, plan, wanted)
-        indexes.require_buildable(before, plan, resume=strategy == "concurrent", duplicates_may_go=check)
+            build_concurrently.refuse_partitioned(connection, plan, wanted)
+        verification.require_buildable(before, plan, resume=strategy == "concurrent", duplicates_may_go=check)
         if script is not None:
             migration_check.require_same(connection, plan, script, strict=strategy == "concurrent")
         tables = sorted({index.table for index in plan.indexes})
@@ -157,7 +146,7 @@ def carry_out(login: Login, plan: Plan, release: Path, options: Options, intent:
         way = _by_prisma if intent.strategy == "prisma" else _concurrently
         strategy, attempts, write_pause_ms, stalled_by = way(login, plan, release, options, intent, watch)
     after = inspect(login, plan, options)
-    indexes.require_exact(after, plan)
+    verification.require_exact(after, plan)
     return Outcome(
         after,
         "applied",
@@ -172,7 +161,7 @@ def carry_out(login: Login, plan: Plan, release: Path, options: Options, intent:
 def inspect(login: Login, plan: Plan, options: Options) -> Inspection:
     """The verdicts, read on a connection of its own."""
     with connect(login, **options.timeouts) as connection:
-        inspection = indexes.inspect(connection, plan)
+        inspection = verification.inspect(connection, plan)
         connection.rollback()
     return inspection
 
@@ -182,7 +171,7 @@ _Way = tuple[str, int, int, tuple[dict[str, Any], ...]]  # as in Outcome
 
 def _by_prisma(login: Login, plan: Plan, release: Path, options: Options, intent: Intent, watch: Watch) -> _Way:
     def catalog(connection: Connection) -> prisma.Built:
-        inspection = indexes.inspect(connection, plan)
+        inspection = verification.inspect(connection, plan)
         return prisma.Built(inspection.exact, inspection.existing, inspection.duplicates_left)
 
     if intent.repaired:
@@ -222,8 +211,8 @@ def _concurrently(login: Login, plan: Plan, release: Path, options: Options, int
     started, started_at = time.monotonic(), _server_time(watch.connection)
     prisma_cli.wait_for_migration_lock(watch.connection, started + options.deadline_s)
     left_s = max(1.0, options.deadline_s - (time.monotonic() - started))
-    built = concurrent.build(login, plan, intent.before, concurrent.Limits(left_s), hold=options.hold)
-    indexes.require_exact(inspect(login, plan, options), plan)
+    built = build_concurrently.build(login, plan, intent.before, build_concurrently.Limits(left_s), hold=options.hold)
+    verification.require_exact(inspect(login, plan, options), plan)
     # Prisma's lock only now: a deploy that waits for it has a snapshot, and the build would have waited for that one.
     prisma_cli.wait_for_migration_lock(watch.connection, time.monotonic() + _RECORD_S)
     with connect(login, **options.timeouts) as connection:
@@ -261,7 +250,7 @@ def _predicted_ms(connection: Connection, plan: Plan, before: Inspection, script
         (index for index in plan.indexes if index.name in missing),
         key=lambda index: order.index(index.name) if index.name in order else len(order),
     )
-    return forecast.write_pause(connection, plan, wanted).write_pause_ms if wanted else 0
+    return write_pause.write_pause(connection, plan, wanted).write_pause_ms if wanted else 0
 
 
 def _choose(

@@ -9,8 +9,9 @@ from typing import Any
 import psycopg2
 from psycopg2 import sql
 
-from . import definitions, indexes, migration_scope
+from . import migration_scope
 from .errors import OperatorError
+from .indexes import definitions, verification
 from .migration_sql import CreateIndex, DropIndex, Statement
 from .plan import Plan
 from .postgres.connection import Connection
@@ -31,9 +32,9 @@ def require_same(connection: Connection, plan: Plan, statements: Sequence[Statem
             continue
         facts = _built_on_twin(connection, plan, statement.index, statement.search_path, strict=strict)
         if facts is not None:
-            verdict = indexes.judge(statement.index.name, expected[statement.index.name], facts)
+            verdict = verification.judge(statement.index.name, expected[statement.index.name], facts)
             if strict and facts["storage"]:
-                storage = indexes.Difference("storage", "the default", facts["storage"])
+                storage = verification.Difference("storage", "the default", facts["storage"])
                 verdict = replace(verdict, verdict="different", parts=(*verdict.parts, storage))
             verdicts.append((statement.number, verdict))
     faults = [f"statement {number}: {verdict.fault()}" for number, verdict in verdicts if verdict.verdict != "present"]

@@ -17,10 +17,10 @@ from typing import Any
 
 import psycopg2
 import psycopg2.errors
-from at_most_one import concurrent, definitions, indexes
 from at_most_one.duplicates import surplus_rows
 from at_most_one.errors import OperatorError
 from at_most_one.fence import write_fence
+from at_most_one.indexes import build_concurrently, definitions, verification
 from at_most_one.plan import Plan, parse
 from at_most_one.postgres.connection import Connection, Login, connect
 from psycopg2 import sql
@@ -216,7 +216,7 @@ def _procedure(
         result.faults.append(f"no index after {ATTEMPTS} attempts: {stop}")
         return
     with connection:
-        indexes.require_exact(indexes.inspect(connection, plan), plan)
+        verification.require_exact(verification.inspect(connection, plan), plan)
     if fenced:
         while write_fence.lower_fence(connection, plan).warnings:
             pass
@@ -250,9 +250,9 @@ def _prisma(login: Login, plan: Plan, chance: random.Random) -> str | None:
 
 def _concurrent(login: Login, plan: Plan, chance: random.Random) -> str | None:
     with connect(login) as connection:
-        inspection = indexes.inspect(connection, plan)
+        inspection = verification.inspect(connection, plan)
     try:
-        concurrent.build(login, plan, inspection, concurrent.Limits(deadline_s=30))
+        build_concurrently.build(login, plan, inspection, build_concurrently.Limits(deadline_s=30))
     except OperatorError as stop:
         if stop.details.get("cause") != "duplicates":
             raise
@@ -263,7 +263,7 @@ def _concurrent(login: Login, plan: Plan, chance: random.Random) -> str | None:
 def _rule_in_force(connection: Connection, plan: Plan, trial: Trial) -> list[str]:
     """By definition, by count, and by trying: a real second INSERT is refused by the index's name."""
     with connection:
-        faults = indexes.inspect(connection, plan).faults()
+        faults = verification.inspect(connection, plan).faults()
     if write_fence.fence_state(connection, plan) != "lowered":
         faults.append("the fence is still up")
     with connection.cursor() as cursor:

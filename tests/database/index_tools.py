@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from at_most_one import indexes
+from at_most_one.indexes import verification
 from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Connection, Login, connect
 
@@ -24,16 +24,16 @@ CONCURRENTLY = (
 )
 
 
-def inspect(login: Login, plan: Plan) -> indexes.Inspection:
+def inspect(login: Login, plan: Plan) -> verification.Inspection:
     with connect(login) as connection:
-        return indexes.inspect(connection, plan)
+        return verification.inspect(connection, plan)
 
 
 def verdicts(login: Login, plan: Plan) -> list[str]:
     return [verdict.verdict for verdict in inspect(login, plan).verdicts]
 
 
-def verdict(login: Login, plan: Plan, name: str = RULE) -> indexes.Verdict:
+def verdict(login: Login, plan: Plan, name: str = RULE) -> verification.Verdict:
     return next(found for found in inspect(login, plan).verdicts if found.name == name)
 
 
@@ -136,7 +136,7 @@ def build(login: Login, plan: Plan) -> Callable[..., None]:
         with connect(login) as connection, connection.cursor() as cursor:
             for index in plan.indexes:
                 if index.name not in without:
-                    cursor.execute(indexes.create_statement(index, plan.schema))
+                    cursor.execute(verification.create_statement(index, plan.schema))
 
     return do
 
@@ -150,5 +150,5 @@ def duplicates(login: Login) -> None:
             connection.commit()
 
 
-def parts(found: indexes.Verdict) -> set[str]:
+def parts(found: verification.Verdict) -> set[str]:
     return {part.part for part in found.parts}

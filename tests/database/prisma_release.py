@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from at_most_one import indexes, prisma
+from at_most_one import prisma
+from at_most_one.indexes import verification
 from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Connection, Login, connect
 
@@ -180,4 +181,4 @@ def rows(login: Login, plan: Plan) -> list[prisma.Row]:
 
 def existing(login: Login, plan: Plan) -> tuple[str, ...]:
     with connect(login) as connection:
-        return indexes.inspect(connection, plan).existing
+        return verification.inspect(connection, plan).existing

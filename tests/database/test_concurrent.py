@@ -12,9 +12,9 @@ from typing import Any
 
 import psycopg2.errors
 import pytest
-from at_most_one import concurrent, indexes
-from at_most_one.concurrent import Limits, Progress
 from at_most_one.errors import OperatorError
+from at_most_one.indexes import build_concurrently, verification
+from at_most_one.indexes.build_concurrently import Limits, Progress
 from at_most_one.plan import Plan
 from at_most_one.postgres import locks
 from at_most_one.postgres.connection import Login, connect
@@ -39,8 +39,8 @@ from tests.database.index_tools import (
 PHASE = "SELECT pid, phase FROM pg_catalog.pg_stat_progress_create_index WHERE datname = current_database()"
 
 
-def build(login: Login, plan: Plan, deadline_s: float = 30, **options: Any) -> concurrent.Built:
-    return concurrent.build(login, plan, inspect(login, plan), Limits(deadline_s), **options)
+def build(login: Login, plan: Plan, deadline_s: float = 30, **options: Any) -> build_concurrently.Built:
+    return build_concurrently.build(login, plan, inspect(login, plan), Limits(deadline_s), **options)
 
 
 def test_it_builds_what_is_missing_and_goes_on_from_what_is_there(login: Login, plan: Plan) -> None:
@@ -132,7 +132,7 @@ def test_a_writer_that_comes_during_the_build_keeps_the_leftover_and_it_is_said_
     """It may neither be finished nor dropped before that writer ends: the next call repairs it."""
     with old_snapshot(login) as reader, connect(login) as writer:
         limits = Limits(3, leftover_s=1)
-        with in_thread(lambda: concurrent.build(login, plan, inspect(login, plan), limits)) as results:
+        with in_thread(lambda: build_concurrently.build(login, plan, inspect(login, plan), limits)) as results:
             wait_for(lambda: query(login, PHASE), lambda rows: rows and rows[0][1] == "waiting for old snapshots")
             open_session(writer, "AED-1")
         (stop,) = results
@@ -154,7 +154,7 @@ def test_a_duplicate_in_its_way_leaves_no_trace(login: Login, plan: Plan) -> Non
         open_session(connection, "AED-secret", 2)
     before = traces(login)
     with pytest.raises(OperatorError, match=r"a duplicate got in its way\. Nothing of it is left\.") as stop:
-        concurrent.build(login, plan, inspection, Limits(30))
+        build_concurrently.build(login, plan, inspection, Limits(30))
     assert (stop.value.details["cause"], stop.value.details["sqlstate"]) == ("duplicates", "23505")
     assert "AED-secret" not in str(stop.value)
     assert traces(login) == before
@@ -220,10 +220,10 @@ def test_a_build_elsewhere_is_seen_by_its_lock_when_its_progress_is_hidden(login
             )
             with connect(login) as connection, connection.cursor() as cursor:
                 cursor.execute(f"SET ROLE {role}")
-                inspection = indexes.inspect(connection, plan)
+                inspection = verification.inspect(connection, plan)
                 assert inspection.verdicts[0].building is None
                 with pytest.raises(OperatorError, match=f"pid {pid}, its phase is not visible") as stop:
-                    indexes.refuse_building(connection, plan, inspection)
+                    verification.refuse_building(connection, plan, inspection)
             assert stop.value.details["cause"] == "building"
             reader.rollback()
     finally:
@@ -250,7 +250,7 @@ def test_a_name_taken_meanwhile_is_not_dropped(login: Login, plan: Plan) -> None
     with pytest.raises(psycopg2.errors.UniqueViolation):
         query(login, CONCURRENTLY)
     with pytest.raises(OperatorError, match="already exists") as stop:
-        concurrent.build(login, plan, inspection, Limits(30))
+        build_concurrently.build(login, plan, inspection, Limits(30))
     assert stop.value.details["cause"] == "build"
     assert verdict(login, plan).verdict == "invalid"
 

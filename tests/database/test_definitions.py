@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from at_most_one import indexes
+from at_most_one.indexes import verification
 from at_most_one.plan import Plan, parse
 from at_most_one.postgres.connection import Connection, Login, connect
 
@@ -78,12 +78,12 @@ def words(plan_data: dict[str, Any]) -> Plan:
 def build(connection: Connection, plan: Plan) -> None:
     with connection, connection.cursor() as cursor:
         for index in plan.indexes:
-            cursor.execute(indexes.create_statement(index, plan.schema))
+            cursor.execute(verification.create_statement(index, plan.schema))
 
 
 def faults(connection: Connection, plan: Plan) -> list[str]:
     with connection:
-        return indexes.inspect(connection, plan).faults()
+        return verification.inspect(connection, plan).faults()
 
 
 def restore_from_renderings(connection: Connection) -> int:
@@ -135,7 +135,7 @@ def test_restored_or_not_another_predicate_stays_different(
         cursor.execute(f"CREATE UNIQUE INDEX words_0 ON aedpics.words (v) WHERE {where}")
     for _ in range(3):
         with table:
-            (found,) = indexes.inspect(table, only).verdicts
+            (found,) = verification.inspect(table, only).verdicts
         assert (found.verdict, [part.part for part in found.parts]) == ("different", ["predicate"])
         assert found.parts[0].seen.endswith("(the same parts in another order)") == (remark is not None)
         restore_from_renderings(table)

@@ -9,11 +9,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from at_most_one import indexes
 from at_most_one.duplicates import surplus_rows
 from at_most_one.duplicates.restore import restore
 from at_most_one.errors import OperatorError
 from at_most_one.fence import exempting_index, write_fence
+from at_most_one.indexes import verification
 from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Connection, Login, connect
 from at_most_one.postgres.fence_names import PATTERN, name_of
@@ -143,7 +143,7 @@ class TestStates:
         self, connection: Connection, plan: Plan, fenced: Any
     ) -> None:
         anything = replace(plan, family=replace(plan.family, pattern="."))
-        names = {verdict.name for verdict in indexes.inspect(connection, anything).verdicts}
+        names = {verdict.name for verdict in verification.inspect(connection, anything).verdicts}
         connection.rollback()
         assert not any(name.startswith("at_most_one_fence") for name in names)
 

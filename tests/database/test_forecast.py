@@ -6,8 +6,8 @@ import time
 from dataclasses import replace
 
 import pytest
-from at_most_one import definitions, forecast
 from at_most_one.errors import OperatorError
+from at_most_one.indexes import definitions, write_pause
 from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Connection, Login, connect
 
@@ -32,9 +32,9 @@ def fill(login: Login, rows: int) -> None:
     )
 
 
-def predict(login: Login, plan: Plan) -> forecast.Forecast:
+def predict(login: Login, plan: Plan) -> write_pause.Forecast:
     with connect(login) as connection:
-        found = forecast.write_pause(connection, plan)
+        found = write_pause.write_pause(connection, plan)
         connection.rollback()
     return found
 
@@ -90,8 +90,8 @@ def test_it_leaves_nothing_and_works_with_duplicates_in_the_table(login: Login, 
         open_session(connection, "AED-1", 3)
     before = traces(login)
     with connect(login) as connection, connection.cursor() as cursor:
-        first = forecast.write_pause(connection, plan)
-        second = forecast.write_pause(connection, plan)  # the names of the samples are free again
+        first = write_pause.write_pause(connection, plan)
+        second = write_pause.write_pause(connection, plan)  # the names of the samples are free again
         cursor.execute("SELECT count(*) FROM pg_catalog.pg_locks WHERE pid = pg_backend_pid() AND mode = 'ShareLock'")
         assert cursor.fetchone() == (0,)  # it locks nobody out
     assert first.rows == second.rows == {"inspection_sessions": 3, "inspection_schedules": 0}
@@ -103,11 +103,11 @@ def test_the_order_of_the_script_decides_which_table_waits_longest(login: Login,
     fill(login, 20_000)
     backwards = tuple(reversed(plan.indexes))
     with connect(login) as connection:
-        found = forecast.write_pause(connection, plan, backwards)
+        found = write_pause.write_pause(connection, plan, backwards)
     assert found.tables["inspection_schedules"] > found.tables["inspection_sessions"]
     assert found.write_pause_ms == found.tables["inspection_schedules"]
     with connect(login) as connection:
-        assert forecast.write_pause(connection, plan, ()).write_pause_ms == 0
+        assert write_pause.write_pause(connection, plan, ()).write_pause_ms == 0
 
 
 def test_a_partitioned_table_is_sampled_by_its_partitions(login: Login, plan: Plan) -> None:
@@ -142,10 +142,10 @@ def test_a_partitioned_table_is_sampled_by_its_partitions(login: Login, plan: Pl
     ],
 )
 def test_how_many_workers_help_is_what_postgresql_decides(pages: int, most: int, memory_mb: int, workers: int) -> None:
-    assert forecast.workers(pages, 1_024, most, memory_mb * 1024**2) == workers
+    assert write_pause.workers(pages, 1_024, most, memory_mb * 1024**2) == workers
 
 
 def test_a_table_that_may_not_be_read_is_no_forecast_of_zero(login: Login, plan: Plan) -> None:
     with connect(login) as connection, pytest.raises(OperatorError, match="could not be measured") as stop:
-        forecast.write_pause(connection, plan, [replace(plan.indexes[0], table="inspection_plans")])
+        write_pause.write_pause(connection, plan, [replace(plan.indexes[0], table="inspection_plans")])
     assert stop.value.details["cause"] == "forecast"

@@ -7,12 +7,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from at_most_one import concurrent, indexes, journal
+from at_most_one import journal
 from at_most_one.controllers import Controller
 from at_most_one.duplicates import batches, surplus_rows
 from at_most_one.duplicates.restore import restore
 from at_most_one.errors import OperatorError
 from at_most_one.fence import write_fence
+from at_most_one.indexes import build_concurrently, verification
 from at_most_one.journal import Opening
 from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Connection, Hold, Login, connect
@@ -160,8 +161,8 @@ def test_no_build_begins_after_a_take_over(
 ) -> None:
     """Before each build and after it: what a build has finished stays, it is the other run's now."""
     with pytest.raises(OperatorError, match=TAKEN):
-        concurrent.build(
-            login, plan, inspect(login, plan), concurrent.Limits(30), hold=after(calls, login, opening, held)
+        build_concurrently.build(
+            login, plan, inspect(login, plan), build_concurrently.Limits(30), hold=after(calls, login, opening, held)
         )
     assert len(inspect(login, plan).existing) == built
 
@@ -170,12 +171,12 @@ def test_no_build_begins_after_a_take_over(
 def test_no_index_goes_after_a_take_over(
     login: Login, plan: Plan, opening: Opening, held: str, calls: int, left: int
 ) -> None:
-    concurrent.build(login, plan, inspect(login, plan), concurrent.Limits(30))
+    build_concurrently.build(login, plan, inspect(login, plan), build_concurrently.Limits(30))
     with (
         connect(login, lock_timeout_ms=0, autocommit=True) as connection,
         pytest.raises(OperatorError, match=TAKEN),
     ):
-        indexes.drop(connection, plan, inspect(login, plan), hold=after(calls, login, opening, held))
+        verification.drop(connection, plan, inspect(login, plan), hold=after(calls, login, opening, held))
     assert len(inspect(login, plan).existing) == left
 
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from at_most_one import indexes
 from at_most_one.errors import OperatorError
-from at_most_one.indexes import Difference, Inspection, Verdict
+from at_most_one.indexes import verification
+from at_most_one.indexes.verification import Difference, Inspection, Verdict
 from at_most_one.plan import Plan
 
 NOTHING = Inspection((), 0)
@@ -32,20 +32,20 @@ def seen(*verdicts: str, parts: tuple[str, ...] = ()) -> Inspection:
 def test_what_a_build_begins_from(plan: Plan, verdict: str, resume: bool, buildable: bool) -> None:
     found = seen("missing", verdict)
     if buildable:
-        indexes.require_buildable(found, plan, resume=resume)
+        verification.require_buildable(found, plan, resume=resume)
         return
     with pytest.raises(OperatorError, match="index_1 is") as stop:
-        indexes.require_buildable(found, plan, resume=resume)
+        verification.require_buildable(found, plan, resume=resume)
     assert stop.value.details["cause"] == "obstacle"
 
 
 def test_duplicates_bar_a_build_except_where_they_may_go(plan: Plan) -> None:
     found = replace(NOTHING, duplicates_left=1)
-    indexes.require_buildable(found, plan, duplicates_may_go=True)
+    verification.require_buildable(found, plan, duplicates_may_go=True)
     with pytest.raises(OperatorError, match="1 duplicate group") as stop:
-        indexes.require_buildable(found, plan)
+        verification.require_buildable(found, plan)
     assert stop.value.details["cause"] == "duplicates"
-    indexes.require_buildable(NOTHING, plan)
+    verification.require_buildable(NOTHING, plan)
 
 
 @pytest.mark.parametrize(("verdict", "there"), [("missing", False), ("unexpected", False), ("present", True),
@@ -54,14 +54,14 @@ def test_what_counts_as_still_there(plan: Plan, verdict: str, there: bool) -> No
     found: Any = seen(verdict)
     assert found.existing == (("index_0",) if there else ())
     if not there:
-        indexes.require_absent(found, plan)
+        verification.require_absent(found, plan)
         return
     with pytest.raises(OperatorError, match="index_0"):
-        indexes.require_absent(found, plan)
+        verification.require_absent(found, plan)
 
 
 @pytest.mark.parametrize("part", ["table", "kind"])
 def test_what_is_not_the_plans_is_not_dropped(plan: Plan, part: str) -> None:
-    indexes.refuse_foreign(seen("different", parts=("columns", "predicate")), plan)
+    verification.refuse_foreign(seen("different", parts=("columns", "predicate")), plan)
     with pytest.raises(OperatorError, match="Not the plan's to drop"):
-        indexes.refuse_foreign(seen("different", parts=("columns", part)), plan)
+        verification.refuse_foreign(seen("different", parts=("columns", part)), plan)

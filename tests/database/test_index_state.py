@@ -8,8 +8,8 @@ from collections.abc import Callable
 import psycopg2
 import psycopg2.errors
 import pytest
-from at_most_one import indexes
 from at_most_one.errors import OperatorError
+from at_most_one.indexes import verification
 from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Login, connect
 
@@ -45,7 +45,7 @@ def test_an_index_abandoned_over_duplicates_is_invalid(
     assert inspection.duplicates_left == 2
     assert inspection.existing == (RULE, DATE, ACTIVE)
     with pytest.raises(OperatorError, match=r"is invalid .*2 duplicate group"):
-        indexes.require_exact(inspection, plan)
+        verification.require_exact(inspection, plan)
 
 
 @pytest.mark.usefixtures("duplicates")
@@ -84,7 +84,7 @@ def test_an_index_that_is_being_built_now_is_not_called_abandoned(login: Login, 
             assert found.building.phase == "waiting for writers before build"
             assert "still being built" in str(found.fault())
             with pytest.raises(OperatorError) as stop:
-                indexes.require_exact(inspect(login, plan), plan)
+                verification.require_exact(inspect(login, plan), plan)
             assert stop.value.next_step.startswith("wait")
         finally:
             writer.rollback()
@@ -100,4 +100,4 @@ def test_a_table_locked_by_somebody_else_is_no_verdict(login: Login, plan: Plan)
             connect(login, lock_timeout_ms=100) as connection,
             pytest.raises(OperatorError, match="did not end in time"),
         ):
-            indexes.inspect(connection, plan)
+            verification.inspect(connection, plan)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from at_most_one import definitions, indexes
 from at_most_one.errors import OperatorError
+from at_most_one.indexes import definitions, verification
 from at_most_one.plan import Plan, parse
 from at_most_one.postgres.connection import Login, connect
 
@@ -52,7 +52,7 @@ def test_the_planned_set_is_missing_then_exact(login: Login, plan: Plan, build: 
     assert after.exact
     assert after.faults() == []
     assert after.summary() == "3 of 3 planned indexes present and valid, 0 unexpected, 0 duplicate groups"
-    indexes.require_exact(after, plan)
+    verification.require_exact(after, plan)
 
 
 def test_inspection_leaves_nothing_behind(login: Login, plan: Plan, build: Callable[..., None]) -> None:
@@ -60,8 +60,8 @@ def test_inspection_leaves_nothing_behind(login: Login, plan: Plan, build: Calla
     with connect(login) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM pg_catalog.pg_class")
         before = cursor.fetchone()
-        indexes.inspect(connection, plan)
-        indexes.inspect(connection, plan)  # the names of the twins are free again
+        verification.inspect(connection, plan)
+        verification.inspect(connection, plan)  # the names of the twins are free again
         cursor.execute("SELECT count(*) FROM pg_catalog.pg_class")
         assert cursor.fetchone() == before
 
@@ -148,7 +148,7 @@ def test_right_name_wrong_definition(
 
     assert (found.verdict, parts(found)) == ("different", differing)
     with pytest.raises(OperatorError, match=RULE) as stop:
-        indexes.require_exact(inspect(login, plan), plan)
+        verification.require_exact(inspect(login, plan), plan)
     assert all(f"{part}: expected" in stop.value.seen for part in differing)
 
 
@@ -158,7 +158,7 @@ def test_nulls_not_distinct_is_part_of_the_definition(
     with connect(login) as connection:
         if connection.server_version < 150_000:  # the clause does not exist: asking for it must not pass in silence
             with pytest.raises(OperatorError, match="does not fit the database"):
-                indexes.inspect(connection, other_plan(plan_data, nulls_not_distinct=True))
+                verification.inspect(connection, other_plan(plan_data, nulls_not_distinct=True))
             return
     build(without=(RULE,))
     run_sql(f"{ON_SESSIONS} (equipment_serial) NULLS NOT DISTINCT {IN_RULE}")
@@ -184,7 +184,7 @@ def test_what_a_plan_declares_is_what_it_builds(
     declared = other_plan(plan_data, name, **changes)
     with connect(login) as connection, connection.cursor() as cursor:
         for index in declared.indexes:
-            cursor.execute(indexes.create_statement(index, declared.schema))
+            cursor.execute(verification.create_statement(index, declared.schema))
     assert inspect(login, declared).exact
 
 
@@ -226,7 +226,7 @@ def test_a_fourth_of_the_family_is_a_fault_and_a_neighbour_is_not(
     ]
     assert not found.exact
     with pytest.raises(OperatorError, match="idx_inspection_sessions_active_by_status is unexpected"):
-        indexes.require_exact(found, plan)
+        verification.require_exact(found, plan)
 
 
 def test_null_keys_are_duplicates_only_when_the_index_says_so(
@@ -268,7 +268,7 @@ def test_row_level_security_is_no_false_zero(login: Login, plan: Plan, run_sql: 
         with connect(login) as connection, connection.cursor() as cursor:
             cursor.execute("SET ROLE at_most_one_test_reader")
             with pytest.raises(OperatorError, match="row-level security"):
-                indexes.inspect(connection, plan)
+                verification.inspect(connection, plan)
     finally:
         run_sql("DROP OWNED BY at_most_one_test_reader", "DROP ROLE at_most_one_test_reader")
 

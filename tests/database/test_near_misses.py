@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from at_most_one import indexes
+from at_most_one.indexes import verification
 from at_most_one.plan import Plan, parse
 from at_most_one.postgres.connection import Connection, Login, connect
 from hypothesis import HealthCheck, given, settings
@@ -75,13 +75,13 @@ def make(connection: Connection, miss: Miss, path: str) -> None:
             cursor.execute(statement)
 
 
-def judge(connection: Connection, plan: Plan, path: str) -> indexes.Verdict:
+def judge(connection: Connection, plan: Plan, path: str) -> verification.Verdict:
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_catalog.set_config('search_path', %s, true)", (path,))
-    return next(found for found in indexes.inspect(connection, plan).verdicts if found.name == INDEX)
+    return next(found for found in verification.inspect(connection, plan).verdicts if found.name == INDEX)
 
 
-def check(found: indexes.Verdict, miss: Miss) -> None:
+def check(found: verification.Verdict, miss: Miss) -> None:
     assert (found.verdict, {part.part for part in found.parts}) == (miss.verdict, set(miss.parts))
     said = {part.part for part in found.parts if part.seen.endswith("(the same parts in another order)")}
     assert said == (set(miss.parts) if miss.only_order else set())

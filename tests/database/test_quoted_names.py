@@ -10,10 +10,11 @@ from typing import Any
 
 import psycopg2.errors
 import pytest
-from at_most_one import indexes, preflight
+from at_most_one import preflight
 from at_most_one.duplicates import surplus_rows
 from at_most_one.duplicates.restore import restore
 from at_most_one.fence import write_fence
+from at_most_one.indexes import verification
 from at_most_one.plan import Plan, parse
 from at_most_one.postgres.connection import Connection, Login, connect
 
@@ -81,8 +82,8 @@ def test_report_fence_clean_up_build_verify_lower_drop_restore(
 
     with connection, connection.cursor() as cursor:
         for index in odd.indexes:
-            cursor.execute(indexes.create_statement(index, odd.schema))
-    inspection = indexes.inspect(connection, odd)
+            cursor.execute(verification.create_statement(index, odd.schema))
+    inspection = verification.inspect(connection, odd)
     connection.rollback()
     assert (inspection.exact, inspection.faults()) == (True, [])
     assert write_fence.lower_fence(connection, odd).before == "raised"
@@ -90,11 +91,11 @@ def test_report_fence_clean_up_build_verify_lower_drop_restore(
         run(app, again)
 
     with connect(login, lock_timeout_ms=0, autocommit=True) as dropping:
-        indexes.drop(dropping, odd, inspection)
+        verification.drop(dropping, odd, inspection)
         with dropping.cursor() as cursor:
             cursor.execute("SELECT count(*) FROM pg_class WHERE relname IN (%s, %s)", (RULE, LIST))
             assert cursor.fetchone() == (0,)
-    assert indexes.inspect(connection, odd).existing == ()
+    assert verification.inspect(connection, odd).existing == ()
     connection.rollback()
     restore(connection, odd, run_id="run 1's")
     assert content(connection) == before

@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from at_most_one import definitions
 from at_most_one.duplicates import surplus_rows
 from at_most_one.duplicates.restore import restore
 from at_most_one.errors import OperatorError
 from at_most_one.fence import write_fence
+from at_most_one.indexes import definitions
 from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Connection
 from at_most_one.trial import try_out

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from at_most_one import usage
+from at_most_one.indexes import usage_stats
 from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Login, connect
 
@@ -34,12 +34,12 @@ ROW: dict[str, Any] = {
     ],
 )
 def test_advice(change: dict[str, Any], advice: str) -> None:
-    assert usage.judge({**ROW, **change}, set(), usage.Thresholds()).advice == advice
+    assert usage_stats.judge({**ROW, **change}, set(), usage_stats.Thresholds()).advice == advice
 
 
 @pytest.mark.parametrize("change", [{"method": "gin"}, {"rows": -1}, {"pages": 9}])
 def test_no_estimate_without_a_basis(change: dict[str, Any]) -> None:
-    assert usage.estimate_bloat({**ROW, **change}) is None
+    assert usage_stats.estimate_bloat({**ROW, **change}) is None
 
 
 def test_the_estimate_knows_a_bloated_index_from_a_fresh_one(login: Login) -> None:
@@ -52,14 +52,14 @@ def test_the_estimate_knows_a_bloated_index_from_a_fresh_one(login: Login) -> No
         cursor.execute("CREATE INDEX numbers_n ON aedpics.numbers (n)")
         cursor.execute(measure)
         fresh = dict(zip(("method", "rows", "pages", "block", "width"), cursor.fetchone() or (), strict=True))
-    assert (usage.estimate_bloat(fresh) or 0) <= 5
+    assert (usage_stats.estimate_bloat(fresh) or 0) <= 5
 
     with connect(login, autocommit=True) as connection, connection.cursor() as cursor:
         cursor.execute("DELETE FROM aedpics.numbers WHERE n % 10 <> 0")
         cursor.execute("VACUUM aedpics.numbers")
         cursor.execute(measure)
         bloated = dict(zip(("method", "rows", "pages", "block", "width"), cursor.fetchone() or (), strict=True))
-    assert (usage.estimate_bloat(bloated) or 0) >= 80
+    assert (usage_stats.estimate_bloat(bloated) or 0) >= 80
 
 
 def test_module_reads_scans_and_knows_the_planned_ones(

@@ -17,8 +17,8 @@ import psycopg2
 import psycopg2.errors
 from psycopg2 import sql
 
-from .. import definitions
 from ..errors import OperatorError
+from ..indexes import definitions
 from ..plan import Plan
 from ..postgres import locks
 from ..postgres.catalog import (

@@ -14,7 +14,7 @@ import psycopg2
 import psycopg2.errors
 from psycopg2 import sql
 
-from .. import definitions
+from ..indexes import definitions
 from ..plan import Plan
 from ..postgres import locks
 from ..postgres.catalog import WRITING, Cursor, LockNotObtained, explain, table_name, transaction

@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 import psycopg2.errors
 from psycopg2 import sql
 
-from .. import definitions
 from ..duplicates import ranking
 from ..duplicates.key_equality import equality
+from ..indexes import definitions
 from ..plan import Index, Plan
 from ..postgres.catalog import Column, Cursor, Row
 from ..postgres.fence_names import name_of

@@ -20,8 +20,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from .. import definitions, forecast
 from ..errors import OperatorError
+from ..indexes import definitions, write_pause
 from ..plan import Plan
 from ..postgres.catalog import READING, Column, Row, columns_of, transaction
 from ..postgres.connection import Connection, Hold, unheld
@@ -192,6 +192,6 @@ def _replace(
 def _build_ms(connection: Connection, plan: Plan) -> int:
     """What a plain build would take, as auto forecasts the planned indexes' builds."""
     try:
-        return forecast.write_pause(connection, plan, [replace(plan.rule_index, include=())]).write_pause_ms
+        return write_pause.write_pause(connection, plan, [replace(plan.rule_index, include=())]).write_pause_ms
     finally:
         connection.rollback()

@@ -19,13 +19,13 @@ import psycopg2
 import psycopg2.errors
 from psycopg2 import sql
 
-from . import definitions, indexes
-from .errors import OperatorError
-from .indexes import Inspection
-from .plan import Index, Plan
-from .postgres import locks
-from .postgres.connection import Connection, Hold, Login, connect, unheld
-from .postgres.locks import Watch
+from ..errors import OperatorError
+from ..plan import Index, Plan
+from ..postgres import locks
+from ..postgres.connection import Connection, Hold, Login, connect, unheld
+from ..postgres.locks import Watch
+from . import definitions, verification
+from .verification import Inspection
 
 _POLL_S = 0.05
 _LONG_S = 1.0  # a transaction younger than this comes and goes
@@ -82,7 +82,7 @@ def build(
     abandoned = {index.name for index in wanted if _verdict(inspection, index) == "invalid"}
     statements: list[str] = []
     with connect(login, statement_timeout_ms=10_000, autocommit=True) as observer:
-        indexes.refuse_building(observer, plan, inspection)
+        verification.refuse_building(observer, plan, inspection)
         refuse_partitioned(observer, plan, wanted)
         tables = sorted({index.table for index in wanted})
         session = _Session(login, plan, limits, started + limits.deadline_s, Watch(observer, plan.schema, tables))
@@ -260,7 +260,7 @@ class _Session:
             why = str(failure).strip().splitlines()[0]
         return (
             f"Its INVALID index stays ({state}): it could not be dropped {why}. The next run drops it first; by hand: "
-            f"DROP INDEX CONCURRENTLY {indexes.quoted(self.plan.schema, index.name)};"
+            f"DROP INDEX CONCURRENTLY {verification.quoted(self.plan.schema, index.name)};"
         )
 
 

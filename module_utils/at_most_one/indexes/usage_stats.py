@@ -12,9 +12,9 @@ from typing import Any
 
 from psycopg2.extras import RealDictCursor
 
-from .plan import Plan
-from .postgres.connection import Connection
-from .postgres.fence_names import PATTERN
+from ..plan import Plan
+from ..postgres.connection import Connection
+from ..postgres.fence_names import PATTERN
 
 # pg_stats has the average width of each column; an expression's stands under the index's own name.
 _USE = """

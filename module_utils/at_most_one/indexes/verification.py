@@ -11,12 +11,12 @@ from typing import Any
 import psycopg2
 import psycopg2.errors
 
+from ..errors import OperatorError
+from ..plan import Plan
+from ..postgres import locks
+from ..postgres.connection import Connection, Hold, unheld
 from . import definitions
 from .definitions import create_statement as create_statement
-from .errors import OperatorError
-from .plan import Plan
-from .postgres import locks
-from .postgres.connection import Connection, Hold, unheld
 
 # What makes two indexes the same; `name` and `schema` are how they were found. The last three are the index's health:
 # an index that differs in nothing else is the right one, but unfinished.

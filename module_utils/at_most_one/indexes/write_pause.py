@@ -17,10 +17,10 @@ from dataclasses import dataclass, replace
 import psycopg2
 from psycopg2 import sql
 
+from ..errors import OperatorError
+from ..plan import Index, Plan
+from ..postgres.connection import Connection
 from . import definitions
-from .errors import OperatorError
-from .plan import Index, Plan
-from .postgres.connection import Connection
 
 _SAMPLE_PAGES = 1_000  # 8 MB of the usual 8 kB pages: some 50,000 rows of 150 bytes, built in some 20 ms
 _OVERFLOW = 1.3  # a sort that does not fit into maintenance_work_mem writes runs and merges them

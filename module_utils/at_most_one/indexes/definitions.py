@@ -19,10 +19,10 @@ import psycopg2.errors
 from psycopg2 import sql
 from psycopg2.extras import RealDictCursor
 
-from .errors import OperatorError
-from .plan import Index, IndexKey, Plan
-from .postgres.connection import Connection, lost
-from .postgres.fence_names import PATTERN
+from ..errors import OperatorError
+from ..plan import Index, IndexKey, Plan
+from ..postgres.connection import Connection, lost
+from ..postgres.fence_names import PATTERN
 
 # One row per relation of the namespace that has a wanted name, or is an index whose name matches the family's pattern.
 _FACTS = """
