@@ -212,33 +212,33 @@ def _read(module: AnsibleModule, plan: Any) -> dict[str, Any]:
 
 
 def _judged(module: AnsibleModule, plan: Any, release: Path | None) -> dict[str, Any]:
-    from ansible.module_utils.at_most_one import prisma
     from ansible.module_utils.at_most_one.indexes import verification
     from ansible.module_utils.at_most_one.postgres.connection import connect
+    from ansible.module_utils.at_most_one.prisma import migration_history
 
     migrations = None
     if release:
-        migrations = prisma.read_migrations(release, may_be_unbuilt=module.check_mode)
+        migrations = migration_history.read_migrations(release, may_be_unbuilt=module.check_mode)
     elif module.params["migrations"] is not None:
-        migrations = tuple(prisma.Migration(**entry) for entry in module.params["migrations"])
+        migrations = tuple(migration_history.Migration(**entry) for entry in module.params["migrations"])
     with connect(login_of(module), **timeouts_of(module)) as connection:
-        history = prisma.read_history(connection, plan.schema)
+        history = migration_history.read_history(connection, plan.schema)
         exact = None
-        verdict = prisma.judge(history, migrations, plan.migration, exact)
-        if verdict.verdict not in prisma.BLOCKED_BEFORE:  # there, the planned tables may not even exist yet
+        verdict = migration_history.judge(history, migrations, plan.migration, exact)
+        if verdict.verdict not in migration_history.BLOCKED_BEFORE:  # there, the planned tables may not even exist yet
             exact = verification.inspect(connection, plan).exact
-            verdict = prisma.judge(history, migrations, plan.migration, exact)
+            verdict = migration_history.judge(history, migrations, plan.migration, exact)
         connection.rollback()
     where = module.params["release_path"]
     if module.params["source"] and not Path(where).exists():
         where = module.params["source"]["path"]
-    needs_a_person = verdict.verdict in prisma.NEEDS_A_PERSON
+    needs_a_person = verdict.verdict in migration_history.NEEDS_A_PERSON
     strategy, refusal = "none", ""
     if module.params["strategy"] and needs_a_person:
         failed = f": {', '.join(verdict.failed)}" if verdict.failed else ""
         refusal = (
             f"Prisma's history of {plan.migration} is {verdict.verdict}{failed}. Expected: a history that the migrate "
-            f"phase can go on from. Nothing was touched. Next: {prisma.repair_in(verdict, where)}"
+            f"phase can go on from. Nothing was touched. Next: {migration_history.repair_in(verdict, where)}"
         )
     elif module.params["strategy"] and release:
         strategy, refusal = _buildable(module, plan, release)
@@ -247,7 +247,7 @@ def _judged(module: AnsibleModule, plan: Any, release: Path | None) -> dict[str,
         "strategy": strategy,
         "refusal": refusal,
         "verdict": verdict.verdict,
-        "repair": prisma.repair_in(verdict, where),
+        "repair": migration_history.repair_in(verdict, where),
         "needs_a_person": needs_a_person,
         "pending": list(verdict.pending),
         "blocking": list(verdict.failed),
@@ -271,30 +271,30 @@ def _buildable(module: AnsibleModule, plan: Any, release: Path) -> tuple[str, st
 
 
 def _row(module: AnsibleModule, row: Any) -> dict[str, Any]:
-    from ansible.module_utils.at_most_one.prisma_output import first_lines, scrub
+    from ansible.module_utils.at_most_one.prisma.output import first_lines, scrub
 
     fields = {name: value.isoformat() if hasattr(value, "isoformat") else value for name, value in asdict(row).items()}
     return {**fields, "logs": first_lines(scrub(row.logs or "", login_of(module)))}
 
 
 def _rolled_back(module: AnsibleModule, plan: Any) -> dict[str, Any]:
-    from ansible.module_utils.at_most_one import prisma
     from ansible.module_utils.at_most_one.indexes import verification
     from ansible.module_utils.at_most_one.postgres.connection import connect
+    from ansible.module_utils.at_most_one.prisma import migration_history
 
     with held_run(module) as hold, connect(login_of(module), **timeouts_of(module)) as connection:
         if not module.check_mode:
             hold(connection)
-            prisma.hold(connection)  # before the look: what is read is what is marked
+            migration_history.hold(connection)  # before the look: what is read is what is marked
         rows = [
             row
-            for row in prisma.read_history(connection, plan.schema) or ()
+            for row in migration_history.read_history(connection, plan.schema) or ()
             if row.migration_name == plan.migration and row.rolled_back_at is None
         ]
         existing = verification.inspect(connection, plan).existing if rows else ()
-        statements = [prisma.mark_statement(plan.schema).as_string(connection)] if rows else []
+        statements = [migration_history.mark_statement(plan.schema).as_string(connection)] if rows else []
         if rows and not module.check_mode:
-            prisma.mark_rolled_back(connection, plan.schema, plan.migration, existing)
+            migration_history.mark_rolled_back(connection, plan.schema, plan.migration, existing)
     words = {True: "applied", False: "failed"}
     return {
         "changed": bool(rows),

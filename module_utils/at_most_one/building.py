@@ -14,15 +14,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from . import journal, migration_check, migration_scope, migration_sql, prisma, prisma_cli, prisma_files
+from . import journal, migration_check, migration_scope
 from .errors import OperatorError
 from .indexes import build_concurrently, definitions, verification, write_pause
 from .indexes.verification import Inspection
-from .migration_sql import CommentOnIndex, Statement
 from .plan import Plan
 from .postgres import locks
 from .postgres.connection import Connection, Hold, Login, connect
 from .postgres.locks import Watch
+from .prisma import cli, files, migration_sql
+from .prisma import migration_history as prisma
+from .prisma.migration_sql import CommentOnIndex, Statement
 
 # Verdicts with which a build goes on: it builds what is missing and makes the history true.
 _UNFINISHED = ("failed", "failed_with_indexes", "applied_without_indexes")
@@ -54,9 +56,9 @@ class Options:
         return {"lock_timeout_ms": self.lock_timeout_ms, "statement_timeout_ms": self.statement_timeout_ms}
 
     @property
-    def prisma(self) -> prisma_cli.Limits:
+    def prisma(self) -> cli.Limits:
         """As :mod:`.prisma_cli` takes them."""
-        return prisma_cli.Limits(
+        return cli.Limits(
             self.attempts, self.deadline_s, self.prisma_timeout_s, self.lock_timeout_ms, self.statement_timeout_ms
         )
 
@@ -103,7 +105,7 @@ def decide(login: Login, plan: Plan, release: Path, options: Options, *, check: 
         verification.refuse_building(connection, plan, before)
         script = None
         if migrations is not None:
-            script = migration_sql.split(prisma_files.read_script(release, plan.migration))
+            script = migration_sql.split(files.read_script(release, plan.migration))
         verification.require_buildable(before, plan, resume=True, duplicates_may_go=True)
         obstacles = _obstacles(plan, script, verdict)
         predicted_ms = _predicted_ms(connection, plan, before, script)
@@ -180,7 +182,7 @@ def _by_prisma(login: Login, plan: Plan, release: Path, options: Options, intent
             prisma.mark_rolled_back(connection, plan.schema, plan.migration, intent.before.existing)
     started = time.monotonic()
     try:
-        deployed = prisma_cli.deploy(
+        deployed = cli.deploy(
             login,
             plan,
             release,
@@ -190,7 +192,7 @@ def _by_prisma(login: Login, plan: Plan, release: Path, options: Options, intent
             environment_path=options.environment_path,
             hold=options.hold,
         )
-    except prisma_cli.PartlyBuilt as stop:
+    except cli.PartlyBuilt as stop:
         if intent.obstacles:
             raise
         left_s = options.deadline_s - (time.monotonic() - started)
@@ -198,9 +200,7 @@ def _by_prisma(login: Login, plan: Plan, release: Path, options: Options, intent
     return "prisma", deployed.attempts, 0, intent.stalled_by
 
 
-def _go_on(
-    login: Login, plan: Plan, release: Path, options: Options, stop: prisma_cli.PartlyBuilt, watch: Watch
-) -> _Way:
+def _go_on(login: Login, plan: Plan, release: Path, options: Options, stop: cli.PartlyBuilt, watch: Watch) -> _Way:
     """Build concurrently what Prisma did not get the lock for: nobody waits for that while it waits itself."""
     intent = decide(login, plan, release, options)
     _, _, write_pause_ms, stalled_by = _concurrently(login, plan, release, options, intent, watch)
@@ -209,12 +209,12 @@ def _go_on(
 
 def _concurrently(login: Login, plan: Plan, release: Path, options: Options, intent: Intent, watch: Watch) -> _Way:
     started, started_at = time.monotonic(), _server_time(watch.connection)
-    prisma_cli.wait_for_migration_lock(watch.connection, started + options.deadline_s)
+    cli.wait_for_migration_lock(watch.connection, started + options.deadline_s)
     left_s = max(1.0, options.deadline_s - (time.monotonic() - started))
     built = build_concurrently.build(login, plan, intent.before, build_concurrently.Limits(left_s), hold=options.hold)
     verification.require_exact(inspect(login, plan, options), plan)
     # Prisma's lock only now: a deploy that waits for it has a snapshot, and the build would have waited for that one.
-    prisma_cli.wait_for_migration_lock(watch.connection, time.monotonic() + _RECORD_S)
+    cli.wait_for_migration_lock(watch.connection, time.monotonic() + _RECORD_S)
     with connect(login, **options.timeouts) as connection:
         options.hold(connection)
         with connection.cursor() as cursor:
@@ -222,7 +222,7 @@ def _concurrently(login: Login, plan: Plan, release: Path, options: Options, int
                 cursor.execute(definitions.comment_statement(comment.name, plan.schema, comment.text))
         if intent.migration is not None:
             prisma.record_applied(connection, plan.schema, intent.migration, started_at)
-    prisma_cli.confirm(login, plan, release, options.prisma, watch=watch, environment_path=options.environment_path)
+    cli.confirm(login, plan, release, options.prisma, watch=watch, environment_path=options.environment_path)
     return "concurrent", 0, built.write_pause_ms, built.stalled_by
 
 

@@ -12,9 +12,9 @@ from psycopg2 import sql
 from . import migration_scope
 from .errors import OperatorError
 from .indexes import definitions, verification
-from .migration_sql import CreateIndex, DropIndex, Statement
 from .plan import Plan
 from .postgres.connection import Connection
+from .prisma.migration_sql import CreateIndex, DropIndex, Statement
 
 
 def require_same(connection: Connection, plan: Plan, statements: Sequence[Statement], *, strict: bool) -> None:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from at_most_one import prisma
 from at_most_one.indexes import verification
 from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Connection, Login, connect
+from at_most_one.prisma import migration_history
 
 ROOT = Path(__file__).parents[2]
 RULE = "idx_inspection_sessions_active_session_per_equipment"
@@ -174,9 +174,11 @@ def history(
     return run
 
 
-def rows(login: Login, plan: Plan) -> list[prisma.Row]:
+def rows(login: Login, plan: Plan) -> list[migration_history.Row]:
     with connect(login) as connection:
-        return [row for row in prisma.read_history(connection, plan.schema) or () if row.migration_name == OURS]
+        return [
+            row for row in migration_history.read_history(connection, plan.schema) or () if row.migration_name == OURS
+        ]
 
 
 def existing(login: Login, plan: Plan) -> tuple[str, ...]:

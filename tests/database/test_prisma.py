@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from at_most_one import prisma
 from at_most_one.errors import OperatorError
 from at_most_one.indexes import verification
 from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Login, connect
+from at_most_one.prisma import migration_history
 
 from tests.database.prisma_release import (
     EARLIER,
@@ -231,4 +231,4 @@ def test_what_more_a_cut_off_attempt_would_have_done_stops_it(
 
 def test_marking_needs_the_indexes_gone(login: Login, plan: Plan, release: Path) -> None:
     with connect(login) as connection, pytest.raises(OperatorError, match=RULE):
-        prisma.mark_rolled_back(connection, plan.schema, OURS, (RULE,))
+        migration_history.mark_rolled_back(connection, plan.schema, OURS, (RULE,))

@@ -13,10 +13,10 @@ from typing import Any
 
 import psycopg2
 import pytest
-from at_most_one import prisma
 from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Connection, Login, connect
-from at_most_one.prisma_cli import connection_url
+from at_most_one.prisma import migration_history
+from at_most_one.prisma.cli import connection_url
 
 from tests.database.index_tools import in_thread, query, traces, wait_for
 from tests.database.prisma_release import (
@@ -135,7 +135,7 @@ def test_another_migration_is_waited_for_and_its_holder_named(
     """One that is at work; :func:`test_a_leaked_lock_is_told_from_a_migration` has the other kind."""
     query(login, "INSERT INTO aedpics._prisma_migrations (id, checksum, migration_name) VALUES ('x', 'y', %s)", OURS)
     with connect(login, autocommit=True, statement_timeout_ms=0) as other, other.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_lock(%s)", (prisma.ADVISORY_LOCK,))
+        cursor.execute("SELECT pg_advisory_lock(%s)", (migration_history.ADVISORY_LOCK,))
         with in_thread(lambda: cursor.execute("SELECT pg_sleep(600)")):
             before = traces(login)
             stopped = present(deadline_s=1)
@@ -158,7 +158,7 @@ def test_a_leaked_lock_is_told_from_a_migration(
 ) -> None:
     """A session that holds it and does nothing, as a pooler keeps one whose client was killed."""
     with connect(login, autocommit=True) as forgotten, forgotten.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_lock(%s)", (prisma.ADVISORY_LOCK,))
+        cursor.execute("SELECT pg_advisory_lock(%s)", (migration_history.ADVISORY_LOCK,))
         pid = forgotten.info.backend_pid
         before = traces(login)
         stopped = present(deadline_s=2, strategy=strategy)

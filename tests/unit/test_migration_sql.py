@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 from at_most_one import migration_scope
-from at_most_one.migration_sql import (
+from at_most_one.plan import Plan, parse
+from at_most_one.prisma.migration_sql import (
     Action,
     CommentOnIndex,
     CreateIndex,
@@ -17,7 +18,6 @@ from at_most_one.migration_sql import (
     Transaction,
     split,
 )
-from at_most_one.plan import Plan, parse
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "lab/app-after/prisma/migrations/20251110_add_partial_unique_indexes/migration.sql"

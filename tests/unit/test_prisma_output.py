@@ -6,9 +6,9 @@ from urllib.parse import parse_qs, quote, quote_plus, unquote, urlsplit
 
 import pytest
 from at_most_one.postgres.connection import Login
-from at_most_one.prisma import judge
-from at_most_one.prisma_cli import Call, _lost_a_lock, connection_url
-from at_most_one.prisma_output import error_code, first_lines, scrub
+from at_most_one.prisma.cli import Call, _lost_a_lock, connection_url
+from at_most_one.prisma.migration_history import judge
+from at_most_one.prisma.output import error_code, first_lines, scrub
 
 PASSWORD = 'p@ss/w:rd "1" é\'%'
 LOGIN = Login("db.example.test", 5432, "aed pics", "aedpics_admin", PASSWORD)

@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from at_most_one import prisma, prisma_files
 from at_most_one.errors import OperatorError
-from at_most_one.prisma import Migration, Row
+from at_most_one.prisma import files, migration_history
+from at_most_one.prisma.migration_history import Migration, Row
 
 OURS = "20251110_add_partial_unique_indexes"
 EARLIER = "20251001_init"
@@ -73,41 +73,41 @@ DONE = row(EARLIER, "applied")
     ],
 )
 def test_verdict(history: tuple[Row, ...] | None, indexes_exact: bool | None, expected: str) -> None:
-    verdict = prisma.judge(history, MIGRATIONS, OURS, indexes_exact)
+    verdict = migration_history.judge(history, MIGRATIONS, OURS, indexes_exact)
     assert verdict.verdict == expected
     assert verdict.repair
     if expected in ("pending", "rolled_back"):
-        prisma.require_deployable(verdict, OURS)
+        migration_history.require_deployable(verdict, OURS)
     else:
         with pytest.raises(OperatorError, match=expected) as stop:
-            prisma.require_deployable(verdict, OURS)
-        assert stop.value.next_step == prisma.repair_in(verdict, None)
+            migration_history.require_deployable(verdict, OURS)
+        assert stop.value.next_step == migration_history.repair_in(verdict, None)
 
 
 def test_what_a_deploy_would_apply_and_what_stops_it() -> None:
-    verdict = prisma.judge((DONE, row(OURS, "rolled back"), row(LATER, "failed")), MIGRATIONS, OURS, False)
+    verdict = migration_history.judge((DONE, row(OURS, "rolled back"), row(LATER, "failed")), MIGRATIONS, OURS, False)
     assert verdict.pending == (OURS, LATER)
     assert verdict.failed == (LATER,)
     assert verdict.row == row(OURS, "rolled back")
-    commands = prisma.repair_in(verdict, "/srv/release")
+    commands = migration_history.repair_in(verdict, "/srv/release")
     assert f"cd /srv/release && node_modules/.bin/prisma migrate resolve --rolled-back {LATER};" in commands
 
 
 def test_indexes_built_by_hand_ask_for_another_repair() -> None:
-    assert "are there already" in prisma.judge((DONE,), MIGRATIONS, OURS, True).repair
-    assert prisma.judge((DONE,), MIGRATIONS, OURS, False).repair.startswith("none")
+    assert "are there already" in migration_history.judge((DONE,), MIGRATIONS, OURS, True).repair
+    assert migration_history.judge((DONE,), MIGRATIONS, OURS, False).repair.startswith("none")
 
 
 def test_without_a_release_the_history_is_believed() -> None:
     edited = (row(OURS, "applied", checksum="of another file"),)
-    assert prisma.judge(edited, None, OURS, True).verdict == "applied"
-    assert prisma.judge((), None, OURS, False).verdict == "pending"
-    assert prisma.judge((), None, OURS, False).pending == (OURS,)
+    assert migration_history.judge(edited, None, OURS, True).verdict == "applied"
+    assert migration_history.judge((), None, OURS, False).verdict == "pending"
+    assert migration_history.judge((), None, OURS, False).pending == (OURS,)
 
 
 def test_a_release_without_the_migration_is_named() -> None:
     with pytest.raises(OperatorError, match=f"holds no migration {OURS}"):
-        prisma.judge((), (Migration(EARLIER, "sha"),), OURS, False)
+        migration_history.judge((), (Migration(EARLIER, "sha"),), OURS, False)
 
 
 def test_the_checksum_is_that_of_the_file(tmp_path: Path) -> None:
@@ -116,13 +116,13 @@ def test_the_checksum_is_that_of_the_file(tmp_path: Path) -> None:
         (tmp_path / "prisma/migrations" / name / "migration.sql").write_bytes(f"-- {name}\r\n".encode())
     (tmp_path / "prisma/migrations/migration_lock.toml").write_text("provider = 'postgresql'")
 
-    found = prisma.read_migrations(tmp_path)
+    found = migration_history.read_migrations(tmp_path)
     assert found is not None
     assert [(migration.name, migration.sha256) for migration in found] == [
         (name, hashlib.sha256(f"-- {name}\r\n".encode()).hexdigest()) for name in (EARLIER, LATER)
     ]
     with pytest.raises(OperatorError, match="holds no migration"):
-        prisma.read_migrations(tmp_path / "prisma")
+        migration_history.read_migrations(tmp_path / "prisma")
 
 
 def test_what_prisma_would_stop_at_is_found_before(tmp_path: Path) -> None:
@@ -132,20 +132,20 @@ def test_what_prisma_would_stop_at_is_found_before(tmp_path: Path) -> None:
     (directory / OURS / "migration.sql").write_text("")
     (directory / "20990101_empty").mkdir()
     with pytest.raises(OperatorError, match=r"has no migration\.sql in 20990101_empty"):
-        prisma.read_migrations(tmp_path)
+        migration_history.read_migrations(tmp_path)
     (directory / "20990101_empty").rmdir()
     (directory / "migration_lock.toml").write_text('# provider = "x"\nprovider = "mysql"\n')
     with pytest.raises(OperatorError, match="names the provider mysql"):
-        prisma.read_migrations(tmp_path)
+        migration_history.read_migrations(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"SELECT 1;\nSELECT 2;\n", b"SELECT 1;\r\nSELECT 2;\r\n"])
 def test_other_line_endings_are_no_edit_as_prisma_sees_it(content: bytes) -> None:
-    ours = prisma_files.migration_of(OURS, content)
+    ours = files.migration_of(OURS, content)
     other = content.replace(b"\r\n", b"\n") if b"\r" in content else content.replace(b"\n", b"\r\n")
     for recorded, verdict in ((content, "applied"), (other, "applied"), (content + b"--", "edited")):
         checksum = hashlib.sha256(recorded).hexdigest()
-        assert prisma.judge([row(OURS, "applied", 0, checksum)], [ours], OURS, True).verdict == verdict
+        assert migration_history.judge([row(OURS, "applied", 0, checksum)], [ours], OURS, True).verdict == verdict
 
 
 @pytest.mark.parametrize(
@@ -159,8 +159,8 @@ def test_other_line_endings_are_no_edit_as_prisma_sees_it(content: bytes) -> Non
 )
 def test_a_script_that_nobody_can_read_is_refused(content: bytes, fault: str) -> None:
     with pytest.raises(OperatorError, match=fault):
-        prisma_files.decode(content, OURS)
-    assert prisma_files.decode("SELECT 'é'".encode(), OURS) == "SELECT 'é'"
+        files.decode(content, OURS)
+    assert files.decode("SELECT 'é'".encode(), OURS) == "SELECT 'é'"
 
 
 def test_the_documents_table_has_the_same_verdicts() -> None:
@@ -168,18 +168,20 @@ def test_the_documents_table_has_the_same_verdicts() -> None:
     text = (Path(__file__).parents[2] / "docs/prisma-history.md").read_text()
     documented = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
     assert len(documented) == len(set(documented))
-    assert set(documented) == set(prisma._REPAIRS)
+    assert set(documented) == set(migration_history._REPAIRS)
 
 
 def test_a_database_ahead_of_the_release_is_named() -> None:
     ahead = row("20251120_of_another_branch", "applied")
-    verdict = prisma.judge((DONE, ahead), MIGRATIONS, OURS, False)
+    verdict = migration_history.judge((DONE, ahead), MIGRATIONS, OURS, False)
     assert (verdict.verdict, verdict.unknown) == ("ahead", ("20251120_of_another_branch",))
     with pytest.raises(OperatorError, match="not in this release: 20251120_of_another_branch"):
-        prisma.require_deployable(verdict, OURS)
-    assert prisma.judge((DONE, ahead), None, OURS, False).verdict == "pending"  # without a release nothing is unknown
+        migration_history.require_deployable(verdict, OURS)
+    assert (
+        migration_history.judge((DONE, ahead), None, OURS, False).verdict == "pending"
+    )  # without a release nothing is unknown
 
 
 def test_the_repair_by_hand_names_the_migration() -> None:
-    verdict = prisma.judge((DONE, row("it's ours", "applied")), None, "it's ours", False)
+    verdict = migration_history.judge((DONE, row("it's ours", "applied")), None, "it's ours", False)
     assert "SET rolled_back_at = now() WHERE migration_name = 'it''s ours'" in verdict.repair

@@ -6,8 +6,8 @@ import json
 import re
 from urllib.parse import quote, quote_plus
 
-from .postgres.connection import Login
-from .system.redaction import redact
+from ..postgres.connection import Login
+from ..system.redaction import redact
 
 
 def scrub(text: str, login: Login) -> str:

@@ -22,13 +22,13 @@ from typing import Any
 
 import psycopg2
 
-from . import prisma
-from .errors import OperatorError
-from .plan import Plan
-from .postgres import locks
-from .postgres.connection import Connection, Hold, Login, connect, unheld
-from .postgres.locks import Watch
-from .prisma_output import error_code, first_lines, scrub
+from ..errors import OperatorError
+from ..plan import Plan
+from ..postgres import locks
+from ..postgres.connection import Connection, Hold, Login, connect, unheld
+from ..postgres.locks import Watch
+from . import migration_history
+from .output import error_code, first_lines, scrub
 
 _OUTPUT_LIMIT = 65_536  # bytes; a looping CLI must not fill the memory of the host
 _POLL_S = 0.05
@@ -61,7 +61,7 @@ class Deployed:
 
     attempts: int
     seconds: float
-    verdict: prisma.Verdict
+    verdict: migration_history.Verdict
 
 
 class PartlyBuilt(OperatorError):
@@ -77,7 +77,7 @@ def deploy(
     release: Path,
     limits: Limits,
     *,
-    catalog: Callable[[Connection], prisma.Built],
+    catalog: Callable[[Connection], migration_history.Built],
     watch: Watch,
     environment_path: str | None = None,
     hold: Hold = unheld,
@@ -106,8 +106,10 @@ def deploy(
         ) as connection:
             hold(connection)
             built = catalog(connection)
-            history = prisma.read_history(connection, plan.schema)
-            verdict = prisma.judge(history, prisma.read_migrations(release), plan.migration, built.exact)
+            history = migration_history.read_history(connection, plan.schema)
+            verdict = migration_history.judge(
+                history, migration_history.read_migrations(release), plan.migration, built.exact
+            )
             if call.returncode == 0 and verdict.verdict == "applied":
                 return Deployed(attempt, round(time.monotonic() - started, 1), verdict)
             if not _lost_a_lock(call, verdict, watch.build_wait_ms, limits.lock_timeout_ms):
@@ -115,7 +117,7 @@ def deploy(
             if built.existing:
                 raise _partly_built(plan, watch, attempt, limits, built)
             if verdict.verdict == "failed":
-                prisma.mark_rolled_back(connection, plan.schema, plan.migration, built.existing)
+                migration_history.mark_rolled_back(connection, plan.schema, plan.migration, built.existing)
         # A doubling pause with jitter: two deploys, or a deploy and a nightly job, must not meet again and again.
         pause = random.uniform(0.5, 1.5) * min(0.25 * 2**attempt, 5)  # noqa: S311  (jitter, not a secret)
         if attempt == limits.attempts or time.monotonic() + pause > deadline:
@@ -139,7 +141,9 @@ def deploy(
     )
 
 
-def _partly_built(plan: Plan, watch: Watch, attempt: int, limits: Limits, built: prisma.Built) -> PartlyBuilt:
+def _partly_built(
+    plan: Plan, watch: Watch, attempt: int, limits: Limits, built: migration_history.Built
+) -> PartlyBuilt:
     stop = PartlyBuilt(
         f"No lock on {_locked(watch, plan)} within migrate_lock_timeout_ms={limits.lock_timeout_ms}; "
         f"{locks.describe(watch.blockers)}. Built before it: {', '.join(built.existing)}.",
@@ -174,7 +178,7 @@ def confirm(
         "statement_timeout_ms": limits.statement_timeout_ms,
     }
     with connect(login, **timeouts) as connection:
-        before = prisma.read_history(connection, plan.schema)
+        before = migration_history.read_history(connection, plan.schema)
     for command in ("deploy", "status"):
         call = call_prisma(
             command,
@@ -182,7 +186,7 @@ def confirm(
             *(limits.lock_timeout_ms, limits.timeout_s, watch),
         )
         with connect(login, **timeouts) as connection:
-            after = prisma.read_history(connection, plan.schema)
+            after = migration_history.read_history(connection, plan.schema)
         if call.returncode == 0 and after == before:
             continue
         ended = "had to be stopped" if call.returncode is None else f"ended with exit code {call.returncode}"
@@ -276,7 +280,7 @@ def connection_url(login: Login, schema: str, lock_timeout_ms: int, name: str = 
     )
 
 
-def _lost_a_lock(call: Call, verdict: prisma.Verdict, waited_ms: int, lock_timeout_ms: int) -> bool:
+def _lost_a_lock(call: Call, verdict: migration_history.Verdict, waited_ms: int, lock_timeout_ms: int) -> bool:
     """Whether a lock was not obtained in time: PostgreSQL's 55P03, or Prisma's P1002 for its own advisory lock.
 
     The Rust engine prints the SQLSTATE, and keeps it in the row's logs; the JavaScript engine prints only the message,
@@ -292,7 +296,9 @@ def _lost_a_lock(call: Call, verdict: prisma.Verdict, waited_ms: int, lock_timeo
     return 0 < lock_timeout_ms <= waited_ms + 3 * _POLL_S * 1000
 
 
-def _failure(call: Call, verdict: prisma.Verdict, plan: Plan, built: prisma.Built, release: Path) -> OperatorError:
+def _failure(
+    call: Call, verdict: migration_history.Verdict, plan: Plan, built: migration_history.Built, release: Path
+) -> OperatorError:
     code, lines = error_code(call.output), first_lines(call.output)
     duplicates = built.duplicates > 0 or "23505" in call.output or "Unique constraint failed" in call.output
     if call.returncode is None:
@@ -304,7 +310,7 @@ def _failure(call: Call, verdict: prisma.Verdict, plan: Plan, built: prisma.Buil
         f"`prisma migrate deploy` {how}; the history's verdict on {plan.migration} is {verdict.verdict}.{said}",
         expected="exit code 0, the migration recorded as applied, and exactly the planned indexes in the catalog.",
         next_step=("run the cleanup phase again: duplicates were born before the index. " if duplicates else "")
-        + prisma.repair_in(verdict, release),
+        + migration_history.repair_in(verdict, release),
         cause="timeout" if call.returncode is None else "duplicates" if duplicates else "prisma",
         returncode=call.returncode,
         code=code,
@@ -317,9 +323,9 @@ def _failure(call: Call, verdict: prisma.Verdict, plan: Plan, built: prisma.Buil
 def wait_for_migration_lock(connection: Connection, deadline: float) -> None:
     """Poll until nobody holds Prisma's lock: a blocking wait would deadlock with a concurrent build."""
     started = time.monotonic()
-    while (holder := prisma.advisory_holder(connection)) is not None:
+    while (holder := migration_history.advisory_holder(connection)) is not None:
         if time.monotonic() >= deadline:
-            prisma.refuse_lock(holder, waited_s=time.monotonic() - started)
+            migration_history.refuse_lock(holder, waited_s=time.monotonic() - started)
         time.sleep(_POLL_S)
 
 

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import OperatorError
+from ..errors import OperatorError
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ from typing import Any, NoReturn
 from psycopg2 import sql
 from psycopg2.extras import RealDictCursor
 
-from .errors import OperatorError
-from .postgres.connection import Connection
-from .prisma_files import Migration as Migration
-from .prisma_files import read_migrations as read_migrations
+from ..errors import OperatorError
+from ..postgres.connection import Connection
+from .files import Migration as Migration
+from .files import read_migrations as read_migrations
 
 # `migrate deploy` holds this session advisory lock for its whole run; a second one gives up after 10 s with P1002.
 ADVISORY_LOCK = 72_707_369

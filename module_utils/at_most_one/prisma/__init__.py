@@ -1,0 +1,1 @@
+"""Prisma's migration files, its command line and its history."""
