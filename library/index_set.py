@@ -258,7 +258,7 @@ def _verified(module: AnsibleModule, plan: Any) -> dict[str, Any]:
 
 
 def _present(module: AnsibleModule, plan: Any) -> dict[str, Any]:
-    from ansible.module_utils.at_most_one import building
+    from ansible.module_utils.at_most_one.migration import build
 
     names = (
         "strategy",
@@ -269,9 +269,9 @@ def _present(module: AnsibleModule, plan: Any) -> dict[str, Any]:
         "environment_path",
         "run_id",
     )
-    options = building.Options(**{name: module.params[name] for name in names}, **timeouts_of(module))
+    options = build.Options(**{name: module.params[name] for name in names}, **timeouts_of(module))
     login, release = login_of(module), Path(module.params["release_path"])
-    intent = building.decide(login, plan, release, options, check=module.check_mode)
+    intent = build.decide(login, plan, release, options, check=module.check_mode)
     result = {
         "strategy": intent.strategy,
         "statements": list(intent.statements),
@@ -292,7 +292,7 @@ def _present(module: AnsibleModule, plan: Any) -> dict[str, Any]:
         diff = {"before": before, "after": before + "".join(f"{statement};\n" for statement in creates)}
         return {"changed": True, **result, **_report(intent.before), "diff": diff}
     with held_run(module):
-        done = building.carry_out(login, plan, release, options, intent)
+        done = build.carry_out(login, plan, release, options, intent)
     return {
         "changed": True,
         **result,

@@ -258,14 +258,14 @@ def _judged(module: AnsibleModule, plan: Any, release: Path | None) -> dict[str,
 
 def _buildable(module: AnsibleModule, plan: Any, release: Path) -> tuple[str, str]:
     """How M(index_set) would build, and why it would not; duplicates are still to be removed."""
-    from ansible.module_utils.at_most_one import building
     from ansible.module_utils.at_most_one.errors import OperatorError
+    from ansible.module_utils.at_most_one.migration import build
 
-    options = building.Options(
+    options = build.Options(
         module.params["strategy"], module.params["max_write_pause_ms"], 1, 0, 0, **timeouts_of(module)
     )
     try:
-        return building.decide(login_of(module), plan, release, options, check=True).strategy, ""
+        return build.decide(login_of(module), plan, release, options, check=True).strategy, ""
     except OperatorError as stop:
         return "none", str(stop)
 

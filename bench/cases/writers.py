@@ -15,9 +15,9 @@ from typing import Any
 
 import psycopg2
 import psycopg2.errors
-from at_most_one import building
 from at_most_one.fence import write_fence
 from at_most_one.indexes import build_concurrently, verification, write_pause
+from at_most_one.migration import build as building
 from at_most_one.postgres.connection import Connection, Login, connect
 
 from bench import release

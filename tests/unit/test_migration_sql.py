@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from at_most_one import migration_scope
+from at_most_one.migration import scope
 from at_most_one.plan import Plan, parse
 from at_most_one.prisma.migration_sql import (
     Action,
@@ -158,7 +158,7 @@ def test_the_search_path_is_that_of_the_script_so_far() -> None:
 def test_the_shipped_migration_does_what_its_plan_says_and_nothing_else(plan: Plan) -> None:
     statements = split(SHIPPED.read_text())
     assert [found.index.name for found in statements if found.index] == [index.name for index in plan.indexes]
-    assert migration_scope.beyond(statements, plan) == []
+    assert scope.beyond(statements, plan) == []
 
 
 RULE, DATE, ACTIVE = (
@@ -179,7 +179,7 @@ PLAIN = "".join(f"CREATE INDEX {name} ON t (a);" for name in (RULE, DATE, ACTIVE
     ],
 )
 def test_what_belongs_to_building_the_indexes(plan: Plan, text: str) -> None:
-    assert migration_scope.beyond(split(text), plan) == []
+    assert scope.beyond(split(text), plan) == []
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_what_belongs_to_building_the_indexes(plan: Plan, text: str) -> None:
     ],
 )
 def test_whatever_else_a_migration_does_is_named(plan: Plan, before: str, after: str, phrase: str) -> None:
-    (found,) = migration_scope.beyond(split(before + PLAIN + after), plan)
+    (found,) = scope.beyond(split(before + PLAIN + after), plan)
     assert found.startswith(phrase)
 
 
@@ -214,11 +214,11 @@ def test_the_last_comment_counts_and_a_lost_index_is_found() -> None:
     comments = f"COMMENT ON INDEX {RULE} IS 'a'; COMMENT ON INDEX {RULE} IS 'b';"
     again = f"DROP INDEX IF EXISTS {DATE}, {ACTIVE}; CREATE INDEX {ACTIVE} ON t (a)"
     statements = split(f"DROP INDEX IF EXISTS {RULE}; {PLAIN} {comments} {again}")
-    assert [comment.text for comment in migration_scope.comments(statements)] == ["'b'"]
-    assert migration_scope.lost(statements) == [(7, DATE)]
+    assert [comment.text for comment in scope.comments(statements)] == ["'b'"]
+    assert scope.lost(statements) == [(7, DATE)]
 
 
 def test_an_index_that_nobody_builds_is_named(plan: Plan) -> None:
-    assert migration_scope.beyond((), plan) == [
+    assert scope.beyond((), plan) == [
         f"no statement builds {name}" for name in sorted(index.name for index in plan.indexes)
     ]

@@ -14,17 +14,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from . import journal, migration_check, migration_scope
-from .errors import OperatorError
-from .indexes import build_concurrently, definitions, verification, write_pause
-from .indexes.verification import Inspection
-from .plan import Plan
-from .postgres import locks
-from .postgres.connection import Connection, Hold, Login, connect
-from .postgres.locks import Watch
-from .prisma import cli, files, migration_sql
-from .prisma import migration_history as prisma
-from .prisma.migration_sql import CommentOnIndex, Statement
+from .. import journal
+from ..errors import OperatorError
+from ..indexes import build_concurrently, definitions, verification, write_pause
+from ..indexes.verification import Inspection
+from ..plan import Plan
+from ..postgres import locks
+from ..postgres.connection import Connection, Hold, Login, connect
+from ..postgres.locks import Watch
+from ..prisma import cli, files, migration_sql
+from ..prisma import migration_history as prisma
+from ..prisma.migration_sql import CommentOnIndex, Statement
+from . import check_sql, scope
 
 # Verdicts with which a build goes on: it builds what is missing and makes the history true.
 _UNFINISHED = ("failed", "failed_with_indexes", "applied_without_indexes")
@@ -123,9 +124,9 @@ def decide(login: Login, plan: Plan, release: Path, options: Options, *, check: 
             build_concurrently.refuse_partitioned(connection, plan, wanted)
         verification.require_buildable(before, plan, resume=strategy == "concurrent", duplicates_may_go=check)
         if script is not None:
-            migration_check.require_same(connection, plan, script, strict=strategy == "concurrent")
+            check_sql.require_same(connection, plan, script, strict=strategy == "concurrent")
         tables = sorted({index.table for index in plan.indexes})
-        comments = migration_scope.comments(script or ())
+        comments = scope.comments(script or ())
         return Intent(
             strategy,
             before,
@@ -235,7 +236,7 @@ def _server_time(connection: Connection) -> datetime:
 
 def _obstacles(plan: Plan, script: tuple[Statement, ...] | None, verdict: prisma.Verdict) -> list[str]:
     """Why the migration may not be recorded instead of run; a release that is not there yet says nothing."""
-    obstacles = migration_scope.beyond(script, plan) if script is not None else []
+    obstacles = scope.beyond(script, plan) if script is not None else []
     others = [name for name in verdict.pending if name != plan.migration]
     if others and script is not None:
         obstacles.append(f"`prisma migrate deploy` would apply {', '.join(others)} as well")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .plan import Plan
-from .prisma.migration_sql import CommentOnIndex, CreateIndex, DropIndex, SetSearchPath, Statement
+from ..plan import Plan
+from ..prisma.migration_sql import CommentOnIndex, CreateIndex, DropIndex, SetSearchPath, Statement
 
 
 def beyond(statements: Sequence[Statement], plan: Plan) -> list[str]:

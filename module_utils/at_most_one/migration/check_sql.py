@@ -9,12 +9,12 @@ from typing import Any
 import psycopg2
 from psycopg2 import sql
 
-from . import migration_scope
-from .errors import OperatorError
-from .indexes import definitions, verification
-from .plan import Plan
-from .postgres.connection import Connection
-from .prisma.migration_sql import CreateIndex, DropIndex, Statement
+from ..errors import OperatorError
+from ..indexes import definitions, verification
+from ..plan import Plan
+from ..postgres.connection import Connection
+from ..prisma.migration_sql import CreateIndex, DropIndex, Statement
+from . import scope
 
 
 def require_same(connection: Connection, plan: Plan, statements: Sequence[Statement], *, strict: bool) -> None:
@@ -39,7 +39,7 @@ def require_same(connection: Connection, plan: Plan, statements: Sequence[Statem
             verdicts.append((statement.number, verdict))
     faults = [f"statement {number}: {verdict.fault()}" for number, verdict in verdicts if verdict.verdict != "present"]
     faults += [f"statement {number} would drop {name}" for number, name in _others(connection, plan, statements)]
-    lost = migration_scope.lost(statements)
+    lost = scope.lost(statements)
     faults += [f"statement {number} drops {name} after it was built" for number, name in lost]
     if faults:
         raise OperatorError(

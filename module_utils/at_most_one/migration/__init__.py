@@ -1,0 +1,1 @@
+"""Whether and how a migration is applied."""
