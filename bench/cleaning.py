@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from at_most_one import journal
-from at_most_one.controllers import Controller
 from at_most_one.duplicates import plan_file, surplus_rows
 from at_most_one.fence import write_fence
 from at_most_one.postgres.connection import Connection, Login, connect
+from at_most_one.runs import journal
+from at_most_one.runs.controllers import Controller
 
 from .seed import PLAN
 

@@ -234,9 +234,9 @@ STATES = ["opened", "recorded", "closed", "read", "reached"]
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Do what ``state`` says."""
-    from ansible.module_utils.at_most_one import journal, run_status, undo
     from ansible.module_utils.at_most_one.plan import parse
     from ansible.module_utils.at_most_one.postgres.connection import connect
+    from ansible.module_utils.at_most_one.runs import journal, run_status, undo
 
     wanted = module.params
     plan = parse(wanted["plan"]) if wanted["plan"] is not None else None
@@ -265,8 +265,8 @@ def act(module: AnsibleModule) -> dict[str, Any]:
 
 
 def _reached(connection: Any, plan: Any, run_id: str | None) -> dict[str, Any]:
-    from ansible.module_utils.at_most_one import journal, run_status, undo
     from ansible.module_utils.at_most_one.postgres import catalog_snapshot
+    from ansible.module_utils.at_most_one.runs import journal, run_status, undo
 
     runs = journal.read(connection, limit=10_000)
     ours = [run for run in runs if run["plan_id"] == plan.id]
@@ -292,9 +292,9 @@ def _reached(connection: Any, plan: Any, run_id: str | None) -> dict[str, Any]:
 
 
 def _open(module: AnsibleModule, connection: Any, plan: Any) -> dict[str, Any]:
-    from ansible.module_utils.at_most_one import journal, undo
-    from ansible.module_utils.at_most_one.controllers import Controller
     from ansible.module_utils.at_most_one.postgres import catalog_snapshot
+    from ansible.module_utils.at_most_one.runs import journal, undo
+    from ansible.module_utils.at_most_one.runs.controllers import Controller
 
     wanted = module.params
     opening = journal.Opening(
@@ -320,7 +320,7 @@ def _open(module: AnsibleModule, connection: Any, plan: Any) -> dict[str, Any]:
 
 
 def _run(connection: Any, run_id: str) -> dict[str, Any]:
-    from ansible.module_utils.at_most_one import journal
+    from ansible.module_utils.at_most_one.runs import journal
 
     kept = next(iter(journal.read(connection, run_id=run_id)), {})
     phases = [{key: phase[key] for key in ("name", "status", "seconds")} for phase in kept.get("phases", [])]

@@ -84,7 +84,7 @@ EARLIER = {
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Write each file, then move the link: it never leads to a report that is not there."""
-    from ansible.module_utils.at_most_one import superseded
+    from ansible.module_utils.at_most_one.runs import superseded
     from ansible.module_utils.at_most_one.system import files
 
     directory = Path(module.params["directory"])

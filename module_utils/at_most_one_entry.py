@@ -91,7 +91,7 @@ def held_run(module: AnsibleModule) -> Iterator[Any]:
 
     In check mode nothing is written, and the run is not in the journal.
     """
-    from ansible.module_utils.at_most_one import journal
+    from ansible.module_utils.at_most_one.runs import journal
 
     run_id = None if module.check_mode else module.params["run_id"]
     with journal.kept_alive(login_of(module), run_id):

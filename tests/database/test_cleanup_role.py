@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from at_most_one import journal
-from at_most_one.controllers import Controller
 from at_most_one.fence import exempting_index
-from at_most_one.journal import Opening
 from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Connection, Login
 from at_most_one.postgres.fence_names import name_of
+from at_most_one.runs import journal
+from at_most_one.runs.controllers import Controller
+from at_most_one.runs.journal import Opening
 
 from tests.database.cleaning import INSPECTOR, TABLE, run
 

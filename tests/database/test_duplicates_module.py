@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from at_most_one import journal
-from at_most_one.controllers import Controller
-from at_most_one.journal import Opening
 from at_most_one.plan import Plan, parse
 from at_most_one.postgres.connection import Connection, Login, connect
+from at_most_one.runs import journal
+from at_most_one.runs.controllers import Controller
+from at_most_one.runs.journal import Opening
 
 from tests.database.cleaning import INSPECTOR, ids, run
 

@@ -7,16 +7,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from at_most_one import journal
-from at_most_one.controllers import Controller
 from at_most_one.duplicates import batches, surplus_rows
 from at_most_one.duplicates.restore import restore
 from at_most_one.errors import OperatorError
 from at_most_one.fence import write_fence
 from at_most_one.indexes import build_concurrently, verification
-from at_most_one.journal import Opening
 from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Connection, Hold, Login, connect
+from at_most_one.runs import journal
+from at_most_one.runs.controllers import Controller
+from at_most_one.runs.journal import Opening
 
 from tests.database.cleaning import Waiting, ids, run, until
 from tests.database.index_tools import RULE, inspect

@@ -18,13 +18,13 @@ from typing import Any
 import psycopg2
 import psycopg2.errors
 import pytest
-from at_most_one import controllers, journal
-from at_most_one.controllers import Controller
 from at_most_one.duplicates import surplus_rows
 from at_most_one.errors import OperatorError
-from at_most_one.journal import Opening
 from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Login, connect
+from at_most_one.runs import controllers, journal
+from at_most_one.runs.controllers import Controller
+from at_most_one.runs.journal import Opening
 
 HERE = socket.gethostname()
 

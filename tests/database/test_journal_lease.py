@@ -8,12 +8,12 @@ import time
 
 import psycopg2.errors
 import pytest
-from at_most_one import journal
-from at_most_one.controllers import Controller
 from at_most_one.errors import OperatorError
-from at_most_one.journal import Opening
 from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Login, connect
+from at_most_one.runs import journal
+from at_most_one.runs.controllers import Controller
+from at_most_one.runs.journal import Opening
 
 EXPIRE = "UPDATE at_most_one.run SET lease_until = clock_timestamp() - interval '1 second'"
 LEFT = "SELECT extract(epoch FROM lease_until - clock_timestamp()) FROM at_most_one.run WHERE finished_at IS NULL"

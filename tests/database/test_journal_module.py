@@ -12,9 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from at_most_one import journal
 from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Login, connect
+from at_most_one.runs import journal
 
 HERE = socket.gethostname()
 

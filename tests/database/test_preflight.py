@@ -11,12 +11,13 @@ from typing import Any
 import psycopg2
 import psycopg2.errors
 import pytest
-from at_most_one import journal, preflight
-from at_most_one.controllers import Controller
+from at_most_one import preflight
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan, parse
 from at_most_one.postgres import publications
 from at_most_one.postgres.connection import Connection, Login, connect
+from at_most_one.runs import journal
+from at_most_one.runs.controllers import Controller
 
 from tests.database.test_fence import open_as_app, run
 

@@ -14,14 +14,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from at_most_one import journal, preflight
-from at_most_one.controllers import Controller
+from at_most_one import preflight
 from at_most_one.duplicates import surplus_rows
 from at_most_one.duplicates.restore import restore
 from at_most_one.errors import OperatorError
 from at_most_one.fence import write_fence
 from at_most_one.plan import Plan, Surplus
 from at_most_one.postgres.connection import Connection, Login, connect
+from at_most_one.runs import journal
+from at_most_one.runs.controllers import Controller
 from at_most_one.trial import try_out
 from psycopg2 import sql
 from psycopg2.extensions import make_dsn

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from at_most_one import journal
 from at_most_one.postgres.connection import Login, connect
+from at_most_one.runs import journal
 
 ROUNDS, STARTERS = 100, 4
 AHEAD_S = 0.01  # enough for every starter to have read its order and to wait for the same moment

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from at_most_one import superseded
+from at_most_one.runs import superseded
 
 PAGE = """<title>Stopped | the rule | local</title>
 <h1><span class="bad">Stopped</span> <span class="subject">the rule</span></h1>

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from at_most_one.undo import faults_before, in_the_way, last_deployment, reached_by, taken_back
+from at_most_one.runs.undo import faults_before, in_the_way, last_deployment, reached_by, taken_back
 
 
 def run(name: str, outcome: str, commits: str, **phases: str) -> dict[str, Any]:

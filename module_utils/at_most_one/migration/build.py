@@ -14,7 +14,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from .. import journal
 from ..errors import OperatorError
 from ..indexes import build_concurrently, definitions, verification, write_pause
 from ..indexes.verification import Inspection
@@ -25,6 +24,7 @@ from ..postgres.locks import Watch
 from ..prisma import cli, files, migration_sql
 from ..prisma import migration_history as prisma
 from ..prisma.migration_sql import CommentOnIndex, Statement
+from ..runs import journal
 from . import check_sql, scope
 
 # Verdicts with which a build goes on: it builds what is missing and makes the history true.

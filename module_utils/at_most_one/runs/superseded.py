@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .system import files
+from ..system import files
 
 _HEADLINE = re.compile(r'(<h1><span class=")\w+(">).*?(</span>)')
 _TITLE = re.compile(r"(<title>).*?( \|)")

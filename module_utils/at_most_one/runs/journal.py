@@ -19,12 +19,12 @@ import psycopg2
 import psycopg2.errors
 from psycopg2.extras import RealDictCursor
 
+from ..errors import OperatorError
+from ..plan import Plan
+from ..postgres import publications
+from ..postgres.connection import Connection, Hold, Login, connect, unheld
+from ..postgres.own_schema import ensure, exists
 from .controllers import Controller
-from .errors import OperatorError
-from .plan import Plan
-from .postgres import publications
-from .postgres.connection import Connection, Hold, Login, connect, unheld
-from .postgres.own_schema import ensure, exists
 from .run_status import dead_since, why_dead
 
 OUTCOMES = ("deployed", "unchanged", "rolled_back", "stopped")  # and abandoned, which only a take-over writes

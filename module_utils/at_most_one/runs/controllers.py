@@ -9,7 +9,7 @@ import os
 import socket
 from dataclasses import dataclass
 
-from .system import processes
+from ..system import processes
 
 
 @dataclass(frozen=True)

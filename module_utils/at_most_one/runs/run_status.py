@@ -7,8 +7,8 @@ from typing import Any
 
 from psycopg2.extras import RealDictCursor
 
+from ..postgres.connection import Connection
 from .controllers import proven_alive, proven_dead
-from .postgres.connection import Connection
 
 _ROWS = """
 SELECT run_id, count(*) FILTER (WHERE restored_at IS NULL)::integer AS archived,
