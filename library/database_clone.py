@@ -101,8 +101,8 @@ invalid_indexes:
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Clone, or in check mode look."""
-    from ansible.module_utils.at_most_one import clone, masking
     from ansible.module_utils.at_most_one.postgres.connection import Login
+    from ansible.module_utils.at_most_one.rehearsal import clone, masking
 
     given, target = module.params, login_of(module)
     source = clone.Source(

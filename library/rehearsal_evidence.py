@@ -88,7 +88,7 @@ sha256:
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Seal and write."""
-    from ansible.module_utils.at_most_one import evidence
+    from ansible.module_utils.at_most_one.rehearsal import evidence
 
     document, path = module.params["document"], module.params["path"]
     sealed = evidence.seal(document)
@@ -97,11 +97,11 @@ def act(module: AnsibleModule) -> dict[str, Any]:
             Path(path).parent.mkdir(mode=0o750, parents=True, exist_ok=True)
             evidence.write(path, document)
         if module.params["login"]:
-            from ansible.module_utils.at_most_one import rehearsals
             from ansible.module_utils.at_most_one.postgres.connection import connect
+            from ansible.module_utils.at_most_one.rehearsal import evidence_store
 
             with connect(login_of(module), **timeouts_of(module)) as connection:
-                rehearsals.keep(connection, sealed)
+                evidence_store.keep(connection, sealed)
     return {"changed": False, "sha256": sealed["sha256"], "document": sealed}
 
 

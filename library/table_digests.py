@@ -81,9 +81,9 @@ differences:
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Read and compare."""
-    from ansible.module_utils.at_most_one import digests
     from ansible.module_utils.at_most_one.plan import parse
     from ansible.module_utils.at_most_one.postgres.connection import connect
+    from ansible.module_utils.at_most_one.rehearsal import digests
 
     before, plan = module.params["before"], parse(module.params["plan"])
     with connect(login_of(module), **timeouts_of(module)) as connection:

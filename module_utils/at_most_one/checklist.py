@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from . import evidence
 from .errors import OperatorError
-from .evidence import Wanted
 from .http.client import NoAnswer, fetch
+from .rehearsal import evidence
+from .rehearsal.evidence import Wanted
 from .system.redaction import first_line
 
 GATES = ("backup", "rehearsal", "notice")

@@ -9,12 +9,12 @@ from typing import Any
 
 import psycopg2
 import pytest
-from at_most_one import clone, masking
 from at_most_one.errors import OperatorError
 from at_most_one.fence.write_fence import raise_fence
 from at_most_one.plan import Plan
 from at_most_one.postgres import client_programs
 from at_most_one.postgres.connection import Connection, Login, connect
+from at_most_one.rehearsal import clone, masking
 
 from tests.database.conftest import Server
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from at_most_one import digests
 from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Connection
+from at_most_one.rehearsal import digests
 
 from tests.database.conftest import GuideExample
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from at_most_one import evidence
 from at_most_one.errors import OperatorError
+from at_most_one.rehearsal import evidence
 
 NOW = datetime(2025, 11, 10, 12, 0, tzinfo=UTC)
 WANTED = evidence.Wanted(

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from .errors import OperatorError
-from .system import files
+from ..errors import OperatorError
+from ..system import files
 
 FORMAT = 1
 _CLOCKS_APART = timedelta(minutes=5)  # how far ahead another machine's clock may be

@@ -17,11 +17,11 @@ import psycopg2
 import psycopg2.errors
 from psycopg2 import sql
 
+from ..errors import OperatorError
+from ..postgres import client_programs
+from ..postgres.connection import Login, connect
+from ..postgres.fence_names import PATTERN
 from . import masking
-from .errors import OperatorError
-from .postgres import client_programs
-from .postgres.connection import Login, connect
-from .postgres.fence_names import PATTERN
 
 MARK = "at-most-one: a clone that is being made"
 _OURS = "at_most_one"  # the journal and the archive of the source are not the clone's

@@ -9,8 +9,8 @@ from typing import Any
 
 from psycopg2 import sql
 
-from .errors import OperatorError
-from .postgres.connection import Connection
+from ..errors import OperatorError
+from ..postgres.connection import Connection
 
 PREFIX = "masked-"
 _HOW = ("hash", "null", "text")

@@ -13,10 +13,10 @@ from typing import Any
 
 from psycopg2 import sql
 
-from .duplicates import affected
-from .plan import Plan
-from .postgres import catalog_snapshot
-from .postgres.connection import Connection
+from ..duplicates import affected
+from ..plan import Plan
+from ..postgres import catalog_snapshot
+from ..postgres.connection import Connection
 
 # The rows' hashes are added up, so neither an order nor memory for all of them is needed.
 _ROWS = """

@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from .postgres import own_schema
-from .postgres.connection import Connection
+from ..postgres import own_schema
+from ..postgres.connection import Connection
 
 DEFINITION = """
 CREATE TABLE IF NOT EXISTS at_most_one.rehearsal (

@@ -1,0 +1,1 @@
+"""A rehearsal on a clone, and the evidence that it leaves."""
