@@ -72,15 +72,15 @@ facts:
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Read and judge."""
-    from ansible.module_utils.at_most_one import preflight, trial
     from ansible.module_utils.at_most_one.plan import parse
     from ansible.module_utils.at_most_one.postgres.connection import connect
+    from ansible.module_utils.at_most_one.preflight import out_and_back, server_checks
 
-    limits = preflight.Limits(module.params["max_transaction_age_s"], module.params["max_replication_lag_s"])
+    limits = server_checks.Limits(module.params["max_transaction_age_s"], module.params["max_replication_lag_s"])
     with connect(login_of(module), **timeouts_of(module)) as connection:
         plan = parse(module.params["plan"])
-        facts = preflight.read(connection, plan, limits)
-        tried = asdict(trial.try_out(connection, plan))
+        facts = server_checks.read(connection, plan, limits)
+        tried = asdict(out_and_back.try_out(connection, plan))
     for warning in tried.pop("warnings"):
         module.warn(warning)
     return {"changed": False, "facts": {**facts, "trial": tried}}

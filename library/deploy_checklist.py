@@ -141,7 +141,7 @@ answers:
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Answer each gate."""
-    from ansible.module_utils.at_most_one import checklist
+    from ansible.module_utils.at_most_one.preflight import checklist
 
     given, now = module.params, checklist.utc_now()
     wanted = checklist.Wanted(

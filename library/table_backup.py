@@ -83,8 +83,8 @@ backup:
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Make it."""
-    from ansible.module_utils.at_most_one import backup
     from ansible.module_utils.at_most_one.plan import parse
+    from ansible.module_utils.at_most_one.preflight import backup
 
     given, plan = module.params, parse(module.params["plan"])
     wanted = backup.Wanted(

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from at_most_one import backup
 from at_most_one.duplicates import surplus_rows
 from at_most_one.fence import write_fence
 from at_most_one.indexes import build_concurrently, verification
 from at_most_one.postgres.connection import Connection, Login, connect
+from at_most_one.preflight import backup
 
 from bench.cleaning import clean_up, opened
 from bench.results import Result

@@ -12,7 +12,7 @@ from at_most_one.duplicates.restore import restore
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan, Surplus
 from at_most_one.postgres.connection import Connection
-from at_most_one.trial import try_out
+from at_most_one.preflight.out_and_back import try_out
 
 from tests.database.cleaning import TABLE, ids, keys, remove, run
 

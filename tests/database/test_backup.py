@@ -12,12 +12,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from at_most_one import backup
-from at_most_one.backup import Wanted
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan
 from at_most_one.postgres import client_programs
 from at_most_one.postgres.connection import Connection, Login, connect
+from at_most_one.preflight import backup
+from at_most_one.preflight.backup import Wanted
 
 from tests.database.conftest import GuideExample, Server
 from tests.database.index_tools import build as build  # fixtures

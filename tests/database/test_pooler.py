@@ -12,17 +12,17 @@ from typing import Any
 import psycopg2
 import psycopg2.errors
 import pytest
-from at_most_one import preflight
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan
 from at_most_one.postgres import connection as database
 from at_most_one.postgres.connection import Connection, Login, connect
+from at_most_one.preflight import server_checks
 
 from tests.database.conftest import Server
 from tests.database.index_tools import query, wait_for
 from tests.database.pgbouncer import pgbouncer
 
-LIMITS = preflight.Limits(transaction_age_s=3600, replication_lag_s=30)
+LIMITS = server_checks.Limits(transaction_age_s=3600, replication_lag_s=30)
 MODES = ["session", "transaction"]
 DROPS = {"ignore_startup_parameters": "options"}  # accepts what we ask for at connect, and does nothing about it
 
@@ -126,10 +126,10 @@ def test_behind_one_that_passes_settings_on_the_preflight_tells_its_mode(
             leave_two_idle(through)
         with connect(through) as pooled:
             if mode == "session":
-                assert preflight.read(pooled, plan, LIMITS)["pooled"] is False
+                assert server_checks.read(pooled, plan, LIMITS)["pooled"] is False
                 return
             with pytest.raises(OperatorError, match="goes through a pooler in transaction mode: changing backends"):
-                preflight.read(pooled, plan, LIMITS)
+                server_checks.read(pooled, plan, LIMITS)
 
 
 def leave_two_idle(pooled: Login) -> None:

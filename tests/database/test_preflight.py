@@ -11,29 +11,29 @@ from typing import Any
 import psycopg2
 import psycopg2.errors
 import pytest
-from at_most_one import preflight
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan, parse
 from at_most_one.postgres import publications
 from at_most_one.postgres.connection import Connection, Login, connect
+from at_most_one.preflight import server_checks
 from at_most_one.runs import journal
 from at_most_one.runs.controllers import Controller
 
 from tests.database.test_fence import open_as_app, run
 
-LIMITS = preflight.Limits(transaction_age_s=3600, replication_lag_s=30)
+LIMITS = server_checks.Limits(transaction_age_s=3600, replication_lag_s=30)
 TABLE = "aedpics.inspection_sessions"
 
 
-def refusal(connection: Connection, plan: Plan, limits: preflight.Limits = LIMITS) -> OperatorError:
+def refusal(connection: Connection, plan: Plan, limits: server_checks.Limits = LIMITS) -> OperatorError:
     with pytest.raises(OperatorError) as stop:
-        preflight.read(connection, plan, limits)
+        server_checks.read(connection, plan, limits)
     return stop.value
 
 
 @pytest.mark.versions
 def test_a_fit_server_has_its_facts_read(connection: Connection, plan: Plan) -> None:
-    facts = preflight.read(connection, plan, LIMITS)
+    facts = server_checks.read(connection, plan, LIMITS)
     assert facts["version_num"] == connection.server_version
     assert (facts["in_recovery"], facts["pooled"], facts["long_transactions"]) == (False, False, [])
     assert facts["tables"]["inspection_sessions"]["kind"] == "table"
@@ -51,7 +51,7 @@ def test_every_obstacle_is_named_at_once(connection: Connection, login: Login, p
         cursor.execute("SELECT 1")
     try:
         with connect(replace(login, user="visitor", password="visitor")) as visiting:
-            stop = refusal(visiting, parse(data), preflight.Limits(transaction_age_s=0, replication_lag_s=30))
+            stop = refusal(visiting, parse(data), server_checks.Limits(transaction_age_s=0, replication_lag_s=30))
     finally:
         holder.close()
         run(connection, "DROP OWNED BY visitor; DROP ROLE visitor")
@@ -81,7 +81,7 @@ class TestReplicaIdentity:
         run(connection, f"CREATE PUBLICATION subscribers {publication}")
         run(connection, f"ALTER TABLE {TABLE} REPLICA IDENTITY {identity}")
         if not refused:
-            preflight.read(connection, plan, LIMITS)
+            server_checks.read(connection, plan, LIMITS)
             run(connection, f"DELETE FROM {TABLE}")
             return
         with pytest.raises(psycopg2.errors.ObjectNotInPrerequisiteState):  # 55000
@@ -95,7 +95,7 @@ class TestReplicaIdentity:
         run(connection, f"ALTER TABLE {TABLE} DROP CONSTRAINT inspection_sessions_pkey, ADD UNIQUE (id)")
         assert "has no replica identity" in refusal(connection, plan).seen
         run(connection, f"ALTER TABLE {TABLE} REPLICA IDENTITY USING INDEX inspection_sessions_id_key")
-        preflight.read(connection, plan, LIMITS)
+        server_checks.read(connection, plan, LIMITS)
 
 
 class TestPublications:
@@ -106,7 +106,7 @@ class TestPublications:
         run(connection, "CREATE TABLE aedpics.slots (slot_type text, database name)")
         monkeypatch.setattr(publications, "_SLOTS", "aedpics.slots")
         run(connection, "CREATE PUBLICATION everything FOR ALL TABLES")
-        preflight.read(connection, plan, LIMITS)  # nobody listens
+        server_checks.read(connection, plan, LIMITS)  # nobody listens
         run(connection, "INSERT INTO aedpics.slots VALUES ('logical', current_database())")
         stop = refusal(connection, plan)
         assert "Publication everything is FOR ALL TABLES" in stop.seen
@@ -118,9 +118,9 @@ class TestPublications:
             connection.rollback()
         assert run(connection, "SELECT to_regnamespace('at_most_one')") == [(None,)]
         allowed = replace(plan, surplus=replace(plan.surplus, publications=("everything",)))
-        preflight.read(connection, allowed, LIMITS)
+        server_checks.read(connection, allowed, LIMITS)
         run(connection, "DROP PUBLICATION everything; CREATE PUBLICATION ours FOR TABLE aedpics.aed_data")
-        preflight.read(connection, plan, LIMITS)
+        server_checks.read(connection, plan, LIMITS)
         if connection.server_version >= 150000:
             run(connection, "CREATE SCHEMA at_most_one; CREATE PUBLICATION one FOR TABLES IN SCHEMA at_most_one")
             assert "Publication one is FOR TABLES IN SCHEMA at_most_one" in refusal(connection, plan).seen
@@ -143,7 +143,7 @@ class TestPublications:
         run(connection, f"CREATE PUBLICATION narrow FOR TABLE {table}")
         run(connection, f"ALTER TABLE {TABLE} REPLICA IDENTITY {identity}")
         if what is None:
-            preflight.read(connection, plan, LIMITS)
+            server_checks.read(connection, plan, LIMITS)
             run(connection, f"DELETE FROM {TABLE}")
             return
         with pytest.raises(psycopg2.errors.InvalidColumnReference):  # 42P10

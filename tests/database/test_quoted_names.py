@@ -10,13 +10,13 @@ from typing import Any
 
 import psycopg2.errors
 import pytest
-from at_most_one import preflight
 from at_most_one.duplicates import surplus_rows
 from at_most_one.duplicates.restore import restore
 from at_most_one.fence import write_fence
 from at_most_one.indexes import verification
 from at_most_one.plan import Plan, parse
 from at_most_one.postgres.connection import Connection, Login, connect
+from at_most_one.preflight import server_checks
 
 from tests.database.test_fence import open_as_app, run
 
@@ -68,7 +68,7 @@ def test_report_fence_clean_up_build_verify_lower_drop_restore(
     app = open_as_app(login)
     before = content(connection)
     again = f"INSERT INTO {quoted(SCHEMA, TABLE)} VALUES (99, 'AED 1', 'active', now())"
-    facts = preflight.read(connection, odd, preflight.Limits(3600, 3600))
+    facts = server_checks.read(connection, odd, server_checks.Limits(3600, 3600))
     connection.rollback()
     assert facts["tables"][TABLE]["owned"]
 

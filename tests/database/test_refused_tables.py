@@ -10,7 +10,7 @@ from at_most_one.duplicates import surplus_rows
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan, SortKey, parse
 from at_most_one.postgres.connection import Connection
-from at_most_one.trial import try_out
+from at_most_one.preflight.out_and_back import try_out
 
 _ROWS = "(id int PRIMARY KEY, name text, status text)"
 

@@ -14,16 +14,16 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from at_most_one import preflight
 from at_most_one.duplicates import surplus_rows
 from at_most_one.duplicates.restore import restore
 from at_most_one.errors import OperatorError
 from at_most_one.fence import write_fence
 from at_most_one.plan import Plan, Surplus
 from at_most_one.postgres.connection import Connection, Login, connect
+from at_most_one.preflight import server_checks
+from at_most_one.preflight.out_and_back import try_out
 from at_most_one.runs import journal
 from at_most_one.runs.controllers import Controller
-from at_most_one.trial import try_out
 from psycopg2 import sql
 from psycopg2.extensions import make_dsn
 
@@ -31,7 +31,7 @@ from tests.conftest import ROOT
 from tests.database.cleaning import TABLE, run, until
 from tests.database.conftest import TEMPLATE, Server, running_server
 
-LIMITS = preflight.Limits(transaction_age_s=3600, replication_lag_s=30)
+LIMITS = server_checks.Limits(transaction_age_s=3600, replication_lag_s=30)
 SERVICE = ("aedpics.inspection_sessions", "aedpics.inspection_schedules", "aedpics.aed_data", "aedpics.user_profiles")
 OURS = ("at_most_one.run", "at_most_one.archived_row")
 AS_DELETE = Surplus("delete", {}, "stop", publications=("everything",))
@@ -176,7 +176,7 @@ def test_it_is_named_before_anything_changes(
     worker = subscriber.worker()
     named = f"Publication everything is {'FOR TABLES IN SCHEMA at_most_one' if schema else kind}"
     with pytest.raises(OperatorError, match=named) as stop:
-        preflight.read(connection, plan, LIMITS)
+        server_checks.read(connection, plan, LIMITS)
     assert "scripts/subscriber_tables.py" in stop.value.next_step
     assert "publications: [everything]" in stop.value.next_step
     connection.rollback()
@@ -195,7 +195,7 @@ def test_with_the_tables_it_gets_every_change_and_ours_too_once_it_is_refreshed(
 ) -> None:
     subscriber, plan = subscribed("FOR ALL TABLES"), replace(plan, surplus=surplus)
     create_tables(subscriber)
-    preflight.read(connection, plan, LIMITS)
+    server_checks.read(connection, plan, LIMITS)
     connection.rollback()
     both_ways(connection, plan, subscriber)
     subscriber.sql("ALTER SUBSCRIPTION {0} REFRESH PUBLICATION")
@@ -229,7 +229,7 @@ def test_a_publication_of_the_service_alone_needs_nothing_of_the_subscriber(
     subscriber.sql("ALTER SUBSCRIPTION {0} SET PUBLICATION service")
     subscriber.await_everything()
     run(connection, "DROP PUBLICATION everything")
-    preflight.read(connection, plan, LIMITS)
+    server_checks.read(connection, plan, LIMITS)
     connection.rollback()
     both_ways(connection, plan, subscriber)
     assert subscriber.sql("SELECT to_regnamespace('at_most_one')") == [(None,)]

@@ -18,7 +18,7 @@ from at_most_one.fence import write_fence
 from at_most_one.indexes import definitions
 from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Connection
-from at_most_one.trial import try_out
+from at_most_one.preflight.out_and_back import try_out
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from psycopg2.extras import execute_values

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from at_most_one import checklist
-from at_most_one.checklist import Backup, Notice
 from at_most_one.errors import OperatorError
+from at_most_one.preflight import checklist
+from at_most_one.preflight.checklist import Backup, Notice
 from at_most_one.rehearsal import evidence
 
 from tests.unit.test_evidence import NOW, WANTED, rehearsed

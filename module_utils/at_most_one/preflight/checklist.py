@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from .errors import OperatorError
-from .http.client import NoAnswer, fetch
-from .rehearsal import evidence
-from .rehearsal.evidence import Wanted
-from .system.redaction import first_line
+from ..errors import OperatorError
+from ..http.client import NoAnswer, fetch
+from ..rehearsal import evidence
+from ..rehearsal.evidence import Wanted
+from ..system.redaction import first_line
 
 GATES = ("backup", "rehearsal", "notice")
 _TIME = re.compile(r"\b\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?:Z|[+-]\d{2}:?\d{2})")

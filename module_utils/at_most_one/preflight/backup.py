@@ -19,11 +19,11 @@ from pathlib import Path
 
 from psycopg2 import sql
 
-from .duplicates import affected
-from .errors import OperatorError
-from .plan import Plan
-from .postgres import catalog_snapshot, client_programs
-from .postgres.connection import Connection, Login, connect
+from ..duplicates import affected
+from ..errors import OperatorError
+from ..plan import Plan
+from ..postgres import catalog_snapshot, client_programs
+from ..postgres.connection import Connection, Login, connect
 
 Table = tuple[str, str]  # schema, name
 

@@ -14,16 +14,16 @@ import psycopg2
 import psycopg2.errors
 from psycopg2 import sql
 
-from .duplicates import archive, effects, ranking, worklist
-from .duplicates.batches import Batches, Pace
-from .duplicates.key_equality import refuse_other_equality
-from .duplicates.references import foreign_keys
-from .duplicates.restore import restore_within
-from .errors import OperatorError
-from .fence import exempting_index
-from .plan import Plan
-from .postgres.catalog import WRITING, Column, Cursor, Row, columns_of, explain, table_name, usual_search_path
-from .postgres.connection import Connection, unheld
+from ..duplicates import archive, effects, ranking, worklist
+from ..duplicates.batches import Batches, Pace
+from ..duplicates.key_equality import refuse_other_equality
+from ..duplicates.references import foreign_keys
+from ..duplicates.restore import restore_within
+from ..errors import OperatorError
+from ..fence import exempting_index
+from ..plan import Plan
+from ..postgres.catalog import WRITING, Column, Cursor, Row, columns_of, explain, table_name, usual_search_path
+from ..postgres.connection import Connection, unheld
 
 _ROWS, _SHAPES = 5, 20  # so many rows are tried at least, of so many shapes at most
 _LOCK_TIMEOUT_MS = 500  # for rows that somebody holds

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import OperatorError
-from .plan import Plan
-from .postgres import publications
-from .postgres.connection import Connection, Login, connect
+from ..errors import OperatorError
+from ..plan import Plan
+from ..postgres import publications
+from ..postgres.connection import Connection, Login, connect
 
 OLDEST_SERVER = 130000  # server_version_num
 _ROUNDS = 3  # one tells when nobody else uses the pool; others may take a backend and bring it back in between
