@@ -105,20 +105,20 @@ changes:
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Do what ``state`` says."""
-    from ansible.module_utils.at_most_one import origin
+    from ansible.module_utils.at_most_one.release import git_origin
 
     wanted = module.params
     checkout = Path(wanted["path"])
     if wanted["state"] == "served":
-        return {"changed": False, **asdict(origin.served(checkout))}
-    module.no_log_values.update(origin.remote(checkout, wanted["origin"]).secrets)
+        return {"changed": False, **asdict(git_origin.served(checkout))}
+    module.no_log_values.update(git_origin.remote(checkout, wanted["origin"]).secrets)
     if wanted["state"] == "read":
-        return {"changed": False, "commit": origin.newest(checkout, wanted["origin"], wanted["branch"])}
+        return {"changed": False, "commit": git_origin.newest(checkout, wanted["origin"], wanted["branch"])}
     release = Path(wanted["release_path"])
     if module.check_mode:
-        changed = not origin.is_at(release, wanted["commit"])
+        changed = not git_origin.is_at(release, wanted["commit"])
     else:
-        changed = origin.check_out(checkout, wanted["origin"], release, wanted["commit"])
+        changed = git_origin.check_out(checkout, wanted["origin"], release, wanted["commit"])
     return {"changed": changed, "commit": wanted["commit"]}
 
 

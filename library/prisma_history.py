@@ -199,14 +199,14 @@ def act(module: AnsibleModule) -> dict[str, Any]:
 
 
 def _read(module: AnsibleModule, plan: Any) -> dict[str, Any]:
-    from ansible.module_utils.at_most_one import origin
+    from ansible.module_utils.at_most_one.release import git_origin
 
     release = module.params["release_path"]
     source = module.params["source"]
     if source:  # also where it is not asked: an address may carry a token, and the arguments are in every answer
-        module.no_log_values.update(origin.remote(Path(source["path"]), source["origin"]).secrets)
+        module.no_log_values.update(git_origin.remote(Path(source["path"]), source["origin"]).secrets)
     if source and module.check_mode and not Path(release).exists():
-        with origin.unpacked(Path(source["path"]), source["origin"], source["commit"], "prisma") as place:
+        with git_origin.unpacked(Path(source["path"]), source["origin"], source["commit"], "prisma") as place:
             return _judged(module, plan, place)
     return _judged(module, plan, Path(release) if release else None)
 

@@ -136,7 +136,7 @@ OPTIONS = {
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Hand the state's arguments to the core."""
-    from ansible.module_utils.at_most_one import retention, shipping
+    from ansible.module_utils.at_most_one.release import retention, shipping
 
     given = module.params
     release, live, shared = Path(given["release"]), Path(given["live"]), given["shared"]
@@ -168,7 +168,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
 
 def build(release: Path, live: Path) -> dict[str, Any]:
     """The build of the release, with its marker."""
-    from ansible.module_utils.at_most_one import next_build, shipping
+    from ansible.module_utils.at_most_one.release import next_build, shipping
 
     return {**next_build.read(release, live).kept(), "marker": shipping.marker(release)}
 

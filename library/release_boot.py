@@ -86,8 +86,8 @@ seconds:
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Boot it, unless in check mode."""
-    from ansible.module_utils.at_most_one import boot
     from ansible.module_utils.at_most_one.pm2_proof import Demand, Probe, with_own_build
+    from ansible.module_utils.at_most_one.release import trial_boot
 
     given = module.params
     # An unset variable of an inventory is an empty text: the application names no build there.
@@ -95,15 +95,15 @@ def act(module: AnsibleModule) -> dict[str, Any]:
     build = given["build"] if header or key else None
     named = Probe(given["url"], build=build, build_header=header, build_json_key=key)
     demand = with_own_build(Demand("trial", given["release_path"], named))
-    trial = boot.Boot(
+    trial = trial_boot.Boot(
         release=Path(given["release_path"]),
-        command=boot.command_of(given["command"]),
+        command=trial_boot.command_of(given["command"]),
         probe=demand.probe or named,
         timeout_s=given["timeout_s"],
         stable_s=given["stable_s"],
         environment_path=given["environment_path"],
     )
-    return {"changed": False, "seconds": 0.0 if module.check_mode else boot.check(trial)}
+    return {"changed": False, "seconds": 0.0 if module.check_mode else trial_boot.check(trial)}
 
 
 def main() -> None:

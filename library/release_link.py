@@ -93,21 +93,21 @@ carried:
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Copy assets, switch the link, share files, and return where the link led before."""
-    from ansible.module_utils.at_most_one import assets, releases
+    from ansible.module_utils.at_most_one.release import assets, link
 
     given = module.params
     path, release = Path(given["path"]), Path(given["release"])
-    before = releases.current(path)
+    before = link.current(path)
     adopt_as = Path(given["adopt_as"] or path)
     carried = 0
     leaves = before if release.is_dir() and before != release.resolve() else None
     if given["keep_assets_hours"] is not None and leaves is not None:
         keep_s = given["keep_assets_hours"] * 3600
         carried = assets.carry(leaves, release, given["assets"], keep_s, time.time(), check_mode=module.check_mode).kept
-    previous, changed = releases.switch(path, release, adopt_as, check_mode=module.check_mode)
+    previous, changed = link.switch(path, release, adopt_as, check_mode=module.check_mode)
     if changed and given["shared"] and not module.check_mode:
         for place in filter(None, (previous, release)):
-            for file in releases.share(place, Path(given["shared"])):
+            for file in link.share(place, Path(given["shared"])):
                 module.warn(
                     f"{file} differs from the file of that name in {given['shared']} and was left as it is. "
                     "Compare the two; a later change of the shared file does not reach this release."

@@ -156,8 +156,8 @@ OPTIONS = {
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Hand the state's arguments to its room."""
-    from ansible.module_utils.at_most_one import assets, retention, shared_files
     from ansible.module_utils.at_most_one.http import build_probe
+    from ansible.module_utils.at_most_one.release import assets, retention, shared_files
 
     given = module.params
     if given["state"] == "inspected":

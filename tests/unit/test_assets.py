@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from at_most_one import assets
+from at_most_one.release import assets
 
 HOUR = 3600.0
 

@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from at_most_one import next_build
+from at_most_one.release import next_build
 
 MANIFESTS = Path(__file__).parent / "next_build"
 ZEROS = "A" * 43 + "="

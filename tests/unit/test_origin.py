@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from at_most_one import origin
 from at_most_one.errors import OperatorError
+from at_most_one.release import git_origin
 
 from tests.command_lines import watched
 from tests.guarded_git import guarded
@@ -52,14 +52,14 @@ def place(tmp_path: Path) -> Iterator[Place]:
 def test_the_token_is_in_no_command_line(place: Place, tmp_path: Path, by_name: bool) -> None:
     release, given = tmp_path / "release", "origin" if by_name else place.address
     with watched() as seen:
-        assert origin.newest(place.checkout, given, "main") == place.commit
-        assert origin.check_out(place.checkout, given, release, place.commit)
+        assert git_origin.newest(place.checkout, given, "main") == place.commit
+        assert git_origin.check_out(place.checkout, given, release, place.commit)
 
     assert "git-remote-http" in seen.text, "it looked at the right time"
     assert "planted" not in seen.text
     assert (release / "file").read_text() == "one\n"
-    assert not origin.check_out(place.checkout, given, release, place.commit)
-    assert origin.newest(release, "origin", "main") == place.commit, "the release itself can ask again"
+    assert not git_origin.check_out(place.checkout, given, release, place.commit)
+    assert git_origin.newest(release, "origin", "main") == place.commit, "the release itself can ask again"
     assert (release / ".git/config").stat().st_mode & 0o077 == 0
 
 
@@ -82,7 +82,7 @@ REFUSED = {
 def test_says_where_it_asked_and_never_with_what(place: Place, case: str) -> None:
     given, branch, words = REFUSED[case]
     with pytest.raises(OperatorError, match=words) as stop:
-        origin.newest(place.checkout, given.format(address=place.address.replace("token", "another")), branch)
+        git_origin.newest(place.checkout, given.format(address=place.address.replace("token", "another")), branch)
     assert "planted" not in str(stop.value)
 
 
@@ -98,9 +98,9 @@ def test_goes_on_where_an_attempt_has_ended_and_brings_one_commit_of_no_branch(t
     git("init", "-q", release)
     (release / "file").write_text("half\n")
 
-    assert origin.check_out(work, str(work), release, first)
+    assert git_origin.check_out(work, str(work), release, first)
     assert (release / "file").read_text() == "one\n"
-    assert origin.is_at(release, first)
+    assert git_origin.is_at(release, first)
 
 
 def test_says_what_a_path_leads_to_and_what_was_changed_by_hand(tmp_path: Path) -> None:
@@ -114,12 +114,12 @@ def test_says_what_a_path_leads_to_and_what_was_changed_by_hand(tmp_path: Path) 
     link.symlink_to(work)
     (work / ".env").write_text("not git's\n")
 
-    assert origin.served(work) == origin.Served(commit, str(work), in_place=True, modified=[])
-    assert origin.served(link) == origin.Served(commit, str(work), in_place=False, modified=[])
+    assert git_origin.served(work) == git_origin.Served(commit, str(work), in_place=True, modified=[])
+    assert git_origin.served(link) == git_origin.Served(commit, str(work), in_place=False, modified=[])
 
     (work / "file").write_text("two\n")
     git("-C", work, "rm", "-q", "other")
-    assert origin.served(link).modified == [" M file", "D  other"]
+    assert git_origin.served(link).modified == [" M file", "D  other"]
 
 
 def release_of(tmp_path: Path) -> tuple[Path, Path, str]:
@@ -145,9 +145,9 @@ def release_of(tmp_path: Path) -> tuple[Path, Path, str]:
 def test_a_release_as_it_was_built_has_no_changes(tmp_path: Path) -> None:
     """Not even tracked files that the build itself writes; one that is changed later is."""
     link, release, commit = release_of(tmp_path)
-    assert origin.served(link) == origin.Served(commit, str(release), in_place=False, modified=[], changes=[])
+    assert git_origin.served(link) == git_origin.Served(commit, str(release), in_place=False, modified=[], changes=[])
     (release / "next-env.d.ts").write_text("as somebody writes it\n")
-    assert origin.served(link).modified == [" M next-env.d.ts"]
+    assert git_origin.served(link).modified == [" M next-env.d.ts"]
 
 
 def test_what_another_way_of_deploying_does_to_a_release_is_named(tmp_path: Path) -> None:
@@ -156,20 +156,20 @@ def test_what_another_way_of_deploying_does_to_a_release_is_named(tmp_path: Path
     git("-C", tmp_path / "work", "commit", "-q", "--allow-empty", "-m", "two")
     git("-C", link, "fetch", "-q")
     git("-C", link, "reset", "-q", "--hard", "origin/main")
-    moved = origin.served(link)
+    moved = git_origin.served(link)
     assert moved.commit == git("-C", tmp_path / "work", "rev-parse", "HEAD") != commit
     assert moved.changes == [
         f"{release} is the release of {commit[:12]}, and its checkout is at {moved.commit[:12]}",
     ]
 
     (release / ".next/BUILD_ID").write_text("second")
-    assert origin.served(link).changes[1:] == [
+    assert git_origin.served(link).changes[1:] == [
         f"{release} was built again since run run-1 had built it (.next/BUILD_ID)"
     ]
     (release / ".next/BUILD_ID").unlink()
-    assert "has lost its build" in origin.served(link).changes[1]
+    assert "has lost its build" in git_origin.served(link).changes[1]
     (release / ".at-most-one.json").unlink()  # an adopted checkout has none
-    assert origin.served(link).changes == moved.changes
+    assert git_origin.served(link).changes == moved.changes
 
 
 @pytest.mark.parametrize("there", [False, True])
@@ -178,7 +178,7 @@ def test_a_path_that_is_no_checkout_is_refused(tmp_path: Path, there: bool) -> N
     if there:
         path.mkdir()
     with pytest.raises(OperatorError, match=r"app cannot be read as a checkout: .*Expected: .*correct app_path"):
-        origin.served(path)
+        git_origin.served(path)
 
 
 def test_a_commit_is_read_without_being_checked_out(place: Place, tmp_path: Path) -> None:
@@ -191,12 +191,12 @@ def test_a_commit_is_read_without_being_checked_out(place: Place, tmp_path: Path
     git("-C", work, "push", "-q", tmp_path / "served/aedpics.git", "main")
     git("-C", tmp_path / "served/aedpics.git", "update-server-info")
     commit = git("-C", work, "rev-parse", "HEAD")
-    with watched() as seen, origin.unpacked(place.checkout, "origin", commit, "prisma") as found:
+    with watched() as seen, git_origin.unpacked(place.checkout, "origin", commit, "prisma") as found:
         assert found is not None
         assert (found / "prisma/one.sql").read_text() == "SELECT 1"
         assert not (found / "file").exists()
     assert not found.exists()
     assert "planted" not in seen.text
     assert not (place.checkout / "file").exists()
-    with origin.unpacked(place.checkout, "origin", "0" * 40, "prisma") as nothing:
+    with git_origin.unpacked(place.checkout, "origin", "0" * 40, "prisma") as nothing:
         assert nothing is None

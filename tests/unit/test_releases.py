@@ -7,8 +7,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from at_most_one import releases
 from at_most_one.errors import OperatorError
+from at_most_one.release import link
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def test_adopts_the_directory_and_links_to_the_release(place: tuple[Path, Path, 
     app, old, new = place
     inode = app.stat().st_ino
 
-    previous, changed = releases.switch(app, new, old)
+    previous, changed = link.switch(app, new, old)
 
     assert (previous, changed) == (old, True)
     assert app.is_symlink()
@@ -37,17 +37,17 @@ def test_adopts_the_directory_and_links_to_the_release(place: tuple[Path, Path, 
 
 def test_second_switch_changes_nothing_and_goes_back_on_demand(place: tuple[Path, Path, Path]) -> None:
     app, old, new = place
-    releases.switch(app, new, old)
+    link.switch(app, new, old)
 
-    assert releases.switch(app, new, old) == (new, False)
-    assert releases.switch(app, old, old) == (new, True)
+    assert link.switch(app, new, old) == (new, False)
+    assert link.switch(app, old, old) == (new, True)
     assert app.resolve() == old
 
 
 def test_check_mode_touches_nothing(place: tuple[Path, Path, Path]) -> None:
     app, old, new = place
 
-    assert releases.switch(app, new, old, check_mode=True) == (old, True)
+    assert link.switch(app, new, old, check_mode=True) == (old, True)
     assert not app.is_symlink()
     assert not old.exists()
 
@@ -56,7 +56,7 @@ def test_refuses_a_release_that_is_not_there(place: tuple[Path, Path, Path]) -> 
     app, old, new = place
 
     with pytest.raises(OperatorError, match="is not a directory"):
-        releases.switch(app, new.with_name("nowhere"), old)
+        link.switch(app, new.with_name("nowhere"), old)
     assert not app.is_symlink()
 
 
@@ -64,7 +64,7 @@ def test_refuses_to_adopt_into_a_place_that_is_taken(place: tuple[Path, Path, Pa
     app, _, new = place
 
     with pytest.raises(OperatorError, match="exists already"):
-        releases.switch(app, new, new)
+        link.switch(app, new, new)
     assert not app.is_symlink()
 
 
@@ -84,7 +84,7 @@ def test_the_path_never_leads_nowhere(place: tuple[Path, Path, Path]) -> None:
     reader = threading.Thread(target=read)
     reader.start()
     for n in range(300):
-        releases.switch(app, new if n % 2 == 0 else old, old)
+        link.switch(app, new if n % 2 == 0 else old, old)
     stop.set()
     reader.join()
 
@@ -100,14 +100,14 @@ def test_an_adopted_checkout_shares_the_files_that_every_release_shares(place: t
         (directory / "config").mkdir(parents=True)
         (directory / ".env.production").write_text("A=1\n")
         (directory / "config/.env").write_text(f"B={word}\n")
-    releases.switch(app, new, old)
+    link.switch(app, new, old)
 
-    assert releases.share(old, shared) == [old / "config/.env"]
+    assert link.share(old, shared) == [old / "config/.env"]
     assert (old / ".env.production").readlink() == shared / ".env.production"
     assert (old / "config/.env").read_text() == "B=own\n"
     assert (old / "BUILD_ID").read_text() == "old"
     (shared / ".env.production").write_text("A=2\n")
     assert (old / ".env.production").read_text() == "A=2\n", "a later change reaches it"
-    assert releases.share(old, shared) == [old / "config/.env"]
-    assert releases.share(new, shared) == []
-    assert releases.share(old, shared.with_name("nowhere")) == []
+    assert link.share(old, shared) == [old / "config/.env"]
+    assert link.share(new, shared) == []
+    assert link.share(old, shared.with_name("nowhere")) == []

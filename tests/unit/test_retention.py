@@ -7,8 +7,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from at_most_one import retention
 from at_most_one.errors import OperatorError
+from at_most_one.release import retention
 
 
 @pytest.fixture

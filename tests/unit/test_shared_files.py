@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from at_most_one import shared_files
 from at_most_one.errors import OperatorError
+from at_most_one.release import shared_files
 
 
 @pytest.fixture

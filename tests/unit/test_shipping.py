@@ -9,8 +9,8 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from at_most_one import shipping
 from at_most_one.errors import OperatorError
+from at_most_one.release import shipping
 
 SHARED = [".env.production"]
 

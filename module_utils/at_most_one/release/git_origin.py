@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from .errors import OperatorError
-from .system.redaction import redact
+from ..errors import OperatorError
+from ..system.redaction import redact
 
 ASK_TIMEOUT_S = 60.0
 FETCH_TIMEOUT_S = 900.0

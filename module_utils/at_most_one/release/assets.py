@@ -14,7 +14,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from .system import files
+from ..system import files
 
 LIST = (
     ".at-most-one-assets.json"  # path below the assets' directory to the epoch second in which its build was replaced

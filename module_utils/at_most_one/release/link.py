@@ -11,7 +11,7 @@ import errno
 import os
 from pathlib import Path
 
-from .errors import OperatorError
+from ..errors import OperatorError
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2  # renameat2(2), Linux 3.15 and later

@@ -22,8 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
 
+from ..errors import OperatorError
 from . import assets, next_build, retention
-from .errors import OperatorError
 
 NODE_TIMEOUT_S = 30.0
 _CACHE = ".next/cache"

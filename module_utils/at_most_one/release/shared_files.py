@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import OperatorError
-from .http.build_probe import require_files
+from ..errors import OperatorError
+from ..http.build_probe import require_files
 
 MARKER = ".at-most-one.json"
 

@@ -9,8 +9,8 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path
 
-from .errors import OperatorError
-from .system.processes import working_directory
+from ..errors import OperatorError
+from ..system.processes import working_directory
 
 MARKER = ".at-most-one.json"  # roles/prepare writes it when a release is built
 _GOING = ".going-"  # a release that is being removed is none any more

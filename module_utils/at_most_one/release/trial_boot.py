@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit, urlunsplit
 
-from .errors import OperatorError
-from .http.build_probe import Asker, broken_assets, origin_of, require_files
-from .http.client import NoAnswer
-from .pm2_proof import Probe, ask
-from .system.app_logs import log_tail
+from ..errors import OperatorError
+from ..http.build_probe import Asker, broken_assets, origin_of, require_files
+from ..http.client import NoAnswer
+from ..pm2_proof import Probe, ask
+from ..system.app_logs import log_tail
 
 _POLL_S = 0.1
 _GRACE_S = 10.0  # from SIGTERM to SIGKILL

@@ -1,0 +1,1 @@
+"""The release's files: source, build, shipping, link and retention."""
