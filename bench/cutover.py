@@ -25,8 +25,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from at_most_one import pm2, pm2_preflight, pm2_proof, pm2_reload, pm2_start, traffic
+from at_most_one import traffic
 from at_most_one.errors import OperatorError
+from at_most_one.pm2 import client as pm2
+from at_most_one.pm2 import lifecycle, preflight, proof, reload
 
 ROOT = Path(__file__).resolve().parents[1]
 NAME = "aedpics"
@@ -44,10 +46,10 @@ class Ground:
     releases: tuple[Path, Path]
     url: str
 
-    def aim(self, release: Path) -> pm2_preflight.Aim:
-        probe = pm2_proof.Probe(f"{self.url}/api/health", pid_header="x-app-pid")
-        demand = pm2_proof.Demand(NAME, str(release), probe, instance_timeout_s=60, stable_s=1)
-        return pm2_preflight.Aim(demand, str(self.path), str(self.path / "ecosystem.config.cjs"))
+    def aim(self, release: Path) -> preflight.Aim:
+        probe = proof.Probe(f"{self.url}/api/health", pid_header="x-app-pid")
+        demand = proof.Demand(NAME, str(release), probe, instance_timeout_s=60, stable_s=1)
+        return preflight.Aim(demand, str(self.path), str(self.path / "ecosystem.config.cjs"))
 
     def link(self, release: Path) -> None:
         fresh = self.path.with_name("app.new")
@@ -83,7 +85,7 @@ def ground(build: Path, lab: dict[str, Any], *, drain: bool) -> Iterator[Ground]
     made = Ground(target, path, releases, f"http://127.0.0.1:{port}")
     made.link(releases[0])
     try:
-        pm2_start.start(target, made.aim(releases[0]))
+        lifecycle.start(target, made.aim(releases[0]))
         yield made
     finally:
         daemon = pm2.daemon_of(target)
@@ -115,7 +117,7 @@ def run(ground: Ground, way: str, *, keepalive: bool, requests: int, rate_per_s:
             before = ground.pids()
             ground.link(release)
             if way == "one by one":
-                pm2_reload.reload(ground.pm2, ground.aim(release))
+                reload.reload(ground.pm2, ground.aim(release))
             else:
                 pm2.run(ground.pm2, "reload", NAME, timeout_s=120)
             assert not set(before) & set(ground.pids()), "an instance was not reloaded"

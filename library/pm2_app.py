@@ -248,7 +248,7 @@ import os
 from dataclasses import asdict
 from typing import Any
 
-from ansible.module_utils.at_most_one import pm2, pm2_preflight, pm2_proof, pm2_reload, pm2_start
+from ansible.module_utils.at_most_one.pm2 import client, lifecycle, preflight, proof, reload
 from ansible.module_utils.at_most_one.system import log_errors
 from ansible.module_utils.at_most_one_entry import run
 from ansible.module_utils.basic import AnsibleModule
@@ -284,7 +284,7 @@ OPTIONS = {
 }
 
 
-def _aim(module: AnsibleModule) -> pm2_preflight.Aim:
+def _aim(module: AnsibleModule) -> preflight.Aim:
     given = module.params
     probe = given["probe"]
     if probe:
@@ -292,14 +292,14 @@ def _aim(module: AnsibleModule) -> pm2_preflight.Aim:
         probe = {name: value if value != "" else None for name, value in probe.items()}
         if not (probe["build_header"] or probe["build_json_key"]):
             probe["build"] = None  # what names no commit is proven by the build's own id and files
-    demand = pm2_proof.Demand(
+    demand = proof.Demand(
         name=given["name"],
         release_path=os.path.realpath(given["release_path"] or given["path"]) if given["path"] else None,
-        probe=pm2_proof.Probe(**{**probe, "expect": tuple(probe["expect"])}) if probe else None,
+        probe=proof.Probe(**{**probe, "expect": tuple(probe["expect"])}) if probe else None,
         instance_timeout_s=given["instance_timeout_s"],
         stable_s=given["stable_s"],
     )
-    return pm2_preflight.Aim(
+    return preflight.Aim(
         demand,
         path=given["path"] or "",
         ecosystem=os.path.join(given["path"] or "", given["ecosystem"]),
@@ -309,14 +309,14 @@ def _aim(module: AnsibleModule) -> pm2_preflight.Aim:
     )
 
 
-def _query(target: pm2.Pm2, name: str) -> dict[str, Any]:
-    found = pm2.listing(target, name)
+def _query(target: client.Pm2, name: str) -> dict[str, Any]:
+    found = client.listing(target, name)
     logs = [path for one in found.instances for path in (one.out_log, one.err_log)]
     return {
         "version": found.daemon.version if found.daemon else None,
-        "executable_version": pm2.executable_version(target),
+        "executable_version": client.executable_version(target),
         "daemon": asdict(found.daemon) if found.daemon else None,
-        "instances": [pm2.described(one) for one in found.instances],
+        "instances": [client.described(one) for one in found.instances],
         "logs": {path: asdict(moment) for path, moment in log_errors.moments(logs).items()},
     }
 
@@ -324,16 +324,16 @@ def _query(target: pm2.Pm2, name: str) -> dict[str, Any]:
 def act(module: AnsibleModule) -> dict[str, Any]:
     given = module.params
     home = given["pm2_home"] or os.environ.get("PM2_HOME") or os.path.expanduser("~/.pm2")
-    target = pm2.Pm2(given["pm2"], home, given["environment_path"])
+    target = client.Pm2(given["pm2"], home, given["environment_path"])
     if given["state"] == "queried":
         if given["fail"]:
-            pm2_preflight.preflight(target, _aim(module), linked=False)
+            preflight.preflight(target, _aim(module), linked=False)
         return {"changed": False, **_query(target, given["name"])}
     if given["state"] == "saved":
-        differed = pm2_start.save(target, given["name"], check=module.check_mode)
+        differed = lifecycle.save(target, given["name"], check=module.check_mode)
         return {"changed": differed, "differed": differed}
     if given["state"] == "started":
-        changed = pm2_start.start(target, _aim(module), check=module.check_mode)
+        changed = lifecycle.start(target, _aim(module), check=module.check_mode)
         line = f"{given['name']} runs\n"
         return {
             "changed": changed,
@@ -341,7 +341,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
             **_query(target, given["name"]),
         }
     only = given["only"] if given["restore"] else None
-    result = pm2_reload.reload(target, _aim(module), only=only, check=module.check_mode)
+    result = reload.reload(target, _aim(module), only=only, check=module.check_mode)
     if result["build_proof"] == "nothing" and not module.check_mode:
         module.warn(
             f"Nothing tells the build of {given['name']} from the one before: no header or key names it "

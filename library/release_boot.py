@@ -86,7 +86,7 @@ seconds:
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Boot it, unless in check mode."""
-    from ansible.module_utils.at_most_one.pm2_proof import Demand, Probe, with_own_build
+    from ansible.module_utils.at_most_one.pm2.proof import Demand, Probe, with_own_build
     from ansible.module_utils.at_most_one.release import trial_boot
 
     given = module.params

@@ -208,7 +208,8 @@ LOGIN = {**LOGIN_SPEC["login"], "required": False}
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Do what ``state`` says."""
-    from ansible.module_utils.at_most_one import pm2, watching
+    from ansible.module_utils.at_most_one import watching
+    from ansible.module_utils.at_most_one.pm2 import client
     from ansible.module_utils.at_most_one.system import log_errors
     from ansible.module_utils.at_most_one.traffic import Settings
     from ansible.module_utils.at_most_one.visitor import Settings as Visiting
@@ -217,9 +218,9 @@ def act(module: AnsibleModule) -> dict[str, Any]:
     asking = Settings(watching.targets(given["base_url"], given["paths"]), given["rate_per_s"],
                       timeout_s=given["timeout_s"])  # fmt: skip
     home = given["pm2_home"] or os.environ.get("PM2_HOME") or os.path.expanduser("~/.pm2")
-    target = pm2.Pm2(given["pm2"], home, given["environment_path"])
+    target = client.Pm2(given["pm2"], home, given["environment_path"])
     if given["state"] == "baseline":
-        listed = pm2.listing(target, given["name"]).instances if given["name"] else ()
+        listed = client.listing(target, given["name"]).instances if given["name"] else ()
         began = log_errors.moments(path for one in listed for path in (one.out_log, one.err_log))
         since = watching.Since(
             watching.medians(watching.measure(asking, given["seconds"])),

@@ -14,9 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from . import pm2, service, traffic
+from . import service, traffic
 from .errors import OperatorError
-from .pm2 import Instance, Listing, Pm2
+from .pm2 import client
+from .pm2.client import Instance, Listing, Pm2
 from .system import log_errors
 from .system.log_errors import Mark, Moment, Scan, Served
 from .visitor import Settings as Visiting
@@ -281,6 +282,6 @@ def health(visiting: Visiting) -> list[service.Check]:
 def listed(target: Pm2, name: str) -> Listing | OperatorError:
     """The instances, or why they could not be had."""
     try:
-        return pm2.listing(target, name)
+        return client.listing(target, name)
     except OperatorError as stop:
         return stop

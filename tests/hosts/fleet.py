@@ -18,7 +18,7 @@ from urllib.request import urlopen
 
 import pytest
 import yaml
-from at_most_one import pm2 as pm2_room
+from at_most_one.pm2 import client as pm2_room
 from at_most_one.postgres.connection import Login
 
 from tests.database.prisma_release import EARLIER, MIGRATION, OURS, STAND_IN

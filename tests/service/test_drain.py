@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from at_most_one import pm2, pm2_reload, traffic
-from at_most_one.pm2_hold import held
-from at_most_one.pm2_proof import Probe
+from at_most_one import traffic
+from at_most_one.pm2 import client, reload
+from at_most_one.pm2.handover import held
+from at_most_one.pm2.proof import Probe
 
 from tests.service.conftest import ROOT, App
 
@@ -42,7 +43,7 @@ def handed_over_while_it_ends(app: App, pid: int) -> list[str]:
     The daemon is held up until ``pid`` has closed its socket. It takes the connections before it reads of that, and so
     gives one to each of its two workers.
     """
-    daemon = pm2.daemon_of(app.pm2)
+    daemon = client.daemon_of(app.pm2)
     assert daemon
     with paused(daemon.pid):
         users = [socket.create_connection(("127.0.0.1", app.port), timeout=5) for _ in range(4)]
@@ -132,7 +133,7 @@ def test_a_reload_of_an_application_that_drains_loses_nothing(app: App, keepaliv
         for release in (new, old):
             app.link(release)
             aim = app.aim(release)
-            pm2_reload.reload(app.pm2, replace(aim, demand=replace(aim.demand, instance_timeout_s=60)))
+            reload.reload(app.pm2, replace(aim, demand=replace(aim.demand, instance_timeout_s=60)))
     finally:
         ended = time.monotonic()
         stop.set()

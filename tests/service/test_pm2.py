@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from at_most_one import pm2, pm2_reload, pm2_start, traffic
+from at_most_one import traffic
 from at_most_one.errors import OperatorError
+from at_most_one.pm2 import client, lifecycle, reload
 from at_most_one.system.processes import working_directory
 
 from tests.service.conftest import App
@@ -60,13 +61,13 @@ def test_healthy_release_reaches_every_instance_and_a_second_time_changes_nothin
     app.link(new)
 
     # In check mode the same instances are named and none is touched.
-    predicted = pm2_reload.reload(app.pm2, app.aim(new), check=True)
+    predicted = reload.reload(app.pm2, app.aim(new), check=True)
     assert predicted["changed"]
     assert [one["pm_id"] for one in predicted["instances"]] == [one.pm_id for one in before]
     assert app.instances() == before
 
     with Traffic(app.url, 100) as users:
-        done = pm2_reload.reload(app.pm2, app.aim(new))
+        done = reload.reload(app.pm2, app.aim(new))
     after = app.instances()
     assert done["changed"]
     assert done["instances"] == [
@@ -79,7 +80,7 @@ def test_healthy_release_reaches_every_instance_and_a_second_time_changes_nothin
     assert list(users.receipt["builds"]) == [old.name, new.name]
     assert users.receipt["last_old_answer"] is not None
 
-    again = pm2_reload.reload(app.pm2, app.aim(new))
+    again = reload.reload(app.pm2, app.aim(new))
     assert not again["changed"]
     assert again["unchanged"] == [one.pm_id for one in after]
     assert app.instances() == after
@@ -94,12 +95,12 @@ def test_crash_at_boot_loses_no_request_and_the_way_back_loses_none(app: App) ->
         users.wait_for(200)
         app.link(broken)
         with pytest.raises(OperatorError) as stopped:
-            pm2_reload.reload(app.pm2, app.aim(broken))
+            reload.reload(app.pm2, app.aim(broken))
         # The sibling has not been touched and serves alone; the crashing one is kept from taking requests.
         assert app.instances()[1] == second
         assert app.instances()[0].status == "stopped"
         app.link(old)
-        back = pm2_reload.reload(app.pm2, app.aim(old), only=[*stopped.value.details["reloaded"], first.pm_id])
+        back = reload.reload(app.pm2, app.aim(old), only=[*stopped.value.details["reloaded"], first.pm_id])
         users.wait_for(2_200)
 
     failed = stopped.value.details["failed"]
@@ -126,7 +127,7 @@ def test_the_whole_reload_of_pm2_would_have_lost_requests(app: App) -> None:
     with Traffic(app.url, 100) as users:
         users.wait_for(20)
         app.link(broken)
-        done = pm2.run(app.pm2, "reload", app.name)
+        done = client.run(app.pm2, "reload", app.name)
         users.wait_for(len(users.samples) + 50)
     assert done.returncode == 0
     assert users.receipt["failures"] > 0
@@ -137,7 +138,7 @@ def test_crash_after_boot_is_found_out(app: App) -> None:
     app.start(old)
     app.link(broken)
     with pytest.raises(OperatorError) as stopped:
-        pm2_reload.reload(app.pm2, app.aim(broken))
+        reload.reload(app.pm2, app.aim(broken))
     assert stopped.value.details["failed"]["cause"] == "crashed"
     assert any("the first timer fired" in line for line in stopped.value.details["failed"]["error_lines"])
     assert working_directory(app.instances()[1].pid) == str(old)
@@ -149,7 +150,7 @@ def test_an_instance_that_answers_with_another_build_stops_the_rest(app: App) ->
     app.start(old)
     app.link(new)
     with pytest.raises(OperatorError, match="wrong_build") as stopped:
-        pm2_reload.reload(app.pm2, app.aim(new))
+        reload.reload(app.pm2, app.aim(new))
     failed = stopped.value.details["failed"]
     assert (failed["cause"], failed["isolated"]) == ("wrong_build", False)
     assert directories(app) == [str(new), str(old)]
@@ -164,7 +165,7 @@ def test_what_cannot_be_reloaded_one_by_one_is_refused_untouched(app: App) -> No
 
     def refusal(release: Path, **changes: Any) -> str:
         with pytest.raises(OperatorError) as refused:
-            pm2_reload.reload(app.pm2, app.aim(release, **changes))
+            reload.reload(app.pm2, app.aim(release, **changes))
         assert app.instances() == before
         return refused.value.seen
 
@@ -178,54 +179,54 @@ def test_what_cannot_be_reloaded_one_by_one_is_refused_untouched(app: App) -> No
 
     stranger = replace(app.aim(old), demand=replace(app.aim(old).demand, name="nobody"))
     with pytest.raises(OperatorError, match=rf"has no application nobody; it runs .*{app.name}"):
-        pm2_reload.reload(app.pm2, stranger)
+        reload.reload(app.pm2, stranger)
     with pytest.raises(OperatorError, match="has no instances 7"):
-        pm2_reload.reload(app.pm2, app.aim(three), only=[7], check=True)
+        reload.reload(app.pm2, app.aim(three), only=[7], check=True)
 
 
 def test_fork_mode_is_refused(app: App) -> None:
     release = app.release("a" * 40, exec_mode="fork", instances=1)
     app.start(release)
     with pytest.raises(OperatorError, match="run in fork mode"):
-        pm2_reload.reload(app.pm2, app.aim(release))
+        reload.reload(app.pm2, app.aim(release))
 
 
 def test_a_path_that_pm2_froze_to_its_first_release_is_refused(app: App) -> None:
     old, new = app.release("a" * 40, cwd=None), app.release("b" * 40, cwd=None)
     app.link(old)
-    pm2.run(app.pm2, "start", "ecosystem.config.cjs", cwd=str(app.path))  # from inside the link, as people do
+    client.run(app.pm2, "start", "ecosystem.config.cjs", cwd=str(app.path))  # from inside the link, as people do
     app.link(new)
     before = app.instances()
     with pytest.raises(OperatorError, match=r"PM2 would start instances .* whatever .* leads to"):
-        pm2_reload.reload(app.pm2, app.aim(new))
+        reload.reload(app.pm2, app.aim(new))
     assert app.instances() == before
 
 
 def test_start_keeps_the_link_and_is_done_once(app: App) -> None:
     release = app.release("a" * 40, cwd=None)
     app.link(release)
-    assert pm2_start.start(app.pm2, app.aim(release), check=True)
+    assert lifecycle.start(app.pm2, app.aim(release), check=True)
     assert not app.instances()
-    assert pm2_start.start(app.pm2, app.aim(release))
+    assert lifecycle.start(app.pm2, app.aim(release))
     assert [one.pm_cwd for one in app.instances()] == [str(app.path)] * 2
-    assert not pm2_start.start(app.pm2, app.aim(release))
+    assert not lifecycle.start(app.pm2, app.aim(release))
 
-    assert pm2_start.save(app.pm2, app.name, check=True)
-    assert pm2_start.save(app.pm2, app.name)
-    assert not pm2_start.save(app.pm2, app.name)
+    assert lifecycle.save(app.pm2, app.name, check=True)
+    assert lifecycle.save(app.pm2, app.name)
+    assert not lifecycle.save(app.pm2, app.name)
 
 
 def test_start_tells_why_nothing_came_up(app: App) -> None:
     release = app.release("a" * 40, fault="crash at boot")
     app.link(release)
     with pytest.raises(OperatorError, match="did not come up") as stopped:
-        pm2_start.start(app.pm2, app.aim(release))
+        lifecycle.start(app.pm2, app.aim(release))
     assert any("has no such column" in line for line in stopped.value.details["failed"]["error_lines"])
 
 
 def test_asking_starts_no_daemon(pm2_executable: str, tmp_path: Path) -> None:
-    nobody = pm2.Pm2(pm2_executable, str(tmp_path))
-    assert pm2.listing(nobody, "app") == pm2.Listing(None)
+    nobody = client.Pm2(pm2_executable, str(tmp_path))
+    assert client.listing(nobody, "app") == client.Listing(None)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -234,7 +235,7 @@ def test_the_daemon_of_another_user_is_refused_by_name(app: App, monkeypatch: py
     owner = pwd.getpwuid(os.geteuid()).pw_name
     monkeypatch.setattr(os, "geteuid", lambda: 65_000)
     with pytest.raises(OperatorError, match=f"belongs to {owner}; this task runs as 65000"):
-        pm2.listing(app.pm2, app.name)
+        client.listing(app.pm2, app.name)
 
 
 def test_module_predicts_reloads_and_keeps_secrets(app: App, run_module: RunModule) -> None:

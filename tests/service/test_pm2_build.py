@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from at_most_one import pm2, pm2_preflight, pm2_reload
 from at_most_one.errors import OperatorError
-from at_most_one.pm2_proof import Demand, Probe, already_proven, with_own_build
+from at_most_one.pm2 import client, preflight, reload
+from at_most_one.pm2.proof import Demand, Probe, already_proven, with_own_build
 from at_most_one.system.processes import working_directory
 
 from tests.service.conftest import App
@@ -28,10 +28,10 @@ def built(made_for: App, commit: str, build: str, *files: str, **behaviour: Any)
     return made
 
 
-def aim(app: App, release: Path) -> pm2_preflight.Aim:
+def aim(app: App, release: Path) -> preflight.Aim:
     probe = Probe(f"{app.url}health", timeout_s=2)
     demand = Demand(app.name, str(release), probe, instance_timeout_s=10, stable_s=0.5)
-    return pm2_preflight.Aim(demand, str(app.path), str(app.path / "ecosystem.config.cjs"))
+    return preflight.Aim(demand, str(app.path), str(app.path / "ecosystem.config.cjs"))
 
 
 @pytest.mark.parametrize(
@@ -53,14 +53,14 @@ def test_what_proves_the_build(app: App, first: dict[str, Any], second: dict[str
     app.start(old)
     app.link(new)
 
-    done = pm2_reload.reload(app.pm2, aim(app, new))
+    done = reload.reload(app.pm2, aim(app, new))
     assert done["build_proof"] == proof
     assert [working_directory(one.pid) for one in app.instances()] == [str(new)] * 2
-    assert not pm2_reload.reload(app.pm2, aim(app, new))["changed"]
+    assert not reload.reload(app.pm2, aim(app, new))["changed"]
 
     if proof == "page and file":  # and back
         app.link(old)
-        assert pm2_reload.reload(app.pm2, aim(app, old), only=[0, 1])["build_proof"] == proof
+        assert reload.reload(app.pm2, aim(app, old), only=[0, 1])["build_proof"] == proof
         assert [working_directory(one.pid) for one in app.instances()] == [str(old)] * 2
 
 
@@ -77,7 +77,7 @@ def test_a_process_of_the_other_build_is_not_taken_for_the_new_one(app: App) -> 
     assert demand.probe.build == "two"
     assert [already_proven(demand, one, 2) for one in app.instances()] == [False, False]
     # So the reload takes each of them as due.
-    assert pm2_reload.reload(app.pm2, wanted)["unchanged"] == []
+    assert reload.reload(app.pm2, wanted)["unchanged"] == []
     demand = with_own_build(wanted.demand, [one.pid for one in app.instances()])
     assert [already_proven(demand, one, 2) for one in app.instances()] == [True, True]
 
@@ -92,7 +92,7 @@ def test_ready_that_nobody_sends_is_waited_for_and_is_no_fault(app: App) -> None
     short = aim(app, new)
     short = replace(short, demand=replace(short.demand, instance_timeout_s=1.5))
     with pytest.raises(OperatorError, match=r"PM2 waits up to 1\.5 s for each instance") as refused:
-        pm2_preflight.preflight(app.pm2, short, linked=False)
+        preflight.preflight(app.pm2, short, linked=False)
     assert "set app_instance_timeout_s: 33 in the inventory" in refused.value.next_step
-    assert pm2_reload.reload(app.pm2, aim(app, new))["changed"]
-    assert all(one.online for one in pm2.listing(app.pm2, app.name).instances)
+    assert reload.reload(app.pm2, aim(app, new))["changed"]
+    assert all(one.online for one in client.listing(app.pm2, app.name).instances)

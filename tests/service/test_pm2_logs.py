@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from at_most_one import pm2_reload
+from at_most_one.pm2 import reload
 from at_most_one.system import log_errors
 
 from tests.hosts.ssh import wait_until
@@ -60,7 +60,7 @@ def test_only_what_the_new_release_does_counts(
     with Traffic(app.url, 50):
         if before:  # a busy machine may send the first requests late, and the rate before would be none
             wait_until(lambda: lines_of(tmp_path, before) >= 25, why="the release before is not noisy")
-        done = pm2_reload.reload(app.pm2, app.aim(new))
+        done = reload.reload(app.pm2, app.aim(new))
         time.sleep(0.5)
     found = scans(done)
     assert (sum(one.errors for one in found) > 0) is errors, log_errors.told(found)

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from at_most_one import pm2, pm2_preflight, pm2_reload, pm2_start
 from at_most_one.errors import OperatorError
 from at_most_one.http.client import NoAnswer, fetch
-from at_most_one.pm2_definition import differs
+from at_most_one.pm2 import client, lifecycle, preflight, reload
+from at_most_one.pm2.ecosystem import differs
 from at_most_one.system.processes import start_ticks, working_directory
 
 from tests.hosts.ssh import listens, wait_until
@@ -34,7 +34,7 @@ if (/Daemon\\.js$/.test(process.argv[1] || "")) {
 """
 
 
-def patient(app: App, release: Path) -> pm2_preflight.Aim:
+def patient(app: App, release: Path) -> preflight.Aim:
     aim = app.aim(release)
     return replace(aim, demand=replace(aim.demand, instance_timeout_s=40))
 
@@ -48,10 +48,10 @@ def test_a_variable_that_the_release_declares_anew_reaches_the_instances(app: Ap
     old, new = app.release("a" * 40), app.release("b" * 40, env={"COLOUR": "blue, s3cret"})
     app.start(old)
     app.link(new)
-    pm2.run(app.pm2, "reload", app.name)
+    client.run(app.pm2, "reload", app.name)
     assert colours(app) == {"none"}  # the trap: both instances run the new release without its variable
 
-    done = pm2_reload.reload(app.pm2, patient(app, new))
+    done = reload.reload(app.pm2, patient(app, new))
     assert done["changed"]
     assert done["environment"] == ["COLOUR"]
     assert "s3cret" not in str(done)
@@ -71,8 +71,8 @@ def test_a_variable_that_only_the_newer_release_declared_is_gone_after_going_bac
     first_start = {**app.pm2.environment(), "GIVEN": "at the first start"}
     subprocess.run(command, env=first_start, stdout=subprocess.DEVNULL, check=True)
     app.link(new)
-    pm2_reload.reload(app.pm2, patient(app, new))
-    pm2_start.save(app.pm2, app.name)
+    reload.reload(app.pm2, patient(app, new))
+    lifecycle.save(app.pm2, app.name)
     assert colours(app) == {"blue, s3cret"}
 
     app.link(old)
@@ -82,7 +82,7 @@ def test_a_variable_that_only_the_newer_release_declared_is_gone_after_going_bac
     assert colours(app) == {"blue, s3cret"}  # the trap: it runs the old release with the new one's variable
 
     with asked(app) as answers:
-        done = pm2_reload.reload(app.pm2, patient(app, old))
+        done = reload.reload(app.pm2, patient(app, old))
     assert (done["environment"], done["environment_removed"]) == (["LEVEL"], ["COLOUR"])
     assert "s3cret" not in str(done)
     assert colours(app) == {"none"}
@@ -91,16 +91,16 @@ def test_a_variable_that_only_the_newer_release_declared_is_gone_after_going_bac
         started = Path(f"/proc/{one.pid}/environ").read_text()
         assert "COLOUR" not in started
         assert "at the first start" in started
-    assert pm2_start.save(app.pm2, app.name), "what was saved has the variable, although every directory is the same"
-    assert not pm2_start.save(app.pm2, app.name)
+    assert lifecycle.save(app.pm2, app.name), "what was saved has the variable, although every directory is the same"
+    assert not lifecycle.save(app.pm2, app.name)
     assert "COLOUR" not in Path(app.pm2.home, "dump.pm2").read_text()
-    assert not pm2_reload.reload(app.pm2, patient(app, old))["changed"]
+    assert not reload.reload(app.pm2, patient(app, old))["changed"]
 
     for command in ("kill", "resurrect"):  # as a reboot does it
-        pm2.run(app.pm2, command)
+        client.run(app.pm2, command)
     wait_until(lambda: listens("127.0.0.1", app.port), why="nothing listens after PM2 has come back")
     assert colours(app) == {"none"}
-    assert not pm2_start.save(app.pm2, app.name), "nothing but PM2's own variables differs from what is saved"
+    assert not lifecycle.save(app.pm2, app.name), "nothing but PM2's own variables differs from what is saved"
 
 
 def test_a_variable_that_somebody_set_by_hand_stays(app: App) -> None:
@@ -110,7 +110,7 @@ def test_a_variable_that_somebody_set_by_hand_stays(app: App) -> None:
     by_hand = {**app.pm2.environment(), "COLOUR": "green"}
     subprocess.run([app.pm2.executable, "reload", app.name, "--update-env"], env=by_hand, check=True)
     assert new.is_dir()
-    assert not pm2_reload.reload(app.pm2, patient(app, old))["changed"]
+    assert not reload.reload(app.pm2, patient(app, old))["changed"]
     assert colours(app) == {"green"}
 
 
@@ -143,7 +143,7 @@ def test_arguments_that_changed_are_refused(app: App, key: str) -> None:
     before = app.instances()
     app.link(new)
     with pytest.raises(OperatorError, match=f"PM2 holds other {key} ") as refused:
-        pm2_reload.reload(app.pm2, patient(app, new))
+        reload.reload(app.pm2, patient(app, new))
     assert f"cd {app.path} && pm2 delete" in refused.value.next_step
     assert app.instances() == before
 
@@ -154,12 +154,12 @@ def test_a_block_that_was_chosen_at_the_start_is_not_overwritten(app: App) -> No
     old, new = app.release("a" * 40, **blocks), app.release("b" * 40, **blocks)
     other = app.release("c" * 40, env={"COLOUR": "grey"}, app={"env_production": {"COLOUR": "green"}})
     app.link(old)
-    pm2.run(app.pm2, "start", str(app.path / "ecosystem.config.cjs"), "--env", "production")
+    client.run(app.pm2, "start", str(app.path / "ecosystem.config.cjs"), "--env", "production")
     app.link(new)
-    assert pm2_preflight.preflight(app.pm2, patient(app, new), linked=True).outdated == {}
+    assert preflight.preflight(app.pm2, patient(app, new), linked=True).outdated == {}
     app.link(other)
     with pytest.raises(OperatorError, match="PM2 holds values for COLOUR that no env block"):
-        pm2_reload.reload(app.pm2, patient(app, other))
+        reload.reload(app.pm2, patient(app, other))
     assert colours(app) == {"red"}
 
 
@@ -186,7 +186,7 @@ def test_a_single_instance_is_refused(app: App) -> None:
     release = app.release("a" * 40, instances=1)
     app.start(release)
     with pytest.raises(OperatorError, match="has 1 instance\\.") as refused:
-        pm2_reload.reload(app.pm2, patient(app, release))
+        reload.reload(app.pm2, patient(app, release))
     assert "set instances: 2" in refused.value.next_step
 
 
@@ -199,24 +199,24 @@ def test_somebody_elses_reload_is_waited_for_and_named_when_it_takes_too_long(ap
         [app.pm2.executable, "reload", app.name], env=environment, stdout=subprocess.DEVNULL
     ) as somebody:
         deadline = time.monotonic() + 20
-        before = pm2.listing(app.pm2, app.name)
-        while not pm2_preflight.orphans(before, str(app.path)) and time.monotonic() < deadline:
+        before = client.listing(app.pm2, app.name)
+        while not preflight.orphans(before, str(app.path)) and time.monotonic() < deadline:
             time.sleep(0.1)
-            before = pm2.listing(app.pm2, app.name)
+            before = client.listing(app.pm2, app.name)
         hasty = replace(app.aim(slow), demand=replace(app.aim(slow).demand, instance_timeout_s=0))
         with pytest.raises(OperatorError, match=r"A reload of .* is under way: PM2 still holds pid \d+ in .*a{40}"):
-            pm2_reload.reload(app.pm2, hasty)
+            reload.reload(app.pm2, hasty)
         app.link(new)
-        pm2_reload.reload(app.pm2, patient(app, new))
+        reload.reload(app.pm2, patient(app, new))
         somebody.wait(timeout=60)
     assert [working_directory(one.pid) for one in app.instances()] == [str(new)] * 2
 
 
 def test_what_does_not_run_is_not_saved_for_the_next_boot(app: App) -> None:
     app.start(app.release("a" * 40))
-    pm2.run(app.pm2, "stop", str(app.instances()[0].pm_id))
+    client.run(app.pm2, "stop", str(app.instances()[0].pm_id))
     with pytest.raises(OperatorError, match="are not online"):
-        pm2_start.save(app.pm2, app.name)
+        lifecycle.save(app.pm2, app.name)
     assert not Path(app.pm2.home, "dump.pm2").exists() or app.name not in Path(app.pm2.home, "dump.pm2").read_text()
 
 
@@ -224,24 +224,24 @@ def test_what_does_not_run_is_not_saved_for_the_next_boot(app: App) -> None:
 def app_with_an_orphan(pm2_executable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
     """An application under a daemon of its own that has a child in no list."""
     home = tempfile.mkdtemp(prefix="amo-")
-    made = App(pm2.Pm2(pm2_executable, home), "haunted", free_port(), tmp_path / "app")
+    made = App(client.Pm2(pm2_executable, home), "haunted", free_port(), tmp_path / "app")
     release = made.release("a" * 40)
     made.link(release)
     hook = tmp_path / "orphan.cjs"
     hook.write_text(ORPHAN)
     monkeypatch.setenv("NODE_OPTIONS", f"--require {hook}")
     monkeypatch.setenv("ORPHAN_CWD", str(release))
-    pm2.run(made.pm2, "ping")
+    client.run(made.pm2, "ping")
     monkeypatch.undo()
     try:
         made.start(made.release("b" * 40))
         yield made
     finally:
-        daemon = pm2.daemon_of(made.pm2)
-        for pid in pm2_preflight.orphans(pm2.listing(made.pm2, made.name), str(made.path)):
+        daemon = client.daemon_of(made.pm2)
+        for pid in preflight.orphans(client.listing(made.pm2, made.name), str(made.path)):
             os.kill(pid, signal.SIGKILL)
         with contextlib.suppress(OperatorError):
-            pm2.run(made.pm2, "kill")
+            client.run(made.pm2, "kill")
         if daemon and start_ticks(daemon.pid):
             os.kill(daemon.pid, signal.SIGTERM)
         shutil.rmtree(home, ignore_errors=True)
@@ -251,9 +251,9 @@ def test_a_worker_in_no_list_is_named_with_its_pid(app_with_an_orphan: App) -> N
     app = app_with_an_orphan
     before = app.instances()
     with pytest.raises(OperatorError, match=r"a child that is in no list and works in .*a{40}: pid") as refused:
-        pm2_reload.reload(app.pm2, patient(app, app.path.resolve()))
+        reload.reload(app.pm2, patient(app, app.path.resolve()))
     (orphan,) = refused.value.details["unlisted"]
     assert orphan not in [one.pid for one in before]
     assert f"kill -INT {orphan}" in refused.value.next_step
     os.kill(orphan, signal.SIGINT)
-    pm2_reload.reload(app.pm2, patient(app, app.path.resolve()))
+    reload.reload(app.pm2, patient(app, app.path.resolve()))

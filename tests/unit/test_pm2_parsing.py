@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from at_most_one import pm2, pm2_bus
+from at_most_one.pm2 import bus, client
 from at_most_one.system.app_logs import log_sizes, log_tail
 
 BANNER = "\n[PM2] Spawning PM2 daemon with pm2_home=/home/deploy/.pm2\n[PM2] PM2 Successfully daemonized\n"
@@ -51,13 +51,13 @@ ENTRY: dict[str, Any] = {
     ],
 )
 def test_parse_jlist(output: str, expected: list[dict[str, Any]] | None) -> None:
-    assert pm2.parse_jlist(output) == expected
+    assert client.parse_jlist(output) == expected
 
 
 def test_only_whitelisted_fields_leave() -> None:
-    instance = pm2.instance_of(ENTRY)
+    instance = client.instance_of(ENTRY)
     assert (instance.pm_id, instance.pid, instance.restarts, instance.online) == (0, 4711, 3, True)
-    described = pm2.described(instance)
+    described = client.described(instance)
     assert set(described) == {
         *("pm_id", "pid", "status", "restarts", "exec_mode", "cwd", "pm_cwd", "script", "out_log", "err_log"),
         *("log_sizes", "node_version", "ready_wait_s"),
@@ -66,7 +66,7 @@ def test_only_whitelisted_fields_leave() -> None:
 
 
 def test_an_entry_without_a_process_is_not_online() -> None:
-    instance = pm2.instance_of({"pm_id": 1, "pm2_env": {"status": "errored"}})
+    instance = client.instance_of({"pm_id": 1, "pm2_env": {"status": "errored"}})
     assert (instance.pid, instance.online, instance.pm_cwd) == (0, False, "")
 
 
@@ -75,7 +75,7 @@ def test_an_entry_without_a_process_is_not_online() -> None:
     [("7.0.4", (7, 0, 4)), ("10.2.0-beta.1", (10, 2, 0)), ("unknown", ()), (None, ()), ("7.0", ())],
 )
 def test_version_tuple(version: str | None, expected: tuple[int, ...]) -> None:
-    assert pm2.version_tuple(version) == expected
+    assert client.version_tuple(version) == expected
 
 
 def test_the_environment_of_this_login_does_not_reach_the_application(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +83,7 @@ def test_the_environment_of_this_login_does_not_reach_the_application(monkeypatc
         monkeypatch.setenv(name, "of this session")
     monkeypatch.setenv("NODE_ENV", "production")
     monkeypatch.setenv("PATH", "/usr/bin")
-    environment = pm2.Pm2("pm2", "/home/deploy/.pm2", "/opt/node/bin").environment()
+    environment = client.Pm2("pm2", "/home/deploy/.pm2", "/opt/node/bin").environment()
     assert "of this session" not in environment.values()
     assert environment["NODE_ENV"] == "production"
     assert environment["PATH"] == "/opt/node/bin:/usr/bin"
@@ -106,14 +106,14 @@ def test_messages_in_any_pieces() -> None:
         received, taken = bytearray(), list[list[bytes]]()
         for start in range(0, len(stream), size):
             received += stream[start : start + size]
-            taken += pm2_bus.take_messages(received)
+            taken += bus.take_messages(received)
         assert taken == sent
         assert not received
 
 
 def test_another_protocol_is_not_guessed_at() -> None:
     with pytest.raises(ValueError, match="AMP version 4"):
-        list(pm2_bus.take_messages(bytearray(b"HTTP")))
+        list(bus.take_messages(bytearray(b"HTTP")))
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_another_protocol_is_not_guessed_at() -> None:
     ],
 )
 def test_error_text(arguments: list[bytes], expected: tuple[str, str] | None) -> None:
-    assert pm2_bus.error_text(arguments) == expected
+    assert bus.error_text(arguments) == expected
 
 
 def test_log_tail(tmp_path: Path) -> None:
@@ -157,4 +157,4 @@ def test_log_tail(tmp_path: Path) -> None:
 )
 def test_how_long_pm2_waits_for_ready(declared: dict[str, Any], waits: float) -> None:
     entry = {**ENTRY, "pm2_env": {**ENTRY["pm2_env"], **declared}}
-    assert pm2.instance_of(entry).ready_wait_s == waits
+    assert client.instance_of(entry).ready_wait_s == waits

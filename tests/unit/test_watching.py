@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from at_most_one.errors import OperatorError
-from at_most_one.pm2 import Instance, Listing
+from at_most_one.pm2.client import Instance, Listing
 from at_most_one.service import Check
 from at_most_one.system.log_errors import Mark, Moment, Scan, Served, moments
 from at_most_one.watching import Limits, Seen, Since, confirmed, judge, marks, scans, watch

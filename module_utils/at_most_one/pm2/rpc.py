@@ -16,8 +16,8 @@ import time
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from .pm2 import Pm2
-from .pm2_bus import take_messages
+from .bus import take_messages
+from .client import Pm2
 
 _REQUEST = b"s:at-most-one:0"
 

@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from .errors import OperatorError
-from .pm2 import Pm2, daemon_of, listing, parse_jlist, run
-from .pm2_bus import Overheard
-from .pm2_definition import declared
-from .pm2_preflight import Aim, require_running
-from .pm2_proof import Unproven, error_lines, prove
-from .system.redaction import redact
+from ..errors import OperatorError
+from ..system.redaction import redact
+from .bus import Overheard
+from .client import Pm2, daemon_of, listing, parse_jlist, run
+from .ecosystem import declared
+from .preflight import Aim, require_running
+from .proof import Unproven, error_lines, prove
 
 
 def start(pm2: Pm2, aim: Aim, *, check: bool = False) -> bool:

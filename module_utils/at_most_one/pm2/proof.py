@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .http.build_probe import Asker, BuildProof, origin_of, page_names_a_build, proof_of, seen_build
-from .http.client import NoAnswer, fetch, place
-from .pm2 import Instance, Listing, Pm2, listing
-from .pm2_bus import Overheard
-from .system.app_logs import log_tail
-from .system.processes import start_ticks, working_directory
+from ..http.build_probe import Asker, BuildProof, origin_of, page_names_a_build, proof_of, seen_build
+from ..http.client import NoAnswer, fetch, place
+from ..system.app_logs import log_tail
+from ..system.processes import start_ticks, working_directory
+from .bus import Overheard
+from .client import Instance, Listing, Pm2, listing
 
 _POLL_S = 0.2
 _WRONG_DIRECTORY_FOR_S = 2.0  # a worker starts in its daemon's directory and changes to its own before the app loads

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .errors import OperatorError
-from .pm2 import Pm2, parse_jlist, run
-from .system.redaction import redact
+from ..errors import OperatorError
+from ..system.redaction import redact
+from .client import Pm2, parse_jlist, run
 
 _READ_ECOSYSTEM = """
 const path = require('node:path');

@@ -12,14 +12,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, NoReturn
 
-from . import pm2_rpc
-from .errors import OperatorError
-from .pm2 import Instance, Listing, Pm2, listing, run
-from .pm2_bus import Overheard
-from .pm2_definition import Drift, drift
-from .pm2_hold import held
-from .pm2_preflight import Aim, Ready, preflight
-from .pm2_proof import (
+from ..errors import OperatorError
+from ..system.app_logs import log_sizes
+from ..system.log_errors import Mark, Moment, Served, moments
+from ..system.processes import start_ticks, working_directory
+from . import rpc
+from .bus import Overheard
+from .client import Instance, Listing, Pm2, listing, run
+from .ecosystem import Drift, drift
+from .handover import held
+from .preflight import Aim, Ready, preflight
+from .proof import (
     Unproven,
     already_proven,
     as_result,
@@ -29,9 +32,6 @@ from .pm2_proof import (
     prove,
     with_own_build,
 )
-from .system.app_logs import log_sizes
-from .system.log_errors import Mark, Moment, Served, moments
-from .system.processes import start_ticks, working_directory
 
 # A process that crashes or is silent is worth nothing to the users, and takes its share of the requests.
 _ISOLATE = ("crashed", "no_answer")
@@ -195,8 +195,8 @@ def _reload_one(pm2: Pm2, aim: Aim, ready: Ready, pm_id: int) -> None:
         if pm_id in ready.outdated:
             # No command of PM2 removes a variable, and with --update-env it takes over those of its own process.
             try:
-                pm2_rpc.reload(pm2, pm_id, ready.environment(pm_id), ready.outdated[pm_id].leftover, timeout_s)
-            except pm2_rpc.Refused as refused:
+                rpc.reload(pm2, pm_id, ready.environment(pm_id), ready.outdated[pm_id].leftover, timeout_s)
+            except rpc.Refused as refused:
                 said = str(refused)
                 if "already in progress" not in said:
                     raise Unproven("pm2_refused", said) from refused

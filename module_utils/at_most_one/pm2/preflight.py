@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from .errors import OperatorError
-from .pm2 import Listing, Pm2, executable_version, listing, version_tuple
-from .pm2_definition import Drift, declared, declared_by_others, drift
-from .pm2_proof import Demand
-from .system.processes import children, working_directory
+from ..errors import OperatorError
+from ..system.processes import children, working_directory
+from .client import Listing, Pm2, executable_version, listing, version_tuple
+from .ecosystem import Drift, declared, declared_by_others, drift
+from .proof import Demand
 
 _RELOAD_LOCK_S = 30
 _STARTING_S = 3.0  # a worker that PM2 is just starting is in its list by then

@@ -18,9 +18,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from .errors import OperatorError
-from .system.app_logs import log_sizes, without_colour
-from .system.processes import command_line, working_directory
+from ..errors import OperatorError
+from ..system.app_logs import log_sizes, without_colour
+from ..system.processes import command_line, working_directory
 
 # What belongs to this login, not to the application that a first `pm2 start` hands its whole environment to.
 _NOT_FOR_THE_APP = re.compile(r"^(ANSIBLE_|SSH_|SUDO_|_$|OLDPWD$|PWD$|SHLVL$|PM2_PROGRAMMATIC$)")

@@ -18,9 +18,9 @@ from collections import defaultdict, deque
 from collections.abc import Iterator
 from typing import Any
 
-from .pm2 import Pm2
-from .system.app_logs import without_colour
-from .system.redaction import redact
+from ..system.app_logs import without_colour
+from ..system.redaction import redact
+from .client import Pm2
 
 _LINES_KEPT = 500
 _LINE_SHOWN = 300

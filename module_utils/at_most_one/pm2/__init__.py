@@ -1,0 +1,1 @@
+"""PM2: its processes, proven one by one through a reload."""
