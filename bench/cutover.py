@@ -25,10 +25,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from at_most_one import traffic
 from at_most_one.errors import OperatorError
 from at_most_one.pm2 import client as pm2
 from at_most_one.pm2 import lifecycle, preflight, proof, reload
+from at_most_one.service import traffic_probe
 
 ROOT = Path(__file__).resolve().parents[1]
 NAME = "aedpics"
@@ -104,10 +104,10 @@ def run(ground: Ground, way: str, *, keepalive: bool, requests: int, rate_per_s:
     """
     asset = next((ground.releases[0] / ".next" / "static").rglob("*.css")).relative_to(ground.releases[0] / ".next")
     paths = {"page": "", "health": "api/health", **{f"asset {number}": f"_next/{asset}" for number in range(_ASSETS)}}
-    targets = tuple(traffic.Target(name, f"{ground.url}/{path}", "GET", (200,)) for name, path in paths.items())
-    settings = traffic.Settings(targets, rate_per_s, keepalive=keepalive)
-    stop, samples, started, epoch = threading.Event(), list[traffic.Sample](), time.monotonic(), time.time()
-    prober = threading.Thread(target=traffic.probe, args=(settings, stop, samples, started))
+    targets = tuple(traffic_probe.Target(name, f"{ground.url}/{path}", "GET", (200,)) for name, path in paths.items())
+    settings = traffic_probe.Settings(targets, rate_per_s, keepalive=keepalive)
+    stop, samples, started, epoch = threading.Event(), list[traffic_probe.Sample](), time.monotonic(), time.time()
+    prober = threading.Thread(target=traffic_probe.probe, args=(settings, stop, samples, started))
     prober.start()
     cutovers = 0
     try:
@@ -126,7 +126,7 @@ def run(ground: Ground, way: str, *, keepalive: bool, requests: int, rate_per_s:
         ended = time.monotonic()
         stop.set()
         prober.join()
-    return {"cutovers": cutovers, **traffic.summarise(samples, settings, started, ended, epoch)}
+    return {"cutovers": cutovers, **traffic_probe.summarise(samples, settings, started, ended, epoch)}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

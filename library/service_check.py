@@ -210,13 +210,13 @@ import re
 from dataclasses import asdict
 from typing import Any
 
-from ansible.module_utils.at_most_one import service
 from ansible.module_utils.at_most_one.errors import OperatorError
 from ansible.module_utils.at_most_one.http.client import place
-from ansible.module_utils.at_most_one.known_faults import ACCEPT, JUDGED, REFUSE, KnownFaults
-from ansible.module_utils.at_most_one.nextauth import Credentials
+from ansible.module_utils.at_most_one.service import health_checks
+from ansible.module_utils.at_most_one.service.api_client import Settings
+from ansible.module_utils.at_most_one.service.known_faults import ACCEPT, JUDGED, REFUSE, KnownFaults
+from ansible.module_utils.at_most_one.service.nextauth import Credentials
 from ansible.module_utils.at_most_one.system import log_errors
-from ansible.module_utils.at_most_one.visitor import Settings
 from ansible.module_utils.at_most_one_entry import run
 from ansible.module_utils.basic import AnsibleModule
 
@@ -230,7 +230,7 @@ OPTIONS = {
     "checks": {
         "type": "list",
         "elements": "str",
-        "choices": list(service.CHECKS),
+        "choices": list(health_checks.CHECKS),
         "default": ["root", "health"],
     },
     "before": {"type": "bool", "default": False},
@@ -291,7 +291,7 @@ def _settings(module: AnsibleModule) -> Settings:
 def act(module: AnsibleModule) -> dict[str, Any]:
     given = module.params
     faults = KnownFaults(given["known_faults"], given["faults_before"])
-    done = service.run_checks(_settings(module), given["checks"], read_only=module.check_mode, faults=faults)
+    done = health_checks.run_checks(_settings(module), given["checks"], read_only=module.check_mode, faults=faults)
     for check in done:
         if check.ok and log_errors.NOT_COUNTED in check.got:
             module.warn(f"Lines of the release in its log: {check.got}.")
@@ -311,7 +311,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
             "back while the old release is still there.",
             checks=checks,
         )
-    return {"changed": False, "checks": checks, "faults": service.faults_of(done), "all_ok": not failed}
+    return {"changed": False, "checks": checks, "faults": health_checks.faults_of(done), "all_ok": not failed}
 
 
 def main() -> None:

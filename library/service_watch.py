@@ -208,27 +208,27 @@ LOGIN = {**LOGIN_SPEC["login"], "required": False}
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Do what ``state`` says."""
-    from ansible.module_utils.at_most_one import watching
     from ansible.module_utils.at_most_one.pm2 import client
+    from ansible.module_utils.at_most_one.service import watch
+    from ansible.module_utils.at_most_one.service.api_client import Settings as Visiting
+    from ansible.module_utils.at_most_one.service.traffic_probe import Settings
     from ansible.module_utils.at_most_one.system import log_errors
-    from ansible.module_utils.at_most_one.traffic import Settings
-    from ansible.module_utils.at_most_one.visitor import Settings as Visiting
 
     given = module.params
-    asking = Settings(watching.targets(given["base_url"], given["paths"]), given["rate_per_s"],
+    asking = Settings(watch.targets(given["base_url"], given["paths"]), given["rate_per_s"],
                       timeout_s=given["timeout_s"])  # fmt: skip
     home = given["pm2_home"] or os.environ.get("PM2_HOME") or os.path.expanduser("~/.pm2")
     target = client.Pm2(given["pm2"], home, given["environment_path"])
     if given["state"] == "baseline":
         listed = client.listing(target, given["name"]).instances if given["name"] else ()
         began = log_errors.moments(path for one in listed for path in (one.out_log, one.err_log))
-        since = watching.Since(
-            watching.medians(watching.measure(asking, given["seconds"])),
+        since = watch.Since(
+            watch.medians(watch.measure(asking, given["seconds"])),
             {str(one.pm_id): (one.pid, one.restarts) for one in listed},
-            watching.marks(listed, began, given["log_offsets"]),
+            watch.marks(listed, began, given["log_offsets"]),
         )
         return {"changed": False, "since": asdict(since)}
-    since = watching.Since(**given["since"])
+    since = watch.Since(**given["since"])
     visiting = Visiting(
         given["base_url"],
         given["timeout_s"],
@@ -237,21 +237,21 @@ def act(module: AnsibleModule) -> dict[str, Any]:
     )
     database = _database(module)
 
-    def look() -> watching.Seen:
-        figures = watching.measure(asking, given["round_s"])
+    def look() -> watch.Seen:
+        figures = watch.measure(asking, given["round_s"])
         faults, duplicates = database()
-        return watching.Seen(
+        return watch.Seen(
             figures,
-            watching.health(visiting),
-            watching.scans(since.log_offsets, given["log_error_pattern"]),
-            watching.listed(target, given["name"]) if given["name"] else None,
+            watch.health(visiting),
+            watch.scans(since.log_offsets, given["log_error_pattern"]),
+            watch.listed(target, given["name"]) if given["name"] else None,
             faults,
             duplicates,
         )
 
     names = ("latency_factor", "latency_floor_ms", "failed_percent", "error_lines")
-    limits = watching.Limits(**{name: given[name] for name in names})
-    done = watching.watch(look, since, limits, seconds=given["seconds"], suspects=given["suspects"])
+    limits = watch.Limits(**{name: given[name] for name in names})
+    done = watch.watch(look, since, limits, seconds=given["seconds"], suspects=given["suspects"])
     return {"changed": False, **asdict(done)}
 
 

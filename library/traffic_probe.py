@@ -253,9 +253,9 @@ ended_by:
 from dataclasses import asdict
 from typing import Any
 
-from ansible.module_utils.at_most_one import capacity, traffic
 from ansible.module_utils.at_most_one.errors import OperatorError
 from ansible.module_utils.at_most_one.http.client import place
+from ansible.module_utils.at_most_one.service import capacity, traffic_probe
 from ansible.module_utils.at_most_one_entry import run
 from ansible.module_utils.basic import AnsibleModule
 
@@ -306,15 +306,15 @@ _NOTHING_SEEN = {
 }
 
 
-def _target(url: dict[str, Any]) -> traffic.Target:
-    return traffic.Target(
+def _target(url: dict[str, Any]) -> traffic_probe.Target:
+    return traffic_probe.Target(
         *(url["name"], url["url"], url["method"], tuple(url["expect"]), tuple(url["legitimate"])),
         headers=tuple((str(name), str(value)) for name, value in url["headers"].items()),
         body=url["body"],
     )
 
 
-def _settings(given: dict[str, Any]) -> traffic.Settings:
+def _settings(given: dict[str, Any]) -> traffic_probe.Settings:
     urls = given["urls"]
     for url in urls:
         place(url["url"])
@@ -324,7 +324,7 @@ def _settings(given: dict[str, Any]) -> traffic.Settings:
             expected="at least one, each with a name of its own, and a rate above 0 and up to 1000.",
             next_step="correct urls and rate_per_s of the traffic probe.",
         )
-    return traffic.Settings(
+    return traffic_probe.Settings(
         tuple(_target(url) for url in urls),
         **{name: given[name] for name in ("rate_per_s", "keepalive", "timeout_s", "max_s", "validate_certs")},
         controller_pid=given["controller_pid"],
@@ -344,12 +344,12 @@ def act(module: AnsibleModule) -> dict[str, Any]:
     if given["state"] == "started":
         settings = _settings(given)
         if module.check_mode:
-            return {"changed": traffic.running(output) is None, "pid": None}
-        pid, changed = traffic.start(settings, output)
+            return {"changed": traffic_probe.running(output) is None, "pid": None}
+        pid, changed = traffic_probe.start(settings, output)
         return {"changed": changed, "pid": pid}
     if module.check_mode:
-        return {"changed": traffic.running(output) is not None, **_NOTHING_SEEN}
-    receipt, ran = traffic.stop(output)
+        return {"changed": traffic_probe.running(output) is not None, **_NOTHING_SEEN}
+    receipt, ran = traffic_probe.stop(output)
     return {"changed": ran, **receipt}
 
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from at_most_one import traffic
 from at_most_one.pm2 import client, reload
 from at_most_one.pm2.handover import held
 from at_most_one.pm2.proof import Probe
+from at_most_one.service import traffic_probe
 
 from tests.service.conftest import ROOT, App
 
@@ -125,9 +125,9 @@ def test_a_reload_of_an_application_that_drains_loses_nothing(app: App, keepaliv
     """The short form of bench/cutover.py, with a small application in the place of the real one."""
     old, new = app.release("a" * 40, **AS_NEXT, drain=DRAIN), app.release("b" * 40, **AS_NEXT, drain=DRAIN)
     app.start(old)
-    settings = traffic.Settings((traffic.Target("app", app.url, "GET", (200,)),), 100, keepalive=keepalive)
-    stop, samples, started = threading.Event(), list[traffic.Sample](), time.monotonic()
-    prober = threading.Thread(target=traffic.probe, args=(settings, stop, samples, started))
+    settings = traffic_probe.Settings((traffic_probe.Target("app", app.url, "GET", (200,)),), 100, keepalive=keepalive)
+    stop, samples, started = threading.Event(), list[traffic_probe.Sample](), time.monotonic()
+    prober = threading.Thread(target=traffic_probe.probe, args=(settings, stop, samples, started))
     prober.start()
     try:
         for release in (new, old):
@@ -138,6 +138,6 @@ def test_a_reload_of_an_application_that_drains_loses_nothing(app: App, keepaliv
         ended = time.monotonic()
         stop.set()
         prober.join()
-    receipt: dict[str, Any] = traffic.summarise(samples, settings, started, ended, time.time())
+    receipt: dict[str, Any] = traffic_probe.summarise(samples, settings, started, ended, time.time())
     assert receipt["failures_by_kind"] == {}
     assert receipt["requests"] >= 200

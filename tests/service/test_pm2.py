@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from at_most_one import traffic
 from at_most_one.errors import OperatorError
 from at_most_one.pm2 import client, lifecycle, reload
+from at_most_one.service import traffic_probe
 from at_most_one.system.processes import working_directory
 
 from tests.service.conftest import App
@@ -26,13 +26,13 @@ class Traffic:
     """A prober in this process, for the length of a ``with`` block; then its receipt."""
 
     def __init__(self, url: str, rate_per_s: float) -> None:
-        target = traffic.Target("app", url, "GET", (200,))
-        self.settings = traffic.Settings((target,), rate_per_s, timeout_s=3, build_header="x-app-commit")
-        self.samples: list[traffic.Sample] = []
+        target = traffic_probe.Target("app", url, "GET", (200,))
+        self.settings = traffic_probe.Settings((target,), rate_per_s, timeout_s=3, build_header="x-app-commit")
+        self.samples: list[traffic_probe.Sample] = []
         self._stop = threading.Event()
         self._started = time.monotonic()
         self._thread = threading.Thread(
-            target=traffic.probe, args=(self.settings, self._stop, self.samples, self._started)
+            target=traffic_probe.probe, args=(self.settings, self._stop, self.samples, self._started)
         )
 
     def __enter__(self) -> Traffic:
@@ -47,7 +47,7 @@ class Traffic:
         ended = time.monotonic()
         self._stop.set()
         self._thread.join()
-        self.receipt = traffic.summarise(self.samples, self.settings, self._started, ended, time.time())
+        self.receipt = traffic_probe.summarise(self.samples, self.settings, self._started, ended, time.time())
 
 
 def directories(app: App) -> list[str | None]:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from at_most_one.nextauth import Credentials
-from at_most_one.service import CHECKS, NOT_IN_CHECK_MODE, Check, run_checks
+from at_most_one.service.api_client import Settings
+from at_most_one.service.health_checks import CHECKS, NOT_IN_CHECK_MODE, Check, run_checks
+from at_most_one.service.nextauth import Credentials
 from at_most_one.system.log_errors import Mark, Served
-from at_most_one.visitor import Settings
 
 from tests.service.conftest import free_port
 from tests.service.fake_service import PASSWORD, TOKEN, FakeService

@@ -15,18 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from at_most_one import capacity, traffic
 from at_most_one.errors import OperatorError
 from at_most_one.http.client import Client, NoAnswer, fetch
+from at_most_one.service import capacity, traffic_probe
 from at_most_one.system import daemon
 from at_most_one.system.processes import start_ticks
 
 from tests.service.conftest import ROOT, App, free_port
 
 
-def settings(url: str, **changes: Any) -> traffic.Settings:
-    target = traffic.Target("app", url, "GET", (200,))
-    return traffic.Settings((target,), **{"rate_per_s": 50, "timeout_s": 2, **changes})
+def settings(url: str, **changes: Any) -> traffic_probe.Settings:
+    target = traffic_probe.Target("app", url, "GET", (200,))
+    return traffic_probe.Settings((target,), **{"rate_per_s": 50, "timeout_s": 2, **changes})
 
 
 def ansible(module: str, **arguments: Any) -> dict[str, Any]:
@@ -92,10 +92,10 @@ def test_a_stall_is_a_gap_and_late_answers_not_fewer_requests(app: App) -> None:
     wanted, stop, samples, started = (
         settings(app.url, rate_per_s=100),
         threading.Event(),
-        list[traffic.Sample](),
+        list[traffic_probe.Sample](),
         time.monotonic(),
     )
-    prober = threading.Thread(target=traffic.probe, args=(wanted, stop, samples, started))
+    prober = threading.Thread(target=traffic_probe.probe, args=(wanted, stop, samples, started))
     prober.start()
     time.sleep(0.3)
     fetch("GET", f"{app.url}stall", timeout_s=5)
@@ -103,7 +103,7 @@ def test_a_stall_is_a_gap_and_late_answers_not_fewer_requests(app: App) -> None:
     ended = time.monotonic()
     stop.set()
     prober.join()
-    receipt = traffic.summarise(samples, wanted, started, ended, time.time())
+    receipt = traffic_probe.summarise(samples, wanted, started, ended, time.time())
     assert receipt["failures"] == 0
     assert receipt["longest_gap_ms"] >= 600
     assert receipt["requests"] >= (ended - started) * 100 * 0.9
@@ -115,14 +115,14 @@ def test_failures_are_counted_by_kind(app: App, tmp_path: Path, keepalive: bool)
     app.start(app.release("a" * 40))
     output = str(tmp_path / "receipt.json")
     targets = (
-        traffic.Target("right", app.url, "GET", (200,)),
-        traffic.Target("wrong status", app.url, "HEAD", (204,)),
-        traffic.Target("nobody", f"http://127.0.0.1:{free_port()}/", "GET", (200,)),
+        traffic_probe.Target("right", app.url, "GET", (200,)),
+        traffic_probe.Target("wrong status", app.url, "HEAD", (204,)),
+        traffic_probe.Target("nobody", f"http://127.0.0.1:{free_port()}/", "GET", (200,)),
     )
-    wanted = traffic.Settings(targets, rate_per_s=60, keepalive=keepalive, timeout_s=2)
-    traffic.start(wanted, output)
+    wanted = traffic_probe.Settings(targets, rate_per_s=60, keepalive=keepalive, timeout_s=2)
+    traffic_probe.start(wanted, output)
     time.sleep(1)
-    receipt, ran = traffic.stop(output)
+    receipt, ran = traffic_probe.stop(output)
     assert ran
     assert set(receipt["failures_by_kind"]) == {"refused", "status_200"}
     assert receipt["targets"]["right"]["failures"] == 0
@@ -207,42 +207,42 @@ def test_a_service_that_does_not_answer_cannot_be_watched() -> None:
 
 def test_one_prober_for_each_receipt(tmp_path: Path) -> None:
     output, url = str(tmp_path / "receipt.json"), f"http://127.0.0.1:{free_port()}/"
-    pid, changed = traffic.start(settings(url), output)
+    pid, changed = traffic_probe.start(settings(url), output)
     assert changed
-    assert traffic.start(settings(url), output) == (pid, False)
+    assert traffic_probe.start(settings(url), output) == (pid, False)
     with pytest.raises(OperatorError, match="other settings"):
-        traffic.start(settings(url, rate_per_s=10), output)
-    receipt, ran = traffic.stop(output)
+        traffic_probe.start(settings(url, rate_per_s=10), output)
+    receipt, ran = traffic_probe.stop(output)
     assert (ran, receipt["failures"]) == (True, receipt["requests"])
-    assert traffic.stop(output) == (receipt, False)  # the receipt stays readable
+    assert traffic_probe.stop(output) == (receipt, False)  # the receipt stays readable
 
 
 def test_a_stop_right_after_the_start_is_not_lost(tmp_path: Path) -> None:
     output, url = str(tmp_path / "receipt.json"), f"http://127.0.0.1:{free_port()}/"
     for _ in range(20):
-        traffic.start(settings(url), output)
-        receipt, ran = traffic.stop(output)
+        traffic_probe.start(settings(url), output)
+        receipt, ran = traffic_probe.stop(output)
         assert (ran, receipt["ended_by"]) == (True, "signal")
 
 
 def test_it_ends_by_itself(tmp_path: Path) -> None:
     output = str(tmp_path / "receipt.json")
-    traffic.start(settings(f"http://127.0.0.1:{free_port()}/", max_s=0.5), output)
+    traffic_probe.start(settings(f"http://127.0.0.1:{free_port()}/", max_s=0.5), output)
     deadline = time.monotonic() + 5
-    while traffic.running(output) and time.monotonic() < deadline:
+    while traffic_probe.running(output) and time.monotonic() < deadline:
         time.sleep(0.05)
-    receipt, ran = traffic.stop(output)
+    receipt, ran = traffic_probe.stop(output)
     assert (ran, receipt["ended_by"]) == (False, "max_s")
 
 
 def test_a_prober_that_was_killed_has_no_receipt(tmp_path: Path) -> None:
     output = str(tmp_path / "receipt.json")
-    pid, _ = traffic.start(settings(f"http://127.0.0.1:{free_port()}/"), output)
+    pid, _ = traffic_probe.start(settings(f"http://127.0.0.1:{free_port()}/"), output)
     os.kill(pid, signal.SIGKILL)
     with pytest.raises(OperatorError, match=r"died.*no receipt"):
-        traffic.stop(output)
+        traffic_probe.stop(output)
     with pytest.raises(OperatorError, match="No traffic probe has written"):
-        traffic.stop(str(tmp_path / "never"))
+        traffic_probe.stop(str(tmp_path / "never"))
 
 
 def test_a_pid_that_was_given_to_another_process_is_left_alone(tmp_path: Path) -> None:
@@ -253,9 +253,9 @@ def test_a_pid_that_was_given_to_another_process_is_left_alone(tmp_path: Path) -
             assert ticks is not None
             note = {"pid": bystander.pid, "start_ticks": ticks - 1}
             daemon.write_json(f"{output}.pid", note)
-            assert traffic.running(str(output)) is None
+            assert traffic_probe.running(str(output)) is None
             with pytest.raises(OperatorError):
-                traffic.stop(str(output))
+                traffic_probe.stop(str(output))
             assert bystander.poll() is None
         finally:
             bystander.kill()
@@ -263,7 +263,7 @@ def test_a_pid_that_was_given_to_another_process_is_left_alone(tmp_path: Path) -
 
 def test_a_directory_that_cannot_be_written_is_an_error_at_once(tmp_path: Path) -> None:
     with pytest.raises(OperatorError, match="did not start: FileNotFoundError"):
-        traffic.start(settings("http://127.0.0.1:1/"), str(tmp_path / "no" / "receipt.json"))
+        traffic_probe.start(settings("http://127.0.0.1:1/"), str(tmp_path / "no" / "receipt.json"))
 
 
 def test_module_in_check_mode(tmp_path: Path, run_module: Callable[..., dict[str, Any]]) -> None:
@@ -290,14 +290,14 @@ def test_kinds_of_no_answer() -> None:
 def test_it_ends_with_its_controller(tmp_path: Path) -> None:
     output = str(tmp_path / "receipt.json")
     with subprocess.Popen(["sleep", "60"]) as controller:
-        traffic.start(settings(f"http://127.0.0.1:{free_port()}/", controller_pid=controller.pid), output)
+        traffic_probe.start(settings(f"http://127.0.0.1:{free_port()}/", controller_pid=controller.pid), output)
         time.sleep(0.3)
-        assert traffic.running(output)
+        assert traffic_probe.running(output)
         controller.kill()
     deadline = time.monotonic() + 10
-    while traffic.running(output) and time.monotonic() < deadline:
+    while traffic_probe.running(output) and time.monotonic() < deadline:
         time.sleep(0.05)
-    receipt, ran = traffic.stop(output)
+    receipt, ran = traffic_probe.stop(output)
     assert (ran, receipt["ended_by"]) == (False, "controller_gone")
     assert receipt["requests"] > 0
 
@@ -305,14 +305,14 @@ def test_it_ends_with_its_controller(tmp_path: Path) -> None:
 def test_the_prober_of_another_controller_is_replaced(tmp_path: Path) -> None:
     output, url = str(tmp_path / "receipt.json"), f"http://127.0.0.1:{free_port()}/"
     with subprocess.Popen(["sleep", "60"]) as other:
-        first, _ = traffic.start(settings(url, controller_pid=other.pid), output)
-        second, changed = traffic.start(settings(url, controller_pid=os.getpid()), output)
+        first, _ = traffic_probe.start(settings(url, controller_pid=other.pid), output)
+        second, changed = traffic_probe.start(settings(url, controller_pid=os.getpid()), output)
         other.kill()
     assert changed
     assert start_ticks(first) is None
     time.sleep(2.5)  # longer than it takes to notice a controller's end
-    assert traffic.running(output)
-    receipt, ran = traffic.stop(output)
+    assert traffic_probe.running(output)
+    receipt, ran = traffic_probe.stop(output)
     assert (ran, receipt["ended_by"], first == second) == (True, "signal", False)
 
 

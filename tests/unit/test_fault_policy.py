@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from at_most_one.known_faults import KnownFaults
+from at_most_one.service.known_faults import KnownFaults
 
 from filter_plugins.at_most_one import faults_after, known_faults
 

@@ -6,10 +6,10 @@ import time
 from typing import Any
 
 import pytest
-from at_most_one import nextauth
 from at_most_one.errors import OperatorError
 from at_most_one.http.client import Answer, Place, place
-from at_most_one.service import session_id
+from at_most_one.service import nextauth
+from at_most_one.service.health_checks import session_id
 from at_most_one.system.redaction import first_line, redact
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from at_most_one.traffic import Sample, Settings, Target, longest_gap, percentile, summarise
+from at_most_one.service.traffic_probe import Sample, Settings, Target, longest_gap, percentile, summarise
 
 HUNDRED = [float(value) for value in range(1, 101)]
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from at_most_one.errors import OperatorError
 from at_most_one.pm2.client import Instance, Listing
-from at_most_one.service import Check
+from at_most_one.service.health_checks import Check
+from at_most_one.service.watch import Limits, Seen, Since, confirmed, judge, marks, scans, watch
 from at_most_one.system.log_errors import Mark, Moment, Scan, Served, moments
-from at_most_one.watching import Limits, Seen, Since, confirmed, judge, marks, scans, watch
 
 NO_DAEMON = OperatorError("No connection.", expected="one.", next_step="look.")
 

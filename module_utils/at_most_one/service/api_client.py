@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .http.client import Answer, NoAnswer, fetch
+from ..http.client import Answer, NoAnswer, fetch
+from ..system.log_errors import ERROR_PATTERN, WARNING_PATTERN, Mark
 from .nextauth import Credentials, Identity, SignInFailed, sign_in
-from .system.log_errors import ERROR_PATTERN, WARNING_PATTERN, Mark
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from .http.client import Answer, Client, NoAnswer, place
+from ..http.client import Answer, Client, NoAnswer, place
+from ..system import log_errors
+from .api_client import Failed, Settings, Visitor, message
 from .known_faults import JUDGED, KnownFaults
 from .nextauth import Identity, SignInFailed
-from .system import log_errors
-from .visitor import Failed, Settings, Visitor, message
 
 _ATTEMPTS = 5  # rounds of a race before a change, as a multiple of those that are wanted
 NOT_IN_CHECK_MODE = "not run in check mode"

@@ -6,7 +6,7 @@ import itertools
 import time
 from dataclasses import dataclass, replace
 
-from . import traffic
+from . import traffic_probe
 
 _MOST_REQUESTS = 60
 _SHARE = 1 / 3  # of what one connection brings, so that the users have the rest
@@ -26,7 +26,7 @@ class Capacity:
     watched_closely: bool
 
 
-def measure(settings: traffic.Settings, *, seconds: float, least_rate_per_s: float) -> Capacity:
+def measure(settings: traffic_probe.Settings, *, seconds: float, least_rate_per_s: float) -> Capacity:
     """Ask one request after the other, no faster than ``settings.rate_per_s`` and for about ``seconds``.
 
     The probe's rate is the lower of the configured one and a third of what one connection brings: a service that is
@@ -34,14 +34,14 @@ def measure(settings: traffic.Settings, *, seconds: float, least_rate_per_s: flo
     """
     reading = tuple(one for one in settings.targets if one.method in ("GET", "HEAD"))
     settings = replace(settings, targets=reading or (replace(settings.targets[0], method="HEAD", body=None),))
-    clients = traffic.clients_of(settings)
+    clients = traffic_probe.clients_of(settings)
     answered: list[list[float]] = [[] for _ in settings.targets]
     failures, requests, ends = 0, 0, time.monotonic() + seconds
     for number in itertools.cycle(range(len(settings.targets))):
         began = time.monotonic()
         if requests >= _MOST_REQUESTS or (began >= ends and requests >= len(settings.targets)):
             break
-        problem, _build, _refusal, answer = traffic.ask(clients[number], settings, number)
+        problem, _build, _refusal, answer = traffic_probe.ask(clients[number], settings, number)
         took = time.monotonic() - began
         requests += 1
         failures += problem is not None
@@ -53,9 +53,9 @@ def measure(settings: traffic.Settings, *, seconds: float, least_rate_per_s: flo
     medians = {
         target.name: round(middle, 1)
         for target, times in zip(settings.targets, answered, strict=True)
-        if (middle := traffic.percentile(sorted(times), 50)) is not None
+        if (middle := traffic_probe.percentile(sorted(times), 50)) is not None
     }
-    middle = traffic.percentile(sorted(itertools.chain.from_iterable(answered)), 50)
+    middle = traffic_probe.percentile(sorted(itertools.chain.from_iterable(answered)), 50)
     bears = 1000 * len(medians) / max(sum(medians.values()), 0.1) if medians else 0.0
     rate = min(settings.rate_per_s, max(bears * _SHARE, _SLOWEST_PER_S))
     return Capacity(

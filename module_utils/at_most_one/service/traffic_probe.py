@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from .errors import OperatorError
-from .http.client import Client, NoAnswer, place
-from .system import daemon
-from .system.processes import start_ticks
+from ..errors import OperatorError
+from ..http.client import Client, NoAnswer, place
+from ..system import daemon
+from ..system.processes import start_ticks
 
 _WORKERS = 32  # requests that can be under way at once; more than that wait, and their waiting counts
 _NOTE_EVERY_S = 2.0

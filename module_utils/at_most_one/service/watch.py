@@ -14,13 +14,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from . import service, traffic
-from .errors import OperatorError
-from .pm2 import client
-from .pm2.client import Instance, Listing, Pm2
-from .system import log_errors
-from .system.log_errors import Mark, Moment, Scan, Served
-from .visitor import Settings as Visiting
+from ..errors import OperatorError
+from ..pm2 import client
+from ..pm2.client import Instance, Listing, Pm2
+from ..system import log_errors
+from ..system.log_errors import Mark, Moment, Scan, Served
+from . import health_checks, traffic_probe
+from .api_client import Settings as Visiting
 
 HICCUPS = ("health", "latency", "traffic", "database")
 
@@ -59,7 +59,7 @@ class Seen:
     """What one round has seen. A part that is None was not looked at; an error says why one could not be."""
 
     figures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by target, as the receipt has them
-    checks: Sequence[service.Check] = ()
+    checks: Sequence[health_checks.Check] = ()
     scans: Sequence[Scan] = ()
     instances: Listing | OperatorError | None = None
     faults: Sequence[str] | OperatorError | None = None  # of the indexes
@@ -75,19 +75,21 @@ class Watched:
     suspects: list[str]
 
 
-def measure(settings: traffic.Settings, seconds: float) -> dict[str, dict[str, Any]]:
+def measure(settings: traffic_probe.Settings, seconds: float) -> dict[str, dict[str, Any]]:
     """Ask on the schedule for so long; the figures of each target, as :func:`traffic.summarise` has them."""
-    stop, samples = threading.Event(), list[traffic.Sample]()
+    stop, samples = threading.Event(), list[traffic_probe.Sample]()
     epoch, began = time.time(), time.monotonic()
     if not settings.targets:
         time.sleep(seconds)
         return {}
-    prober = threading.Thread(target=traffic.probe, args=(settings, stop, samples, began))
+    prober = threading.Thread(target=traffic_probe.probe, args=(settings, stop, samples, began))
     prober.start()
     stop.wait(seconds)
     stop.set()
     prober.join()
-    figures: dict[str, dict[str, Any]] = traffic.summarise(samples, settings, began, time.monotonic(), epoch)["targets"]
+    figures: dict[str, dict[str, Any]] = traffic_probe.summarise(samples, settings, began, time.monotonic(), epoch)[
+        "targets"
+    ]
     return figures
 
 
@@ -269,14 +271,16 @@ def scans(offsets: Mapping[str, Mapping[str, Any]], pattern: str) -> list[Scan]:
     return done
 
 
-def targets(base_url: str, paths: Mapping[str, str]) -> tuple[traffic.Target, ...]:
+def targets(base_url: str, paths: Mapping[str, str]) -> tuple[traffic_probe.Target, ...]:
     """What is asked in a round: each path by its name, which must be answered with 200."""
-    return tuple(traffic.Target(name, f"{base_url.rstrip('/')}{path}", "GET", (200,)) for name, path in paths.items())
+    return tuple(
+        traffic_probe.Target(name, f"{base_url.rstrip('/')}{path}", "GET", (200,)) for name, path in paths.items()
+    )
 
 
-def health(visiting: Visiting) -> list[service.Check]:
+def health(visiting: Visiting) -> list[health_checks.Check]:
     """Page and health, as :mod:`.service` checks them."""
-    return service.run_checks(visiting, ["root", "health"], read_only=True)
+    return health_checks.run_checks(visiting, ["root", "health"], read_only=True)
 
 
 def listed(target: Pm2, name: str) -> Listing | OperatorError:

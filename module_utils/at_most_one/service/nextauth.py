@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
-from .http.client import Answer, fetch
+from ..http.client import Answer, fetch
 
 # next-auth 4 and Auth.js 5; a long token is split into .0, .1, ...
 _SESSION_COOKIE = re.compile(r"^(?:__Secure-|__Host-)?(?:next-auth|authjs)\.session-token(?:\.\d+)?$")
