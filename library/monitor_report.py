@@ -107,18 +107,18 @@ history:
 
 
 def act(module: AnsibleModule) -> dict[str, Any]:
-    from ansible.module_utils.at_most_one import prometheus, standing
+    from ansible.module_utils.at_most_one.monitoring import findings, prometheus
     from ansible.module_utils.at_most_one.system import files
 
     given = module.params
     runs = (given["facts"]["database"].get("journal") or {}).get("runs") or []
-    facts = {**given["facts"], "released": standing.released(runs, given["facts"]["environment"])}
+    facts = {**given["facts"], "released": findings.released(runs, given["facts"]["environment"])}
     now = time.time()
     at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
     state, history = (os.path.join(given["directory"], name) for name in ("state.json", "history.jsonl"))
     before = _read_state(module, state)
-    found = standing.findings(facts, before)
-    change = standing.compare(found, before, at)
+    found = findings.findings(facts, before)
+    change = findings.compare(found, before, at)
     use = (facts["database"].get("use") or {}).get("indexes") or []
     entry = {
         "at": at,
@@ -139,8 +139,8 @@ def act(module: AnsibleModule) -> dict[str, Any]:
         "recovered": change.recovered,
         "since": change.since,
         "before": before,
-        "error": standing.as_text(change.new),
-        "all_errors": standing.as_text(found),
+        "error": findings.as_text(change.new),
+        "all_errors": findings.as_text(found),
         "history": entries,
     }
 

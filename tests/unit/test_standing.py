@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
-from at_most_one import prometheus, standing
+from at_most_one.monitoring import findings, prometheus
 from prometheus_client.parser import text_string_to_metric_families
 
 COMMIT, OLD = "b" * 40, "a" * 40
@@ -41,7 +41,7 @@ GONE = {"msg": "No connection to db. Expected: a server. Next: look."}
 def keys(change: Callable[[dict[str, Any]], object]) -> list[str]:
     facts = copy.deepcopy(GOOD)
     change(facts)
-    return [finding.key for finding in standing.findings(facts)]
+    return [finding.key for finding in findings.findings(facts)]
 
 
 def put(*path: str | int, value: Any) -> Callable[[dict[str, Any]], object]:
@@ -146,7 +146,7 @@ def test_what_cannot_be_judged_is_not_over(change: Callable[[dict[str, Any]], ob
     facts = {**copy.deepcopy(GOOD), "environment_hosts": ["web1", "web2"]}
     change(facts)
     before = dict.fromkeys(EVERY, "T1")
-    compared = standing.compare(standing.findings(facts, before), before, "T2")
+    compared = findings.compare(findings.findings(facts, before), before, "T2")
     assert {key for key, since in compared.since.items() if since == "T1"} == {*stay, "commit:web2"}
     assert not {one.key for one in compared.new} & {*before}
     assert {one["key"] for one in compared.recovered} == {*before} - {*stay, "commit:web2"}
@@ -154,7 +154,7 @@ def test_what_cannot_be_judged_is_not_over(change: Callable[[dict[str, Any]], ob
 
 def test_a_part_that_stays_unread_under_another_finding_is_not_over() -> None:
     def over(before: str, found: str) -> bool:
-        return bool(standing.compare([standing.Finding(found, "s.", "e.", "n.")], {before: "T1"}, "T2").recovered)
+        return bool(findings.compare([findings.Finding(found, "s.", "e.", "n.")], {before: "T1"}, "T2").recovered)
 
     assert not over("database:history", "database")
     assert not over("database", "database:use")
@@ -167,7 +167,7 @@ def test_a_fence_that_is_left_is_named_with_the_ways_to_drop_it() -> None:
     facts = copy.deepcopy(GOOD)
     drop = 'DROP INDEX CONCURRENTLY IF EXISTS "aedpics"."at_most_one_fence_1a2b"'
     facts["database"]["fence"] = {"state": "partial", "indexes": ["at_most_one_fence_1a2b"], "statements": [drop]}
-    (found,) = standing.findings(facts)
+    (found,) = findings.findings(facts)
     assert found.seen == "The write fence is partial (at_most_one_fence_1a2b) and no run is at work."
     assert found.next_step.endswith(f"or, when it is taken back already, by hand: {drop};")
 
@@ -176,7 +176,7 @@ def test_a_dead_run_says_what_it_left_and_how_to_go_on_or_back() -> None:
     facts = copy.deepcopy(GOOD)
     fence_of(DEAD)(facts)
     facts["database"]["verified"]["indexes"][0]["verdict"] = "missing"
-    (found,) = [one for one in standing.findings(facts) if one.key == "run:R1"]
+    (found,) = [one for one in findings.findings(facts) if one.key == "run:R1"]
     assert found.seen == (
         "Run R1 of minsu@gw is dead since T0, after prepare; the write fence is raised; 25 archived rows are not back; "
         "not there as planned: idx_a."
@@ -186,7 +186,7 @@ def test_a_dead_run_says_what_it_left_and_how_to_go_on_or_back() -> None:
         "or take it back: ansible-playbook rollback.yml -l <environment>."
     )
     facts["database"]["journal"]["runs"] = [{**DEAD, "plan_id": "another", "commit_after": None}]
-    (found,) = [one for one in standing.findings(facts) if one.key == "run:R1"]
+    (found,) = [one for one in findings.findings(facts) if one.key == "run:R1"]
     assert found.next_step == "go on: ansible-playbook rollback.yml -l <environment> -e plan=another."
     assert "fence" not in found.seen
 
@@ -214,23 +214,23 @@ def run(outcome: str | None, phases: Mapping[str, dict[str, Any]] | None = None,
     ],
 )
 def test_what_was_released_last(runs: list[dict[str, Any]], expected: str | None) -> None:
-    assert standing.released(runs, "production") == expected
+    assert findings.released(runs, "production") == expected
 
 
 def test_people_are_told_of_a_change_and_of_nothing_else() -> None:
-    def found(*names: str) -> list[standing.Finding]:
-        return [standing.Finding(name, "s.", "e.", "n.") for name in names]
+    def found(*names: str) -> list[findings.Finding]:
+        return [findings.Finding(name, "s.", "e.", "n.") for name in names]
 
-    first = standing.compare(found("duplicates"), {}, "T1")
+    first = findings.compare(found("duplicates"), {}, "T1")
     assert ([one.key for one in first.new], first.recovered, first.since) == (["duplicates"], [], {"duplicates": "T1"})
 
-    second = standing.compare(found("duplicates"), first.since, "T2")
+    second = findings.compare(found("duplicates"), first.since, "T2")
     assert (second.new, second.recovered, second.since) == ([], [], {"duplicates": "T1"})
 
-    third = standing.compare(found("duplicates", "fence"), second.since, "T3")
+    third = findings.compare(found("duplicates", "fence"), second.since, "T3")
     assert ([one.key for one in third.new], third.since) == (["fence"], {"duplicates": "T1", "fence": "T3"})
 
-    fourth = standing.compare([], third.since, "T4")
+    fourth = findings.compare([], third.since, "T4")
     assert fourth.recovered == [{"key": "duplicates", "since": "T1"}, {"key": "fence", "since": "T3"}]
     assert fourth.since == {}
 
@@ -238,8 +238,8 @@ def test_people_are_told_of_a_change_and_of_nothing_else() -> None:
 def test_the_text_of_several_findings_is_taken_apart_again() -> None:
     from at_most_one.findings import parse
 
-    found = standing.findings({**GOOD, "service": GONE, "hosts": {}, "database": {**GOOD["database"], "use": {}}})
-    assert [one.seen for one in parse(standing.as_text(found)).findings] == [one.seen for one in found]
+    found = findings.findings({**GOOD, "service": GONE, "hosts": {}, "database": {**GOOD["database"], "use": {}}})
+    assert [one.seen for one in parse(findings.as_text(found)).findings] == [one.seen for one in found]
 
 
 def samples(text: str) -> dict[tuple[str, str], float]:
@@ -276,7 +276,7 @@ def test_prometheus_reads_every_figure() -> None:
 def test_prometheus_reads_hostile_labels_and_a_database_that_is_gone() -> None:
     key = 'index:"\\\n{x}'
     text = prometheus.metrics(
-        {**GOOD, "database": {"verified": GONE}}, [standing.Finding(key, "s.", "e.", "n.")], 1_762_752_600
+        {**GOOD, "database": {"verified": GONE}}, [findings.Finding(key, "s.", "e.", "n.")], 1_762_752_600
     )
 
     assert samples(text)[("at_most_one_finding", key)] == 1

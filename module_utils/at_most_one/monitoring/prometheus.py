@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from .standing import Facts, Finding
+from .findings import Facts, Finding
 
 
 def metrics(facts: Facts, found: Sequence[Finding], now: float) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .findings import parse
+from ..findings import parse
 
 Facts = Mapping[str, Any]
 

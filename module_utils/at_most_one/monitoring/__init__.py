@@ -1,0 +1,1 @@
+"""What monitoring finds, and the figures it leaves for Prometheus."""
