@@ -120,13 +120,13 @@ text:
 
 
 def act(module: AnsibleModule) -> dict[str, Any]:
-    from ansible.module_utils.at_most_one import notices
+    from ansible.module_utils.at_most_one.notify import messages
 
     given = module.params
     secrets = [secret for secret in given["secrets"] if secret]
     addresses = [given["slack_url"], given["webhook_url"], given["webhook_token"]]
-    notice = notices.clean(
-        notices.Notice(
+    notice = messages.clean(
+        messages.Notice(
             given["event"],
             given["title"],
             tuple((fact["name"], fact["value"]) for fact in given["facts"]),
@@ -137,11 +137,11 @@ def act(module: AnsibleModule) -> dict[str, Any]:
         [*secrets, *filter(None, addresses)],
     )
     channels = [
-        notices.Channel("slack", given["slack_url"]),
-        notices.Channel("webhook", given["webhook_url"], given["webhook_token"]),
+        messages.Channel("slack", given["slack_url"]),
+        messages.Channel("webhook", given["webhook_url"], given["webhook_token"]),
     ]
     wanted = [channel for channel in channels if channel.url]
-    outcomes = [] if module.check_mode else notices.send(notice, wanted, within_s=given["within_s"])
+    outcomes = [] if module.check_mode else messages.send(notice, wanted, within_s=given["within_s"])
     undelivered = [asdict(outcome) for outcome in outcomes if outcome.problem]
     for outcome in undelivered:
         module.warn(f"Notification by {outcome['channel']} was not delivered: {outcome['problem']}.")
@@ -150,7 +150,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
         "sent": [outcome.channel for outcome in outcomes if not outcome.problem],
         "undelivered": undelivered,
         "seconds": max((outcome.seconds for outcome in outcomes), default=0.0),
-        "text": notices.as_text(notice),
+        "text": messages.as_text(notice),
     }
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 
 import pytest
-from at_most_one import notices
+from at_most_one.notify import messages
 
 from tests.notify.listener import listening, misbehaving
 
-STOP = notices.Notice(
+STOP = messages.Notice(
     "stop",
     "배포 중단: production | aedpics",
     (("커밋", "f30ada37db1b -> 4f743598c145"), ("보고서", "artifacts/production/1/report.html")),
@@ -20,7 +20,7 @@ STOP = notices.Notice(
 
 
 def test_slack_gets_a_line_and_blocks() -> None:
-    assert notices.for_slack(STOP) == {
+    assert messages.for_slack(STOP) == {
         "text": "배포 중단: production | aedpics",
         "blocks": [
             {
@@ -47,7 +47,7 @@ def test_slack_gets_a_line_and_blocks() -> None:
 
 
 def test_a_program_gets_data_and_the_text() -> None:
-    assert notices.for_webhook(STOP) == {
+    assert messages.for_webhook(STOP) == {
         "event": "stop",
         "title": "배포 중단: production | aedpics",
         "text": "배포 중단: production | aedpics\n\n커밋: f30ada37db1b -> 4f743598c145\n"
@@ -62,7 +62,7 @@ def test_a_program_gets_data_and_the_text() -> None:
 
 
 def test_a_text_beyond_slacks_limits_is_cut() -> None:
-    blocks = notices.for_slack(notices.Notice("alert", "t" * 500, (("n", "v" * 5_000),) * 20, "e" * 9_000))["blocks"]
+    blocks = messages.for_slack(messages.Notice("alert", "t" * 500, (("n", "v" * 5_000),) * 20, "e" * 9_000))["blocks"]
 
     assert len(blocks[0]["text"]["text"]) == 150
     assert [len(field["text"]) for field in blocks[1]["fields"]] == [2_000] * 10
@@ -70,11 +70,11 @@ def test_a_text_beyond_slacks_limits_is_cut() -> None:
 
 
 def test_secrets_are_taken_out_wherever_they_are() -> None:
-    dirty = notices.Notice(
+    dirty = messages.Notice(
         "alert", "hunter2", (("n", "postgresql://a:b@h/d"),), "hunter2", {}, {"deep": [{"er": "xx hunter2 xx"}], "n": 3}
     )
 
-    sent = notices.for_webhook(notices.clean(dirty, ["hunter2"]))
+    sent = messages.for_webhook(messages.clean(dirty, ["hunter2"]))
 
     assert "hunter2" not in str(sent)
     assert "a:b" not in str(sent)
@@ -84,16 +84,19 @@ def test_secrets_are_taken_out_wherever_they_are() -> None:
 
 def test_both_channels_get_it_and_the_token_goes_to_one() -> None:
     with listening() as server:
-        outcomes = notices.send(
+        outcomes = messages.send(
             STOP,
-            [notices.Channel("slack", f"{server.url}/T/B/X"), notices.Channel("webhook", f"{server.url}/in", "t0ken")],
+            [
+                messages.Channel("slack", f"{server.url}/T/B/X"),
+                messages.Channel("webhook", f"{server.url}/in", "t0ken"),
+            ],
             within_s=10,
         )
 
         assert [(outcome.channel, outcome.problem) for outcome in outcomes] == [("slack", None), ("webhook", None)]
         assert {where: body for where, _, body in server.messages} == {
-            "/T/B/X": notices.for_slack(STOP),
-            "/in": notices.for_webhook(STOP),
+            "/T/B/X": messages.for_slack(STOP),
+            "/in": messages.for_webhook(STOP),
         }
         tokens = {where: headers.get("Authorization") for where, headers, _ in server.messages}
         assert tokens == {"/T/B/X": None, "/in": "Bearer t0ken"}
@@ -107,8 +110,8 @@ def test_an_endpoint_that_does_not_answer_holds_nobody(kind: str, problem: str) 
     with misbehaving(kind) as url, listening() as server:
         began = time.monotonic()
 
-        bad, good = notices.send(
-            STOP, [notices.Channel("slack", f"{url}/secret"), notices.Channel("webhook", server.url)], within_s=0.5
+        bad, good = messages.send(
+            STOP, [messages.Channel("slack", f"{url}/secret"), messages.Channel("webhook", server.url)], within_s=0.5
         )
 
         assert time.monotonic() - began < 3, "it waits half a second, not for the endpoint"
@@ -119,7 +122,7 @@ def test_an_endpoint_that_does_not_answer_holds_nobody(kind: str, problem: str) 
 
 @pytest.mark.parametrize("address", ["hooks.example/secret", "http://user:secret@h/", "http://h/ secret\n", ""])
 def test_an_address_that_is_none_is_a_problem_and_not_shown(address: str) -> None:
-    (outcome,) = notices.send(STOP, [notices.Channel("slack", address)], within_s=5)
+    (outcome,) = messages.send(STOP, [messages.Channel("slack", address)], within_s=5)
 
     assert outcome.problem
     assert "secret" not in outcome.problem
@@ -127,6 +130,6 @@ def test_an_address_that_is_none_is_a_problem_and_not_shown(address: str) -> Non
 
 def test_a_refusal_is_a_problem() -> None:
     with listening(status=404) as server:
-        (outcome,) = notices.send(STOP, [notices.Channel("slack", server.url)], within_s=10)
+        (outcome,) = messages.send(STOP, [messages.Channel("slack", server.url)], within_s=10)
 
     assert outcome.problem == "status 404"

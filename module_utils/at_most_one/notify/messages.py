@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .errors import OperatorError
-from .findings import parse
-from .http.client import NoAnswer, fetch, place
-from .system.redaction import redact
+from ..errors import OperatorError
+from ..findings import parse
+from ..http.client import NoAnswer, fetch, place
+from ..system.redaction import redact
 
 EVENTS = ("start", "success", "unchanged", "stop", "rollback", "alert")
 _ICONS = {
