@@ -19,8 +19,9 @@ from ansible.plugins.loader import filter_loader
 from ansible.utils import color
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "module_utils"))
-from at_most_one import findings, screen, terminal
-from at_most_one.screen_words import KOREAN_PHASES, WORDS
+from at_most_one import findings
+from at_most_one.display import progress, terminal
+from at_most_one.display.translations import KOREAN_PHASES, WORDS
 
 DOCUMENTATION = r"""
 name: phases
@@ -59,10 +60,10 @@ class CallbackModule(DefaultCallback):
 
     def __init__(self) -> None:
         super().__init__()
-        self._phases: list[screen.Phase] = []
-        self._running: screen.Running | None = None
+        self._phases: list[progress.Phase] = []
+        self._running: progress.Running | None = None
         self._hosts: list[str] = []
-        self._words: screen.Words = WORDS["en"]
+        self._words: progress.Words = WORDS["en"]
         self._shown_errors: list[str] = []
         self._failed_task = ""
         self._closing: list[str] = []  # what is to be read last
@@ -117,7 +118,7 @@ class CallbackModule(DefaultCallback):
         running, phase = self._running, self._phases[-1] if self._phases else None
         if running is None or phase is None or running.prompts:
             return ""
-        return screen.status(frame, phase, running, len(self._hosts), self._words)
+        return progress.status(frame, phase, running, len(self._hosts), self._words)
 
     # ---- Plays and tasks -------------------------------------------------------------------------------------------
 
@@ -135,10 +136,10 @@ class CallbackModule(DefaultCallback):
         if not self._phases or self._phases[-1].name != name:  # not the next batch of the same one
             self._end_phase()
             self._failed_task = ""
-            translation = screen.translated(name, KOREAN_PHASES) if language == "ko" else ""
-            self._phases.append(screen.Phase(name, str(play.get_vars().get("_run_phase", "")), translation))
+            translation = progress.translated(name, KOREAN_PHASES) if language == "ko" else ""
+            self._phases.append(progress.Phase(name, str(play.get_vars().get("_run_phase", "")), translation))
         if self._earlier is None and "environment_name" in variables:
-            self._earlier = screen.earlier_seconds(ARTIFACTS, str(variables["environment_name"]))
+            self._earlier = progress.earlier_seconds(ARTIFACTS, str(variables["environment_name"]))
         if self._verbose:
             super().v2_playbook_on_play_start(play)
         self._play = play
@@ -177,14 +178,14 @@ class CallbackModule(DefaultCallback):
         self._last_task_name = name = task.get_name().strip()
         if task._role and name.startswith(f"{task._role.get_name()} : "):
             name = name.split(" : ", 1)[1]  # the phase has said which role it is
-        self._running = screen.Running(name, prompts=task.action in PROMPTS)
+        self._running = progress.Running(name, prompts=task.action in PROMPTS)
 
     def _end_task(self) -> None:
         running, self._running = self._running, None
         if running and running.changed:
             self._phases[-1].changed = True
             if not self._verbose:
-                line = screen.changed_line(running, len(self._hosts), self._check_mode, self._words)
+                line = progress.changed_line(running, len(self._hosts), self._check_mode, self._words)
                 self._say(line, C.COLOR_CHANGED)
 
     # ---- Results ---------------------------------------------------------------------------------------------------
@@ -202,7 +203,7 @@ class CallbackModule(DefaultCallback):
         if result.result.get("changed") and self._running:
             self._running.changed[result.host.get_name()] = None
             if not self._check_mode:  # where a module returns what there is, not what there will be
-                self._running.fact = self._running.fact or screen.fact(result.result, self._words)
+                self._running.fact = self._running.fact or progress.fact(result.result, self._words)
         if self._verbose:
             super().v2_runner_on_ok(result)
             return
@@ -352,7 +353,7 @@ class CallbackModule(DefaultCallback):
         shown = [phase for phase in self._phases if phase.shown]
         words, ended = self._words, self._ended_by is not None
         narrow = self._columns is not None and self._columns < WIDE
-        table = screen.table(
+        table = progress.table(
             shown,
             stopped=failed,
             check_mode=self._check_mode,
@@ -364,7 +365,7 @@ class CallbackModule(DefaultCallback):
             self._say(line, C.COLOR_ERROR if red else None)
         if not self._verbose:
             for host, counted in counts.items():
-                self._say(screen.recap_line(host, counted), C.COLOR_ERROR if counted["failures"] else None)
+                self._say(progress.recap_line(host, counted), C.COLOR_ERROR if counted["failures"] else None)
         colour = C.COLOR_ERROR if failed else C.COLOR_OK
         if failed and shown and self._failed_task != self._ended_by:
             self._closing.insert(0, f"{words['stopped_in']} {shown[-1].title}: {self._failed_task}".rstrip(": "))

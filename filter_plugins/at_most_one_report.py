@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "module_utils"))
+from at_most_one.display.terminal import labelled
 from at_most_one.findings import parse, without_going_back
-from at_most_one.terminal import labelled
 
 # Chosen for a contrast of at least 3:1 on both grounds (WCAG 2.2, 1.4.11).
 _GOOD, _SOFT, _BAD = "#2f8f46", "#6b7a8c", "#d1353f"

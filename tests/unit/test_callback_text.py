@@ -8,9 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
-from at_most_one import findings, screen, terminal
+from at_most_one import findings
+from at_most_one.display import progress, terminal
+from at_most_one.display.translations import KOREAN_PHASES, WORDS
 from at_most_one.errors import OperatorError
-from at_most_one.screen_words import KOREAN_PHASES, WORDS
 
 ROOT = Path(__file__).parents[2]
 
@@ -131,17 +132,17 @@ def test_a_long_task_says_in_a_log_that_it_still_runs() -> None:
 
 
 def test_hosts_are_named_until_there_are_too_many() -> None:
-    assert screen.named(["a", "b"]) == "a, b"
-    assert screen.named([f"web{n}" for n in range(500)]) == "web0, web1, web2, web3 (+496)"
+    assert progress.named(["a", "b"]) == "a, b"
+    assert progress.named([f"web{n}" for n in range(500)]) == "web0, web1, web2, web3 (+496)"
 
 
 def test_the_table_has_every_phase_beside_the_run_before() -> None:
     phases = [
-        screen.Phase("(0/2) Open the run", "", "실행 시작", begun=0.0, ended=3.0),
-        screen.Phase("(1/2) Clean up", "cleanup", "중복 정리", begun=3.0, ended=15.0, changed=True),
-        screen.Phase("(2/2) Verify", "verify", "인덱스 검증", begun=15.0, ended=16.0),
+        progress.Phase("(0/2) Open the run", "", "실행 시작", begun=0.0, ended=3.0),
+        progress.Phase("(1/2) Clean up", "cleanup", "중복 정리", begun=3.0, ended=15.0, changed=True),
+        progress.Phase("(2/2) Verify", "verify", "인덱스 검증", begun=15.0, ended=16.0),
     ]
-    lines = list(screen.table(phases, stopped=True, check_mode=False, earlier={"cleanup": 11.0}, words=WORDS["ko"]))
+    lines = list(progress.table(phases, stopped=True, check_mode=False, earlier={"cleanup": 11.0}, words=WORDS["ko"]))
     assert [red for _, red in lines] == [False, False, True, False]
     assert lines[1][0].split() == [
         "(1/2)",
@@ -167,9 +168,9 @@ def test_the_time_beside_is_that_of_the_last_run_that_deployed_here(tmp_path: Pa
         path.write_text(json.dumps({"outcome": outcome, "phases": [{"name": "cleanup", "seconds": seconds}]}))
         os.utime(path, (time.time() - age_s,) * 2)
 
-    assert screen.earlier_seconds(tmp_path, "production") == {}
+    assert progress.earlier_seconds(tmp_path, "production") == {}
     report("staging", "1", "deployed", 4.0, 10)
-    assert screen.earlier_seconds(tmp_path, "production") == {"cleanup": 4.0}, (
+    assert progress.earlier_seconds(tmp_path, "production") == {"cleanup": 4.0}, (
         "the rehearsal, where there is nothing else"
     )
     report("production", "2", "deployed", 2.0, 900)
@@ -177,7 +178,7 @@ def test_the_time_beside_is_that_of_the_last_run_that_deployed_here(tmp_path: Pa
     report("production", "4", "stopped", 9.0, 5)
     (tmp_path / "production/5").mkdir()
     (tmp_path / "production/5/report.json").write_text("{half")
-    assert screen.earlier_seconds(tmp_path, "production") == {"cleanup": 3.0}
+    assert progress.earlier_seconds(tmp_path, "production") == {"cleanup": 3.0}
 
 
 def test_both_languages_say_everything_and_every_phase_has_its_name() -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from at_most_one import terminal
+from at_most_one.display import terminal
 
 _HOSTS_NAMED = 4
 _NUMBERS = re.compile(r"\((\d+)/(\d+)\) ")
