@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from at_most_one.errors import OperatorError
+from at_most_one.http.served_build import Probe
 from at_most_one.pm2 import client as pm2
 from at_most_one.pm2 import lifecycle, preflight, proof, reload
 from at_most_one.service import traffic_probe
@@ -47,7 +48,7 @@ class Ground:
     url: str
 
     def aim(self, release: Path) -> preflight.Aim:
-        probe = proof.Probe(f"{self.url}/api/health", pid_header="x-app-pid")
+        probe = Probe(f"{self.url}/api/health", pid_header="x-app-pid")
         demand = proof.Demand(NAME, str(release), probe, instance_timeout_s=60, stable_s=1)
         return preflight.Aim(demand, str(self.path), str(self.path / "ecosystem.config.cjs"))
 

@@ -248,6 +248,7 @@ import os
 from dataclasses import asdict
 from typing import Any
 
+from ansible.module_utils.at_most_one.http.served_build import Probe
 from ansible.module_utils.at_most_one.pm2 import client, lifecycle, preflight, proof, reload
 from ansible.module_utils.at_most_one.system import log_errors
 from ansible.module_utils.at_most_one_entry import run
@@ -295,7 +296,7 @@ def _aim(module: AnsibleModule) -> preflight.Aim:
     demand = proof.Demand(
         name=given["name"],
         release_path=os.path.realpath(given["release_path"] or given["path"]) if given["path"] else None,
-        probe=proof.Probe(**{**probe, "expect": tuple(probe["expect"])}) if probe else None,
+        probe=Probe(**{**probe, "expect": tuple(probe["expect"])}) if probe else None,
         instance_timeout_s=given["instance_timeout_s"],
         stable_s=given["stable_s"],
     )

@@ -86,7 +86,8 @@ seconds:
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Boot it, unless in check mode."""
-    from ansible.module_utils.at_most_one.pm2.proof import Demand, Probe, with_own_build
+    from ansible.module_utils.at_most_one.http.served_build import Probe
+    from ansible.module_utils.at_most_one.pm2.proof import Demand, with_own_build
     from ansible.module_utils.at_most_one.release import trial_boot
 
     given = module.params

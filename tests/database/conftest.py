@@ -206,7 +206,7 @@ _numbers = itertools.count(1)
 
 @pytest.fixture
 def login(server: Server) -> Iterator[Login]:
-    """A fresh database with the service's schema and no rows. Connect with ``at_most_one.postgres.connection.connect(login)``."""
+    """A fresh database with the service's schema and no rows, for ``at_most_one.postgres.connection.connect``."""
     name = f"test_{next(_numbers)}"
     server.run(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
     yield replace(server.login, dbname=name)

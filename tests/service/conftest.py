@@ -18,9 +18,10 @@ from typing import Any
 
 import pytest
 from at_most_one.errors import OperatorError
+from at_most_one.http.served_build import Probe
 from at_most_one.pm2 import client as pm2_room
 from at_most_one.pm2.preflight import Aim
-from at_most_one.pm2.proof import Demand, Probe
+from at_most_one.pm2.proof import Demand
 
 ROOT = Path(__file__).resolve().parents[2]
 APPLICATION = Path(__file__).parent / "app"

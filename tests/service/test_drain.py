@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from at_most_one.http.served_build import Probe
 from at_most_one.pm2 import client, reload
 from at_most_one.pm2.handover import held
-from at_most_one.pm2.proof import Probe
 from at_most_one.service import traffic_probe
 
 from tests.service.conftest import ROOT, App

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from at_most_one.errors import OperatorError
+from at_most_one.http.served_build import Probe
 from at_most_one.pm2 import client, preflight, reload
-from at_most_one.pm2.proof import Demand, Probe, already_proven, with_own_build
+from at_most_one.pm2.proof import Demand, already_proven, with_own_build
 from at_most_one.system.processes import working_directory
 
 from tests.service.conftest import App

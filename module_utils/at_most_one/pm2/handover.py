@@ -16,7 +16,7 @@ import time
 from collections.abc import Collection, Iterator
 
 from ..http.client import place
-from .proof import Probe, ask
+from ..http.served_build import Probe, ask
 
 _LINGER_S = 0.5  # from the first answer of the new process, which comes after the old one was told to end
 _POLL_S = 0.1

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..http.build_probe import Asker, BuildProof, origin_of, page_names_a_build, proof_of, seen_build
-from ..http.client import NoAnswer, fetch, place
+from ..http.build_probe import Asker, origin_of, page_names_a_build, proof_of
+from ..http.served_build import Probe, Reply, ask
 from ..system.app_logs import log_tail
 from ..system.processes import start_ticks, working_directory
 from .bus import Overheard
@@ -19,22 +19,6 @@ from .client import Instance, Listing, Pm2, listing
 _POLL_S = 0.2
 _WRONG_DIRECTORY_FOR_S = 2.0  # a worker starts in its daemon's directory and changes to its own before the app loads
 _EXTRA_RESTARTS = 3  # granted to an instance that was already restarting by itself
-
-
-@dataclass(frozen=True)
-class Probe:
-    """How to ask the application which build answers, and from which process: header names, a JSON key, or, where it
-    has neither, what its pages and files show (``own``)."""
-
-    url: str
-    build: str | None = None
-    build_header: str | None = None
-    build_json_key: str | None = None
-    pid_header: str | None = None
-    timeout_s: float = 5.0
-    expect: tuple[int, ...] = (200,)
-    validate_certs: bool = True
-    own: BuildProof | None = None
 
 
 @dataclass(frozen=True)
@@ -54,46 +38,6 @@ class Unproven(Exception):
     def __init__(self, cause: str, seen: str) -> None:
         self.cause, self.seen = cause, seen
         super().__init__(seen)
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What one question to the application brought; ``problem`` when it was no answer at all or a wrong status."""
-
-    build: str | None
-    pid: str | None
-    problem: str | None
-
-
-def ask(probe: Probe) -> Reply:
-    """One question on a new connection, so that PM2's round robin can choose any instance."""
-    if probe.own:
-        return _ask_for_own_build(probe, probe.own)
-    try:
-        answer = fetch("GET", probe.url, timeout_s=probe.timeout_s, validate_certs=probe.validate_certs)
-    except NoAnswer as failure:
-        return Reply(None, None, str(failure))
-    build = answer.header(probe.build_header) if probe.build_header else None
-    if build is None and probe.build_json_key:
-        body = answer.json()
-        value = body.get(probe.build_json_key) if isinstance(body, dict) else None
-        build = None if value is None else str(value)
-    pid = answer.header(probe.pid_header) if probe.pid_header else None
-    return Reply(build, pid, None if answer.status in probe.expect else answer.line())
-
-
-def _ask_for_own_build(probe: Probe, own: BuildProof) -> Reply:
-    """The same with what shows the build, all on one connection: the answers are those of one process."""
-    pid = None
-    with Asker(origin_of(probe.url), timeout_s=probe.timeout_s, validate_certs=probe.validate_certs) as asker:
-        try:
-            answer = asker.get(place(probe.url).target)
-            pid = answer.header(probe.pid_header) if probe.pid_header else None
-            if answer.status not in probe.expect:
-                return Reply(None, pid, answer.line())
-            return Reply(seen_build(own, asker), pid, None)
-        except NoAnswer as failure:
-            return Reply(None, pid, str(failure))
 
 
 def with_own_build(demand: Demand, pids: Iterable[int] = ()) -> Demand:

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit, urlunsplit
 from ..errors import OperatorError
 from ..http.build_probe import Asker, broken_assets, origin_of, require_files
 from ..http.client import NoAnswer
-from ..pm2.proof import Probe, ask
+from ..http.served_build import Probe, ask
 from ..system.app_logs import log_tail
 
 _POLL_S = 0.1
