@@ -25,7 +25,7 @@ ERRORS = {"OperatorError", "LockNotObtained"}
 
 @dataclass(frozen=True, order=True)
 class Message:
-    """One message, and the room or role that says it."""
+    """One message, and the module or role that has it."""
 
     where: str
     seen: str
@@ -48,15 +48,15 @@ def of_python(path: Path) -> Iterator[Message]:
             said = {keyword.arg: _template(keyword.value, named) for keyword in node.keywords}
             seen = _template(node.args[0], named)
             if seen != "…":  # handed on from another error
-                yield Message(path.stem, seen, said.get("expected", ""), said.get("next_step", ""))
+                yield Message(_place(path), seen, said.get("expected", ""), said.get("next_step", ""))
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Finding":
             seen, *rest = (
                 _template(argument, named) for argument in node.args[1:4]
             )  # after the name of what it is about
             if seen != "…" and len(rest) == 2:
-                yield Message(path.stem, seen, *rest)
+                yield Message(_place(path), seen, *rest)
         elif isinstance(node, ast.JoinedStr):
-            yield from _said(path.stem, _template(node, named))
+            yield from _said(_place(path), _template(node, named))
 
 
 def _template(node: ast.expr, named: Mapping[str, ast.expr]) -> str:
@@ -110,6 +110,12 @@ def _without_jinja(text: str) -> str:
     return re.sub(r"\{\{.*?\}\}", "…", re.sub(r"\{%.*?%\}|\{#.*?#\}", "", text, flags=re.DOTALL), flags=re.DOTALL)
 
 
+def _place(path: Path) -> str:
+    """The module by its package, such as pm2/reload; elsewhere the file alone."""
+    core = ROOT / "module_utils/at_most_one"
+    return path.relative_to(core).with_suffix("").as_posix() if path.is_relative_to(core) else path.stem
+
+
 def messages() -> list[Message]:
     """All of them, once each."""
     found: list[Message] = []
@@ -123,7 +129,7 @@ def messages() -> list[Message]:
 
 
 def table(all_messages: list[Message]) -> str:
-    """A table for each room and role."""
+    """A table for each module and role."""
     parts: list[str] = []
     for where in sorted({message.where for message in all_messages}):
         rows = [_row(message) for message in all_messages if message.where == where]
