@@ -269,14 +269,14 @@ def test_a_partitioned_table_is_refused_by_name(login: Login, plan: Plan) -> Non
 
 CONTROLLER = """
 import json, sys
-from at_most_one import concurrent, indexes
-from at_most_one.database import Login, connect
+from at_most_one.indexes import build_concurrently, verification
 from at_most_one.plan import parse
+from at_most_one.postgres.connection import Login, connect
 given = json.load(sys.stdin)
 plan, login = parse(given["plan"]), Login(**given["login"])
 with connect(login) as connection:
-    inspection = indexes.inspect(connection, plan)
-concurrent.build(login, plan, inspection, concurrent.Limits(60))
+    inspection = verification.inspect(connection, plan)
+build_concurrently.build(login, plan, inspection, build_concurrently.Limits(60))
 """
 
 

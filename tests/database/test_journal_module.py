@@ -85,8 +85,10 @@ def test_a_second_controller_finds_the_plan_held_until_the_first_is_killed(
     """Two real processes: the first opens the run and is killed before it can close it."""
     program = (
         "import json, os, socket, sys, time\n"
-        "from at_most_one import database, journal, plan\n"
-        "from at_most_one.controllers import Controller\n"
+        "from at_most_one import plan\n"
+        "from at_most_one.postgres import connection as database\n"
+        "from at_most_one.runs import journal\n"
+        "from at_most_one.runs.controllers import Controller\n"
         "login, data = json.load(sys.stdin)\n"
         "with database.connect(database.Login(**login)) as connection:\n"
         "    who = Controller(socket.gethostname(), os.getpid())\n"

@@ -23,9 +23,11 @@ AHEAD_S = 0.01  # enough for every starter to have read its order and to wait fo
 # Each starter is connected before the moment comes, and opens as a deployment does. CLOCK_MONOTONIC is the machine's.
 STARTER = """
 import json, os, socket, sys, time
-from at_most_one import database, journal, plan
-from at_most_one.controllers import Controller
+from at_most_one import plan
 from at_most_one.errors import OperatorError
+from at_most_one.postgres import connection as database
+from at_most_one.runs import journal
+from at_most_one.runs.controllers import Controller
 login, data, who = json.loads(sys.stdin.readline())
 login = database.Login(**login)
 opening = journal.Opening(plan.parse(data), "production", who, Controller(socket.gethostname(), os.getpid()))

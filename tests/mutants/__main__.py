@@ -66,7 +66,7 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="print the mutants, run nothing")
     options = parser.parse_args()
     excused = equivalent()
-    found = [mutant for name in FILES for mutant in find(ROOT / CORE / f"{name}.py")]
+    found = [mutant for name in FILES for mutant in find(ROOT / CORE, f"{name}.py")]
     if unknown := excused.keys() - {mutant.name for mutant in found}:
         print(f"equivalent.yml names what is no mutant (any more): {'; '.join(sorted(unknown))}.", file=sys.stderr)
         return 1

@@ -53,7 +53,7 @@ class Covering:
         for name, test in tests.items():
             for function in test["functions"]:
                 self.by_function.setdefault(function, []).append(name)
-        self.trees = {file.name: ast.parse(file.read_text()) for file in core.glob("*.py")}
+        self.trees = {file.relative_to(core).as_posix(): ast.parse(file.read_text()) for file in core.rglob("*.py")}
         self.uses = {file: uses(tree) for file, tree in self.trees.items()}
         self.constants = {
             file: {name for statement in tree.body for name in assigned(statement)} for file, tree in self.trees.items()

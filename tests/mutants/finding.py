@@ -50,10 +50,10 @@ class Mutant:
         return source[: self.start] + self.new + source[self.end :]
 
 
-def find(path: Path) -> list[Mutant]:
-    """Every mutant of a file that is Python still; sorted by place, each with a name of its own."""
-    source = path.read_text()
-    finder = _Finder(path.name, source)
+def find(directory: Path, file: str) -> list[Mutant]:
+    """Every mutant of a file below ``directory`` that is Python still; sorted by place, each with a name of its own."""
+    source = (directory / file).read_text()
+    finder = _Finder(file, source)
     finder.visit(ast.parse(source))
     names: Counter[str] = Counter()
     named = []

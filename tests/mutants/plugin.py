@@ -45,7 +45,7 @@ class Recorder:
         finally:
             sys.settrace(None)
             threading.settrace(None)  # type: ignore[arg-type]
-            functions = {f"{os.path.basename(file)} {name}" for file, name in self.entered}
+            functions = {f"{file.partition(_CORE)[2].replace(os.sep, '/')} {name}" for file, name in self.entered}
             self.tests[item.nodeid]["functions"] = sorted(functions)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:

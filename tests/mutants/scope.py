@@ -8,12 +8,44 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 CORE = Path("module_utils/at_most_one")
-FILES = (
-    *("ranking", "worklist", "duplicates", "groups", "references", "key_columns"),
-    *("removal", "batches", "updates", "effects", "trial", "archive"),
-    *("restore", "returning", "archived_rows", "repointed_rows"),
-    *("fence", "fence_building", "fence_dropping", "fence_index", "fence_names"),
-    *("definitions", "indexes", "concurrent", "publications"),
+FILES = tuple(
+    f"{package}/{name}"
+    for package, names in {
+        "duplicates": (
+            "ranking",
+            "worklist",
+            "surplus_rows",
+            "groups",
+            "references",
+            "key_equality",
+            "batch_sql",
+            "batches",
+            "update_action",
+            "effects",
+            "archive",
+            "restore",
+            "returning",
+            "archived_rows",
+            "repointed_rows",
+        ),
+        "preflight": ("out_and_back",),
+        "fence": (
+            "write_fence",
+            "building",
+            "dropping",
+            "exempting_index",
+        ),
+        "postgres": (
+            "fence_names",
+            "publications",
+        ),
+        "indexes": (
+            "definitions",
+            "verification",
+            "build_concurrently",
+        ),
+    }.items()
+    for name in names
 )
 TESTS = Path("tests/database")
 # They start Prisma, PgBouncer or roles in processes of their own, or are about other files: no mutant meets them.
