@@ -105,7 +105,7 @@ LINT_ENV := ANSIBLE_LINT_SKIP_SCHEMA_UPDATE=1 PYTHONPATH=scripts/lint PATH=$(CUR
 # BESIDE: what needs the processor and neither a lab nor its own time runs beside the SUITES that wait for a service.
 BESIDE := lint unit database matrix-ends
 SUITES := molecule deploy-tests chaos-essential service hosts
-ALL_BESIDE := lint unit pages database adversarial mutants matrix
+ALL_BESIDE := lint unit pages database adversarial matrix
 ALL_SUITES := molecule molecule-fault deploy-tests chaos-sample service hosts
 
 .PHONY: test test-all test-packages lint unit pages database service hosts molecule molecule-fault deploy-tests chaos \

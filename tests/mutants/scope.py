@@ -53,7 +53,15 @@ ELSEWHERE = (
     *("test_backup", "test_by_hand", "test_cleanup_role", "test_clone", "test_copying", "test_digests"),
     *("test_duplicates_module", "test_evidence_kept", "test_index_module", "test_journal", "test_journal_lease"),
     *("test_journal_module", "test_journal_reached", "test_pooler", "test_prisma", "test_prisma_deploy"),
-    *("test_real_prisma", "test_real_shape", "test_settings", "test_two_starts", "test_usage", "test_watched_database"),
+    *(
+        "test_real_prisma",
+        "test_real_shape",
+        "test_settings",
+        "test_subscribers",
+        "test_two_starts",
+        "test_usage",
+        "test_watched_database",
+    ),
 )
 
 
