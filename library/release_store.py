@@ -155,7 +155,7 @@ OPTIONS = {
 
 
 def act(module: AnsibleModule) -> dict[str, Any]:
-    """Hand the state's arguments to its room."""
+    """Hand the state's arguments to its function."""
     from ansible.module_utils.at_most_one.http import build_probe
     from ansible.module_utils.at_most_one.release import assets, retention, shared_files
 

@@ -1,5 +1,4 @@
 """The core of at-most-one: plain Python and psycopg2, usable and tested without Ansible.
 
-One room per noun. ``errors``, ``plan`` and ``database`` are the ground; ``duplicates`` may use ``archive``;
-otherwise the rooms on one floor do not know each other.
+A package for each subject; each imports only from the layers below its own (pyproject.toml, docs/architecture.md).
 """

@@ -1,7 +1,7 @@
 """A plan: one "at most one" rule, its clean-up, its indexes and its Prisma migration, as validated data.
 
 ``parse`` turns the mapping read from ``plans/<id>.yml`` into a :class:`Plan` or raises an :class:`OperatorError` that
-names the key at fault. Nothing here talks to a database: whether table and columns exist is for the rooms to say.
+names the key at fault. Nothing here talks to a database: whether table and columns exist is asked elsewhere.
 """
 
 from __future__ import annotations

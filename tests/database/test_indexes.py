@@ -61,7 +61,7 @@ def test_inspection_leaves_nothing_behind(login: Login, plan: Plan, build: Calla
         cursor.execute("SELECT count(*) FROM pg_catalog.pg_class")
         before = cursor.fetchone()
         verification.inspect(connection, plan)
-        verification.inspect(connection, plan)  # the names of the twins are free again
+        verification.inspect(connection, plan)  # the names of the shadow tables are free again
         cursor.execute("SELECT count(*) FROM pg_catalog.pg_class")
         assert cursor.fetchone() == before
 

@@ -147,7 +147,7 @@ class Ticker:
 
     @contextmanager
     def hidden(self) -> Iterator[None]:
-        """For as long as others write. A forked child never waits: it may have been born while the lock was held."""
+        """For as long as others write. A forked child never waits: it may have been created while the lock was held."""
         if os.getpid() != self._owner:
             yield
             return

@@ -96,32 +96,32 @@ def comment_statement(name: str, schema: str, literal: str) -> sql.Composed:
 
 
 def expected(connection: Connection, plan: Plan) -> dict[str, dict[str, Any]]:
-    """The planned indexes as the catalog renders them, from empty twins that are gone when this returns."""
+    """The planned indexes as the catalog renders them, from empty shadow tables that are gone when this returns."""
     names = {f"at_most_one_expected_{n}": index for n, index in enumerate(plan.indexes)}
     at_work: list[str] = []
-    with _explained(at_work), _twins(connection, plan, at_work) as twins, connection.cursor() as cursor:
+    with _explained(at_work), _shadow_tables(connection, plan, at_work) as shadows, connection.cursor() as cursor:
         for name, index in names.items():
             at_work.append(index.name)
-            cursor.execute(create_statement(replace(index, name=name, table=twins[index.table]), "pg_temp"))
+            cursor.execute(create_statement(replace(index, name=name, table=shadows[index.table]), "pg_temp"))
         rendered = _read(connection, None, sorted(names), None)
     return {index.name: {**rendered[name], "table": index.table} for name, index in names.items()}
 
 
 @contextlib.contextmanager
-def _twins(connection: Connection, plan: Plan, at_work: list[str]) -> Iterator[dict[str, str]]:
+def _shadow_tables(connection: Connection, plan: Plan, at_work: list[str]) -> Iterator[dict[str, str]]:
     """An empty temporary table like each table of the plan, by the table's name; gone with what was built on them."""
-    twins = {table: f"at_most_one_twin_{n}" for n, table in enumerate(sorted({i.table for i in plan.indexes}))}
+    shadows = {table: f"at_most_one_shadow_{n}" for n, table in enumerate(sorted({i.table for i in plan.indexes}))}
     with connection.cursor() as cursor:
-        cursor.execute("SAVEPOINT at_most_one_twins")
+        cursor.execute("SAVEPOINT at_most_one_shadow")
         try:
-            for table, twin in twins.items():
+            for table, shadow in shadows.items():
                 at_work.append(f"{plan.schema}.{table}")
                 like = sql.SQL("CREATE TEMPORARY TABLE {} (LIKE {})")
-                cursor.execute(like.format(sql.Identifier("pg_temp", twin), sql.Identifier(plan.schema, table)))
-            yield twins
+                cursor.execute(like.format(sql.Identifier("pg_temp", shadow), sql.Identifier(plan.schema, table)))
+            yield shadows
         finally:
             if not connection.closed:
-                cursor.execute("ROLLBACK TO SAVEPOINT at_most_one_twins; RELEASE SAVEPOINT at_most_one_twins")
+                cursor.execute("ROLLBACK TO SAVEPOINT at_most_one_shadow; RELEASE SAVEPOINT at_most_one_shadow")
 
 
 def seen(connection: Connection, plan: Plan) -> dict[str, dict[str, Any]]:
@@ -136,8 +136,9 @@ def settle(
 
     An index that went through pg_dump and a restore was parsed from PostgreSQL's own rendering, which casts more than
     the original did (``status IN ('a')`` on a varchar becomes ``::character varying``, then ``::text`` in the array).
-    So both renderings are built on a twin and rendered again until nothing changes any more. Parsing what was rendered
-    keeps the meaning, pg_dump relies on it, so two that end in the same words mean the same. The converse is not true:
+    So both renderings are built on a shadow table and rendered again until nothing changes any more. Parsing what was
+    rendered keeps the meaning, pg_dump relies on it, so two that end in the same words mean the same. The converse is
+    not true:
     ``IN ('b', 'a')`` stays different from ``IN ('a', 'b')``, with a remark that only the order differs.
     """
     suspects = {
@@ -150,10 +151,10 @@ def settle(
         return seen
     settled = dict(seen)
     at_work: list[str] = []
-    with _explained(at_work), _twins(connection, plan, at_work) as twins:
+    with _explained(at_work), _shadow_tables(connection, plan, at_work) as shadows:
         for name, table in suspects.items():
             at_work.append(name)
-            theirs, ours = (_settled(connection, twins[table], facts) for facts in (seen[name], expected[name]))
+            theirs, ours = (_settled(connection, shadows[table], facts) for facts in (seen[name], expected[name]))
             same = [part for part in _WORDED if theirs[part] == ours[part]]
             settled[name] = {
                 **seen[name],
@@ -167,14 +168,14 @@ def settle(
     return settled
 
 
-def _settled(connection: Connection, twin: str, facts: dict[str, Any]) -> dict[str, Any]:
-    """The worded parts after as many renderings as it takes; as they are when the twin does not take them."""
+def _settled(connection: Connection, shadow: str, facts: dict[str, Any]) -> dict[str, Any]:
+    """The worded parts after as many renderings as it takes; as they are when the shadow table does not take them."""
     words = {part: facts[part] for part in _WORDED}
     with connection.cursor() as cursor:
         for _ in range(_RENDERINGS):
             cursor.execute("SAVEPOINT at_most_one_rendering")
             try:
-                cursor.execute(_rebuild(twin, facts, words))
+                cursor.execute(_rebuild(shadow, facts, words))
                 rendered = _read(connection, None, ["at_most_one_rendered"], None)["at_most_one_rendered"]
             except psycopg2.Error:
                 return words
@@ -186,14 +187,14 @@ def _settled(connection: Connection, twin: str, facts: dict[str, Any]) -> dict[s
     return words
 
 
-def _rebuild(twin: str, facts: dict[str, Any], words: dict[str, Any]) -> sql.Composed:
+def _rebuild(shadow: str, facts: dict[str, Any], words: dict[str, Any]) -> sql.Composed:
     """An index of the same expressions and operator classes; what else there is to it has no say in their words."""
     keys = (
         sql.SQL("({}) {}").format(sql.SQL(column), sql.Identifier(*opclass.split(".", 1)))
         for column, opclass in zip(words["columns"], facts["opclass"], strict=True)
     )
     statement = sql.SQL("CREATE INDEX at_most_one_rendered ON {} USING {} ({})").format(
-        sql.Identifier("pg_temp", twin), sql.Identifier(facts["method"]), sql.SQL(", ").join(keys)
+        sql.Identifier("pg_temp", shadow), sql.Identifier(facts["method"]), sql.SQL(", ").join(keys)
     )
     return statement + sql.SQL(f" WHERE {words['predicate']}" if words["predicate"] else "")
 

@@ -107,7 +107,7 @@ class Inspection:
 
 
 def inspect(connection: Connection, plan: Plan) -> Inspection:
-    """Compare the catalog with the plan. Writes nothing: the twin tables live inside a savepoint that is rolled back.
+    """Compare the catalog with the plan. Writes nothing: the shadow tables live inside a savepoint that is rolled back.
 
     The connection must be inside a transaction (not autocommit). Raises OperatorError when the plan's indexes cannot be
     built on the plan's tables at all, or when the role may not read them.

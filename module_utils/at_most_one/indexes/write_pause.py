@@ -78,7 +78,7 @@ def _sample(cursor: psycopg2.extensions.cursor, plan: Plan, table: str, indexes:
     )
     pages = int((cursor.fetchone() or (0,))[0])
     percent = min(100.0, 100.0 * _SAMPLE_PAGES / max(pages, 1))
-    columns = sql.SQL(", ").join(map(sql.Identifier, _columns(cursor, real, f"{name}_twin", indexes)))
+    columns = sql.SQL(", ").join(map(sql.Identifier, _columns(cursor, real, f"{name}_shadow", indexes)))
     some = sql.SQL("{} TABLESAMPLE SYSTEM ({}) REPEATABLE (0)").format(real, sql.Literal(percent))
     reading_ms = _timed_ms(cursor, sql.SQL("SELECT count(*) FROM {}").format(some))
     sample = sql.Identifier("pg_temp", name)
@@ -88,19 +88,19 @@ def _sample(cursor: psycopg2.extensions.cursor, plan: Plan, table: str, indexes:
 
 
 def _columns(
-    cursor: psycopg2.extensions.cursor, real: sql.Composable, twin: str, indexes: Sequence[Index]
+    cursor: psycopg2.extensions.cursor, real: sql.Composable, shadow: str, indexes: Sequence[Index]
 ) -> list[str]:
-    """The columns that keys, expressions and predicates need, as the server sees it: from the indexes of a twin."""
+    """The columns that keys, expressions and predicates need, as the server sees it: from a shadow table's indexes."""
     like = sql.SQL("CREATE TEMPORARY TABLE {} (LIKE {})")
-    cursor.execute(like.format(sql.Identifier("pg_temp", twin), real))
+    cursor.execute(like.format(sql.Identifier("pg_temp", shadow), real))
     for number, index in enumerate(indexes):
-        cursor.execute(_statement(index, twin, f"{twin}_{number}"))
+        cursor.execute(_statement(index, shadow, f"{shadow}_{number}"))
     cursor.execute(
-        "SELECT a.attname FROM pg_catalog.pg_attribute a WHERE a.attrelid = %(twin)s::regclass AND a.attnum > 0"
+        "SELECT a.attname FROM pg_catalog.pg_attribute a WHERE a.attrelid = %(shadow)s::regclass AND a.attnum > 0"
         " AND EXISTS (SELECT FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_index i ON i.indexrelid = d.objid"
         " WHERE i.indrelid = a.attrelid AND d.classid = 'pg_catalog.pg_class'::regclass"
         " AND d.refobjid = a.attrelid AND d.refobjsubid IN (0, a.attnum)) ORDER BY a.attnum",
-        {"twin": f"pg_temp.{twin}"},
+        {"shadow": f"pg_temp.{shadow}"},
     )
     return [row[0] for row in cursor.fetchall()]
 

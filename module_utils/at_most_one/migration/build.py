@@ -48,7 +48,7 @@ class Options:
 
     @property
     def hold(self) -> Hold:
-        """As the rooms that write take it."""
+        """As functions that write take it."""
         return journal.holding(self.run_id)
 
     @property

@@ -20,17 +20,17 @@ from . import scope
 def require_same(connection: Connection, plan: Plan, statements: Sequence[Statement], *, strict: bool) -> None:
     """Raise OperatorError unless the migration's own statements build what the plan says, and drop nothing else.
 
-    Each CREATE INDEX is run, under the search_path that Prisma or the script gives it, on an empty twin inside a
-    savepoint that is rolled back, and compared like an index that is there. Unless ``strict``, a statement that cannot
-    be run on the twin is left to Prisma (the migration may add what it needs), and so is how the index is stored.
-    Writes nothing.
+    Each CREATE INDEX is run, under the search_path that Prisma or the script gives it, on an empty shadow table inside
+    a savepoint that is rolled back, and compared like an index that is there. Unless ``strict``, a statement that
+    cannot be run on the shadow table is left to Prisma (the migration may add what it needs), and so is how the index
+    is stored. Writes nothing.
     """
     expected = definitions.expected(connection, plan)
     verdicts = []
     for statement in statements:
         if statement.index is None or statement.index.name not in expected:
             continue
-        facts = _built_on_twin(connection, plan, statement.index, statement.search_path, strict=strict)
+        facts = _built_on_shadow_table(connection, plan, statement.index, statement.search_path, strict=strict)
         if facts is not None:
             verdict = verification.judge(statement.index.name, expected[statement.index.name], facts)
             if strict and facts["storage"]:
@@ -87,7 +87,7 @@ def _set_search_path(schemas: Sequence[str]) -> sql.Composed:
     return sql.SQL("SET LOCAL search_path = {}").format(sql.SQL(", ").join(map(sql.Identifier, schemas)))
 
 
-def _built_on_twin(
+def _built_on_shadow_table(
     connection: Connection, plan: Plan, index: CreateIndex, search_path: tuple[str, ...], *, strict: bool
 ) -> dict[str, Any] | None:
     schema: str | None = index.schema
@@ -97,16 +97,16 @@ def _built_on_twin(
             return {"kind": f"no table {index.table} in search_path {', '.join(search_path)}", "storage": None}
     if schema not in (None, plan.schema):
         return {"kind": f"an index in schema {schema}", "storage": None}
-    twin = sql.Identifier("pg_temp", index.table)
+    shadow = sql.Identifier("pg_temp", index.table)
     with connection.cursor() as cursor:
         cursor.execute("SAVEPOINT at_most_one_statement")
         try:
             like = sql.SQL("CREATE TEMPORARY TABLE {} (LIKE {})")
-            cursor.execute(like.format(twin, sql.Identifier(plan.schema, index.table)))
+            cursor.execute(like.format(shadow, sql.Identifier(plan.schema, index.table)))
             cursor.execute("SET LOCAL temp_tablespaces = ''")
             cursor.execute(_set_search_path(search_path or (plan.schema,)))
             create = sql.SQL("CREATE UNIQUE INDEX {} ON {} {}" if index.unique else "CREATE INDEX {} ON {} {}")
-            cursor.execute(create.format(sql.Identifier(index.name), twin, sql.SQL(index.rest)))
+            cursor.execute(create.format(sql.Identifier(index.name), shadow, sql.SQL(index.rest)))
             cursor.execute("SET LOCAL search_path = ''")
             cursor.execute(
                 "SELECT n.nspname, concat_ws(', ', array_to_string(c.reloptions, ', '), t.spcname)"

@@ -1,7 +1,7 @@
 """Messages about a run for people who are not watching it: how each channel wants them, and how they are sent.
 
 Sending never raises for what the other side does, and never takes longer than it is given: a deployment must not wait
-for a chat. The addresses are secrets, because whoever knows one can write there: no text of this room has them.
+for a chat. The addresses are secrets, because whoever knows one can write there: no text of this module has them.
 """
 
 from __future__ import annotations

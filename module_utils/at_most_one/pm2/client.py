@@ -1,7 +1,7 @@
 """PM2 as it is: its daemon, its list of instances, its ecosystem file. What PM2 says is checked against /proc.
 
 ``pm2 jlist`` prints the whole environment of every application, secrets included: only the fields of :class:`Instance`
-ever leave this room, and its output is never part of a message.
+ever leave this module, and its output is never part of a message.
 """
 
 from __future__ import annotations

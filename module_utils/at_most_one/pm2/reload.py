@@ -235,7 +235,7 @@ def _fail(
         expected=f"a new process that stays up for {aim.demand.stable_s:g} s, works in {aim.demand.release_path} and "
         f"answers with build {aim.demand.probe.build if aim.demand.probe else 'unasked'}.",
         next_step=f"instances {_ids(serving) or 'none'} serve. The deployment takes the link and {_ids(back)} "
-        "back by itself; then mend what the error lines name.",
+        "back by itself; then correct what the error lines name.",
         failed={
             "pm_id": failed.pm_id,
             "cause": unproven.cause,

@@ -1,6 +1,6 @@
 """The planned table as the catalog describes it, a transaction on it, and its errors in the operator's words.
 
-Part of the ground, beside ``database``: any room may use it.
+Any package that uses the database may import it.
 """
 
 from __future__ import annotations

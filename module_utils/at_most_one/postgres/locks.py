@@ -1,6 +1,6 @@
 """Who holds a lock on a table, who waits for one and for how long: what a person needs when a lock is not obtained.
 
-Part of the ground, beside ``database``: any room may use it. Nothing here takes a lock of its own.
+Any package that uses the database may import it. Nothing here takes a lock of its own.
 """
 
 from __future__ import annotations

@@ -156,7 +156,7 @@ def _dump(
             [pg_dump, *options, f"--lock-wait-timeout={lock_timeout_ms}", *quoted],
             access,
             [login.password],
-            "mend what it says (a pg_dump older than the server refuses to work), then the same playbook again; "
+            "correct what it says (a pg_dump older than the server refuses to work), then the same playbook again; "
             "prepare_backup_keep=0 goes without a backup of its own.",
         )
     return rows

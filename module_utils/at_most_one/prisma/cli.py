@@ -309,7 +309,7 @@ def _failure(
     return OperatorError(
         f"`prisma migrate deploy` {how}; the history's verdict on {plan.migration} is {verdict.verdict}.{said}",
         expected="exit code 0, the migration recorded as applied, and exactly the planned indexes in the catalog.",
-        next_step=("run the cleanup phase again: duplicates were born before the index. " if duplicates else "")
+        next_step=("run the cleanup phase again: duplicates were committed before the index. " if duplicates else "")
         + migration_history.repair_in(verdict, release),
         cause="timeout" if call.returncode is None else "duplicates" if duplicates else "prisma",
         returncode=call.returncode,

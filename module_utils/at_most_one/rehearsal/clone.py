@@ -42,7 +42,7 @@ FROM pg_catalog.pg_database d
 CROSS JOIN LATERAL pg_catalog.aclexplode(coalesce(d.datacl, pg_catalog.acldefault('d', d.datdba))) a
 LEFT JOIN pg_catalog.pg_roles r ON r.oid = a.grantee WHERE d.datname = %s AND a.grantee <> d.datdba ORDER BY 1, 2
 """
-_NEXT = "mend what it says, then rehearse again; the target's database was not touched."
+_NEXT = "correct what it says, then rehearse again; the target's database was not touched."
 
 
 @dataclass(frozen=True)

@@ -230,7 +230,7 @@ def _must(done: subprocess.CompletedProcess[str], release: Path, source: Remote,
     raise OperatorError(
         f"git could not prepare {release}: {_said(done, source)}.",
         expected="a checkout of the wanted commit.",
-        next_step="mend what git says; a directory that is in the way may be removed, nothing that serves is in it.",
+        next_step="correct what git says; a directory that is in the way may be removed, nothing that serves is in it.",
     )
 
 

@@ -144,7 +144,7 @@ def _stop(boot: Boot, seen: str, log: str) -> NoReturn:
     raise OperatorError(
         f"Release {boot.release} does not boot: {seen}." + (f" It wrote: {' | '.join(lines)}" if lines else ""),
         expected=f"a good answer{build} within {boot.timeout_s:g} s.",
-        next_step="nothing that serves was touched; mend what it wrote, or start it by hand in that directory.",
+        next_step="nothing that serves was touched; correct what it names, or start it by hand in that directory.",
         error_lines=lines,
     )
 

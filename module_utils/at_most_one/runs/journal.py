@@ -160,7 +160,7 @@ def require_held(connection: Connection, run_id: str) -> None:
 
 
 def holding(run_id: str | None) -> Hold:
-    """:func:`require_held` for this run, to hand to a room that writes; without a run, nothing is required."""
+    """:func:`require_held` for this run, to hand to a function that writes; without a run, nothing is required."""
     return unheld if run_id is None else lambda connection: require_held(connection, run_id)
 
 

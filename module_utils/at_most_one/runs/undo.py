@@ -80,7 +80,7 @@ def taken_back(runs: Sequence[Run]) -> set[str]:
 
 
 def in_the_way(runs: Sequence[Run], plan_id: str, deployment: Deployment | None) -> list[str]:
-    """The runs of other plans that a rollback of this deployment would pull the ground from under.
+    """The runs of other plans that need what a rollback of this deployment would take back.
 
     ``runs`` is the whole journal, newest first. In the way are those at work, and deployments that came later and
     brought another commit: they serve on top of this one.
