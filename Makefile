@@ -120,10 +120,11 @@ test-packages: ## The system packages that only tests need: installed by root on
 	@scripts/test_packages.sh sshd:openssh-server nginx:nginx-light chromium:chromium \
 	  pgbouncer:pgbouncer fc-list:fontconfig lang=ko:fonts-nanum
 
-lint: setup-dev ## Style, types, the rooms' borders, the playbooks' rules, the modules' documentation, the docs' tables
+lint: setup-dev ## Style, types, the packages' layers, the hosts' Python, the playbooks' rules, the modules' documentation, the docs' tables
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	@$(BIN)/vermin --target=3.9- --no-tips --violations module_utils library
 	PYTHONPATH=module_utils $(BIN)/lint-imports --no-logo
 	$(BIN)/yamllint --strict .
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml

@@ -80,7 +80,7 @@ def _first_error(hosts: Sequence[Mapping[str, Any]]) -> str:
     if result.get("module_stderr"):  # it did not answer as a module does: Python ended before it, or in it
         return redact(
             f"A module gave no answer but exit code {result.get('rc')}: {_last_of(result['module_stderr'])}. "
-            "Expected: an answer. Next: when these lines are about Python itself, name one of version 3.10 or newer in "
+            "Expected: an answer. Next: when these lines are about Python itself, name one of version 3.9 or newer in "
             "ansible_python_interpreter of that host; otherwise keep them, they show an error of this project."
         )
     if "cmd" not in result:

@@ -358,6 +358,7 @@ def remove(module: AnsibleModule, connection: Any, plan: Any, hold: Any) -> dict
 
 def restore(module: AnsibleModule, connection: Any, plan: Any, hold: Any) -> dict[str, Any]:
     from ansible.module_utils.at_most_one.duplicates.restore import restore as put_back
+    from ansible.module_utils.at_most_one.system.strict_zip import strict_zip
 
     restoration = put_back(
         connection,
@@ -368,7 +369,7 @@ def restore(module: AnsibleModule, connection: Any, plan: Any, hold: Any) -> dic
         index_dropped_first=module.params["index_dropped_first"],
         hold=hold,
     )
-    lines = (" ".join(_pairs(dict(zip(plan.primary_key, row, strict=True)))) for row in restoration.rows)
+    lines = (" ".join(_pairs(dict(strict_zip(plan.primary_key, row)))) for row in restoration.rows)
     return {
         "changed": bool(restoration.restored or restoration.pointed_back),
         "restored": restoration.restored,
@@ -389,13 +390,15 @@ def _diff(plan: Any, before: str, after: str) -> dict[str, str]:
 
 def _lines(plan: Any, groups: Collection[Any], gone: Collection[tuple[str, ...]], *, after: bool) -> str:
     """The rows of every shown group that loses one, a line each; ``after``: without those that go."""
+    from ansible.module_utils.at_most_one.system.strict_zip import strict_zip
+
     lines = []
     for group in groups:
         primary_keys = [tuple(row[name] for name in plan.primary_key) for row in (group.keep, *group.surplus)]
         if not any(primary_key in gone for primary_key in primary_keys):
             continue
         lines.append(" ".join(_pairs(group.key)))
-        for row, primary_key in zip((group.keep, *group.surplus), primary_keys, strict=True):
+        for row, primary_key in strict_zip((group.keep, *group.surplus), primary_keys):
             if not (after and primary_key in gone):
                 lines.append("  " + " ".join(_pairs(row)))
     return "".join(f"{line}\n" for line in lines)

@@ -92,8 +92,8 @@ def act(module: AnsibleModule) -> dict[str, Any]:
         directory.mkdir(parents=True)
         directory.chmod(0o750)
     paths = [directory / name for name in module.params["files"]]
-    for path, text in zip(paths, module.params["files"].values(), strict=True):
-        files.write(path, text, 0o640)
+    for name, text in module.params["files"].items():
+        files.write(directory / name, text, 0o640)
     if module.params["latest"]:
         _point(directory.parent / "latest", directory.name)
     for run_of_before in module.params["earlier"]:

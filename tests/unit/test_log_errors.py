@@ -203,6 +203,7 @@ def test_the_same_error_with_other_values(one: str, other: str, same: bool) -> N
     [
         ("2025-11-24 16:00:00 +00:00: ERROR x", BEGAN),
         ("2025-11-25T01:00:00.250+09:00 ERROR x", BEGAN + 0.25),
+        ("2025-11-25 01:00:00 +0900 ERROR x", BEGAN),
         ('{"timestamp":"2025-11-24T16:00:00.000Z","message":"ERROR x"}', BEGAN),
         ('{"level":50,"time":1764000000000,"msg":"ERROR x"}', BEGAN),
         ("ERROR 2025-99-24 16:00:00Z", None),

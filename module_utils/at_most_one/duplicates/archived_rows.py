@@ -11,6 +11,7 @@ from psycopg2 import sql
 
 from ..plan import Plan
 from ..postgres.catalog import Column, Cursor, table_name, usual_search_path
+from ..system.strict_zip import strict_zip
 from .archive import image, sha256
 from .ranking import listed, of
 from .returning import IN_BATCH, Way, unique_key
@@ -139,7 +140,7 @@ def _rule_index(cursor: Cursor, plan: Plan, table: str) -> _RuleIndex | None:
             sql.SQL("referenced.{} {} {}").format(
                 sql.Identifier(their), sql.SQL(operator), sql.Identifier(_INCOMING, our)
             )
-            for our, their, operator in zip(ours, theirs, operators, strict=True)
+            for our, their, operator in strict_zip(ours, theirs, operators)
         )
         missing.append(
             sql.SQL(

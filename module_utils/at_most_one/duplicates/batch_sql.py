@@ -13,6 +13,7 @@ from psycopg2 import sql
 from ..plan import Plan
 from ..postgres import replication
 from ..postgres.catalog import Column, predicate_sql, without_null_keys
+from ..system.strict_zip import strict_zip
 from . import archive
 from .ranking import equal, listed, numbered, of, text_array
 from .worklist import MEMBER, member
@@ -137,7 +138,7 @@ class Statements:
             )
             if only_unchanged
             else sql.SQL(""),
-            "parts": listed(sql.SQL("{} AS {}").format(*pair) for pair in zip(key, numbered("p", size), strict=True)),
+            "parts": listed(sql.SQL("{} AS {}").format(*pair) for pair in strict_zip(key, numbered("p", size))),
             "image": image,
             "after": archive.sha256(image),
             "hash": archive.sha256(sql.SQL("row")),

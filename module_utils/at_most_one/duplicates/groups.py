@@ -9,6 +9,7 @@ from psycopg2 import sql
 
 from ..plan import Plan
 from ..postgres.catalog import Column, Cursor, Row
+from ..system.strict_zip import strict_zip
 from . import ranking
 from .ranking import parameters, requested_rows, text_array
 
@@ -49,9 +50,9 @@ def described(
             in_group = found is not None
         if found is None or not in_group:
             continue
-        row = dict(zip(names, found[1], strict=True))
+        row = dict(strict_zip(names, found[1]))
         if place == 1:
-            groups.append(Group(dict(zip(plan.key, found[0], strict=True)), row, [], size - 1))
+            groups.append(Group(dict(strict_zip(plan.key, found[0])), row, [], size - 1))
         else:
             groups[-1].surplus.append(row)
     return groups

@@ -15,6 +15,7 @@ from psycopg2 import sql
 
 from ..plan import Plan
 from ..postgres.catalog import Column, predicate_sql, without_null_keys
+from ..system.strict_zip import strict_zip
 
 
 def listed(parts: Iterable[sql.Composable]) -> sql.Composed:
@@ -30,7 +31,7 @@ def text_array(parts: Iterable[sql.Composable]) -> sql.Composed:
 
 
 def equal(ones: Iterable[sql.Composable], others: Iterable[sql.Composable]) -> sql.Composed:
-    return sql.SQL(" AND ").join(sql.SQL("{} = {}").format(*pair) for pair in zip(ones, others, strict=True))
+    return sql.SQL(" AND ").join(sql.SQL("{} = {}").format(*pair) for pair in strict_zip(ones, others))
 
 
 def of(source: str, names: Iterable[str]) -> list[sql.Composable]:
@@ -48,7 +49,7 @@ def requested_rows(plan: Plan, columns: Mapping[str, Column]) -> sql.Composed:
     parts = numbered("p", len(plan.primary_key))
     casts = (
         sql.SQL("r.{part}::{type} AS {part}").format(part=part, type=sql.SQL(columns[name].type))
-        for part, name in zip(parts, plan.primary_key, strict=True)
+        for part, name in strict_zip(parts, plan.primary_key)
     )
     arrays = (sql.SQL("{}::text[]").format(sql.Placeholder(f"p{number}")) for number in range(len(parts)))
     return sql.SQL("SELECT {} FROM unnest({}) AS r ({})").format(listed(casts), listed(arrays), listed(parts))

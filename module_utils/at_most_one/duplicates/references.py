@@ -11,6 +11,7 @@ from psycopg2 import sql
 from ..errors import OperatorError
 from ..plan import Plan
 from ..postgres.catalog import Cursor, table_name
+from ..system.strict_zip import strict_zip
 from .ranking import equal, listed, of, parts_of, text_array
 from .worklist import MEMBER
 
@@ -66,7 +67,7 @@ def _points(
     """The condition that a row points to another, as the foreign key itself compares: whatever ``=`` is elsewhere."""
     return sql.SQL(" AND ").join(
         sql.SQL("{} {} {}").format(one, sql.SQL(comparison), other)
-        for one, comparison, other in zip(pointed, comparisons, pointing, strict=True)
+        for one, comparison, other in strict_zip(pointed, comparisons, pointing)
     )
 
 
@@ -180,8 +181,7 @@ def point_to_keepers(cursor: Cursor, plan: Plan, locked: sql.Composable, values:
             sql.SQL(_POINT).format(
                 locked=locked,
                 both=listed(
-                    sql.SQL("{} AS {}").format(*pair)
-                    for pair in [*zip(goes, old, strict=True), *zip(stays, new, strict=True)]
+                    sql.SQL("{} AS {}").format(*pair) for pair in [*strict_zip(goes, old), *strict_zip(stays, new)]
                 ),
                 member=MEMBER,
                 table=sql.Identifier(plan.schema, plan.table),
@@ -191,7 +191,7 @@ def point_to_keepers(cursor: Cursor, plan: Plan, locked: sql.Composable, values:
                 referencing=sql.Identifier(schema, table),
                 assign=listed(
                     sql.SQL("{} = {}").format(sql.Identifier(name), column)
-                    for name, column in zip(pointing, new, strict=True)
+                    for name, column in strict_zip(pointing, new)
                 ),
                 points=_points(old, comparisons, ours),
                 key=text_array(of("pointing", key)),

@@ -17,6 +17,7 @@ import psycopg2
 from psycopg2 import sql
 
 from ..postgres.catalog import Cursor
+from ..system.strict_zip import strict_zip
 
 IN_BATCH = sql.SQL("pg_temp.at_most_one_returning")
 LEFT_OUT = sql.SQL("pg_temp.at_most_one_left_out")
@@ -189,7 +190,7 @@ def unique_key(cursor: Cursor, schema: str, table: str, key: Sequence[str]) -> U
     """The unique index over exactly these columns; the table has one, or its rows would not have been archived."""
     cursor.execute(_KEY, {"table": sql.Identifier(schema, table).as_string(cursor), "key": sorted(key)})
     ((index, names, operators, collations),) = cursor.fetchall()
-    return UniqueKey(index, dict(zip(names, zip(operators, collations, strict=True), strict=True)))
+    return UniqueKey(index, dict(strict_zip(names, strict_zip(operators, collations))))
 
 
 # A variable keeps its value when the subtransaction is undone; search_path goes back with it. The context names

@@ -16,6 +16,7 @@ from ..errors import OperatorError
 from ..plan import Plan
 from ..postgres import copy
 from ..postgres.catalog import Column, Cursor, Row, predicate_sql, table_name, without_null_keys
+from ..system.strict_zip import strict_zip
 from . import archive
 from .plan_file import Digest
 from .ranking import duplicates, equal, keys, listed, numbered, of, parts_of, text_array
@@ -50,7 +51,7 @@ def load(
     """
     drop(cursor)
     parts = numbered("p", len(plan.primary_key))
-    typed = zip(parts, plan.primary_key, strict=True)
+    typed = strict_zip(parts, plan.primary_key)
     cursor.execute(
         sql.SQL("CREATE TEMPORARY TABLE at_most_one_requested ({}, content text)").format(
             listed(sql.SQL("{} {} NOT NULL").format(part, sql.SQL(columns[name].type)) for part, name in typed)
@@ -131,7 +132,7 @@ def rank(cursor: Cursor, plan: Plan, columns: Mapping[str, Column], *, only_unch
     named = [
         sql.SQL("placed.{} AS {}").format(*pair)
         for prefix, count in sizes.items()
-        for pair in zip(numbered(prefix, count), member(prefix, count), strict=True)
+        for pair in strict_zip(numbered(prefix, count), member(prefix, count))
     ]
     cursor.execute(
         sql.SQL(_RANK).format(
@@ -165,7 +166,7 @@ _PLANNED = "FROM {member} AS member WHERE at_most_one_place > 1 AND at_most_one_
 def planned(plan: Plan) -> sql.Composed:
     """The primary keys (p0, ...) of the requested rows that are surplus."""
     size = len(plan.primary_key)
-    pairs = zip(member("p", size), numbered("p", size), strict=True)
+    pairs = strict_zip(member("p", size), numbered("p", size))
     return sql.SQL("SELECT {parts} " + _PLANNED).format(
         parts=listed(sql.SQL("{} AS {}").format(*pair) for pair in pairs), member=MEMBER
     )

@@ -21,6 +21,7 @@ from ..indexes import definitions
 from ..plan import Index, Plan
 from ..postgres.catalog import Column, Cursor, Row
 from ..postgres.fence_names import name_of
+from ..system.strict_zip import strict_zip
 
 # Before PostgreSQL 18 a row of pg_index has to fit on a page: 256 uuids or 519 bigints do, 55 texts of 100 characters,
 # 105 keys of two columns. Whether a list fits the server says before it builds: see is_too_large.
@@ -150,7 +151,7 @@ def _among(cursor: Cursor, plan: Plan, columns: Mapping[str, Column], rows: Sequ
     return sql.SQL(" OR ").join(
         sql.SQL(" AND ").join(
             sql.SQL("{} {} {}::{}").format(name, operator, sql.Literal(value), type_)
-            for (name, type_, operator), value in zip(typed, row, strict=True)
+            for (name, type_, operator), value in strict_zip(typed, row)
         )
         for row in rows
     )

@@ -23,6 +23,7 @@ from ..errors import OperatorError
 from ..plan import Index, IndexKey, Plan
 from ..postgres.connection import Connection, lost
 from ..postgres.fence_names import PATTERN
+from ..system.strict_zip import strict_zip
 
 # One row per relation of the namespace that has a wanted name, or is an index whose name matches the family's pattern.
 _FACTS = """
@@ -191,7 +192,7 @@ def _rebuild(shadow: str, facts: dict[str, Any], words: dict[str, Any]) -> sql.C
     """An index of the same expressions and operator classes; what else there is to it has no say in their words."""
     keys = (
         sql.SQL("({}) {}").format(sql.SQL(column), sql.Identifier(*opclass.split(".", 1)))
-        for column, opclass in zip(words["columns"], facts["opclass"], strict=True)
+        for column, opclass in strict_zip(words["columns"], facts["opclass"])
     )
     statement = sql.SQL("CREATE INDEX at_most_one_rendered ON {} USING {} ({})").format(
         sql.Identifier("pg_temp", shadow), sql.Identifier(facts["method"]), sql.SQL(", ").join(keys)

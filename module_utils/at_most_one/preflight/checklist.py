@@ -6,7 +6,7 @@ import re
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from ..errors import OperatorError
@@ -205,4 +205,4 @@ def _no_notice(seen: str) -> OperatorError:
 
 def utc_now() -> datetime:
     """Now."""
-    return datetime.now(UTC)
+    return datetime.now(timezone.utc)

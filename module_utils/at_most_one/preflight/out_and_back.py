@@ -24,6 +24,7 @@ from ..fence import exempting_index
 from ..plan import Plan
 from ..postgres.catalog import WRITING, Column, Cursor, Row, columns_of, explain, table_name, usual_search_path
 from ..postgres.connection import Connection, unheld
+from ..system.strict_zip import strict_zip
 
 _ROWS, _SHAPES = 5, 20  # so many rows are tried at least, of so many shapes at most
 _LOCK_TIMEOUT_MS = 500  # for rows that somebody holds
@@ -135,7 +136,7 @@ def _sample(cursor: Cursor, plan: Plan, columns: Mapping[str, Column]) -> tuple[
             sql.SQL("({})").format(
                 ranking.listed(
                     sql.SQL("{}::{}").format(sql.Literal(part), sql.SQL(columns[name].type))
-                    for part, name in zip(row, plan.primary_key, strict=True)
+                    for part, name in strict_zip(row, plan.primary_key)
                 )
             )
             for pair in found

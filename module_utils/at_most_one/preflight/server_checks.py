@@ -9,6 +9,7 @@ from ..errors import OperatorError
 from ..plan import Plan
 from ..postgres import publications
 from ..postgres.connection import Connection, Login, connect
+from ..system.strict_zip import strict_zip
 
 OLDEST_SERVER = 130000  # server_version_num
 _ROUNDS = 3  # one tells when nobody else uses the pool; others may take a backend and bring it back in between
@@ -123,7 +124,7 @@ def _tables(connection: Connection, plan: Plan) -> dict[str, dict[str, Any]]:
             """,
             {"schema": plan.schema, "names": names, "action": plan.surplus.action},
         )
-        found = {name: dict(zip(_TABLE_FACTS, (_KINDS[kind], *row), strict=True)) for name, kind, *row in cursor}
+        found = {name: dict(strict_zip(_TABLE_FACTS, (_KINDS[kind], *row))) for name, kind, *row in cursor}
     return {name: found.get(name, {}) for name in names}
 
 
@@ -140,9 +141,7 @@ def _long_transactions(connection: Connection, older_than_s: int) -> list[dict[s
             """,
             (older_than_s,),
         )
-        return [
-            dict(zip(("pid", "user", "application", "state", "age_s"), row, strict=True)) for row in cursor.fetchall()
-        ]
+        return [dict(strict_zip(("pid", "user", "application", "state", "age_s"), row)) for row in cursor.fetchall()]
 
 
 _Obstacle = tuple[str, str, str]  # seen, expected, next step

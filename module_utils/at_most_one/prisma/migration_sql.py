@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Union
 
 # PostgreSQL's lexical rules (manual, 4.1), as far as they decide where a statement ends. Nested comments are counted.
 _TOKEN = re.compile(
@@ -92,7 +93,7 @@ class Transaction:
     begins: bool
 
 
-Action = CreateIndex | DropIndex | CommentOnIndex | SetSearchPath | Transaction
+Action = Union[CreateIndex, DropIndex, CommentOnIndex, SetSearchPath, Transaction]
 
 
 @dataclass(frozen=True)
@@ -178,9 +179,7 @@ class _Reader:
 
     def take(self, *words: str) -> bool:
         """Go past these key words, if they are next."""
-        there = len(self.tokens) >= len(words) and all(
-            token.is_word(word) for token, word in zip(self.tokens, words, strict=False)
-        )
+        there = len(self.tokens) >= len(words) and all(token.is_word(word) for token, word in zip(self.tokens, words))
         if there:
             del self.tokens[: len(words)]
         return there

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from ..errors import OperatorError
@@ -121,7 +121,7 @@ def parse_time(text: str) -> datetime:
     time = datetime.fromisoformat(text.replace("Z", "+00:00"))
     if time.tzinfo is None:
         raise ValueError(f"{text} has no time zone")
-    return time.astimezone(UTC)
+    return time.astimezone(timezone.utc)
 
 
 def _ended_badly(document: Mapping[str, Any]) -> str:

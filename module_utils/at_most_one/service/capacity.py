@@ -6,6 +6,7 @@ import itertools
 import time
 from dataclasses import dataclass, replace
 
+from ..system.strict_zip import strict_zip
 from . import traffic_probe
 
 _MOST_REQUESTS = 60
@@ -52,7 +53,7 @@ def measure(settings: traffic_probe.Settings, *, seconds: float, least_rate_per_
         client.close()
     medians = {
         target.name: round(middle, 1)
-        for target, times in zip(settings.targets, answered, strict=True)
+        for target, times in strict_zip(settings.targets, answered)
         if (middle := traffic_probe.percentile(sorted(times), 50)) is not None
     }
     middle = traffic_probe.percentile(sorted(itertools.chain.from_iterable(answered)), 50)

@@ -16,7 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from typing import Any
 
 from ..errors import OperatorError
@@ -88,7 +88,7 @@ def percentile(ordered: Sequence[float], percent: float) -> float | None:
 def longest_gap(started: float, successes: Iterable[float], ended: float) -> float:
     """The longest time without a success between ``started`` and ``ended``, both ends included, in the same unit."""
     moments = [started, *sorted(min(max(moment, started), ended) for moment in successes), ended]
-    return max(later - earlier for earlier, later in itertools.pairwise(moments))
+    return max(later - earlier for earlier, later in zip(moments, moments[1:]))
 
 
 def summarise(
@@ -97,7 +97,7 @@ def summarise(
     """The receipt. ``epoch`` is the Unix time at which the monotonic clock read ``started``."""
 
     def at(moment: float) -> str:
-        return datetime.fromtimestamp(epoch + moment - started, UTC).isoformat(timespec="milliseconds")
+        return datetime.fromtimestamp(epoch + moment - started, timezone.utc).isoformat(timespec="milliseconds")
 
     ordered = sorted(samples, key=lambda sample: sample.done)
     builds: dict[str, dict[str, Any]] = {}

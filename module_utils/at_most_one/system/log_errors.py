@@ -8,7 +8,6 @@ often, is known: it is counted apart and is not the new release's fault.
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 import time
@@ -125,7 +124,10 @@ def written_at(line: str) -> float | None:
     """The Unix time at the beginning of a line, None without one. A time without a zone is this host's."""
     if found := _WHEN.search(line[:160]):
         date, clock, fraction, zone = found.groups()
-        text = f"{date}T{clock}.{(fraction or '0'):0<6}{(zone or '').replace('Z', '+00:00')}"
+        offset = (zone or "").replace("Z", "+00:00")
+        if offset and ":" not in offset:
+            offset = f"{offset[:3]}:{offset[3:]}"  # before Python 3.11 the colon is no choice
+        text = f"{date}T{clock}.{(fraction or '0'):0<6}{offset}"
         try:
             return datetime.fromisoformat(text).timestamp()
         except ValueError:
@@ -187,7 +189,7 @@ class _Known:
     def __init__(self, bounds: tuple[Moment, ...]) -> None:
         self._bounds = bounds
         self._stretches = [Counter[str]() for _ in bounds]
-        self._lasted = [0.0, *(later.at - earlier.at for earlier, later in itertools.pairwise(bounds))]
+        self._lasted = [0.0, *(later.at - earlier.at for earlier, later in zip(bounds, bounds[1:]))]
 
     @property
     def seconds(self) -> float:
@@ -206,7 +208,7 @@ class _Known:
         """How many lines of it in so many seconds are no change."""
         if not self.has(what):
             return 0
-        measured = zip(self._stretches, self._lasted, strict=False)
+        measured = zip(self._stretches, self._lasted)
         rates = [stretch[what] / lasted for stretch, lasted in measured if lasted >= _SHORTEST_S]
         recent = sum(stretch[what] for stretch in self._stretches[1:])
         return max(_ALWAYS_KNOWN, recent, _MORE_OFTEN * max(rates, default=0.0) * seconds)
