@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,18 +40,6 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Progress:
-    """A build that is running: ``number`` of ``count``; ``percent`` is of the phase; ``waits_for`` is a pid or 0."""
-
-    index: str
-    number: int
-    count: int
-    phase: str
-    percent: int | None
-    waits_for: int
-
-
-@dataclass(frozen=True)
 class Built:
     """What was done: statements in their order, the abandoned indexes that were repaired, and what it cost."""
 
@@ -68,7 +56,6 @@ def build(
     inspection: Inspection,
     limits: Limits,
     *,
-    progress: Callable[[Progress], None] | None = None,
     hold: Hold = unheld,
 ) -> Built:
     """Build each planned index that is missing, and each that was abandoned INVALID after dropping it.
@@ -94,13 +81,8 @@ def build(
             for statement in (drop, create) if index.name in abandoned else (create,):
                 statements.append(statement.as_string(observer))
                 label = f"at-most-one index {number} of {len(wanted)}"
-
-                def tell(index: Index = index, number: int = number) -> None:
-                    if progress and (row := session.progress()):
-                        progress(Progress(index.name, number, len(wanted), *row))
-
                 hold(observer)  # the build cannot be in the transaction that holds the run
-                session.run(index, statement, label, tell)
+                session.run(index, statement, label)
                 hold(observer)
     return Built(
         tuple(statements),
@@ -116,18 +98,6 @@ class _Session:
 
     def __init__(self, login: Login, plan: Plan, limits: Limits, deadline: float, watch: Watch) -> None:
         self.login, self.plan, self.limits, self.deadline, self.watch = login, plan, limits, deadline, watch
-        self.pid = 0
-
-    def progress(self) -> tuple[str, int | None, int] | None:
-        with self.watch.connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT phase, CASE WHEN blocks_total > 0 THEN 100 * blocks_done / blocks_total"
-                " WHEN tuples_total > 0 THEN 100 * tuples_done / tuples_total END, coalesce(current_locker_pid, 0)"
-                " FROM pg_catalog.pg_stat_progress_create_index WHERE pid = %s",
-                (self.pid,),
-            )
-            row: tuple[str, int | None, int] | None = cursor.fetchone()
-            return row
 
     def wait_for_the_table(self, index: Index) -> None:
         """Wait for the transactions that have been using the table since before.
@@ -160,10 +130,9 @@ class _Session:
                 )
             time.sleep(4 * _POLL_S)
 
-    def run(self, index: Index, statement: sql.Composed, label: str, tell: Callable[[], None]) -> None:
+    def run(self, index: Index, statement: sql.Composed, label: str) -> None:
         """Run one statement to its end, or undo it and raise."""
         with connect(self.login, lock_timeout_ms=0, statement_timeout_ms=0, autocommit=True) as worker:
-            self.pid = worker.info.backend_pid
             with worker.cursor() as cursor:
                 left_ms = max(1, int(1000 * (self.deadline - time.monotonic())))
                 cursor.execute("SELECT set_config('application_name', %s, false)", (label,))
@@ -171,11 +140,11 @@ class _Session:
                 if worker.server_version >= 140_000:  # a build whose controller is gone must end; not on every platform
                     with contextlib.suppress(psycopg2.Error):
                         cursor.execute("SET client_connection_check_interval = '1s'")
-            failure = self._watched(worker, statement, tell)
+            failure = self._watched(worker, statement)
         if failure is not None:
             raise self._explained(index, failure) from failure
 
-    def _watched(self, worker: Connection, statement: sql.Composed, tell: Callable[[], None]) -> psycopg2.Error | None:
+    def _watched(self, worker: Connection, statement: sql.Composed) -> psycopg2.Error | None:
         failures: list[BaseException] = []
 
         def execute() -> None:
@@ -191,7 +160,6 @@ class _Session:
             while thread.is_alive():
                 with contextlib.suppress(psycopg2.Error):  # a lost sample must not end a build half-way
                     self.watch.sample()
-                    tell()
                 thread.join(_POLL_S)
         finally:
             if thread.is_alive():

@@ -27,8 +27,6 @@ from ..postgres.own_schema import ensure, exists
 from .controllers import Controller
 from .run_status import dead_since, why_dead
 
-OUTCOMES = ("deployed", "unchanged", "rolled_back", "stopped")  # and abandoned, which only a take-over writes
-STATUSES = ("ok", "unchanged", "failed", "skipped")
 
 _HOLDER = """
 SELECT r.run_id, r.plan_id, r.who, r.environment, r.controller, r.controller_pid, r.controller_process,
