@@ -27,7 +27,6 @@ from ..postgres.own_schema import ensure, exists
 from .controllers import Controller
 from .run_status import dead_since, why_dead
 
-
 _HOLDER = """
 SELECT r.run_id, r.plan_id, r.who, r.environment, r.controller, r.controller_pid, r.controller_process,
        to_char(r.started_at, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS since,
