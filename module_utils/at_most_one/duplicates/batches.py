@@ -15,7 +15,6 @@ with its rows locked first, where others cannot have changed them; and none that
 from __future__ import annotations
 
 import contextlib
-import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -30,6 +29,7 @@ from ..plan import Plan
 from ..postgres import replication
 from ..postgres.catalog import Column, Cursor, Row, table_name
 from ..postgres.connection import Connection, Hold, unheld
+from ..postgres.lock_retry import pause_s
 from . import effects
 from .batch_sql import MOVING, Statements
 from .ranking import listed, numbered
@@ -191,7 +191,7 @@ class Batches:
                     raise
             if patience_ms:
                 self.parameters["lock_timeout"] = str(max(1, min(self.pace.target_ms, round(left * 1000))))
-            time.sleep(random.uniform(0.002, 0.01))  # noqa: S311  (jitter, not a secret)
+            time.sleep(pause_s(0, first_s=0.006, longest_s=0.006))
 
     def _one(self, connection: Connection, cursor: Cursor, *, refers: bool) -> _Done:
         """One batch, one transaction, committed once every row of it is accounted for.

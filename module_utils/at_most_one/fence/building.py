@@ -8,7 +8,6 @@ one refuses new duplicates while the next is built beside it, and is dropped whe
 from __future__ import annotations
 
 import itertools
-import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,6 +33,7 @@ from ..postgres.catalog import (
 )
 from ..postgres.connection import Connection, Hold
 from ..postgres.fence_names import name_of
+from ..postgres.lock_retry import pause_s
 from . import exempting_index
 from .dropping import alone, drop
 
@@ -74,8 +74,7 @@ class Build:
             except LockNotObtained as stop:
                 if self.attempts == lock_attempts:
                     raise self._not_locked(stop) from stop
-            # Jitter around a doubling pause: a deploy and a nightly job must not meet again and again.
-            time.sleep(random.uniform(0.5, 1.5) * min(0.05 * 2**self.attempts, 2))  # noqa: S311  (jitter, not a secret)
+            time.sleep(pause_s(self.attempts, first_s=0.05, longest_s=2))
         raise ValueError("lock_attempts must be at least 1")
 
     def concurrently(self, connection: Connection, deadline_s: float) -> bool:

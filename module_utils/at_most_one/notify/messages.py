@@ -18,7 +18,6 @@ from ..findings import parse
 from ..http.client import NoAnswer, fetch, place
 from ..system.redaction import redact
 
-EVENTS = ("start", "success", "unchanged", "stop", "rollback", "alert")
 _ICONS = {
     **{"start": ":arrow_forward:", "success": ":white_check_mark:", "unchanged": ":heavy_minus_sign:"},
     **{"stop": ":x:", "rollback": ":leftwards_arrow_with_hook:", "alert": ":rotating_light:"},

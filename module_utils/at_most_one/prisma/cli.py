@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import re
 import secrets
 import signal
@@ -26,6 +25,7 @@ from ..errors import OperatorError
 from ..plan import Plan
 from ..postgres import locks
 from ..postgres.connection import Connection, Hold, Login, connect, unheld
+from ..postgres.lock_retry import pause_s
 from ..postgres.locks import Watch
 from . import migration_history
 from .output import error_code, first_lines, scrub
@@ -118,8 +118,7 @@ def deploy(
                 raise _partly_built(plan, watch, attempt, limits, built)
             if verdict.verdict == "failed":
                 migration_history.mark_rolled_back(connection, plan.schema, plan.migration, built.existing)
-        # A doubling pause with jitter: two deploys, or a deploy and a nightly job, must not meet again and again.
-        pause = random.uniform(0.5, 1.5) * min(0.25 * 2**attempt, 5)  # noqa: S311  (jitter, not a secret)
+        pause = pause_s(attempt, first_s=0.25, longest_s=5)
         if attempt == limits.attempts or time.monotonic() + pause > deadline:
             break
         time.sleep(pause)
