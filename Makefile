@@ -110,7 +110,7 @@ ALL_SUITES := molecule molecule-fault deploy-tests chaos-sample service hosts
 
 .PHONY: test test-all test-packages lint unit pages database service hosts molecule molecule-fault deploy-tests chaos \
   chaos-essential chaos-sample docs
-test: setup-dev tools test-packages ## Everything that CI runs, in at most 45 minutes on 2 cores
+test: setup-dev tools test-packages ## Everything that CI runs; the goal is 45 minutes on 2 cores
 	@scripts/run_suites.sh "$(BESIDE)" "$(SUITES)"
 
 test-all: setup-dev tools test-packages ## The same with every repetition: what runs by night, in at most 85 minutes

@@ -106,5 +106,5 @@ def login_of(module: AnsibleModule) -> Any:
 
 
 def timeouts_of(module: AnsibleModule) -> dict[str, int]:
-    """The two timeouts, in milliseconds, as :func:`database.connect` takes them."""
+    """The two timeouts, in milliseconds, as ``postgres.connection.connect`` takes them."""
     return {name: module.params[name] for name in ("lock_timeout_ms", "statement_timeout_ms")}

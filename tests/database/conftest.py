@@ -25,8 +25,11 @@ from typing import Any
 import psycopg2
 import pytest
 import yaml
+from at_most_one.duplicates import surplus_rows
 from at_most_one.plan import Plan, parse
 from at_most_one.postgres.connection import Connection, Login, connect
+
+from tests.database.cleaning import Waiting
 
 ROOT = Path(__file__).resolve().parents[2]
 PLAN_FILE = ROOT / "plans" / "one-active-inspection-session.yml"
@@ -330,3 +333,17 @@ def connection(login: Login) -> Iterator[Connection]:
 def example(connection: Connection, seed_guide_example: Callable[[Connection], GuideExample]) -> GuideExample:
     """The guide's example, seeded."""
     return seed_guide_example(connection)
+
+
+@pytest.fixture
+def waiting(login: Login) -> Iterator[Waiting]:
+    """Another session whose row locks a clean-up waits for."""
+    waiting = Waiting(login)
+    yield waiting
+    waiting.close()
+
+
+@pytest.fixture
+def found(connection: Connection, plan: Plan, example: Any) -> surplus_rows.Report:
+    """The report on the guide's example."""
+    return surplus_rows.report(connection, plan)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from typing import Any
 
 import psycopg2
@@ -21,18 +20,6 @@ from tests.database.cleaning import INSPECTOR, TABLE, Waiting, ids, keys, remove
 GROUP_BY_GROUP = Pace(first=4, smallest=4, largest=4)  # the guide's first five groups have four rows each
 THREES = Pace(first=3, smallest=3, largest=3)
 PATIENT = {"lock_timeout_ms": 30_000}
-
-
-@pytest.fixture
-def waiting(login: Login) -> Iterator[Waiting]:
-    waiting = Waiting(login)
-    yield waiting
-    waiting.close()
-
-
-@pytest.fixture
-def found(connection: Connection, plan: Plan, example: Any) -> surplus_rows.Report:
-    return surplus_rows.report(connection, plan)
 
 
 def content(connection: Connection) -> list[tuple[Any, ...]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,12 +16,6 @@ from tests.database.cleaning import TABLE, Waiting, ids, remove, run
 
 
 class TestUnderConcurrentWriters:
-    @pytest.fixture
-    def waiting(self, login: Login) -> Iterator[Waiting]:
-        waiting = Waiting(login)
-        yield waiting
-        waiting.close()
-
     def test_a_row_completed_while_we_wait_stays_and_is_named(
         self, connection: Connection, plan: Plan, example: Any, waiting: Waiting
     ) -> None:

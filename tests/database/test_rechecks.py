@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -11,24 +10,12 @@ from at_most_one.duplicates import archive, surplus_rows, worklist
 from at_most_one.duplicates.batches import Batches, Pace
 from at_most_one.plan import Plan, Surplus
 from at_most_one.postgres.catalog import columns_of, usual_search_path
-from at_most_one.postgres.connection import Connection, Login, unheld
+from at_most_one.postgres.connection import Connection, unheld
 
 from tests.database.cleaning import TABLE, Waiting, ids, run
 
 CLOSE = f"UPDATE {TABLE} SET status = 'completed' WHERE id = %s"
 WAITS = Pace(target_ms=20_000)  # so long for a lock: the batch is not begun again while a test looks at it
-
-
-@pytest.fixture
-def waiting(login: Login) -> Iterator[Waiting]:
-    waiting = Waiting(login)
-    yield waiting
-    waiting.close()
-
-
-@pytest.fixture
-def found(connection: Connection, plan: Plan, example: Any) -> surplus_rows.Report:
-    return surplus_rows.report(connection, plan)
 
 
 def removed(connection: Connection, plan: Plan, rows: list[list[str]], *, again: bool, between: Any = None) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from at_most_one.duplicates import archive, surplus_rows
@@ -18,11 +17,6 @@ from psycopg2 import sql
 from tests.database.cleaning import Waiting, remove, run, until
 
 MEGABYTE = 2**20
-
-
-@pytest.fixture
-def found(connection: Connection, plan: Plan, example: Any) -> surplus_rows.Report:
-    return surplus_rows.report(connection, plan)
 
 
 @pytest.fixture

@@ -86,18 +86,14 @@ def test_every_column_counts_also_one_whose_type_has_no_binary_form(
 
 
 def test_a_row_that_changes_while_its_batch_waits_for_it_stays(
-    connection: Connection, login: Login, plan: Plan, example: Any, tmp_path: Path
+    connection: Connection, plan: Plan, example: Any, tmp_path: Path, waiting: Waiting
 ) -> None:
     reviewed = Reviewed(connection, plan, tmp_path / "plan.json")
     changed = min(example.surplus)
-    waiting = Waiting(login)
-    try:
-        waiting.change(f"UPDATE {TABLE} SET notes = 'the last word' WHERE id = %s", changed)
-        removal = waiting.start(reviewed.remove)
-        waiting.other.commit()
-        done = removal.result(10)
-    finally:
-        waiting.close()
+    waiting.change(f"UPDATE {TABLE} SET notes = 'the last word' WHERE id = %s", changed)
+    removal = waiting.start(reviewed.remove)
+    waiting.other.commit()
+    done = removal.result(10)
     assert (done.removed, done.rows_left) == (24, 1)
     assert [(row.row, row.why) for row in done.unarchived] == [([changed], "changed")]
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 from psycopg2.extensions import make_dsn
 
 from tests.deploy.conftest import Lab
+from tests.hosts.ssh import wait_until
 
 NAME = "at_most_one_subscriber"  # of its database, its subscription and its slot
 
@@ -34,15 +34,15 @@ class Subscriber:
         """Wait until every change that is committed by now is applied."""
         now = self.publisher.value("SELECT pg_current_wal_lsn()::text")
         applied = "SELECT confirmed_flush_lsn >= %s::pg_lsn FROM pg_replication_slots WHERE slot_name = %s"
-        _until(lambda: bool(self.publisher.value(applied, now, NAME)))
-        _until(lambda: not self.database.rows("SELECT 1 FROM pg_subscription_rel WHERE srsubstate <> 'r'"))
+        wait_until(lambda: bool(self.publisher.value(applied, now, NAME)))
+        wait_until(lambda: not self.database.rows("SELECT 1 FROM pg_subscription_rel WHERE srsubstate <> 'r'"))
 
     def follow(self, publication: str) -> None:
         """Change to another publication, as the error's next step says."""
         self.await_everything()  # what was committed before the publication was there cannot be asked of it
         old = self.worker()
         self.database.rows(f"ALTER SUBSCRIPTION {NAME} SET PUBLICATION {publication}")
-        _until(lambda: self.worker() not in (None, old))
+        wait_until(lambda: self.worker() not in (None, old))
         self.await_everything()
 
 
@@ -70,7 +70,7 @@ def subscriber(lab: Lab, publication: str) -> Iterator[Subscriber]:
             database.rows(f"ALTER SUBSCRIPTION {NAME} SET (slot_name = NONE)")
             database.rows(f"DROP SUBSCRIPTION {NAME}")
         slot = "SELECT active FROM pg_replication_slots WHERE slot_name = %s"
-        _until(lambda: (True,) not in publisher.rows(slot, NAME))
+        wait_until(lambda: (True,) not in publisher.rows(slot, NAME))
         publisher.rows(
             "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s", NAME
         )
@@ -92,10 +92,3 @@ def _copy_schema(lab: Lab) -> None:
     made = subprocess.run(dump, env=environment, check=True, capture_output=True)
     load = [programs / "psql", *where, "--quiet", "--set=ON_ERROR_STOP=1", NAME]
     subprocess.run(load, env=environment, input=made.stdout, check=True, capture_output=True)
-
-
-def _until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)

@@ -1,7 +1,7 @@
 """Rows that left their table: kept whole, with their hash and their keeper, until ``restore`` puts them back.
 
-A row is kept as the text of each of its columns, by name. The connection's fixed output settings (see ``database``)
-make that text a faithful image, and names instead of positions let a row return after a column was added.
+A row is kept as the text of each of its columns, by name. The connection's fixed output settings make that text a
+faithful image (postgres/connection.py), and names instead of positions let a row return after a column was added.
 """
 
 from __future__ import annotations

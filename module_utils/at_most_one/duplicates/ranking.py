@@ -1,4 +1,4 @@
-"""The SQL that groups and ranks rows: what ``duplicates`` reports and ``batches`` removes is ranked by the same words.
+"""The SQL that groups and ranks rows: what ``surplus_rows`` reports and ``batches`` removes is ranked the same way.
 
 Groups are made and ranked by windows, because PARTITION BY and ORDER BY compare as the column's own type does, while
 the operator ``=`` is looked up through search_path: citext would silently become case-sensitive. The collation is the

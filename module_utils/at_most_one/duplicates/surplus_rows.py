@@ -86,7 +86,7 @@ def report(
 ) -> Report:
     """The duplicate groups, from one snapshot in a read-only transaction; at most ``limit`` groups in detail.
 
-    With ``into`` every surplus row is handed over as its line for ``rows_file.write``: its primary key and, behind it,
+    With ``into`` every surplus row is handed over as its line for ``plan_file.write``: its primary key and, behind it,
     the hash of its content. ``rows`` stays empty then.
     """
     seen = plan_file.Digest()

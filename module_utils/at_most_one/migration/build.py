@@ -53,7 +53,7 @@ class Options:
 
     @property
     def timeouts(self) -> dict[str, Any]:
-        """As :func:`database.connect` takes them."""
+        """As :func:`connect` takes them."""
         return {"lock_timeout_ms": self.lock_timeout_ms, "statement_timeout_ms": self.statement_timeout_ms}
 
     @property

@@ -1,6 +1,6 @@
 """``prisma migrate deploy``: called, bounded, retried when a lock was not obtained, and believed only with the catalog.
 
-The connection URL goes into the child's environment and nowhere else; its output passes :func:`prisma_output.scrub`
+The connection URL goes into the child's environment and nowhere else; its output passes :func:`output.scrub`
 before anybody sees it.
 """
 

@@ -1,7 +1,7 @@
 """What a plan's tables are at one moment, schema and content, as digests: by them a rehearsal's turns are compared.
 
 A digest over whole tables is of use only where nobody else writes, which a rehearsal may ask for and a deployment may
-not: there, what happened to the rows is read from the archive (see snapshot.py).
+not: there, what happened to the rows is read from the archive (see postgres/catalog_snapshot.py).
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ class Opening:
     commit_before: str | None = None
     commit_after: str | None = None
     lease_minutes: int = 30
-    before: Mapping[str, Any] | None = None  # what a rollback compares with: see snapshot.py
+    before: Mapping[str, Any] | None = None  # what a rollback compares with: see postgres/catalog_snapshot.py
 
 
 @dataclass(frozen=True)

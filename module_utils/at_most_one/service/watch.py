@@ -76,7 +76,7 @@ class Watched:
 
 
 def measure(settings: traffic_probe.Settings, seconds: float) -> dict[str, dict[str, Any]]:
-    """Ask on the schedule for so long; the figures of each target, as :func:`traffic.summarise` has them."""
+    """Ask on the schedule for so long; the figures of each target, as :func:`traffic_probe.summarise` has them."""
     stop, samples = threading.Event(), list[traffic_probe.Sample]()
     epoch, began = time.time(), time.monotonic()
     if not settings.targets:
