@@ -1,8 +1,8 @@
 """The write fence: from before the clean-up until the unique index is valid, no new duplicate can be committed.
 
 It is a unique index of its own (:mod:`.exempting_index`). The surplus rows are exempt from it: they stay as they are
-and can be updated, closed and removed. Whoever would add a duplicate gets SQLSTATE 23505 with the key in DETAIL, as ever
-after, only with the fence's name for the planned index's.
+and can be updated, closed and removed. Whoever would add a duplicate gets SQLSTATE 23505 with the key in DETAIL, as
+ever after, only with the fence's name for the planned index's.
 
 Where the forecast of the build is short, it is built in one transaction, under a lock that stops writers and no reader:
 list the surplus rows, build, commit. Nothing can get in between. Otherwise it is built CONCURRENTLY, and again when a
