@@ -83,6 +83,16 @@ def fence_of(*runs: dict[str, Any]) -> Callable[[dict[str, Any]], None]:
 DEAD = unfinished(dead_since="T0", phases=[{"name": "prepare"}], rows={"archived": 25, "restored": 0})
 
 
+def test_a_fence_that_is_left_comes_with_the_statements_that_drop_it() -> None:
+    facts = copy.deepcopy(GOOD)
+    facts["database"]["fence"] = {"state": "raised", "statements": ["DROP INDEX CONCURRENTLY a", "DROP FUNCTION b()"]}
+    (left,) = findings.findings(facts)
+    assert left.next_step.endswith("by hand: DROP INDEX CONCURRENTLY a; DROP FUNCTION b();")
+    facts["database"]["fence"]["statements"] = []
+    (left,) = findings.findings(facts)
+    assert left.next_step.endswith("rollback.yml -l <environment>."), "an empty command helps nobody"
+
+
 INVALID = [{"name": "idx_a", "verdict": "different", "parts": [{"part": "unique", "expected": "yes", "seen": "no"}]}]
 
 

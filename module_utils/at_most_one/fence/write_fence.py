@@ -6,7 +6,7 @@ ever after, only with the fence's name for the planned index's.
 
 Where the forecast of the build is short, it is built in one transaction, under a lock that stops writers and no reader:
 list the surplus rows, build, commit. Nothing can get in between. Otherwise it is built CONCURRENTLY, and again when a
-duplicate was committed meanwhile (:mod:`.fence_building`).
+duplicate was committed meanwhile (:mod:`.building`).
 
 An exempt row that is not removed after all (somebody closed it, or closed the one that was to be kept) would stay
 exempt: opened again, it would be a new duplicate. :func:`tighten` takes such rows in, by a new index.

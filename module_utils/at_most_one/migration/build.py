@@ -58,7 +58,7 @@ class Options:
 
     @property
     def prisma(self) -> cli.Limits:
-        """As :mod:`.prisma_cli` takes them."""
+        """As ``prisma.cli`` takes them."""
         return cli.Limits(
             self.attempts, self.deadline_s, self.prisma_timeout_s, self.lock_timeout_ms, self.statement_timeout_ms
         )

@@ -103,14 +103,15 @@ def _database(facts: Facts) -> list[Finding]:
     unfinished = [] if "journal" in unread else [run for run in _unfinished(facts) if _is_of_plan(run, facts)]
     if not {"fence", "journal"} & {*unread} and read["fence"]["state"] != "lowered" and not unfinished:
         names = ", ".join(read["fence"].get("indexes") or [])
+        by_hand = "; ".join(read["fence"].get("statements") or [])
         found.append(
             Finding(
                 "fence",
                 f"The write fence is {read['fence']['state']}{f' ({names})' if names else ''} and no run is at work.",
                 "no fence: the index enforces the rule.",
                 "ansible-playbook deploy.yml -l <environment>, which drops it even when nothing else is to be done; or "
-                "take the run that left it back: ansible-playbook rollback.yml -l <environment>; or, when it is taken "
-                f"back already, by hand: {'; '.join(read['fence'].get('statements') or [])};",
+                "take the run that left it back: ansible-playbook rollback.yml -l <environment>"
+                + (f"; or, when it is taken back already, by hand: {by_hand};" if by_hand else "."),
             )
         )
     if "history" not in unread and read["history"]["verdict"] != "applied":
@@ -333,6 +334,6 @@ def compare(found: Sequence[Finding], before: Mapping[str, str], now: str) -> Ch
 
 
 def as_text(found: Sequence[Finding]) -> str:
-    """The findings as one error, in the shape that :mod:`.findings` takes apart."""
+    """The findings as one error, in the shape that the core's own ``findings`` takes apart."""
     texts = [f"{one.seen} Expected: {one.expected} Next: {one.next_step}" for one in found]
     return " Seen: ".join(texts)

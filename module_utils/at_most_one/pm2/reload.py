@@ -129,7 +129,7 @@ def _marks(
     last: Mapping[str, Moment],
     gone: Mapping[int, Mapping[str, Moment]],
 ) -> dict[str, dict[str, Any]]:
-    """Where the lines of the processes that serve ``now`` begin, by log; see :class:`.log_errors.Mark`.
+    """Where the lines of the processes that serve ``now`` begin, by log; see ``system.log_errors.Mark``.
 
     Where some instances served the release already, what was written before the others were reloaded is of both
     releases: nothing can be compared then.

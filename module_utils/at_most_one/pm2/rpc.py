@@ -2,7 +2,7 @@
 
 ``pm2 reload --update-env`` adds and overwrites. The daemon itself can do more (PM2's lib/Utility.js, extendMix): the
 ``current_conf`` that a reload of an ecosystem file sends along replaces ``env`` as a whole, and removes a field whose
-value is "null". The socket speaks AMP, as the event bus does (:mod:`.pm2_bus`): one JSON argument with method and
+value is "null". The socket speaks AMP, as the event bus does (:mod:`.bus`): one JSON argument with method and
 arguments, and one that names the request; the answer repeats the name (PM2's modules/pm2-axon-rpc).
 """
 

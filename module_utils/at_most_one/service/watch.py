@@ -279,7 +279,7 @@ def targets(base_url: str, paths: Mapping[str, str]) -> tuple[traffic_probe.Targ
 
 
 def health(visiting: Visiting) -> list[health_checks.Check]:
-    """Page and health, as :mod:`.service` checks them."""
+    """Page and health, as :mod:`.health_checks` checks them."""
     return health_checks.run_checks(visiting, ["root", "health"], read_only=True)
 
 
