@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -210,6 +211,26 @@ def test_somebody_elses_reload_is_waited_for_and_named_when_it_takes_too_long(ap
         reload.reload(app.pm2, patient(app, new))
         somebody.wait(timeout=60)
     assert [working_directory(one.pid) for one in app.instances()] == [str(new)] * 2
+
+
+def test_somebody_elses_reload_between_two_instances_is_waited_for(app: App) -> None:
+    """No worker is outside the list at that moment: only PM2's lock tells that instance 1 is restarted next."""
+    app.start(app.release("a" * 40))
+    new = app.release("b" * 40)
+    app.link(new)
+    lock = Path(app.pm2.home, "reload.lock")
+    lock.write_text(str(int(time.time() * 1000)))
+
+    def the_other() -> None:
+        client.run(app.pm2, "reload", "1", "--force")
+        lock.write_text("")
+
+    with ThreadPoolExecutor(1) as somebody:
+        rest = somebody.submit(the_other)
+        result = reload.reload(app.pm2, patient(app, new))
+        rest.result()
+    assert [working_directory(one.pid) for one in app.instances()] == [str(new)] * 2
+    assert 0 in [one["pm_id"] for one in result["instances"]]
 
 
 def test_what_does_not_run_is_not_saved_for_the_next_boot(app: App) -> None:

@@ -92,15 +92,20 @@ def orphans(found: Listing, path: str) -> list[int]:
 
 
 def _settled(pm2: Pm2, aim: Aim) -> Listing:
-    """The list once no worker is outside it: somebody else's reload parks the old one where no list shows it."""
+    """The list once no worker is outside it: somebody else's reload parks the old one where no list shows it.
+
+    Between two instances of such a reload every worker is listed: PM2's lock tells that it goes on. A lock alone stops
+    nobody, because it is also what a killed `pm2 reload` leaves.
+    """
     until = time.monotonic() + aim.demand.instance_timeout_s
     at_least = time.monotonic() + min(_STARTING_S, aim.demand.instance_timeout_s)
     while True:
         found = listing(pm2, aim.demand.name)
         unlisted, under_way = orphans(found, aim.path), _reload_lock_held(pm2)
-        if not unlisted:
+        waited = time.monotonic() > (until if under_way else at_least)
+        if not unlisted and (waited or not under_way):
             return found
-        if time.monotonic() > (until if under_way else at_least):
+        if waited:
             break
         time.sleep(0.5)
     pids, where = _ids(unlisted), working_directory(unlisted[0])

@@ -83,12 +83,13 @@ def reload(pm2: Pm2, aim: Aim, *, only: Sequence[int] | None = None, check: bool
     last = moments(began)
     with Overheard(pm2) as heard:
         for before in due:
+            before = _as_listed(latest, before)
             try:
                 _require_sibling(latest, before)
                 known = [one.pid for one in latest.instances]
                 with held(aim.demand.probe if before.online else None, before.pid, known):
                     ticks = start_ticks(before.pid) if before.pid else None
-                    _reload_one(pm2, aim, ready, before.pm_id)
+                    before = _reload_one(pm2, aim, ready, before)
                 _await_end(before.pid, ticks, aim.demand.instance_timeout_s)
                 gone[before.pm_id] = moments(_logs(before))
                 after, latest = prove(pm2, aim.demand, before, total)
@@ -187,7 +188,14 @@ def _require_sibling(found: Listing, before: Instance) -> None:
         raise Unproven("pm2_refused", "not reloaded: no other instance is online to serve meanwhile")
 
 
-def _reload_one(pm2: Pm2, aim: Aim, ready: Ready, pm_id: int) -> None:
+def _as_listed(found: Listing, instance: Instance) -> Instance:
+    """The instance as PM2 lists it now: somebody else's reload may have restarted it since it was looked at."""
+    return next((one for one in found.instances if one.pm_id == instance.pm_id), instance)
+
+
+def _reload_one(pm2: Pm2, aim: Aim, ready: Ready, before: Instance) -> Instance:
+    """Reload the instance; return it as it was just before. A reload that is under way is waited for."""
+    pm_id = before.pm_id
     deadline = time.monotonic() + aim.demand.instance_timeout_s
     timeout_s = aim.demand.instance_timeout_s + 60
     while True:
@@ -205,10 +213,11 @@ def _reload_one(pm2: Pm2, aim: Aim, ready: Ready, pm_id: int) -> None:
             said = done.stdout + done.stderr
         # PM2's lock lasts 30 s when whoever took it was killed (lib/Common.js, lockReload).
         if "already in progress" not in said:
-            return
+            return before
         if time.monotonic() > deadline:
             raise Unproven("pm2_refused", "PM2 says that another reload is in progress")
         time.sleep(1)
+        before = _as_listed(listing(pm2, aim.demand.name), before)
 
 
 def _fail(
