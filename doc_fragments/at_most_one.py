@@ -75,3 +75,12 @@ options:
       - A run that was taken over, or closed, writes nothing more. Without it nobody is asked.
     type: str
 """
+
+    PHASE = r"""
+options:
+  phase:
+    description:
+      - The phase that ends with this call. It is recorded in the journal of O(run_id) with what the call found and did,
+        C(ok) or C(unchanged). Without it nothing is recorded.
+    type: str
+"""

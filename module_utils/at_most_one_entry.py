@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
@@ -45,6 +45,8 @@ LOGIN_SPEC: dict[str, Any] = {
 PLAN_SPEC: dict[str, Any] = {"plan": {"type": "dict", "required": True}}
 # A module that writes: see held_run.
 WRITING_SPEC: dict[str, Any] = {**LOGIN_SPEC, **PLAN_SPEC, "run_id": {"type": "str"}}
+# A module whose call can be the last one of a phase: see record_phase.
+PHASE_SPEC: dict[str, Any] = {"phase": {"type": "str"}}
 
 
 def run(
@@ -96,6 +98,20 @@ def held_run(module: AnsibleModule) -> Iterator[Any]:
     run_id = None if module.check_mode else module.params["run_id"]
     with journal.kept_alive(login_of(module), run_id):
         yield journal.holding(run_id)
+
+
+def record_phase(module: AnsibleModule, status: str, details: Mapping[str, Any]) -> None:
+    """Record the phase that ends with this call in the journal of ``run_id``, where ``phase`` names one.
+
+    ``status``: ok or unchanged. In check mode nothing is written, and the run is not in the journal.
+    """
+    from ansible.module_utils.at_most_one.postgres.connection import connect
+    from ansible.module_utils.at_most_one.runs import journal
+
+    if module.params["phase"] is None or module.check_mode:
+        return
+    with connect(login_of(module), **timeouts_of(module)) as connection:
+        journal.record(connection, module.params["run_id"], module.params["phase"], status, details)
 
 
 def login_of(module: AnsibleModule) -> Any:
