@@ -142,7 +142,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
     release, live, shared = Path(given["release"]), Path(given["live"]), given["shared"]
     if given["state"] == "read":
         if not shipping.marker(release) and given["min_free_mb"]:
-            retention.require_room(release.parent, given["min_free_mb"])
+            retention.require_free_space(release.parent, given["min_free_mb"])
         return {
             "changed": False,
             "build": build(release, live),

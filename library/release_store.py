@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Ansible module: what a release has, room for it, the assets that it carries forward, and the releases that stay."""
+"""Ansible module: what a release has, the assets that it carries forward, and the releases that stay."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
 module: release_store
-short_description: Check the disk for a release, carry old assets forward, remove old releases
+short_description: Inspect a release, carry old assets forward, remove old releases
 description:
   - What a release needs from its neighbours, before, while and after it takes their place.
 options:
@@ -20,20 +20,16 @@ options:
     description:
       - V(inspected) reads what O(release) has already, and stops when a file of O(shared_files) is nowhere or a
         finished build has lost files since.
-      - V(roomy) stops when the disk has less than O(min_free_mb) left.
       - V(carried) stops when O(release) lacks a file that its own build manifest names; then it copies the assets of
         O(before) that O(release) lacks into it, so that pages loaded before find them.
       - V(pruned) removes what is beyond the newest O(keep) releases in O(path), but none in O(needed), and none that a
         process works in.
     type: str
-    choices: [inspected, roomy, carried, pruned]
+    choices: [inspected, carried, pruned]
     required: true
   path:
-    description: The directory of the releases, one per commit. Required by V(inspected), V(roomy) and V(pruned).
+    description: The directory of the releases, one per commit. Required by V(inspected) and V(pruned).
     type: path
-  min_free_mb:
-    description: Megabytes that must be free before a release is built. Required by V(roomy).
-    type: int
   before:
     description: The release, or its link, that is served until now. Required by V(carried) and V(inspected).
     type: path
@@ -116,11 +112,6 @@ to_copy:
   type: list
   elements: str
   sample: [.env.production]
-free_mb:
-  description: The free megabytes.
-  returned: when state is roomy
-  type: int
-  sample: 51200
 carried:
   description: How many assets of earlier builds the release has.
   returned: when state is carried
@@ -140,9 +131,8 @@ removed:
 """
 
 OPTIONS = {
-    "state": {"type": "str", "choices": ["inspected", "roomy", "carried", "pruned"], "required": True},
+    "state": {"type": "str", "choices": ["inspected", "carried", "pruned"], "required": True},
     "path": {"type": "path"},
-    "min_free_mb": {"type": "int"},
     "before": {"type": "path"},
     "release": {"type": "path"},
     "shared_files": {"type": "list", "elements": "str", "default": []},
@@ -167,8 +157,6 @@ def act(module: AnsibleModule) -> dict[str, Any]:
             in_place=given["in_place"],
         )
         return {"changed": False, "built": found.built, "shared": found.shared, "to_copy": list(found.to_copy)}
-    if given["state"] == "roomy":
-        return {"changed": False, "free_mb": retention.require_room(Path(given["path"]), given["min_free_mb"])}
     if given["state"] == "carried":
         before, release = Path(given["before"]), Path(given["release"])
         build_probe.require_files(release)
@@ -200,7 +188,6 @@ def main() -> None:
         needs_psycopg2=False,
         required_if=[
             ("state", "inspected", ("path", "before", "release")),
-            ("state", "roomy", ("path", "min_free_mb")),
             ("state", "carried", ("before", "release", "keep_hours")),
             ("state", "pruned", ("path", "keep")),
         ],

@@ -55,6 +55,6 @@ def test_a_removal_that_was_interrupted_is_finished(releases: list[Path], tmp_pa
 
 
 def test_a_full_disk_stops_before_anything_is_built(tmp_path: Path) -> None:
-    assert retention.require_room(tmp_path / "not/yet/there", 1) > 0
+    retention.require_free_space(tmp_path / "not/yet/there", 1)
     with pytest.raises(OperatorError, match=r"MB left.*release_min_free_mb"):
-        retention.require_room(tmp_path, 10**12)
+        retention.require_free_space(tmp_path, 10**12)

@@ -17,8 +17,8 @@ _GOING = ".going-"  # a release that is being removed is none any more
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-def require_room(releases: Path, least_mb: int) -> int:
-    """The free megabytes where the releases lie; OperatorError when they are fewer than ``least_mb``."""
+def require_free_space(releases: Path, least_mb: int) -> None:
+    """Raise OperatorError when fewer than ``least_mb`` megabytes are free where the releases lie."""
     place = next(path for path in (releases, *releases.parents) if path.exists())
     free = shutil.disk_usage(place).free // 1_000_000
     if free < least_mb:
@@ -27,7 +27,6 @@ def require_room(releases: Path, least_mb: int) -> int:
             expected=f"at least {least_mb} MB (release_min_free_mb), so that a build cannot fill it under the service.",
             next_step=f"make room, for example among the releases in {releases}, or lower release_keep.",
         )
-    return free
 
 
 def surplus(releases: Path, keep: int, needed: Collection[Path]) -> list[Path]:
