@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Ansible module: what a release has, the assets that it carries forward, and the releases that stay."""
+"""Ansible module: inspect a release, link its shared files, carry assets forward, remove old releases."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
 module: release_store
-short_description: Inspect a release, carry old assets forward, remove old releases
+short_description: Inspect a release, link its shared files, carry old assets forward, remove old releases
 description:
   - What a release needs from its neighbours, before, while and after it takes their place.
 options:
@@ -20,29 +20,31 @@ options:
     description:
       - V(inspected) reads what O(release) has already, and stops when a file of O(shared_files) is nowhere or a
         finished build has lost files since.
+      - V(linked) makes each of O(shared_files) in O(release) a link to the file in the directory C(shared) of O(path),
+        which its owner alone may read. A file that is not there yet is copied from O(before).
       - V(carried) stops when O(release) lacks a file that its own build manifest names; then it copies the assets of
         O(before) that O(release) lacks into it, so that pages loaded before find them.
       - V(pruned) removes what is beyond the newest O(keep) releases in O(path), but none in O(needed), and none that a
         process works in.
     type: str
-    choices: [inspected, carried, pruned]
+    choices: [inspected, linked, carried, pruned]
     required: true
   path:
-    description: The directory of the releases, one per commit. Required by V(inspected) and V(pruned).
+    description: The directory of the releases, one per commit. Required by V(inspected), V(linked) and V(pruned).
     type: path
   before:
-    description: The release, or its link, that is served until now. Required by V(carried) and V(inspected).
+    description: The release, or its link, that is served until now. Required by V(inspected), V(linked) and V(carried).
     type: path
   release:
-    description: The release that was built, or will be. Required by V(carried) and V(inspected).
+    description: The release that was built, or will be. Required by V(inspected), V(linked) and V(carried).
     type: path
   shared_files:
-    description: Names of the files that git does not have and every release shares, for V(inspected).
+    description: Names of the files that git does not have and every release shares.
     type: list
     elements: str
     default: []
   in_place:
-    description: For V(inspected), whether O(before) is no link yet; then its own files are the true ones.
+    description: For V(linked), whether O(before) is no link yet; then its own files are the true ones and are copied.
     type: bool
     default: false
   assets:
@@ -63,10 +65,10 @@ options:
 attributes:
   check_mode:
     support: full
-    description: Says what would be carried or removed.
+    description: Says what would be linked, carried or removed.
   diff_mode:
     support: full
-    description: Names the releases before and after.
+    description: Names the files and links that are new, and the releases that go.
 author:
   - the at-most-one maintainers (@at-most-one)
 """
@@ -106,9 +108,15 @@ shared:
   returned: when state is inspected
   type: bool
   sample: false
-to_copy:
-  description: The shared files that are to be copied beside the releases.
-  returned: when state is inspected
+copied:
+  description: The shared files that were copied beside the releases.
+  returned: when state is linked
+  type: list
+  elements: str
+  sample: [.env.production]
+linked:
+  description: The shared files to which the release got a link.
+  returned: when state is linked
   type: list
   elements: str
   sample: [.env.production]
@@ -131,7 +139,7 @@ removed:
 """
 
 OPTIONS = {
-    "state": {"type": "str", "choices": ["inspected", "carried", "pruned"], "required": True},
+    "state": {"type": "str", "choices": ["inspected", "linked", "carried", "pruned"], "required": True},
     "path": {"type": "path"},
     "before": {"type": "path"},
     "release": {"type": "path"},
@@ -152,11 +160,11 @@ def act(module: AnsibleModule) -> dict[str, Any]:
     given = module.params
     if given["state"] == "inspected":
         found = shared_files.inspect(
-            *(Path(given[name]) for name in ("before", "path", "release")),
-            given["shared_files"],
-            in_place=given["in_place"],
+            *(Path(given[name]) for name in ("before", "path", "release")), given["shared_files"]
         )
-        return {"changed": False, "built": found.built, "shared": found.shared, "to_copy": list(found.to_copy)}
+        return {"changed": False, "built": found.built, "shared": found.shared}
+    if given["state"] == "linked":
+        return link(module)
     if given["state"] == "carried":
         before, release = Path(given["before"]), Path(given["release"])
         build_probe.require_files(release)
@@ -180,6 +188,31 @@ def act(module: AnsibleModule) -> dict[str, Any]:
     }
 
 
+def link(module: AnsibleModule) -> dict[str, Any]:
+    """Let the release have the files that every release shares."""
+    from ansible.module_utils.at_most_one.release import shared_files
+
+    given = module.params
+    releases, release = Path(given["path"]), Path(given["release"])
+    done = shared_files.link(
+        Path(given["before"]),
+        releases,
+        release,
+        given["shared_files"],
+        in_place=given["in_place"],
+        check_mode=module.check_mode,
+    )
+    shared = releases / "shared"
+    lines = [f"{shared / name}\n" for name in done.copied]
+    lines += [f"{release / name} -> {shared / name}\n" for name in done.linked]
+    return {
+        "changed": done.changed,
+        "copied": list(done.copied),
+        "linked": list(done.linked),
+        "diff": {"before": "", "after": "".join(lines)},
+    }
+
+
 def main() -> None:
     """Arguments in, core called, result out."""
     run(
@@ -188,6 +221,7 @@ def main() -> None:
         needs_psycopg2=False,
         required_if=[
             ("state", "inspected", ("path", "before", "release")),
+            ("state", "linked", ("path", "before", "release")),
             ("state", "carried", ("before", "release", "keep_hours")),
             ("state", "pruned", ("path", "keep")),
         ],

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from at_most_one.errors import OperatorError
@@ -21,7 +23,7 @@ def ground(tmp_path: Path) -> tuple[Path, Path, Path]:
 def test_a_file_that_is_nowhere_is_named_with_the_variable_and_both_places(ground: tuple[Path, Path, Path]) -> None:
     path, releases, _release = ground
     with pytest.raises(OperatorError) as refused:
-        shared_files.inspect(*ground, [".env", ".env.production"], in_place=True)
+        shared_files.inspect(*ground, [".env", ".env.production"])
     said = str(refused.value)
     assert f"prepare_shared_files names .env: neither {path} nor {releases / 'shared'} has it." in said
     assert f"{path} has .env.production." in said
@@ -29,16 +31,81 @@ def test_a_file_that_is_nowhere_is_named_with_the_variable_and_both_places(groun
 
 
 @pytest.mark.parametrize(
-    ("in_place", "beside", "to_copy"),
-    [(True, False, 1), (True, True, 1), (False, False, 1), (False, True, 0)],
+    ("in_place", "beside", "kept"),
+    [(True, None, "A=1"), (True, "A=2", "A=1"), (False, None, "A=1"), (False, "A=2", "A=2")],
 )
-def test_what_is_to_be_copied(ground: tuple[Path, Path, Path], in_place: bool, beside: bool, to_copy: int) -> None:
+def test_the_release_gets_a_link_to_the_true_file(
+    ground: tuple[Path, Path, Path], in_place: bool, beside: str | None, kept: str
+) -> None:
     """In place the application's own file is the true one; from then on the one beside the releases is."""
+    _path, releases, release = ground
+    shared = releases / "shared"
+    release.mkdir(parents=True)
     if beside:
-        (ground[1] / "shared").mkdir(parents=True)
-        (ground[1] / "shared/.env.production").write_text("A=2\n")
-    found = shared_files.inspect(*ground, [".env.production"], in_place=in_place)
-    assert (found.built, found.shared, len(found.to_copy)) == (False, False, to_copy)
+        shared.mkdir()
+        (shared / ".env.production").write_text(beside)
+    would = shared_files.link(*ground, [".env.production"], in_place=in_place, check_mode=True)
+    assert list(release.iterdir()) == []
+    assert shared.exists() == bool(beside)
+
+    done = shared_files.link(*ground, [".env.production"], in_place=in_place)
+
+    assert done == would
+    assert (done.changed, done.copied) == (True, (".env.production",) if kept == "A=1" else ())
+    assert (release / ".env.production").readlink() == shared / ".env.production"
+    assert (release / ".env.production").read_text().strip() == kept
+    assert shared.stat().st_mode & 0o777 == 0o700
+    assert not shared_files.link(*ground, [".env.production"], in_place=in_place).changed
+
+
+def test_what_is_copied_is_closed_to_others_and_what_leads_elsewhere_is_replaced(
+    ground: tuple[Path, Path, Path],
+) -> None:
+    path, releases, release = ground
+    for directory in (path, release):
+        (directory / "config").mkdir(parents=True)
+    (path / "config/.env").write_bytes(b"\xff\n")
+    (release / "config/.env").symlink_to("/nowhere")
+    names = [".env.production", "config/.env"]
+    shared_files.link(*ground, names, in_place=True)
+    files = [releases / "shared" / name for name in names]
+    assert [file.stat().st_mode & 0o777 for file in files] == [0o600, 0o600]
+    assert files[1].read_bytes() == b"\xff\n"
+    assert (release / "config/.env").readlink() == files[1]
+    files[0].chmod(0o644)
+    (releases / "shared").chmod(0o755)
+
+    again = shared_files.link(*ground, names, in_place=True)
+
+    assert (again.directory, again.copied, again.linked) == (True, (".env.production",), ())
+    assert files[0].stat().st_mode & 0o777 == 0o600
+
+
+def test_a_file_that_git_has_is_not_replaced(ground: tuple[Path, Path, Path]) -> None:
+    _path, releases, release = ground
+    release.mkdir(parents=True)
+    (release / ".env.production").write_text("of git")
+    with pytest.raises(OperatorError, match=r"has \.env\.production of its own") as refused:
+        shared_files.link(*ground, [".env.production"], in_place=True)
+    assert f"git -C {release} ls-files .env.production" in refused.value.next_step
+    assert (release / ".env.production").read_text() == "of git"
+    assert not (releases / "shared").exists(), "named before anything changes"
+
+
+def test_the_call_says_what_it_changes(
+    ground: tuple[Path, Path, Path], run_module: Callable[..., dict[str, Any]]
+) -> None:
+    path, releases, release = ground
+    release.mkdir(parents=True)
+    places = {"before": str(path), "path": str(releases), "release": str(release)}
+    arguments = {"state": "linked", "shared_files": [".env.production"], "in_place": True, **places}
+    file = f"{releases}/shared/.env.production"
+    for check in (True, False):
+        done = run_module("release_store", arguments, check=check)
+        assert (done["changed"], done["copied"], done["linked"]) == (True, [".env.production"], [".env.production"])
+        assert done["diff"]["after"] == f"{file}\n{release}/.env.production -> {file}\n"
+        assert "A=1" not in str(done)
+    assert run_module("release_store", arguments)["changed"] is False
 
 
 def test_a_finished_release_that_has_lost_files_is_refused(ground: tuple[Path, Path, Path]) -> None:
@@ -46,8 +113,8 @@ def test_a_finished_release_that_has_lost_files_is_refused(ground: tuple[Path, P
     (release / ".next").mkdir(parents=True)
     (release / shared_files.MARKER).write_text("{}")
     (release / ".env.production").symlink_to(ground[0] / ".env.production")
-    found = shared_files.inspect(*ground, [".env.production"], in_place=False)
+    found = shared_files.inspect(*ground, [".env.production"])
     assert (found.built, found.shared) == (True, True)
     (release / ".next/build-manifest.json").write_text('{"rootMainFiles": ["static/chunks/a.js"]}')
     with pytest.raises(OperatorError, match=r"has no \.next/static/chunks/a\.js"):
-        shared_files.inspect(*ground, [".env.production"], in_place=False)
+        shared_files.inspect(*ground, [".env.production"])

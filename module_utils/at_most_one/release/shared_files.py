@@ -1,35 +1,93 @@
-"""Find what a release has already, and where the files are that git does not have and every release shares.
+"""Find what a release has already; let it have the files that git does not have and every release shares.
 
 While the application is deployed in place its own files are the true ones; from then on those beside the releases are.
 """
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import OperatorError
 from ..http.build_probe import require_files
+from ..system import files
 
 MARKER = ".at-most-one.json"
+_DIRECTORY, _FILE = 0o700, 0o600  # they hold the service's passwords
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a release has already: its finished build, its shared files; and which of these are still to be copied."""
+    """What a release has already: its finished build, its shared files."""
 
     built: bool
     shared: bool
-    to_copy: tuple[str, ...]
 
 
-def inspect(path: Path, releases: Path, release: Path, names: Sequence[str], *, in_place: bool) -> Found:
+@dataclass(frozen=True)
+class Linked:
+    """What was changed, or would be: the files copied beside the releases, the links made in the release."""
+
+    directory: bool  # whether the directory of the shared files was made, or closed to others
+    copied: tuple[str, ...]
+    linked: tuple[str, ...]
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was."""
+        return bool(self.directory or self.copied or self.linked)
+
+
+def inspect(path: Path, releases: Path, release: Path, names: Sequence[str]) -> Found:
     """Look at ``release`` before anything is touched.
 
     ``path`` is the application's path, ``releases`` the directory of the releases. Raises OperatorError when a shared
     file is nowhere, or when a finished build has lost files since.
     """
+    _require(path, releases, names)
+    built = (release / MARKER).is_file()
+    if built and release.resolve() != path.resolve():
+        require_files(release)
+    return Found(built, all((release / name).exists() for name in names))
+
+
+def link(
+    path: Path, releases: Path, release: Path, names: Sequence[str], *, in_place: bool, check_mode: bool = False
+) -> Linked:
+    """Let each of ``names`` in ``release`` be a link to the file beside the releases, copied there from ``path``.
+
+    ``in_place``: ``path`` is no link yet, and its files replace those beside the releases. Raises OperatorError when a
+    file is nowhere, or when the release has one of its own in the place of the link.
+    """
+    _require(path, releases, names)
+    _refuse_own(release, names)
+    shared = releases / "shared"
+    opened = not shared.is_dir() or _mode(shared) != _DIRECTORY
+    copied = tuple(
+        name
+        for name in names
+        if (path / name).is_file()
+        and (in_place or not (shared / name).is_file())
+        and not _is_copy(path / name, shared / name)
+    )
+    linked = tuple(name for name in names if not _leads_to(release / name, shared / name))
+    if not check_mode:
+        if opened:
+            shared.mkdir(parents=True, exist_ok=True)
+            shared.chmod(_DIRECTORY)
+        for name in copied:
+            (shared / name).parent.mkdir(parents=True, exist_ok=True)
+            files.write(shared / name, (path / name).read_bytes(), _FILE)
+        for name in linked:
+            _link(release / name, shared / name)
+    return Linked(opened, copied, linked)
+
+
+def _require(path: Path, releases: Path, names: Sequence[str]) -> None:
+    """Raise OperatorError when one of the files is nowhere."""
     missing = [name for name in names if not any((one / name).is_file() for one in (path, releases / "shared"))]
     if missing:
         there = sorted(one.name for one in path.glob(".env*") if one.is_file())
@@ -43,15 +101,37 @@ def inspect(path: Path, releases: Path, release: Path, names: Sequence[str], *, 
             f"{path / missing[0]}. Nothing was touched.",
             missing=missing,
         )
-    built = (release / MARKER).is_file()
-    if built and release.resolve() != path.resolve():
-        require_files(release)
-    return Found(
-        built,
-        all((release / name).exists() for name in names),
-        tuple(
-            name
-            for name in names
-            if (path / name).is_file() and (in_place or not (releases / "shared" / name).is_file())
-        ),
-    )
+
+
+def _refuse_own(release: Path, names: Sequence[str]) -> None:
+    """Raise OperatorError when the release has a file or directory where a link is to be."""
+    own = [name for name in names if not (release / name).is_symlink() and (release / name).exists()]
+    if own:
+        raise OperatorError(
+            f"{release} has {', '.join(own)} of its own, which prepare_shared_files names.",
+            expected="nothing there, or a link: the file that every release shares takes this place.",
+            next_step=f"git -C {release} ls-files {own[0]}: if that names it, take it out of git, or out of "
+            f"prepare_shared_files; otherwise mv {release / own[0]} elsewhere. Nothing that serves was touched.",
+        )
+
+
+def _is_copy(source: Path, target: Path) -> bool:
+    """Whether the target has the content already, and is closed to others."""
+    return target.is_file() and _mode(target) == _FILE and target.read_bytes() == source.read_bytes()
+
+
+def _leads_to(place: Path, target: Path) -> bool:
+    return place.is_symlink() and os.readlink(place) == str(target)
+
+
+def _link(place: Path, target: Path) -> None:
+    """Let ``place`` be a link to ``target``. One that leads elsewhere is replaced in one step."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    fresh = place.with_name(f".{place.name}.link")
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(target)
+    fresh.replace(place)
+
+
+def _mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)

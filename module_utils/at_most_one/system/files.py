@@ -8,13 +8,13 @@ import tempfile
 from pathlib import Path
 
 
-def write(path: str | Path, text: str, mode: int) -> None:
-    """Write ``text`` to ``path`` in one step, readable as ``mode`` says. Raises OSError and leaves what was there."""
+def write(path: str | Path, content: str | bytes, mode: int) -> None:
+    """Write ``content`` to ``path`` in one step, readable as ``mode`` says. An OSError leaves what was there."""
     target = Path(path)
     number, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
-        with open(number, "w", encoding="utf-8") as file:
-            file.write(text)
+        with open(number, "wb") as file:
+            file.write(content if isinstance(content, bytes) else content.encode())
             file.flush()
             os.fsync(file.fileno())
             os.fchmod(file.fileno(), mode)
