@@ -7,7 +7,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.at_most_one_entry import WRITING_SPEC, held_run, login_of, run, timeouts_of
+from ansible.module_utils.at_most_one_entry import (
+    PHASE_SPEC,
+    WRITING_SPEC,
+    held_run,
+    login_of,
+    lower_fence,
+    record_phase,
+    run,
+    timeouts_of,
+)
 from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
@@ -21,7 +30,8 @@ description:
 options:
   state:
     description:
-      - V(verified) changes nothing and fails on any fault, see O(fail).
+      - V(verified) fails on any fault, see O(fail). With O(release_path) that includes Prisma's history, which has to
+        agree with the catalog. It changes nothing but the fence, with O(lower_fence).
       - V(present) builds the indexes and has the migration of O(release_path) in Prisma's history, unless both are so
         already. See O(strategy). The result is judged by exit codes, the history and the catalog.
       - V(absent) drops the planned indexes with C(DROP INDEX CONCURRENTLY). Nobody waits for it, but it waits for every
@@ -32,7 +42,7 @@ options:
   fail:
     description:
       - With O(state=verified), whether anything but exactly the planned indexes, all valid, and no duplicate is an
-        error.
+        error; with O(release_path), also any other history than V(applied).
       - With V(false) the faults are only returned.
     type: bool
     default: true
@@ -56,8 +66,28 @@ options:
     type: int
     default: 500
   release_path:
-    description: The release whose C(prisma/) and C(node_modules/) are used. Required with O(state=present).
+    description:
+      - The release whose C(prisma/) and C(node_modules/) are used. Required with O(state=present).
+      - With O(state=verified), the release whose migrations Prisma's history is compared with.
     type: path
+  lower_fence:
+    description:
+      - With O(state=verified), lower the plan's write fence once everything was verified, as M(write_fence) does. A
+        fence that cannot be dropped by then is no failure, but a warning.
+    type: bool
+    default: false
+  fence_lock_timeout_ms:
+    description: As O(write_fence#module:lock_timeout_ms), for O(lower_fence).
+    type: int
+    default: 3000
+  fence_lock_attempts:
+    description: As O(write_fence#module:lock_attempts), for O(lower_fence).
+    type: int
+    default: 10
+  phase_details:
+    description: What else to keep about O(phase), beside what the call found. Without secrets.
+    type: dict
+    default: {}
   environment_path:
     description: Put in front of PATH for Prisma, so that it finds C(node).
     type: str
@@ -83,6 +113,7 @@ extends_documentation_fragment:
   - at_most_one.login
   - at_most_one.plan
   - at_most_one.run
+  - at_most_one.phase
 attributes:
   check_mode:
     support: full
@@ -109,6 +140,16 @@ EXAMPLES = r"""
     login: "{{ database_login }}"
     plan: "{{ lookup('file', 'plans/one-active-inspection-session.yml') | from_yaml }}"
     state: verified
+
+- name: Check that the indexes hold and that Prisma's history agrees, then lower the fence and record the phase
+  index_set:
+    login: "{{ database_login }}"
+    plan: "{{ lookup('file', 'plans/one-active-inspection-session.yml') | from_yaml }}"
+    state: verified
+    release_path: /var/www/aedpics.releases/3f616e0
+    lower_fence: true
+    run_id: 20251110T053000Z-1a2b3c
+    phase: verify
 
 - name: Ensure that the planned indexes are gone
   index_set:
@@ -160,14 +201,19 @@ summary:
   sample: 3 of 3 planned indexes present and valid, 0 unexpected, 0 duplicate groups
 statements:
   description: The statements that were run, or would be. With O(strategy=prisma) Prisma runs its own wording of them.
-  returned: O(state=present) or O(state=absent)
+  returned: O(state=present), O(state=absent) or O(lower_fence=true)
   type: list
   elements: str
   sample:
     - DROP INDEX CONCURRENTLY IF EXISTS "aedpics"."idx_inspection_schedules_active"
+fence:
+  description: The fence after this task; in check mode, as it would be. See M(write_fence).
+  returned: O(lower_fence=true)
+  type: str
+  sample: lowered
 history:
   description: Prisma's history on the plan's migration, see M(prisma_history).
-  returned: O(state=present)
+  returned: O(state=present), or O(state=verified) with O(release_path)
   type: str
   sample: applied
 pending:
@@ -249,12 +295,43 @@ def _definitions(inspection: Any) -> str:
 
 
 def _verified(module: AnsibleModule, plan: Any) -> dict[str, Any]:
+    from ansible.module_utils.at_most_one.errors import OperatorError
     from ansible.module_utils.at_most_one.indexes import verification
 
     inspection = _inspect(module, plan)
     if module.params["fail"]:
         verification.require_exact(inspection, plan)
-    return {"changed": False, **_report(inspection)}
+    result = {"changed": False, **_report(inspection)}
+    found = {name: result[name] for name in ("indexes", "duplicates_left")}
+    try:
+        if module.params["release_path"]:
+            result["history"] = _history(module, plan, inspection)
+        if module.params["lower_fence"]:
+            names = {"changed": "changed", "diff": "diff", "statements": "statements", "fence": "state"}
+            limits = {name: module.params[f"fence_{name}"] for name in ("lock_timeout_ms", "lock_attempts")}
+            lowered = lower_fence(module, plan, **limits)
+            result |= {name: lowered[theirs] for name, theirs in names.items()}
+        record_phase(module, "ok", {**found, **module.params["phase_details"]})
+    except OperatorError as stop:
+        stop.details = {**found, **stop.details}  # the verdicts are shown whatever came after them
+        raise
+    return result
+
+
+def _history(module: AnsibleModule, plan: Any, inspection: Any) -> str:
+    """Prisma's history on the plan's migration, which O(fail) wants to be applied."""
+    from ansible.module_utils.at_most_one.postgres.connection import connect
+    from ansible.module_utils.at_most_one.prisma import migration_history
+
+    release = Path(module.params["release_path"])
+    migrations = migration_history.read_migrations(release, may_be_unbuilt=module.check_mode)
+    with connect(login_of(module), **timeouts_of(module)) as connection:
+        history = migration_history.read_history(connection, plan.schema)
+        connection.rollback()
+    verdict = migration_history.judge(history, migrations, plan.migration, inspection.exact)
+    if module.params["fail"]:
+        migration_history.require_applied(verdict, plan.migration, release=release)
+    return str(verdict.verdict)
 
 
 def _present(module: AnsibleModule, plan: Any) -> dict[str, Any]:
@@ -285,6 +362,7 @@ def _present(module: AnsibleModule, plan: Any) -> dict[str, Any]:
         "stalled_by": list(intent.stalled_by),
     }
     if intent.strategy == "none":
+        record_phase(module, "unchanged", _details(module, result))
         return {"changed": False, **result, **_report(intent.before)}
     before = _definitions(intent.before)
     if module.check_mode:
@@ -293,18 +371,27 @@ def _present(module: AnsibleModule, plan: Any) -> dict[str, Any]:
         return {"changed": True, **result, **_report(intent.before), "diff": diff}
     with held_run(module):
         done = build.carry_out(login, plan, release, options, intent)
-    return {
-        "changed": True,
-        **result,
+    result |= {
         "strategy": done.strategy,
         "history": done.history,
         "attempts": done.attempts,
         "seconds": done.seconds,
         "write_pause_ms": done.write_pause_ms,
         "stalled_by": list(done.stalled_by),
+    }
+    record_phase(module, "ok", _details(module, result))
+    return {
+        "changed": True,
+        **result,
         **_report(done.after),
         "diff": {"before": before, "after": _definitions(done.after)},
     }
+
+
+def _details(module: AnsibleModule, result: dict[str, Any]) -> dict[str, Any]:
+    """What the journal keeps about a build."""
+    kept = {name: value for name, value in result.items() if name != "statements"}
+    return {**kept, **module.params["phase_details"]}
 
 
 def _absent(module: AnsibleModule, plan: Any) -> dict[str, Any]:
@@ -335,18 +422,24 @@ def main() -> None:
     run(
         {
             **WRITING_SPEC,
+            **PHASE_SPEC,
+            "phase_details": {"type": "dict", "default": {}},
             "state": {"type": "str", "choices": ["verified", "present", "absent"], "default": "verified"},
             "fail": {"type": "bool", "default": True},
             "strategy": {"type": "str", "choices": ["prisma", "concurrent", "auto"], "default": "prisma"},
             "max_write_pause_ms": {"type": "int", "default": 500},
             "release_path": {"type": "path"},
+            "lower_fence": {"type": "bool", "default": False},
+            "fence_lock_timeout_ms": {"type": "int", "default": 3000},
+            "fence_lock_attempts": {"type": "int", "default": 10},
             "environment_path": {"type": "str"},
             "attempts": {"type": "int", "default": 5},
             "deadline_s": {"type": "int", "default": 300},
             "prisma_timeout_s": {"type": "int", "default": 180},
         },
         act,
-        required_if=[("state", "present", ("release_path",))],
+        required_if=[("state", "present", ("release_path",)), ("lower_fence", True, ("release_path",))],
+        required_by={"phase": ("run_id",)},
     )
 
 

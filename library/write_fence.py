@@ -125,47 +125,42 @@ details:
   sample: {attempts: 10, blockers: [{pid: 4711, user: aedpics_admin, state: idle in transaction, age_s: 95}]}
 """
 
-from dataclasses import asdict
 from typing import Any
 
-from ansible.module_utils.at_most_one_entry import WRITING_SPEC, held_run, login_of, run, timeouts_of
+from ansible.module_utils.at_most_one_entry import (
+    WRITING_SPEC,
+    fence_result,
+    held_run,
+    login_of,
+    lower_fence,
+    require_attempts,
+    run,
+    timeouts_of,
+)
 from ansible.module_utils.basic import AnsibleModule
 
 
 def act(module: AnsibleModule) -> dict[str, Any]:
-    from ansible.module_utils.at_most_one.errors import OperatorError
     from ansible.module_utils.at_most_one.fence import write_fence
     from ansible.module_utils.at_most_one.plan import parse
     from ansible.module_utils.at_most_one.postgres.connection import connect
 
     wanted = module.params
     plan = parse(wanted["plan"])
-    if wanted["lock_attempts"] < 1:
-        raise OperatorError(
-            f"lock_attempts is {wanted['lock_attempts']}.", expected="1 or more.", next_step="correct lock_attempts."
+    require_attempts(wanted["lock_attempts"])
+    if wanted["state"] == "lowered":
+        return lower_fence(
+            module, plan, lock_timeout_ms=wanted["lock_timeout_ms"], lock_attempts=wanted["lock_attempts"]
         )
     with held_run(module) as hold, connect(login_of(module), **timeouts_of(module)) as connection:
         if wanted["state"] == "queried":
             found, indexes = write_fence.query(connection, plan)
-            return {"changed": False, **_result(found), "indexes": indexes}
-        if wanted["state"] == "raised":
-            limits = {name: wanted[name] for name in ("lock_attempts", "max_write_pause_ms", "deadline_s")}
-            change = write_fence.raise_fence(connection, plan, **limits, check=module.check_mode, hold=hold)
-        else:
-            wait_ms = wanted["lock_timeout_ms"] * wanted["lock_attempts"]
-            change = write_fence.lower_fence(connection, plan, wait_ms=wait_ms, check=module.check_mode, hold=hold)
-    for warning in change.warnings:
-        module.warn(warning)
-    return {
-        "changed": bool(change.statements),
-        **_result(change),
-        "diff": {"before": f"write fence: {change.before}\n", "after": f"write fence: {change.state}\n"},
-    }
-
-
-def _result(change: Any) -> dict[str, Any]:
-    """Without its warnings, which Ansible shows apart."""
-    return {name: value for name, value in asdict(change).items() if name != "warnings"}
+            result = fence_result(module, found)
+            del result["diff"]
+            return {**result, "changed": False, "indexes": indexes}
+        limits = {name: wanted[name] for name in ("lock_attempts", "max_write_pause_ms", "deadline_s")}
+        change = write_fence.raise_fence(connection, plan, **limits, check=module.check_mode, hold=hold)
+    return fence_result(module, change)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
@@ -112,6 +113,40 @@ def record_phase(module: AnsibleModule, status: str, details: Mapping[str, Any])
         return
     with connect(login_of(module), **timeouts_of(module)) as connection:
         journal.record(connection, module.params["run_id"], module.params["phase"], status, details)
+
+
+def lower_fence(module: AnsibleModule, plan: Any, *, lock_timeout_ms: int, lock_attempts: int) -> dict[str, Any]:
+    """Lower the plan's write fence; the result as M(write_fence) returns it. A fence that stays is a warning."""
+    from ansible.module_utils.at_most_one.fence import write_fence
+    from ansible.module_utils.at_most_one.postgres.connection import connect
+
+    require_attempts(lock_attempts)
+    limits = {**timeouts_of(module), "lock_timeout_ms": lock_timeout_ms}
+    with held_run(module) as hold, connect(login_of(module), **limits) as connection:
+        wait_ms = lock_timeout_ms * lock_attempts
+        change = write_fence.lower_fence(connection, plan, wait_ms=wait_ms, check=module.check_mode, hold=hold)
+    return fence_result(module, change)
+
+
+def require_attempts(lock_attempts: int) -> None:
+    """Raise an OperatorError unless the lock is to be asked for at least once."""
+    from ansible.module_utils.at_most_one.errors import OperatorError
+
+    if lock_attempts < 1:
+        raise OperatorError(
+            f"lock_attempts is {lock_attempts}.", expected="1 or more.", next_step="correct lock_attempts."
+        )
+
+
+def fence_result(module: AnsibleModule, change: Any) -> dict[str, Any]:
+    """A change of the write fence as a module's result; its warnings are shown apart."""
+    for warning in change.warnings:
+        module.warn(warning)
+    return {
+        "changed": bool(change.statements),
+        **{name: value for name, value in asdict(change).items() if name != "warnings"},
+        "diff": {"before": f"write fence: {change.before}\n", "after": f"write fence: {change.state}\n"},
+    }
 
 
 def login_of(module: AnsibleModule) -> Any:

@@ -55,7 +55,7 @@ def migrate(tmp_path: Path) -> Any:
         log.write_text("[]")
         library = tmp_path / "library"
         library.mkdir()
-        for name, given in (("index_set", answers), ("deploy_run", [{"changed": False}]), ("clean", [{}])):
+        for name, given in (("index_set", answers), ("clean", [{}])):
             text = STAND_IN.format(log=str(log), name=name, answers=given).replace(
                 "#!/usr/bin/python", f"#!{sys.executable}"
             )
@@ -108,14 +108,14 @@ def migrate(tmp_path: Path) -> Any:
 def test_a_duplicate_in_the_way_is_cleaned_up_and_built_again(migrate: Any, options: tuple[str, ...]) -> None:
     code, calls, seen, output = migrate([DUPLICATE, BUILT], *options)
     assert code == 0, output
-    assert calls == ["index_set", "clean", "index_set", "deploy_run"]
+    assert calls == ["index_set", "clean", "index_set"]
     assert seen == {name: value for name, value in BUILT.items() if name != "changed"}
 
 
 def test_without_a_duplicate_there_is_no_second_round(migrate: Any) -> None:
     code, calls, seen, output = migrate([BUILT])
     assert code == 0, output
-    assert calls == ["index_set", "deploy_run"]
+    assert calls == ["index_set"]
     assert seen["strategy"] == "concurrent"
 
 

@@ -56,6 +56,7 @@ ELSEWHERE = (
     *(
         "test_real_prisma",
         "test_real_shape",
+        "test_recorded_phases",
         "test_settings",
         "test_subscribers",
         "test_two_starts",

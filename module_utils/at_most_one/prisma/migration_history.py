@@ -213,6 +213,18 @@ def require_deployable(verdict: Verdict, name: str, *also: str, release: str | P
         )
 
 
+def require_applied(verdict: Verdict, name: str, *, release: str | Path | None = None) -> None:
+    """Raise an OperatorError with the repair unless the history agrees with the catalog, which holds the indexes."""
+    if verdict.verdict != "applied":
+        raise OperatorError(
+            f"The indexes hold, but Prisma's history of {name} is {verdict.verdict}.",
+            expected="applied.",
+            next_step=repair_in(verdict, release),
+            cause="history",
+            history=verdict.verdict,
+        )
+
+
 def mark_statement(schema: str) -> sql.Composed:
     """What :func:`mark_rolled_back` runs, with the migration's name as its parameter."""
     return sql.SQL("UPDATE {} SET rolled_back_at = now() WHERE migration_name = %s AND rolled_back_at IS NULL").format(

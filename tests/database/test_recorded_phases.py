@@ -1,0 +1,186 @@
+"""index_set as the last call of a phase: migrate's build and verify's proof are recorded once, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from at_most_one.fence import write_fence
+from at_most_one.plan import Plan
+from at_most_one.postgres.connection import Connection, Login, connect
+from at_most_one.runs import journal
+from at_most_one.runs.controllers import Controller
+
+from tests.database.prisma_release import behave
+from tests.database.prisma_release import present as present  # fixtures
+from tests.database.prisma_release import release as release
+
+BUILD = {"strategy", "history", "pending", "repaired", "attempts", "seconds", "stalled_by"} | {
+    "write_pause_predicted_ms",
+    "write_pause_ms",
+}
+FAULTS = {"race": [500]}
+
+
+@pytest.fixture
+def run_id(login: Login, plan: Plan) -> str:
+    with connect(login) as connection:
+        opening = journal.Opening(plan, "production", "minsu", Controller("gateway-2", 1))
+        return journal.open_run(connection, opening).run_id
+
+
+@pytest.fixture
+def recorded(login: Login, run_id: str) -> Callable[[], list[tuple[str, str, Any]]]:
+    """The run's phases in the journal."""
+
+    def read() -> list[tuple[str, str, Any]]:
+        with connect(login) as connection:
+            (run,) = journal.read(connection, run_id=run_id)
+        return [(phase["name"], phase["status"], phase["details"]) for phase in run["phases"]]
+
+    return read
+
+
+@pytest.fixture
+def verify(
+    run_module: Callable[..., dict[str, Any]],
+    login_args: dict[str, Any],
+    plan_data: dict[str, Any],
+    release: Path,
+    run_id: str,
+) -> Callable[..., dict[str, Any]]:
+    """The verify phase's call."""
+
+    def run(*, check: bool = False, **options: Any) -> dict[str, Any]:
+        args = {"login": login_args, "plan": plan_data, "state": "verified", "release_path": str(release)}
+        args |= {"lower_fence": True, "run_id": run_id, "phase": "verify"}
+        args |= {"phase_details": {"faults_before": FAULTS}}
+        return run_module("index_set", {**args, **options}, check=check)
+
+    return run
+
+
+@pytest.fixture
+def migrated(present: Callable[..., dict[str, Any]], plan: Plan, connection: Connection) -> None:
+    """The indexes are built and recorded by Prisma, and the fence is still up."""
+    write_fence.raise_fence(connection, plan)
+    connection.commit()
+    assert present()["changed"]
+
+
+Recorded = Callable[[], list[tuple[str, str, Any]]]
+
+
+class TestMigrate:
+    def test_a_build_is_recorded_with_what_it_cost(
+        self, present: Callable[..., dict[str, Any]], run_id: str, recorded: Recorded
+    ) -> None:
+        options = {"run_id": run_id, "phase": "migrate"}
+        assert present(check=True, **options)["changed"]
+        assert recorded() == [], "check mode records nothing"
+        built = present(**options)
+        ((phase, status, details),) = recorded()
+        assert (phase, status, details) == ("migrate", "ok", {name: built[name] for name in BUILD})
+        assert not present(**options)["changed"]
+        _, (phase, status, details) = recorded()
+        assert (phase, status, details["strategy"]) == ("migrate", "unchanged", "none")
+
+    def test_a_build_that_failed_is_not(
+        self, release: Path, present: Callable[..., dict[str, Any]], run_id: str, recorded: Recorded
+    ) -> None:
+        behave(release, "late duplicate")
+        stopped = present(run_id=run_id, phase="migrate")
+        assert stopped["details"]["cause"] == "duplicates", "worth another round"
+        assert recorded() == []
+
+
+@pytest.mark.usefixtures("migrated")
+class TestVerify:
+    def test_the_fence_is_lowered_and_the_phase_recorded_once(
+        self, verify: Callable[..., dict[str, Any]], recorded: Recorded, connection: Connection, plan: Plan
+    ) -> None:
+        predicted = verify(check=True)
+        assert (predicted["changed"], predicted["fence"], recorded()) == (True, "lowered", [])
+        assert write_fence.fence_state(connection, plan) == "raised"
+        done = verify()
+        assert (done["statements"], done["diff"]) == (predicted["statements"], predicted["diff"])
+        assert done["diff"] == {"before": "write fence: raised\n", "after": "write fence: lowered\n"}
+        assert (done["history"], done["exact"], done.get("warnings")) == ("applied", True, None)
+        assert write_fence.fence_state(connection, plan) == "lowered"
+        details = {"indexes": done["indexes"], "duplicates_left": 0, "faults_before": FAULTS}
+        assert recorded() == [("verify", "ok", details)]
+        assert verify()["changed"] is False
+
+    @pytest.mark.parametrize(
+        ("fault", "said"),
+        [
+            ("UPDATE aedpics._prisma_migrations SET rolled_back_at = now()", "is earlier_pending"),
+            ("DROP INDEX aedpics.idx_inspection_schedules_active", "idx_inspection_schedules_active is missing"),
+        ],
+    )
+    def test_a_fault_stops_before_the_fence_is_lowered(
+        self,
+        verify: Callable[..., dict[str, Any]],
+        recorded: Recorded,
+        connection: Connection,
+        plan: Plan,
+        fault: str,
+        said: str,
+    ) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(fault)
+        connection.commit()
+        for check in (True, False):
+            stopped = verify(check=check)
+            assert stopped["failed"], stopped
+            assert said in stopped["msg"]
+            assert len(stopped["details"]["indexes"]) == 3, "the report shows them"
+        assert write_fence.fence_state(connection, plan) == "raised"
+        assert recorded() == []
+
+    def test_a_history_is_not_judged_where_the_migration_is_only_predicted(
+        self, verify: Callable[..., dict[str, Any]], connection: Connection
+    ) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("UPDATE aedpics._prisma_migrations SET rolled_back_at = now()")
+        connection.commit()
+        assert verify(check=True, fail=False)["history"] == "earlier_pending"
+
+    def test_a_fence_that_cannot_be_dropped_is_a_warning(
+        self,
+        login: Login,
+        verify: Callable[..., dict[str, Any]],
+        recorded: Recorded,
+        connection: Connection,
+        plan: Plan,
+    ) -> None:
+        with connect(login) as reader, reader.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM aedpics.inspection_sessions")
+            held = verify(fence_lock_timeout_ms=100, fence_lock_attempts=2)
+            assert not held.get("failed")
+            (warning,) = held["warnings"]
+            assert f"pid {reader.info.backend_pid}" in str(warning)
+            assert "within 0.2 s" in str(warning)
+            reader.rollback()
+        assert held["fence"] == "partial"
+        assert [phase for phase, _, _ in recorded()] == ["verify"]
+        assert verify()["fence"] == "lowered"
+
+    def test_a_lost_run_lowers_and_records_nothing(
+        self,
+        login: Login,
+        verify: Callable[..., dict[str, Any]],
+        recorded: Recorded,
+        connection: Connection,
+        plan: Plan,
+    ) -> None:
+        with connect(login) as other:
+            opening = journal.Opening(plan, "production", "jiwoo", Controller("gateway-3", 1))
+            journal.open_run(other, opening, takeover=True)
+        stopped = verify()
+        assert "was closed as abandoned by run" in stopped["msg"]
+        assert len(stopped["details"]["indexes"]) == 3
+        assert write_fence.fence_state(connection, plan) == "raised"
+        assert recorded() == []
