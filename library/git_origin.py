@@ -21,7 +21,7 @@ options:
   state:
     description:
       - V(read) returns the newest commit of O(branch); V(checked_out) makes O(release_path) a checkout of O(commit).
-      - V(served) says what O(path) leads to, and does not ask the origin.
+      - V(served) says what O(path) leads to. The origin is asked, as by V(read), only with O(branch).
     type: str
     choices: [read, served, checked_out]
     default: read
@@ -74,6 +74,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+wanted:
+  description: The newest commit of O(branch).
+  returned: state is served, with O(branch)
+  type: str
+  sample: 3f616e0d1b7f0c4b8f6d6a1d9b0f7c3f1e2d4c5b
 commit:
   description: The newest commit of the branch, or the one that is served or checked out.
   returned: success
@@ -114,11 +119,14 @@ def act(module: AnsibleModule) -> dict[str, Any]:
 
     wanted = module.params
     checkout = Path(wanted["path"])
-    if wanted["state"] == "served":
+    if wanted["state"] == "served" and not wanted["branch"]:
         return {"changed": False, **asdict(git_origin.served(checkout))}
     module.no_log_values.update(git_origin.remote(checkout, wanted["origin"]).secrets)
-    if wanted["state"] == "read":
-        return {"changed": False, "commit": git_origin.newest(checkout, wanted["origin"], wanted["branch"])}
+    if wanted["state"] in ("read", "served"):
+        newest = git_origin.newest(checkout, wanted["origin"], wanted["branch"])
+        if wanted["state"] == "read":
+            return {"changed": False, "commit": newest}
+        return {"changed": False, "wanted": newest, **asdict(git_origin.served(checkout))}
     release = Path(wanted["release_path"])
     retention.require_free_space(release.parent, wanted["min_free_mb"])
     if module.check_mode:

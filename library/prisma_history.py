@@ -212,62 +212,42 @@ def _read(module: AnsibleModule, plan: Any) -> dict[str, Any]:
 
 
 def _judged(module: AnsibleModule, plan: Any, release: Path | None) -> dict[str, Any]:
-    from ansible.module_utils.at_most_one.indexes import verification
-    from ansible.module_utils.at_most_one.postgres.connection import connect
-    from ansible.module_utils.at_most_one.prisma import migration_history
+    from ansible.module_utils.at_most_one.migration import build, readiness
+    from ansible.module_utils.at_most_one.prisma.files import Migration
 
+    given, timeouts = module.params, timeouts_of(module)
+    options = None
+    if given["strategy"]:
+        options = build.Options(given["strategy"], given["max_write_pause_ms"], 1, 0, 0, **timeouts)
     migrations = None
-    if release:
-        migrations = migration_history.read_migrations(release, may_be_unbuilt=module.check_mode)
-    elif module.params["migrations"] is not None:
-        migrations = tuple(migration_history.Migration(**entry) for entry in module.params["migrations"])
-    with connect(login_of(module), **timeouts_of(module)) as connection:
-        history = migration_history.read_history(connection, plan.schema)
-        exact = None
-        verdict = migration_history.judge(history, migrations, plan.migration, exact)
-        if verdict.verdict not in migration_history.BLOCKED_BEFORE:  # there, the planned tables may not even exist yet
-            exact = verification.inspect(connection, plan).exact
-            verdict = migration_history.judge(history, migrations, plan.migration, exact)
-        connection.rollback()
-    where = module.params["release_path"]
-    if module.params["source"] and not Path(where).exists():
-        where = module.params["source"]["path"]
-    needs_a_person = verdict.verdict in migration_history.NEEDS_A_PERSON
-    strategy, refusal = "none", ""
-    if module.params["strategy"] and needs_a_person:
-        failed = f": {', '.join(verdict.failed)}" if verdict.failed else ""
-        refusal = (
-            f"Prisma's history of {plan.migration} is {verdict.verdict}{failed}. Expected: a history that the migrate "
-            f"phase can go on from. Nothing was touched. Next: {migration_history.repair_in(verdict, where)}"
-        )
-    elif module.params["strategy"] and release:
-        strategy, refusal = _buildable(module, plan, release)
+    if given["migrations"] is not None:
+        migrations = tuple(Migration(**entry) for entry in given["migrations"])
+    where = given["release_path"]
+    if given["source"] and not Path(where).exists():
+        where = given["source"]["path"]
+    found = readiness.read(
+        login_of(module),
+        plan,
+        release,
+        options,
+        migrations=migrations,
+        named=where,
+        check=module.check_mode,
+        **timeouts,
+    )
+    verdict = found.verdict
     return {
         "changed": False,
-        "strategy": strategy,
-        "refusal": refusal,
+        "strategy": found.strategy,
+        "refusal": found.refusal,
         "verdict": verdict.verdict,
-        "repair": migration_history.repair_in(verdict, where),
-        "needs_a_person": needs_a_person,
+        "repair": found.repair,
+        "needs_a_person": found.needs_a_person,
         "pending": list(verdict.pending),
         "blocking": list(verdict.failed),
         "row": _row(module, verdict.row) if verdict.row else None,
-        "indexes_exact": exact,
+        "indexes_exact": found.indexes_exact,
     }
-
-
-def _buildable(module: AnsibleModule, plan: Any, release: Path) -> tuple[str, str]:
-    """How M(index_set) would build, and why it would not; duplicates are still to be removed."""
-    from ansible.module_utils.at_most_one.errors import OperatorError
-    from ansible.module_utils.at_most_one.migration import build
-
-    options = build.Options(
-        module.params["strategy"], module.params["max_write_pause_ms"], 1, 0, 0, **timeouts_of(module)
-    )
-    try:
-        return build.decide(login_of(module), plan, release, options, check=True).strategy, ""
-    except OperatorError as stop:
-        return "none", str(stop)
 
 
 def _row(module: AnsibleModule, row: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.at_most_one_entry import LOGIN_SPEC, PLAN_SPEC, login_of, run
+from ansible.module_utils.at_most_one_entry import LOGIN_SPEC, PHASE_SPEC, PLAN_SPEC, login_of, record_phase, run
 from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
@@ -36,13 +36,23 @@ options:
     description: Directories to search for C(pg_dump) and C(pg_restore) before E(PATH).
     type: str
     default: ""
+  status:
+    description: What the phase is recorded as. This module itself changes nothing.
+    type: str
+    choices: [ok, unchanged]
+    default: unchanged
+  details:
+    description: What else the phase is recorded with. RV(backup) is recorded as C(backup).
+    type: dict
+    default: {}
 extends_documentation_fragment:
   - at_most_one.login
   - at_most_one.plan
+  - at_most_one.phase
 attributes:
   check_mode:
     support: full
-    description: Checks programs and room on the disk, and writes nothing.
+    description: Checks programs and room on the disk, and writes and records nothing.
   diff_mode:
     support: none
     description: There is no change to show.
@@ -78,6 +88,11 @@ backup:
     bytes: 9216
     seconds: 0.4
     pruned: []
+recorded:
+  description: Whether the phase was recorded with it.
+  returned: success
+  type: bool
+  sample: true
 """
 
 
@@ -96,7 +111,8 @@ def act(module: AnsibleModule) -> dict[str, Any]:
     made = backup.make(
         login_of(module), plan, wanted, lock_timeout_ms=given["lock_timeout_ms"], check_mode=module.check_mode
     )
-    return {"changed": False, "backup": asdict(made)}
+    record_phase(module, given["status"], {**given["details"], "backup": asdict(made)})
+    return {"changed": False, "backup": asdict(made), "recorded": given["phase"] is not None and not module.check_mode}
 
 
 def main() -> None:
@@ -105,10 +121,13 @@ def main() -> None:
         {
             **LOGIN_SPEC,
             **PLAN_SPEC,
+            **PHASE_SPEC,
             "directory": {"type": "path", "required": True},
             "run_id": {"type": "str", "required": True},
             "keep": {"type": "int", "default": 3},
             "environment_path": {"type": "str", "default": ""},
+            "status": {"type": "str", "choices": ["ok", "unchanged"], "default": "unchanged"},
+            "details": {"type": "dict", "default": {}},
         },
         act,
     )

@@ -140,6 +140,15 @@ def newest(checkout: Path, origin: str, branch: str) -> str:
     return answer.stdout.split()[0]
 
 
+def commits_since(release: Path, served: str) -> list[str]:
+    """The commits of the release's checkout that the served one has not, a line each, newest first.
+
+    None are known where there is no path between the two, as after a rewritten history.
+    """
+    log = ["-C", str(release), "log", "--oneline", "--no-decorate", f"{served}..HEAD"]
+    return _git(log, None, ASK_TIMEOUT_S).stdout.splitlines()
+
+
 def is_at(release: Path, commit: str) -> bool:
     """Whether the release is a checkout at that commit."""
     head = _git(["-C", str(release), "rev-parse", "--verify", "--quiet", "HEAD"], None, ASK_TIMEOUT_S)

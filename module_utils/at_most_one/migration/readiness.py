@@ -1,0 +1,78 @@
+"""Whether the plan's migration can be built from a release: what Prisma's history says, and by which strategy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import OperatorError
+from ..indexes import verification
+from ..plan import Plan
+from ..postgres.connection import Login, connect
+from ..prisma import migration_history
+from ..prisma.files import Migration, read_migrations
+from . import build
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """``indexes_exact`` is None where the planned tables may not even be there; an empty ``refusal``: it can go on."""
+
+    verdict: migration_history.Verdict
+    repair: str
+    indexes_exact: bool | None
+    duplicates_left: int | None = None
+    strategy: str = "none"
+    refusal: str = ""
+
+    @property
+    def needs_a_person(self) -> bool:
+        """Whether no phase of a deployment repairs what the history says."""
+        return self.verdict.verdict in migration_history.NEEDS_A_PERSON
+
+
+def read(
+    login: Login,
+    plan: Plan,
+    release: Path | None,
+    options: build.Options | None = None,
+    *,
+    migrations: Sequence[Migration] | None = None,
+    named: str | Path | None = None,
+    check: bool = False,
+    **timeouts: Any,
+) -> Readiness:
+    """Compare Prisma's history with the release's migrations (or with ``migrations``) and with the catalog.
+
+    With ``options`` also whether the migration can be built with their strategy; duplicates may still be there.
+    ``named``: the directory that a repair is to be run in, where that is another one than ``release``. ``check``: the
+    release may not be there yet. Writes nothing.
+    """
+    known = read_migrations(release, may_be_unbuilt=check) if release else migrations
+    with connect(login, **timeouts) as connection:
+        history = migration_history.read_history(connection, plan.schema)
+        exact = duplicates = None
+        verdict = migration_history.judge(history, known, plan.migration, exact)
+        if verdict.verdict not in migration_history.BLOCKED_BEFORE:  # there, the planned tables may not even exist yet
+            inspection = verification.inspect(connection, plan)
+            exact, duplicates = inspection.exact, inspection.duplicates_left
+            verdict = migration_history.judge(history, known, plan.migration, exact)
+        connection.rollback()
+    found = Readiness(verdict, migration_history.repair_in(verdict, named or release), exact, duplicates)
+    if options is None:
+        return found
+    if found.needs_a_person:
+        failed = f": {', '.join(verdict.failed)}" if verdict.failed else ""
+        refusal = (
+            f"Prisma's history of {plan.migration} is {verdict.verdict}{failed}. Expected: a history that the migrate "
+            f"phase can go on from. Nothing was touched. Next: {found.repair}"
+        )
+        return replace(found, refusal=refusal)
+    if release is None:
+        return found
+    try:
+        return replace(found, strategy=build.decide(login, plan, release, options, check=True).strategy)
+    except OperatorError as stop:
+        return replace(found, refusal=str(stop))
