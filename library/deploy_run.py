@@ -79,6 +79,31 @@ options:
     description: What else to keep about the phase. Without secrets; anybody who reads the journal sees it.
     type: dict
     default: {}
+  earlier:
+    description:
+      - With O(state=recorded) or O(state=closed), the phases that ended before and are not in the journal yet, in their
+        order. A phase that asks no database need not be recorded by a call of its own.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: Name of the phase.
+        type: str
+        required: true
+      status:
+        description: How it ended.
+        type: str
+        choices: [ok, unchanged]
+        required: true
+      details:
+        description: As O(details).
+        type: dict
+        default: {}
+      ago_s:
+        description: How many seconds ago it ended.
+        type: float
+        default: 0
   outcome:
     description: How the run ended.
     type: str
@@ -252,6 +277,10 @@ def act(module: AnsibleModule) -> dict[str, Any]:
             return _open(module, connection, plan)
         if module.check_mode:
             return {"changed": False, "run_id": wanted["run_id"], "run": {}, "phases": []}
+        for phase in wanted["earlier"]:
+            journal.record(
+                connection, wanted["run_id"], phase["name"], phase["status"], phase["details"], ago_s=phase["ago_s"]
+            )
         if wanted["state"] == "recorded":
             journal.record(connection, wanted["run_id"], wanted["phase"], wanted["status"], wanted["details"])
         else:
@@ -347,6 +376,17 @@ def main() -> None:
             "phase": {"type": "str"},
             "status": {"type": "str", "choices": ["ok", "unchanged", "failed", "skipped"]},
             "details": {"type": "dict", "default": {}},
+            "earlier": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "status": {"type": "str", "choices": ["ok", "unchanged"], "required": True},
+                    "details": {"type": "dict", "default": {}},
+                    "ago_s": {"type": "float", "default": 0},
+                },
+            },
             "outcome": {"type": "str", "choices": ["deployed", "unchanged", "rolled_back", "stopped"]},
             "failed_phase": {"type": "str"},
             "error": {"type": "str"},

@@ -25,7 +25,7 @@ options:
       - V(started) starts the application unless an instance of it runs.
       - V(reloaded) brings every instance to O(release_path). The link must already lead there.
       - V(saved) makes what runs now come back after a reboot. It covers every application of this PM2_HOME; save only
-        after the gates have passed.
+        after the gates have passed. Then releases that nobody needs any more can go, see O(releases).
     type: str
     choices: [queried, started, reloaded, saved]
     default: queried
@@ -55,6 +55,25 @@ options:
   environment_path:
     description: Directories to search before PATH, separated by colons, so that node is found.
     type: str
+  releases:
+    description:
+      - With V(saved), the releases of which only the newest are kept. What serves, what a process works in and what is
+        needed for the way back stays in any case.
+    type: dict
+    suboptions:
+      path:
+        description: The directory of the releases.
+        type: path
+        required: true
+      keep:
+        description: How many of them stay at least, 1 or more.
+        type: int
+        required: true
+      needed:
+        description: Releases that stay in any case.
+        type: list
+        elements: path
+        default: []
   min_instances:
     description: Fewer instances than this are refused, because nobody would serve during the reload.
     type: int
@@ -161,10 +180,18 @@ EXAMPLES = r"""
 
 RETURN = r"""
 differed:
-  description: Whether PM2's dump said something else than what runs; for those who only ask, in check mode.
-  returned: O(state=saved)
+  description:
+    - Whether PM2's dump said something else than what runs; for those who only ask, in check mode.
+    - With O(state=reloaded), whether there is something to save now.
+  returned: O(state=saved) or O(state=reloaded)
   type: bool
   sample: false
+removed:
+  description: The releases that were removed, or would be.
+  returned: O(state=saved)
+  type: list
+  elements: str
+  sample: [/var/www/aedpics.releases/1c5af34b2d]
 instances:
   description:
     - With V(queried) and V(started) every instance, as PM2 and C(/proc) show it.
@@ -246,10 +273,12 @@ details:
 
 import os
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.at_most_one.http.served_build import Probe
 from ansible.module_utils.at_most_one.pm2 import client, lifecycle, preflight, proof, reload
+from ansible.module_utils.at_most_one.release import retention
 from ansible.module_utils.at_most_one.system import log_errors
 from ansible.module_utils.at_most_one_entry import run
 from ansible.module_utils.basic import AnsibleModule
@@ -282,6 +311,14 @@ OPTIONS = {
     "instance_timeout_s": {"type": "float", "default": 60.0},
     "stable_s": {"type": "float", "default": 3.0},
     "log_lines": {"type": "int", "default": 20},
+    "releases": {
+        "type": "dict",
+        "options": {
+            "path": {"type": "path", "required": True},
+            "keep": {"type": "int", "required": True},
+            "needed": {"type": "list", "elements": "path", "default": []},
+        },
+    },
 }
 
 
@@ -332,7 +369,8 @@ def act(module: AnsibleModule) -> dict[str, Any]:
         return {"changed": False, **_query(target, given["name"])}
     if given["state"] == "saved":
         differed = lifecycle.save(target, given["name"], check=module.check_mode)
-        return {"changed": differed, "differed": differed}
+        gone = _prune(module)
+        return {"changed": differed or bool(gone), "differed": differed, "removed": gone}
     if given["state"] == "started":
         changed = lifecycle.start(target, _aim(module), check=module.check_mode)
         line = f"{given['name']} runs\n"
@@ -349,7 +387,20 @@ def act(module: AnsibleModule) -> dict[str, Any]:
             "(app_build_header, app_build_key), and its BUILD_ID and scripts are the same. Only process, directory "
             "and stability of each instance are proven."
         )
-    return result
+    differed = bool(result["changed"]) or lifecycle.save(target, given["name"], check=True)
+    return {**result, "differed": differed}
+
+
+def _prune(module: AnsibleModule) -> list[str]:
+    """Remove the releases that nobody needs any more; their directories. In check mode those that would go."""
+    if module.params["releases"] is None:
+        return []
+    wanted = module.params["releases"]
+    releases = Path(wanted["path"])
+    gone = retention.surplus(releases, max(wanted["keep"], 1), [Path(one) for one in wanted["needed"]])
+    if gone and not module.check_mode:
+        retention.remove(releases, gone)
+    return list(map(str, gone))
 
 
 def main() -> None:

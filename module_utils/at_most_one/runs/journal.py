@@ -131,16 +131,22 @@ def look(connection: Connection, opening: Opening, *, takeover: bool = False) ->
     return Opened(run_id, _public(holder) if holder else None, False)
 
 
-def record(connection: Connection, run_id: str, phase: str, status: str, details: Mapping[str, Any]) -> None:
-    """Add a finished phase and renew the lease. Raises OperatorError when the run is not open any more."""
+def record(
+    connection: Connection, run_id: str, phase: str, status: str, details: Mapping[str, Any], *, ago_s: float = 0.0
+) -> None:
+    """Add a phase that finished ``ago_s`` seconds ago and renew the lease.
+
+    Raises OperatorError when the run is not open any more.
+    """
     _hold(connection, run_id)
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO at_most_one.step (run_id, position, phase, status, started_at, finished_at, details)"
             " SELECT r.run_id, coalesce(max(s.position), 0) + 1, %s, %s, coalesce(max(s.finished_at), r.started_at),"
-            " clock_timestamp(), %s FROM at_most_one.run r LEFT JOIN at_most_one.step s ON s.run_id = r.run_id"
+            " greatest(coalesce(max(s.finished_at), r.started_at), clock_timestamp() - %s * interval '1 second'), %s"
+            " FROM at_most_one.run r LEFT JOIN at_most_one.step s ON s.run_id = r.run_id"
             " WHERE r.run_id = %s GROUP BY r.run_id",
-            (phase, status, _json(details), run_id),
+            (phase, status, ago_s, _json(details), run_id),
         )
     renew(connection, run_id)
 
