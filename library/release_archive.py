@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Ansible module: what a host's release is, and how the one build of it gets to every host."""
+"""Ansible module: read a host's release, and take the one build of it to every host."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
 module: release_archive
-short_description: Pack a built release, unpack it on another host, mark it as finished, tell what it is
+short_description: Read which build a release has, pack it, unpack it on another host
 description:
   - Builds of Next.js differ from host to host unless one of them is served by all. This module takes it there.
   - What belongs to one host is never packed. That is O(shared), other C(.env) files that git does not have, the marker,
@@ -22,9 +22,8 @@ options:
       - V(read) tells which build O(release) has and what this host could run.
       - V(packed) writes O(release) into O(archive).
       - V(unpacked) makes O(release) what O(archive) holds, and removes O(archive).
-      - V(marked) finishes O(release), after it was proven to be what was packed when O(sha256) is given.
     type: str
-    choices: [read, packed, unpacked, marked]
+    choices: [read, packed, unpacked]
     required: true
   release:
     description: The directory of the release.
@@ -42,16 +41,6 @@ options:
     type: list
     elements: str
     default: []
-  sha256:
-    description: The digest with which the release was packed.
-    type: str
-  marker:
-    description: What is written into a finished release. Required by V(marked).
-    type: dict
-  with_digest:
-    description: Whether V(marked) adds the digest to what it writes, unless it is there.
-    type: bool
-    default: false
   min_free_mb:
     description: Megabytes that V(read) demands where the releases lie, when the release is not finished.
     type: int
@@ -90,7 +79,7 @@ EXAMPLES = r"""
 RETURN = r"""
 build:
   description: The build that the release has.
-  returned: when state is read or marked
+  returned: when state is read
   type: dict
   contains:
     serves:
@@ -121,14 +110,11 @@ size_mb:
 """
 
 OPTIONS = {
-    "state": {"type": "str", "choices": ["read", "packed", "unpacked", "marked"], "required": True},
+    "state": {"type": "str", "choices": ["read", "packed", "unpacked"], "required": True},
     "release": {"type": "path", "required": True},
     "live": {"type": "path", "required": True},
     "archive": {"type": "path"},
     "shared": {"type": "list", "elements": "str", "default": []},
-    "sha256": {"type": "str"},
-    "marker": {"type": "dict"},
-    "with_digest": {"type": "bool", "default": False},
     "min_free_mb": {"type": "int", "default": 0},
     "environment_path": {"type": "str", "default": ""},
 }
@@ -136,41 +122,26 @@ OPTIONS = {
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Hand the state's arguments to the core."""
-    from ansible.module_utils.at_most_one.release import retention, shipping
+    from ansible.module_utils.at_most_one.release import building, retention, shipping
 
     given = module.params
-    release, live, shared = Path(given["release"]), Path(given["live"]), given["shared"]
+    release, live = Path(given["release"]), Path(given["live"])
     if given["state"] == "read":
         if not shipping.marker(release) and given["min_free_mb"]:
             retention.require_free_space(release.parent, given["min_free_mb"])
         return {
             "changed": False,
-            "build": build(release, live),
+            "build": building.describe(release, live),
             "platform": shipping.platform(given["environment_path"]),
         }
     if module.check_mode:
         return {"changed": True}
     if given["state"] == "packed":
         archive = Path(given["archive"])
-        sha256 = shipping.pack(release, archive, shared)
+        sha256 = shipping.pack(release, archive, given["shared"])
         return {"changed": True, "sha256": sha256, "size_mb": archive.stat().st_size // 1_000_000}
-    if given["state"] == "unpacked":
-        shipping.unpack(Path(given["archive"]), release, live)
-        return {"changed": True}
-    content = given["marker"]
-    if given["sha256"]:
-        shipping.require(release, given["sha256"], shared)
-    elif given["with_digest"]:
-        content = {**content, "digest": shipping.digest(release, shared)}
-    shipping.write_marker(release, content)
-    return {"changed": True, "build": build(release, live)}
-
-
-def build(release: Path, live: Path) -> dict[str, Any]:
-    """The build of the release, with its marker."""
-    from ansible.module_utils.at_most_one.release import next_build, shipping
-
-    return {**next_build.read(release, live).kept(), "marker": shipping.marker(release)}
+    shipping.unpack(Path(given["archive"]), release, live)
+    return {"changed": True}
 
 
 def main() -> None:
@@ -182,7 +153,6 @@ def main() -> None:
         required_if=[
             ("state", "packed", ("archive",)),
             ("state", "unpacked", ("archive",)),
-            ("state", "marked", ("marker",)),
         ],
     )
 

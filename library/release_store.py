@@ -1,9 +1,8 @@
 #!/usr/bin/python
-"""Ansible module: inspect a release, link its shared files, carry assets forward, remove old releases."""
+"""Ansible module: inspect a release, link its shared files, remove old releases."""
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
 module: release_store
-short_description: Inspect a release, link its shared files, carry old assets forward, remove old releases
+short_description: Inspect a release, link its shared files, remove old releases
 description:
   - What a release needs from its neighbours, before, while and after it takes their place.
 options:
@@ -22,21 +21,19 @@ options:
         finished build has lost files since.
       - V(linked) makes each of O(shared_files) in O(release) a link to the file in the directory C(shared) of O(path),
         which its owner alone may read. A file that is not there yet is copied from O(before).
-      - V(carried) stops when O(release) lacks a file that its own build manifest names; then it copies the assets of
-        O(before) that O(release) lacks into it, so that pages loaded before find them.
       - V(pruned) removes what is beyond the newest O(keep) releases in O(path), but none in O(needed), and none that a
         process works in.
     type: str
-    choices: [inspected, linked, carried, pruned]
+    choices: [inspected, linked, pruned]
     required: true
   path:
     description: The directory of the releases, one per commit. Required by V(inspected), V(linked) and V(pruned).
     type: path
   before:
-    description: The release, or its link, that is served until now. Required by V(inspected), V(linked) and V(carried).
+    description: The release, or its link, that is served until now. Required by V(inspected) and V(linked).
     type: path
   release:
-    description: The release that was built, or will be. Required by V(inspected), V(linked) and V(carried).
+    description: The release that was built, or will be. Required by V(inspected) and V(linked).
     type: path
   shared_files:
     description: Names of the files that git does not have and every release shares.
@@ -47,13 +44,6 @@ options:
     description: For V(linked), whether O(before) is no link yet; then its own files are the true ones and are copied.
     type: bool
     default: false
-  assets:
-    description: Where a release has its assets.
-    type: str
-    default: .next/static
-  keep_hours:
-    description: Hours for which the assets of a build stay after it was replaced. Required by V(carried).
-    type: float
   keep:
     description: How many of the newest releases stay, at least one. Required by V(pruned).
     type: int
@@ -65,7 +55,7 @@ options:
 attributes:
   check_mode:
     support: full
-    description: Says what would be linked, carried or removed.
+    description: Says what would be linked or removed.
   diff_mode:
     support: full
     description: Names the files and links that are new, and the releases that go.
@@ -82,12 +72,13 @@ EXAMPLES = r"""
     release: /var/www/aedpics.releases/4b825dc642cb6eb9a060e54bf8d69288fbee4904
     shared_files: [.env.production]
 
-- name: Ensure that pages loaded before find their assets in the new release
+- name: Ensure that it has the files that every release shares
   release_store:
-    state: carried
+    state: linked
+    path: /var/www/aedpics.releases
     before: /var/www/aedpics
     release: /var/www/aedpics.releases/4b825dc642cb6eb9a060e54bf8d69288fbee4904
-    keep_hours: 168
+    shared_files: [.env.production]
 
 - name: Ensure that only the newest releases are kept
   release_store:
@@ -120,16 +111,6 @@ linked:
   type: list
   elements: str
   sample: [.env.production]
-carried:
-  description: How many assets of earlier builds the release has.
-  returned: when state is carried
-  type: int
-  sample: 34
-left:
-  description: How many were left behind, because their build was replaced too long ago.
-  returned: when state is carried
-  type: int
-  sample: 0
 removed:
   description: The releases that were removed, or in check mode would be, the oldest first.
   returned: when state is pruned
@@ -139,14 +120,12 @@ removed:
 """
 
 OPTIONS = {
-    "state": {"type": "str", "choices": ["inspected", "linked", "carried", "pruned"], "required": True},
+    "state": {"type": "str", "choices": ["inspected", "linked", "pruned"], "required": True},
     "path": {"type": "path"},
     "before": {"type": "path"},
     "release": {"type": "path"},
     "shared_files": {"type": "list", "elements": "str", "default": []},
     "in_place": {"type": "bool", "default": False},
-    "assets": {"type": "str", "default": ".next/static"},
-    "keep_hours": {"type": "float"},
     "keep": {"type": "int"},
     "needed": {"type": "list", "elements": "path", "default": []},
 }
@@ -154,8 +133,7 @@ OPTIONS = {
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Hand the state's arguments to its function."""
-    from ansible.module_utils.at_most_one.http import build_probe
-    from ansible.module_utils.at_most_one.release import assets, retention, shared_files
+    from ansible.module_utils.at_most_one.release import retention, shared_files
 
     given = module.params
     if given["state"] == "inspected":
@@ -165,18 +143,6 @@ def act(module: AnsibleModule) -> dict[str, Any]:
         return {"changed": False, "built": found.built, "shared": found.shared}
     if given["state"] == "linked":
         return link(module)
-    if given["state"] == "carried":
-        before, release = Path(given["before"]), Path(given["release"])
-        build_probe.require_files(release)
-        done = assets.carry(
-            before,
-            release,
-            given["assets"],
-            given["keep_hours"] * 3600,
-            time.time(),
-            check_mode=module.check_mode,
-        )
-        return {"changed": done.kept > 0, "carried": done.kept, "left": done.left}
     releases = Path(given["path"])
     gone = retention.surplus(releases, max(given["keep"], 1), [Path(one) for one in given["needed"]])
     if gone and not module.check_mode:
@@ -222,7 +188,6 @@ def main() -> None:
         required_if=[
             ("state", "inspected", ("path", "before", "release")),
             ("state", "linked", ("path", "before", "release")),
-            ("state", "carried", ("before", "release", "keep_hours")),
             ("state", "pruned", ("path", "keep")),
         ],
     )

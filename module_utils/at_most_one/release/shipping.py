@@ -27,6 +27,7 @@ from . import assets, next_build, retention
 
 NODE_TIMEOUT_S = 30.0
 _CACHE = ".next/cache"
+BUILD_LOCK = ".at-most-one-build.lock"  # held, and named by its process, while the release is built
 _INCOMING = ".incoming-"  # a release that is being unpacked is none yet
 # Asked of Node itself, as packages with native code do. With the network, its report would look up host names.
 _ASK_NODE = """
@@ -174,4 +175,4 @@ def _of_this_host(release: Path, shared: Collection[str]) -> set[str]:
     tracked = done.stdout.split("\0")
     secret = {path.name for path in release.glob(".env*")} - set(tracked)
     carried = {f"{next_build.STATIC}/{name}" for name in assets.listed(release)}
-    return {retention.MARKER, assets.LIST, _CACHE, *shared, *secret, *carried}
+    return {retention.MARKER, BUILD_LOCK, assets.LIST, _CACHE, *shared, *secret, *carried}

@@ -1,0 +1,155 @@
+#!/usr/bin/python
+"""Ansible module: make a checkout a finished release."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.at_most_one_entry import run
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: release_build
+short_description: Build a release, require that it is whole, and mark it as finished
+description:
+  - Runs O(commands) one after the other in O(release). Stops at the first that fails, with its last lines.
+  - Then every file of O(needed) and every file that the build's own manifest names must be there.
+  - Then the assets of O(live) that O(release) lacks are copied into it, so that pages loaded before find them.
+  - The marker is written last. A release that has one of the same commit is finished, and nothing is done to it.
+  - The commands get the environment of the task.
+options:
+  release:
+    description: The directory of the release.
+    type: path
+    required: true
+  live:
+    description: The application's path. The release that it leads to is served until now.
+    type: path
+    required: true
+  commands:
+    description: What turns a checkout into a release, each a command and its arguments. None for one that was shipped.
+    type: list
+    elements: list
+    default: []
+  environment_path:
+    description: Directories to search before PATH, separated by colons, so that node is found.
+    type: str
+    default: ""
+  needed:
+    description: Files and directories that a release needs, as paths below it.
+    type: list
+    elements: str
+    required: true
+  keep_assets_hours:
+    description: Hours for which the assets of a build stay after it was replaced.
+    type: float
+    required: true
+  marker:
+    description:
+      - What is written into the finished release; its C(commit) tells whether this was done before.
+      - C(build_id_sha256) is added unless it is there.
+    type: dict
+    required: true
+  shared:
+    description: Files that belong to one host, as paths below the release. They are not part of a digest.
+    type: list
+    elements: str
+    default: []
+  with_digest:
+    description: Whether the digest of the release is added to what is written.
+    type: bool
+    default: false
+  sha256:
+    description: The digest with which the release was packed on the host that built it. Another one is refused.
+    type: str
+attributes:
+  check_mode:
+    support: full
+    description: Says whether the release would be built.
+  diff_mode:
+    support: none
+    description: A whole build is no readable difference.
+author:
+  - the at-most-one maintainers (@at-most-one)
+"""
+
+EXAMPLES = r"""
+- name: Build the release
+  release_build:
+    release: /var/www/aedpics.releases/4b825dc642cb6eb9a060e54bf8d69288fbee4904
+    live: /var/www/aedpics
+    commands: [[npm, ci], [npx, --no-install, prisma, generate], [npm, run, build]]
+    needed: [.next/BUILD_ID, .next/server, .next/static, node_modules/.bin/prisma]
+    keep_assets_hours: 168
+    marker: {commit: 4b825dc642cb6eb9a060e54bf8d69288fbee4904, run_id: 20261127T105314Z-1f2e3d}
+  environment: {NEXT_TELEMETRY_DISABLED: "1"}
+"""
+
+RETURN = r"""
+commands:
+  description: The commands that ran, each with its seconds.
+  returned: success
+  type: list
+  elements: dict
+  sample: [{command: npm run build, seconds: 58.3}]
+carried:
+  description: How many assets of earlier builds were copied into the release.
+  returned: success
+  type: int
+  sample: 34
+left:
+  description: How many were left behind, because their build was replaced too long ago.
+  returned: success
+  type: int
+  sample: 0
+build:
+  description: The build that the release has, as M(release_archive) returns it.
+  returned: success
+  type: dict
+"""
+
+OPTIONS = {
+    "release": {"type": "path", "required": True},
+    "live": {"type": "path", "required": True},
+    "commands": {"type": "list", "elements": "list", "default": []},
+    "environment_path": {"type": "str", "default": ""},
+    "needed": {"type": "list", "elements": "str", "required": True},
+    "keep_assets_hours": {"type": "float", "required": True},
+    "marker": {"type": "dict", "required": True},
+    "shared": {"type": "list", "elements": "str", "default": []},
+    "with_digest": {"type": "bool", "default": False},
+    "sha256": {"type": "str"},
+}
+
+
+def act(module: AnsibleModule) -> dict[str, Any]:
+    """Build the release, unless it is finished or in check mode."""
+    from ansible.module_utils.at_most_one.release import building
+
+    given = module.params
+    order = building.Order(
+        release=Path(given["release"]),
+        live=Path(given["live"]),
+        marker=given["marker"],
+        needed=given["needed"],
+        keep_assets_s=given["keep_assets_hours"] * 3600,
+        commands=[[str(word) for word in command] for command in given["commands"]],
+        environment_path=given["environment_path"],
+        shared=given["shared"],
+        with_digest=given["with_digest"],
+        sha256=given["sha256"],
+    )
+    finished = building.is_finished(order)
+    made = building.Made() if module.check_mode else building.make(order)
+    return {"changed": not finished, **asdict(made), "build": building.describe(order.release, order.live)}
+
+
+def main() -> None:
+    """Arguments in, core called, result out."""
+    run(OPTIONS, act, needs_psycopg2=False)
+
+
+if __name__ == "__main__":
+    main()
