@@ -18,12 +18,12 @@ description:
 version_added: "1.0.0"
 author:
   - the at-most-one maintainers (@at-most-one)
-extends_documentation_fragment: [at_most_one.login, at_most_one.plan]
+extends_documentation_fragment: [at_most_one.login, at_most_one.plan, at_most_one.phase]
 options:
   state:
     description:
       - V(reported) reads one snapshot and changes nothing in the database. With O(path) it writes a file.
-      - V(removed) removes the surplus rows among those of O(path), or among O(rows).
+      - V(removed) removes the surplus rows among those of O(path), among O(rows), or with O(report_first) all of them.
       - V(restored) puts back the rows that O(archived_by), or every run of the plan, archived, each byte for byte, in
         batches. The table's own constraints, indexes and triggers judge every row; O(restore) says what becomes of the
         others when one cannot return. Lower the fence and drop the index first.
@@ -36,7 +36,8 @@ options:
     default: 1000
   path:
     description:
-      - A clean-up plan, on the host where the module runs. It is read and written as a stream.
+      - A clean-up plan. In a playbook it is a file of the control node, which the action of this name brings from and
+        to the host where the module runs. It is read and written as a stream.
       - V(reported) writes it, JSON with one row per line in its last key, readable by owner and group. Of a row it has
         the primary key and, behind it, a hash of the content. It appears whole or not at all, also in check mode.
       - V(removed) reads it. Any order of keys and any white space will do.
@@ -47,6 +48,24 @@ options:
         names it, and RV(rows_left) counts it. Turn it off only for a file that nobody reviews.
     type: bool
     default: true
+  preview:
+    description:
+      - For V(reported) with O(path). Return also what has to be known before anything is written, RV(exact) and
+        RV(preview), or RV(refusal). The removal is tried as in check mode, with the same limits.
+      - O(phase) is recorded when there is nothing to do, with no surplus row and RV(exact).
+    type: bool
+    default: false
+  reviewed:
+    description:
+      - For V(reported) with O(preview), the clean-up plan whose rows are to leave; without it, the one just written.
+      - In a playbook it is a file of the control node, as O(path) is.
+    type: path
+  report_first:
+    description:
+      - For V(removed). Report the surplus rows first, as V(reported) does, and return their counts. On failure the
+        details have them.
+      - Without O(path) and O(rows) these rows are removed. No file is left of them.
+    type: bool
   header:
     description: What else the file of V(reported) says, ahead of the report's own keys.
     type: dict
@@ -123,14 +142,22 @@ EXAMPLES = r"""
     login: "{{ database_login }}"
     plan: "{{ lookup('file', 'plans/one-active-inspection-session.yml') | from_yaml }}"
     state: reported
-    path: /tmp/cleanup_plan.json
+    path: "{{ playbook_dir }}/cleanup_plan.json"
 
-- name: Ensure that the surplus rows are archived and removed
+- name: Ensure that the reviewed rows are archived and removed
   duplicate_rows:
     login: "{{ database_login }}"
     plan: "{{ lookup('file', 'plans/one-active-inspection-session.yml') | from_yaml }}"
     state: removed
-    path: /tmp/cleanup_plan.json
+    path: "{{ playbook_dir }}/cleanup_plan.json"
+    run_id: 20251110T053000Z-1a2b3c
+
+- name: Ensure that every surplus row is archived and removed
+  duplicate_rows:
+    login: "{{ database_login }}"
+    plan: "{{ lookup('file', 'plans/one-active-inspection-session.yml') | from_yaml }}"
+    state: removed
+    report_first: true
     run_id: 20251110T053000Z-1a2b3c
 
 - name: Ensure that the archived rows are back
@@ -159,10 +186,12 @@ groups:
       surplus_count: 1
 truncated: {description: "Whether RV(groups) is cut off at O(limit) groups, or at 10000 rows.",
   returned: state is reported, type: bool, sample: false}
-group_count: {description: "Number of duplicate groups.", returned: state is reported, type: int, sample: 10}
-row_count: {description: "Number of surplus rows.", returned: state is reported, type: int, sample: 25}
+group_count: {description: "Number of duplicate groups.", returned: "state is reported, or report_first", type: int,
+  sample: 10}
+row_count: {description: "Number of surplus rows.", returned: "state is reported, or report_first", type: int,
+  sample: 25}
 open_total: {description: "Number of rows inside the predicate, the surplus ones included.",
-  returned: state is reported, type: int, sample: 35}
+  returned: "state is reported, or report_first", type: int, sample: 35}
 rows:
   description: Primary keys of all surplus rows, sorted.
   returned: state is reported, without path
@@ -181,6 +210,20 @@ referenced:
   elements: dict
   sample:
     - {constraint: photos_session_id_fkey, table: aedpics.photos, columns: [session_id], on_delete: CASCADE, rows: 0}
+exact: {description: "Whether exactly the planned indexes are there, all valid, ready and live.", returned: preview,
+  type: bool, sample: false}
+preview:
+  description: What V(removed) would return; empty when no row is surplus, and when it would be refused.
+  returned: preview
+  type: dict
+  sample: {removed: 25, rows_left: 0, kept_meanwhile: 0, gone_meanwhile: 0, unarchived: []}
+refusal:
+  description: Why V(removed) would fail, as its error would say it; empty when it would not. It is no failure here,
+    so that the report can be shown first.
+  returned: preview
+  type: str
+  sample: ""
+recorded: {description: "Whether O(phase) is recorded.", returned: preview, type: bool, sample: false}
 removed: {description: "Number of rows removed, or updated as the plan says; in check mode, that would be.",
   returned: state is removed, type: int, sample: 25}
 archived: {description: "Number of rows that entered the archive. Always the same as RV(removed).",
@@ -258,19 +301,34 @@ details:
   sample: {rows: 60, ceiling: 52}
 """
 
-from collections.abc import Callable, Collection
+import contextlib
+import json
+import tempfile
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
 
-from ansible.module_utils.at_most_one_entry import WRITING_SPEC, held_run, login_of, run, timeouts_of
+from ansible.module_utils.at_most_one_entry import (
+    PHASE_SPEC,
+    WRITING_SPEC,
+    held_run,
+    login_of,
+    record_phase,
+    run,
+    timeouts_of,
+)
 from ansible.module_utils.basic import AnsibleModule
 
 ARGUMENTS: dict[str, Any] = {
     **WRITING_SPEC,
+    **PHASE_SPEC,
     "state": {"type": "str", "choices": ["reported", "removed", "restored"], "required": True},
     "limit": {"type": "int", "default": 1000},
     "path": {"type": "path"},
     "only_unchanged": {"type": "bool", "default": True},
+    "preview": {"type": "bool", "default": False},
+    "reviewed": {"type": "path"},
+    "report_first": {"type": "bool"},
     "header": {"type": "dict", "default": {}},
     "rows": {"type": "list", "elements": "list"},
     "digest": {"type": "str"},
@@ -284,7 +342,18 @@ ARGUMENTS: dict[str, Any] = {
     "expected_groups": {"type": "int"},
     "expected_rows": {"type": "int"},
 }
-REQUIRED = [("state", "removed", ["run_id"]), ("state", "removed", ["path", "rows"], True)]
+REQUIRED = [
+    ("state", "removed", ["run_id"]),
+    ("state", "removed", ["path", "rows", "report_first"], True),
+    ("preview", True, ["path", "run_id"]),
+]
+# A phase that had nothing to do: the keys of what the role records of one that had.
+NOTHING: dict[str, Any] = {
+    **dict.fromkeys(("groups", "planned", "removed", "archived", "repointed", "kept_meanwhile", "gone_meanwhile"), 0),
+    **{"unarchived": [], "batches": 0, "seconds": 0, "longest_batch_ms": 0},
+}
+PREVIEWED = ("removed", "groups_left", "rows_left", "kept_meanwhile", "gone_meanwhile", "unarchived")
+COUNTED = ("group_count", "row_count", "open_total")
 
 
 def act(module: AnsibleModule) -> dict[str, Any]:
@@ -298,15 +367,30 @@ def act(module: AnsibleModule) -> dict[str, Any]:
 
 
 def report(module: AnsibleModule, connection: Any, plan: Any, _hold: Any) -> dict[str, Any]:
-    from ansible.module_utils.at_most_one.duplicates import plan_file, surplus_rows
+    from ansible.module_utils.at_most_one.duplicates import surplus_rows
+    from ansible.module_utils.at_most_one.indexes import verification
 
-    limit, path = module.params["limit"], module.params["path"]
+    limit, path, preview = (module.params[name] for name in ("limit", "path", "preview"))
+    exact = False
+    if preview:
+        exact = verification.inspect(connection, plan).exact
+        connection.rollback()
     if path is None:
         return {"changed": False, **asdict(surplus_rows.report(connection, plan, limit=limit))}
+    found = _written(module, connection, plan, path)
+    return {"changed": False, **found, **(_preview(module, connection, plan, found, exact=exact) if preview else {})}
+
+
+def _written(module: AnsibleModule, connection: Any, plan: Any, path: str) -> dict[str, Any]:
+    """Write the report to ``path``; return it without its rows."""
+    from ansible.module_utils.at_most_one.duplicates import plan_file, surplus_rows
+
     result: dict[str, Any] = {}
 
     def fill(hand_over: Callable[[str], None]) -> dict[str, Any]:
-        result.update(asdict(surplus_rows.report(connection, plan, limit=limit, into=hand_over)))
+        result.update(
+            asdict(surplus_rows.report(connection, plan, limit=module.params["limit"], into=hand_over)),
+        )
         del result["rows"]
         return {
             **module.params["header"],
@@ -314,37 +398,59 @@ def report(module: AnsibleModule, connection: Any, plan: Any, _hold: Any) -> dic
         }
 
     plan_file.write(path, fill)
-    return {"changed": False, **result}
+    return result
+
+
+def _preview(
+    module: AnsibleModule, connection: Any, plan: Any, found: dict[str, Any], *, exact: bool
+) -> dict[str, Any]:
+    """Try the removal in check mode; record the phase when there is nothing to remove and nothing to build."""
+    from ansible.module_utils.at_most_one.duplicates.plan_file import RowsFile
+    from ansible.module_utils.at_most_one.errors import OperatorError
+
+    preview, refusal, reviewed = {}, "", module.params["reviewed"]
+    if found["row_count"]:
+        given = RowsFile(reviewed or module.params["path"])
+        try:
+            removal = _removal(
+                *(module, connection, plan, given.rows(), given.digest()),
+                only_unchanged=reviewed is not None,
+                check=True,
+            )
+            preview = {name: value for name, value in asdict(removal).items() if name in PREVIEWED}
+        except OperatorError as stop:
+            refusal = str(stop)
+    nothing = exact and not found["row_count"]
+    if nothing:
+        record_phase(module, "unchanged", NOTHING)
+    recorded = nothing and module.params["phase"] is not None and not module.check_mode
+    return {"exact": exact, "preview": preview, "refusal": refusal, "recorded": recorded}
 
 
 def remove(module: AnsibleModule, connection: Any, plan: Any, hold: Any) -> dict[str, Any]:
-    from ansible.module_utils.at_most_one.duplicates import batches, plan_file, surplus_rows
+    from ansible.module_utils.at_most_one.errors import OperatorError
     from ansible.module_utils.at_most_one.fence import write_fence
 
-    path, digest = module.params["path"], module.params["digest"]
-    reviewed = None if path is None else plan_file.RowsFile(path)
-    removal = surplus_rows.remove(
-        connection,
-        plan,
-        hold=hold,
-        rows=reviewed.rows() if reviewed else ([str(part) for part in row] for row in module.params["rows"]),
-        digest=digest or (reviewed.digest() if reviewed else ""),
-        only_unchanged=reviewed is not None and module.params["only_unchanged"],
-        check=module.check_mode,
-        describe=module._diff,
-        pace=batches.Pace(
-            target_ms=module.params["batch_target_ms"],
-            max_replica_lag_s=module.params["max_replica_lag_s"],
-            max_replica_wait_s=module.params["max_replica_wait_s"],
-        ),
-        **{name: module.params[name] for name in ("run_id", "max_rows", "expected_groups", "expected_rows")},
-    )
-    # What the fence exempts and has not left is to be in it from now on.
-    tightened = None if module.check_mode else write_fence.tighten(connection, plan, hold=hold)
+    known: dict[str, Any] = {}
+    try:
+        with _given(module, connection, plan, known) as (rows, digest, only_unchanged):
+            removal = _removal(
+                *(module, connection, plan, rows, digest),
+                only_unchanged=only_unchanged,
+                check=module.check_mode,
+                describe=module._diff,
+                hold=hold,
+            )
+        known["removed"] = removal.removed
+        # What the fence exempts and has not left is to be in it from now on.
+        tightened = None if module.check_mode else write_fence.tighten(connection, plan, hold=hold)
+    except OperatorError as stop:
+        stop.details = {**known, **stop.details}
+        raise
     for warning in [*removal.warnings, *(tightened.warnings if tightened else ())]:
         module.warn(warning)
     gone = {tuple(row) for row in removal.removed_examples}
-    result = asdict(removal)
+    result = {**known, **asdict(removal)}
     for name in ("groups", "warnings"):
         del result[name]
     if tightened:
@@ -354,6 +460,58 @@ def remove(module: AnsibleModule, connection: Any, plan: Any, hold: Any) -> dict
         **result,
         "diff": _diff(plan, *(_lines(plan, removal.groups, gone, after=after) for after in (False, True))),
     }
+
+
+@contextlib.contextmanager
+def _given(
+    module: AnsibleModule, connection: Any, plan: Any, known: dict[str, Any]
+) -> Iterator[tuple[Iterable[list[str]], str, bool]]:
+    """The rows that are to leave, their digest, and whether only unchanged ones are; a report's counts enter ``known``.
+
+    The report's rows wait in a file without a name: nothing of it is left, however this process ends.
+    """
+    from ansible.module_utils.at_most_one.duplicates import plan_file, surplus_rows
+
+    path, rows, digest = (module.params[name] for name in ("path", "rows", "digest"))
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as waiting:
+        if module.params["report_first"]:
+            found = surplus_rows.report(connection, plan, limit=0, into=lambda line: print(line, file=waiting))
+            known.update({name: getattr(found, name) for name in COUNTED})
+        if path is not None:
+            reviewed = plan_file.RowsFile(path)
+            yield reviewed.rows(), digest or reviewed.digest(), module.params["only_unchanged"]
+        elif rows is not None:
+            yield ([str(part) for part in row] for row in rows), digest or "", False
+        elif module.params["report_first"]:
+            waiting.seek(0)
+            yield map(json.loads, waiting), found.digest, False
+        else:
+            module.fail_json(msg="state is removed but all of the following are missing: path, rows, report_first=true")
+
+
+def _removal(
+    module: AnsibleModule,
+    connection: Any,
+    plan: Any,
+    rows: Iterable[list[str]],
+    digest: str,
+    **how: Any,
+) -> Any:
+    from ansible.module_utils.at_most_one.duplicates import batches, surplus_rows
+
+    return surplus_rows.remove(
+        connection,
+        plan,
+        rows=rows,
+        digest=digest,
+        pace=batches.Pace(
+            target_ms=module.params["batch_target_ms"],
+            max_replica_lag_s=module.params["max_replica_lag_s"],
+            max_replica_wait_s=module.params["max_replica_wait_s"],
+        ),
+        **{name: module.params[name] for name in ("run_id", "max_rows", "expected_groups", "expected_rows")},
+        **how,
+    )
 
 
 def restore(module: AnsibleModule, connection: Any, plan: Any, hold: Any) -> dict[str, Any]:

@@ -33,7 +33,16 @@ STATEMENTS_OF = {"all": 1, "sample": 8}  # of so many statements one is struck
 def code_digest() -> str:
     """What the results are about: the product, and what strikes it."""
     digest = hashlib.sha256()
-    parts = ("playbooks", "roles", "library", "module_utils", "plans", "filter_plugins", "tests/chaos")
+    parts = (
+        "playbooks",
+        "roles",
+        "library",
+        "module_utils",
+        "plans",
+        "filter_plugins",
+        "action_plugins",
+        "tests/chaos",
+    )
     for file in sorted(file for part in parts for file in (ROOT / part).rglob("*") if file.is_file()):
         if file.suffix != ".pyc":
             digest.update(file.relative_to(ROOT).as_posix().encode() + file.read_bytes())

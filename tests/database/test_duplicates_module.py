@@ -141,3 +141,55 @@ class TestModule:
         assert "10 groups found, 9 expected" in stop["msg"]
         assert stop["details"]["found"] == {"groups": 10, "rows": 25}
         assert parse(smaller).expected.rows == 24
+
+    def test_the_preview_says_whether_the_removal_would_be_refused(
+        self,
+        connection: Connection,
+        plan_data: dict[str, Any],
+        example: Any,
+        login_args: dict[str, Any],
+        run_module: Callable[..., dict[str, Any]],
+        held: str,
+        tmp_path: Path,
+    ) -> None:
+        base = {"login": login_args, "plan": plan_data, "path": str(tmp_path / "plan.json"), "run_id": held}
+        base |= {"state": "reported", "preview": True, "phase": "cleanup"}
+        found = run_module("duplicate_rows", base)
+        assert (found["exact"], found["recorded"], found["refusal"]) == (False, False, "")
+        assert (found["preview"]["removed"], found["preview"]["rows_left"]) == (25, 0)
+        refused = run_module("duplicate_rows", {**base, "max_rows": 24})
+        assert (refused["row_count"], refused["preview"]) == (25, {})
+        assert refused["refusal"].startswith("25 rows are to leave aedpics.inspection_sessions, the ceiling is 24.")
+        older = tmp_path / "reviewed.json"
+        older.write_bytes((tmp_path / "plan.json").read_bytes())
+        changed = min(example.surplus)
+        run(connection, "UPDATE aedpics.inspection_sessions SET notes = 'written since' WHERE id = %s", changed)
+        reviewed = run_module("duplicate_rows", {**base, "reviewed": str(older)})["preview"]
+        assert (reviewed["removed"], reviewed["rows_left"]) == (24, 1)
+        assert reviewed["unarchived"] == [{"row": [changed], "why": "changed"}]
+        assert len(ids(connection)) == 69
+
+    def test_a_removal_that_reports_first_has_the_counts_also_when_it_stops(
+        self,
+        connection: Connection,
+        plan_data: dict[str, Any],
+        example: Any,
+        login_args: dict[str, Any],
+        run_module: Callable[..., dict[str, Any]],
+        held: str,
+    ) -> None:
+        removal = {"login": login_args, "plan": plan_data, "state": "removed", "run_id": held}
+        assert "report_first" in run_module("duplicate_rows", removal)["msg"]
+        assert "report_first" in run_module("duplicate_rows", {**removal, "report_first": False})["msg"]
+        removal["report_first"] = True
+        stopped = run_module("duplicate_rows", {**removal, "max_rows": 24})
+        assert (stopped["details"]["group_count"], stopped["details"]["row_count"]) == (10, 25)
+        assert stopped["details"]["ceiling"] == 24
+        predicted = run_module("duplicate_rows", removal, check=True)
+        assert len(ids(connection)) == 69
+        done = run_module("duplicate_rows", removal)
+        for answer in (predicted, done):
+            assert [answer[name] for name in ("group_count", "row_count", "removed", "rows_left")] == [10, 25, 25, 0]
+        assert len(ids(connection)) == 44
+        again = run_module("duplicate_rows", removal)
+        assert (again["changed"], again["row_count"], again["removed"]) == (False, 0, 0)

@@ -1,0 +1,105 @@
+"""Action of duplicate_rows: bring the files of clean-up plans from and to the host where the module runs.
+
+It starts no module for that, and streams: neither side holds all rows. What it leaves on that host is gone when the
+task ends.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import shlex
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+
+class ActionModule(ActionBase):
+    """With ``reported``, ``path`` is written here and ``reviewed`` read; with ``removed``, ``path`` is read."""
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        arguments = dict(self._task.args)
+        reported = arguments.get("state") == "reported"
+        sent = {}
+        for name in ["reviewed" if reported else "path"]:
+            if arguments.get(name):
+                sent[name] = self._send(Path(arguments[name]))
+        if not (reported and arguments.get("path")):
+            return self._call(arguments, sent, task_vars)
+        with self._private_directory() as directory:
+            sent["path"] = self._connection._shell.join_path(directory, "cleanup_plan.json")
+            result = self._call(arguments, sent, task_vars)
+            if not result.get("failed"):
+                self._bring(sent["path"], Path(arguments["path"]), task_vars)
+            return result
+
+    def _call(
+        self, arguments: dict[str, Any], sent: dict[str, str], task_vars: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        """Run the module. An error names the file as the task does, not its copy."""
+        result: dict[str, Any] = self._execute_module(module_args={**arguments, **sent}, task_vars=task_vars)
+        for name, remote in sent.items():
+            for key, value in result.items():
+                if isinstance(value, str):
+                    result[key] = value.replace(remote, str(arguments[name]))
+        return result
+
+    def _send(self, path: Path) -> str:
+        """Copy the file into the task's temporary directory, which Ansible removes after the task."""
+        directory = self._connection._shell.tmpdir or self._make_tmp_path()
+        remote: str = self._connection._shell.join_path(directory, "reviewed.json")
+        with _explained(path):
+            path.open("rb").close()
+        self._transfer_file(str(path), remote)
+        self._fixup_perms2((directory, remote))
+        return remote
+
+    @contextlib.contextmanager
+    def _private_directory(self) -> Iterator[str]:
+        """A directory that belongs to the account that the module runs as, and that nobody else may enter."""
+        made = self._low_level_execute_command("umask 077 && mktemp -d -t at-most-one.XXXXXXXXXX")
+        directory = made["stdout"].strip()
+        if made["rc"] or not directory:
+            raise AnsibleActionFail(
+                f"No temporary directory could be made for the clean-up plan: {made['stderr'].strip() or made['rc']}. "
+                "Expected: a directory for temporary files with room in it. Next: make room there, then run again."
+            )
+        try:
+            yield directory
+        finally:
+            self._low_level_execute_command(f"rm -rf -- {shlex.quote(directory)}")
+
+    def _bring(self, remote: str, path: Path, task_vars: dict[str, Any] | None) -> None:
+        """Replace the file here by the one there, for its owner and group. A reader checks its digest, not this."""
+        with _explained(path):
+            number, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+            os.close(number)
+            try:
+                if self._connection.become:  # then the file belongs to an account that the connection cannot read
+                    read = self._execute_module("ansible.legacy.slurp", {"src": remote}, task_vars=task_vars)
+                    if read.get("failed"):
+                        raise AnsibleActionFail(str(read.get("msg")), result=read)
+                    Path(scratch).write_bytes(base64.b64decode(read["content"]))
+                else:
+                    self._connection.fetch_file(remote, scratch)
+                Path(scratch).chmod(0o640)
+                Path(scratch).replace(path)
+            finally:
+                Path(scratch).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise AnsibleActionFail(
+            f"{error.filename or path}: {error.strerror or error}. Expected: a file on the control node that this "
+            "account may read, or a directory that it may write to. Next: give it that right, then run again."
+        ) from error
