@@ -47,7 +47,7 @@ _IN_MIND = {
 # Points of no return, by the task before which the state is the one that they are named after.
 _NO_RETURN = {
     "deploy": {
-        "fence raised": "Read the surplus rows again",
+        "fence raised": "Ensure that the surplus rows are archived and removed",
         "rows removed": "Stop if a duplicate is left",
         "history recorded": "Remember whether an index was built",
         "link switched": "Ensure that every instance serves the wanted release",
