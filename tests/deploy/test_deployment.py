@@ -10,16 +10,24 @@ from typing import Any
 import pytest
 
 from tests.deploy.conftest import PLANNED, ROOT, Lab, Run, reset, run_playbook
+from tests.deploy.executions import Executions
 
 Before = dict[str, Any]
+# The most starts of Python for a module: a first deployment on one host, and one with nothing to do.
+FIRST, NOTHING_TO_DO = 20, 12
 
 
 @pytest.fixture(scope="module")
-def deployed(lab: Lab) -> tuple[Lab, Before, Run]:
+def executions(tmp_path_factory: pytest.TempPathFactory) -> Executions:
+    return Executions(tmp_path_factory.mktemp("executions"))
+
+
+@pytest.fixture(scope="module")
+def deployed(lab: Lab, executions: Executions) -> tuple[Lab, Before, Run]:
     reset(lab)
     before = {"sessions": lab.sessions(), "images": lab.images(), "pids": lab.pids(), "commits": lab.served()}
     before["open"] = dict(lab.rows("SELECT id::text, status::text FROM aedpics.inspection_sessions"))
-    return lab, before, run_playbook("deploy.yml")
+    return lab, before, run_playbook("deploy.yml", *executions.arguments)
 
 
 def kept_ticket(report: dict[str, Any]) -> str:
@@ -118,13 +126,18 @@ def test_the_in_place_checkout_was_adopted_behind_the_link(deployed: tuple[Lab, 
     assert (releases / lab.values["commit_before"] / ".next/BUILD_ID").is_file()
 
 
-def test_a_second_run_changes_nothing_and_says_so(deployed: tuple[Lab, Before, Run]) -> None:
+def test_a_second_run_changes_nothing_and_says_so(
+    deployed: tuple[Lab, Before, Run], executions: Executions
+) -> None:
     lab, _, _ = deployed
     pids, catalog = lab.pids(), lab.catalog()
+    first = executions.counted()
 
-    run = run_playbook("deploy.yml")
+    run = run_playbook("deploy.yml", *executions.arguments)
 
     assert run.code == 0, run.output
+    assert first <= FIRST
+    assert executions.counted() <= NOTHING_TO_DO
     assert run.report["outcome"] == "unchanged"
     assert run.changed == 0
     assert run.report["cleanup"] == {"groups": 0, "planned": 0, "removed": 0, "archived": 0, "unarchived": []}
