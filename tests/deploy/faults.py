@@ -34,15 +34,15 @@ class Fault:
 FAULTS = {
     "crash at boot": Fault(
         "a release whose process ends while it loads (lab/faults/crash-at-boot, built by next build)",
-        "pm2_reload",
-        "rolled_back",
+        "prepare",
+        "stopped",
         ("does not boot", "crash-at-boot"),
-        "everything as before; no instance was touched, no request lost",
-        f"{BACK}::test_migration_applied",
+        "nothing was touched, so nothing is taken back",
+        f"{BACK}::test_a_release_that_does_not_boot_stops_before_a_row_leaves",
     ),
     "crash after 2 s": Fault(
         "a release that boots, answers, and ends two seconds later (lab/faults/crash-later)",
-        "pm2_reload",
+        "prepare",
         "stopped",
         ("does not boot: it answered and then ended with exit code 1", "crash-later"),
         "nothing was touched, so nothing is taken back",
@@ -50,7 +50,7 @@ FAULTS = {
     ),
     "boot slower than the timeout": Fault(
         "a release that answers after five minutes (lab/faults/slow-boot), where 4 seconds are allowed",
-        "pm2_reload",
+        "prepare",
         "stopped",
         ("does not boot", "after 4 s"),
         "nothing was touched, so nothing is taken back",
@@ -58,7 +58,7 @@ FAULTS = {
     ),
     "wrong build served": Fault(
         "a commit that is served by a build of another one (lab/faults/wrong-build), where answers name their commit",
-        "pm2_reload",
+        "prepare",
         "stopped",
         ("does not boot", "it names build"),
         "nothing was touched, so nothing is taken back",
@@ -66,7 +66,7 @@ FAULTS = {
     ),
     "removed BUILD_ID": Fault(
         "a release that was finished and has lost .next/BUILD_ID since, as a failed build in place leaves it",
-        "pm2_reload",
+        "prepare",
         "stopped",
         ("does not boot: it ended with exit code 1", "It wrote:", "production build"),
         "nothing was touched, so nothing is taken back",

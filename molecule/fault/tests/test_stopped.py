@@ -1,4 +1,4 @@
-"""What a deployment that failed in pm2_reload leaves: the old code served by both instances, everything as before."""
+"""What a deployment of code that does not boot leaves: the old code served by both instances, everything as before."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ def lab() -> dict[str, Any]:
 
 def test_the_report_names_the_phase() -> None:
     report = json.loads((ROOT / "artifacts/local/latest/report.json").read_text())
-    assert report["outcome"] == "rolled_back"
-    assert report["failed_phase"] == "pm2_reload"
+    assert report["outcome"] == "stopped"
+    assert report["failed_phase"] == "prepare"
     assert "does not boot" in report["error"]
-    assert [index["verdict"] for index in report["indexes"]] == ["missing"] * 3
-    assert report["traffic"]["requests"] > 0
+    assert report["cleanup"]["removed"] == 0
 
 
 def test_nothing_that_serves_was_touched(host: Any, lab: dict[str, Any]) -> None:
