@@ -23,6 +23,8 @@ _NO_CALLS = {
         *("include_role", "include_tasks", "include_vars", "import_role", "import_tasks"),
     )
 }
+# Delegated to localhost they run in the process of ansible-playbook: repeated as well, and no call of a module.
+_IN_PROCESS = ("deploy_checklist", "notification", "report_files", "service_check", "traffic_probe")
 _FILES = ("ansible.builtin.copy", "ansible.builtin.template", "ansible.builtin.fetch")
 _LEAST = "ansible.builtin.ping"
 # In check mode Ansible itself would skip these, or what depends on them could not be there.
@@ -57,7 +59,8 @@ def playbook(
 
 def calls(played: Played) -> int:
     """How many module calls a run made."""
-    return sum(len(_made_calls(task)) for task in played.tasks)
+    tasks = (task for task in played.tasks if task.delegate_to != "localhost" or task.action not in _IN_PROCESS)
+    return sum(len(_made_calls(task)) for task in tasks)
 
 
 class _Words:

@@ -1,4 +1,4 @@
-"""Options that the database modules of this repository share."""
+"""What the modules of this repository share."""
 
 from __future__ import annotations
 
@@ -83,4 +83,14 @@ options:
       - The phase that ends with this call. It is recorded in the journal of O(run_id) with what the call found and did,
         C(ok) or C(unchanged). Without it nothing is recorded.
     type: str
+"""
+
+    IN_PROCESS = r"""
+attributes:
+  action:
+    description: Runs in the process of ansible-playbook, with the Python of that.
+    support: partial
+    details:
+      - Where it is delegated to C(localhost) with the local connection. With C(become), C(async) or C(environment), and
+        on any other host, it is a module as ever.
 """

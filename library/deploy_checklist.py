@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible.module_utils.at_most_one_entry import run
-from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.at_most_one.preflight import checklist
+from ansible.module_utils.at_most_one_entry import Call, run
 
 DOCUMENTATION = r"""
 module: deploy_checklist
@@ -96,6 +96,8 @@ attributes:
   diff_mode:
     support: none
     description: There is no change to show.
+extends_documentation_fragment:
+  - at_most_one.in_process
 author:
   - the at-most-one maintainers (@at-most-one)
 """
@@ -139,11 +141,39 @@ answers:
 """
 
 
-def act(module: AnsibleModule) -> dict[str, Any]:
-    """Answer each gate."""
-    from ansible.module_utils.at_most_one.preflight import checklist
+TEXT = {"type": "str", "default": ""}
+OPTIONS = {
+    "gates": {
+        "type": "list",
+        "elements": "str",
+        "choices": ["backup", "rehearsal", "notice"],
+        "required": True,
+    },
+    "environment": {"type": "str", "required": True},
+    "plan_id": {"type": "str", "required": True},
+    "plan_sha256": {"type": "str", "required": True},
+    "commit": {"type": "str", "required": True},
+    "backup_taken_at": TEXT,
+    "backup_command": {"type": "list", "elements": "str", "default": []},
+    "backup_url": TEXT,
+    "backup_max_age_hours": {"type": "float", "default": 24},
+    "rehearsal_evidence": {"type": "path", "default": ""},
+    "rehearsal_max_age_hours": {"type": "float", "default": 168},
+    "rehearsal_reason": TEXT,
+    "rehearsal_how": {
+        "type": "str",
+        "default": "ansible-playbook rehearse.yml -i inventories/staging -l staging",
+    },
+    "notice_sent": {"type": "bool", "default": False},
+    "notice_from": TEXT,
+    "notice_until": TEXT,
+    "notice_minutes": {"type": "float", "default": 60},
+}
 
-    given, now = module.params, checklist.utc_now()
+
+def act(call: Call) -> dict[str, Any]:
+    """Answer each gate."""
+    given, now = call.params, checklist.utc_now()
     wanted = checklist.Wanted(
         plan_id=given["plan_id"],
         plan_sha256=given["plan_sha256"],
@@ -173,38 +203,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
 
 def main() -> None:
     """Arguments in, core called, result out."""
-    text = {"type": "str", "default": ""}
-    run(
-        {
-            "gates": {
-                "type": "list",
-                "elements": "str",
-                "choices": ["backup", "rehearsal", "notice"],
-                "required": True,
-            },
-            "environment": {"type": "str", "required": True},
-            "plan_id": {"type": "str", "required": True},
-            "plan_sha256": {"type": "str", "required": True},
-            "commit": {"type": "str", "required": True},
-            "backup_taken_at": text,
-            "backup_command": {"type": "list", "elements": "str", "default": []},
-            "backup_url": text,
-            "backup_max_age_hours": {"type": "float", "default": 24},
-            "rehearsal_evidence": {"type": "path", "default": ""},
-            "rehearsal_max_age_hours": {"type": "float", "default": 168},
-            "rehearsal_reason": text,
-            "rehearsal_how": {
-                "type": "str",
-                "default": "ansible-playbook rehearse.yml -i inventories/staging -l staging",
-            },
-            "notice_sent": {"type": "bool", "default": False},
-            "notice_from": text,
-            "notice_until": text,
-            "notice_minutes": {"type": "float", "default": 60},
-        },
-        act,
-        needs_psycopg2=False,
-    )
+    run(OPTIONS, act, needs_psycopg2=False)
 
 
 if __name__ == "__main__":

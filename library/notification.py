@@ -6,8 +6,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from ansible.module_utils.at_most_one_entry import run
-from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.at_most_one.notify import messages
+from ansible.module_utils.at_most_one_entry import Call, run
 
 DOCUMENTATION = r"""
 module: notification
@@ -80,6 +80,8 @@ attributes:
   diff_mode:
     support: none
     description: It changes nothing here.
+extends_documentation_fragment:
+  - at_most_one.in_process
 author:
   - the at-most-one maintainers (@at-most-one)
 """
@@ -119,10 +121,35 @@ text:
 """
 
 
-def act(module: AnsibleModule) -> dict[str, Any]:
-    from ansible.module_utils.at_most_one.notify import messages
+OPTIONS = {
+    "event": {
+        "type": "str",
+        "choices": ["start", "success", "unchanged", "stop", "rollback", "alert"],
+        "required": True,
+    },
+    "title": {"type": "str", "required": True},
+    "facts": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "name": {"type": "str", "required": True},
+            "value": {"type": "str", "required": True},
+        },
+    },
+    "error": {"type": "str", "default": ""},
+    "words": {"type": "dict", "default": {}},
+    "data": {"type": "dict", "default": {}},
+    "slack_url": {"type": "str", "default": "", "no_log": True},
+    "webhook_url": {"type": "str", "default": "", "no_log": True},
+    "webhook_token": {"type": "str", "default": "", "no_log": True},
+    "secrets": {"type": "list", "elements": "str", "default": [], "no_log": True},
+    "within_s": {"type": "float", "default": 2.0},
+}
 
-    given = module.params
+
+def act(call: Call) -> dict[str, Any]:
+    given = call.params
     secrets = [secret for secret in given["secrets"] if secret]
     addresses = [given["slack_url"], given["webhook_url"], given["webhook_token"]]
     notice = messages.clean(
@@ -141,10 +168,10 @@ def act(module: AnsibleModule) -> dict[str, Any]:
         messages.Channel("webhook", given["webhook_url"], given["webhook_token"]),
     ]
     wanted = [channel for channel in channels if channel.url]
-    outcomes = [] if module.check_mode else messages.send(notice, wanted, within_s=given["within_s"])
+    outcomes = [] if call.check_mode else messages.send(notice, wanted, within_s=given["within_s"])
     undelivered = [asdict(outcome) for outcome in outcomes if outcome.problem]
     for outcome in undelivered:
-        module.warn(f"Notification by {outcome['channel']} was not delivered: {outcome['problem']}.")
+        call.warn(f"Notification by {outcome['channel']} was not delivered: {outcome['problem']}.")
     return {
         "changed": False,
         "sent": [outcome.channel for outcome in outcomes if not outcome.problem],
@@ -156,35 +183,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
 
 def main() -> None:
     """Entry point."""
-    run(
-        {
-            "event": {
-                "type": "str",
-                "choices": ["start", "success", "unchanged", "stop", "rollback", "alert"],
-                "required": True,
-            },
-            "title": {"type": "str", "required": True},
-            "facts": {
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                "options": {
-                    "name": {"type": "str", "required": True},
-                    "value": {"type": "str", "required": True},
-                },
-            },
-            "error": {"type": "str", "default": ""},
-            "words": {"type": "dict", "default": {}},
-            "data": {"type": "dict", "default": {}},
-            "slack_url": {"type": "str", "default": "", "no_log": True},
-            "webhook_url": {"type": "str", "default": "", "no_log": True},
-            "webhook_token": {"type": "str", "default": "", "no_log": True},
-            "secrets": {"type": "list", "elements": "str", "default": [], "no_log": True},
-            "within_s": {"type": "float", "default": 2.0},
-        },
-        act,
-        needs_psycopg2=False,
-    )
+    run(OPTIONS, act, needs_psycopg2=False)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.at_most_one_entry import run
-from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.at_most_one.runs import superseded
+from ansible.module_utils.at_most_one.system import files
+from ansible.module_utils.at_most_one_entry import Call, run
 
 DOCUMENTATION = r"""
 module: report_files
@@ -50,6 +51,8 @@ attributes:
     support: full
   diff_mode:
     support: none
+extends_documentation_fragment:
+  - at_most_one.in_process
 author:
   - the at-most-one maintainers (@at-most-one)
 """
@@ -72,7 +75,6 @@ paths:
   sample: [artifacts/staging/20251110T053000Z-1a2b3c/report.md]
 """
 
-
 EARLIER = {
     "run_id": {"type": "str", "required": True},
     "headline": {"type": "str", "required": True},
@@ -80,23 +82,26 @@ EARLIER = {
     "note": {"type": "str", "required": True},
     "data": {"type": "dict", "default": {}},
 }
+OPTIONS = {
+    "directory": {"type": "path", "required": True},
+    "files": {"type": "dict", "required": True, "no_log": True},
+    "latest": {"type": "bool", "default": False},
+    "earlier": {"type": "list", "elements": "dict", "default": [], "options": EARLIER},
+}
 
 
-def act(module: AnsibleModule) -> dict[str, Any]:
+def act(call: Call) -> dict[str, Any]:
     """Write each file, then move the link: it never leads to a report that is not there."""
-    from ansible.module_utils.at_most_one.runs import superseded
-    from ansible.module_utils.at_most_one.system import files
-
-    directory = Path(module.params["directory"])
+    directory = Path(call.params["directory"])
     if not directory.is_dir():
         directory.mkdir(parents=True)
         directory.chmod(0o750)
-    paths = [directory / name for name in module.params["files"]]
-    for name, text in module.params["files"].items():
+    paths = [directory / name for name in call.params["files"]]
+    for name, text in call.params["files"].items():
         files.write(directory / name, text, 0o640)
-    if module.params["latest"]:
+    if call.params["latest"]:
         _point(directory.parent / "latest", directory.name)
-    for run_of_before in module.params["earlier"]:
+    for run_of_before in call.params["earlier"]:
         where = directory.parent / Path(run_of_before["run_id"]).name
         texts = [run_of_before[name] for name in ("headline", "title", "note")]
         paths += superseded.write(where, *texts, run_of_before["data"])
@@ -112,16 +117,7 @@ def _point(link: Path, target: str) -> None:
 
 def main() -> None:
     """Arguments in, core called, result out."""
-    run(
-        {
-            "directory": {"type": "path", "required": True},
-            "files": {"type": "dict", "required": True, "no_log": True},
-            "latest": {"type": "bool", "default": False},
-            "earlier": {"type": "list", "elements": "dict", "default": [], "options": EARLIER},
-        },
-        act,
-        needs_psycopg2=False,
-    )
+    run(OPTIONS, act, needs_psycopg2=False)
 
 
 if __name__ == "__main__":

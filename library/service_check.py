@@ -164,6 +164,8 @@ attributes:
   diff_mode:
     support: none
     description: It changes nothing.
+extends_documentation_fragment:
+  - at_most_one.in_process
 author:
   - the at-most-one maintainers (@at-most-one)
 """
@@ -217,8 +219,7 @@ from ansible.module_utils.at_most_one.service.api_client import Settings
 from ansible.module_utils.at_most_one.service.known_faults import ACCEPT, JUDGED, REFUSE, KnownFaults
 from ansible.module_utils.at_most_one.service.nextauth import Credentials
 from ansible.module_utils.at_most_one.system import log_errors
-from ansible.module_utils.at_most_one_entry import run
-from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.at_most_one_entry import Call, run
 
 PERSON = {
     "email": {"type": "str", "required": True},
@@ -260,22 +261,34 @@ OPTIONS = {
 }
 
 
-def _settings(module: AnsibleModule) -> Settings:
-    given = dict(module.params)
+def _settings(params: dict[str, Any]) -> Settings:
+    given = dict(params)
     names = given.pop("checks")
     for name in ("fail", "faults_before", "known_faults"):
         given.pop(name)
     given["before_change"] = given.pop("before")
     place(given["base_url"])
     if not given["canary"] and {"session", "race"} & set(names):
-        module.fail_json(msg="the checks session and race need canary: on which equipment may they open a session?")
+        raise OperatorError(
+            "The checks session and race have no canary.",
+            expected="the body of a request that opens a session on an equipment which nobody inspects (canary).",
+            next_step="give canary, or leave session and race out of checks.",
+        )
     if given["race_size"] < 2 or given["race_rounds"] < 1:
-        module.fail_json(msg="race_size must be 2 or more, race_rounds 1 or more: one runner is no race")
+        raise OperatorError(
+            f"race_size is {given['race_size']}, race_rounds {given['race_rounds']}.",
+            expected="race_size 2 or more and race_rounds 1 or more: one creation alone is no race.",
+            next_step="correct race_size and race_rounds.",
+        )
     for name in ("log_error_pattern", "log_warning_pattern"):
         try:
             re.compile(given[name])
         except re.error as broken:
-            module.fail_json(msg=f"{name} is not a regular expression: {broken}")
+            raise OperatorError(
+                f"{name} is not a regular expression: {broken}.",
+                expected="a regular expression as Python's re understands it.",
+                next_step=f"correct {name}.",
+            ) from broken
     for name in ("credentials", "admin_credentials"):
         given[name] = Credentials(**given[name]) if given[name] else None
     earlier = given.pop("log_before")
@@ -288,13 +301,13 @@ def _settings(module: AnsibleModule) -> Settings:
     return Settings(**given)
 
 
-def act(module: AnsibleModule) -> dict[str, Any]:
-    given = module.params
+def act(call: Call) -> dict[str, Any]:
+    given = call.params
     faults = KnownFaults(given["known_faults"], given["faults_before"])
-    done = health_checks.run_checks(_settings(module), given["checks"], read_only=module.check_mode, faults=faults)
+    done = health_checks.run_checks(_settings(given), given["checks"], read_only=call.check_mode, faults=faults)
     for check in done:
         if check.ok and log_errors.NOT_COUNTED in check.got:
-            module.warn(f"Lines of the release in its log: {check.got}.")
+            call.warn(f"Lines of the release in its log: {check.got}.")
     excused = [check for check in done if check.known or (given["before"] and check.statuses)]
     failed = [check for check in done if check.ok is False and check not in excused]
     checks = [asdict(check) for check in done]

@@ -110,6 +110,8 @@ attributes:
   diff_mode:
     support: none
     description: The prober is not managed state.
+extends_documentation_fragment:
+  - at_most_one.in_process
 author:
   - the at-most-one maintainers (@at-most-one)
 """
@@ -256,8 +258,7 @@ from typing import Any
 from ansible.module_utils.at_most_one.errors import OperatorError
 from ansible.module_utils.at_most_one.http.client import place
 from ansible.module_utils.at_most_one.service import capacity, traffic_probe
-from ansible.module_utils.at_most_one_entry import run
-from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.at_most_one_entry import Call, run
 
 URL = {
     "name": {"type": "str", "required": True},
@@ -283,6 +284,11 @@ OPTIONS = {
     "build_header": {"type": "str"},
     "validate_certs": {"type": "bool", "default": True},
 }
+REQUIRED_IF = [
+    ("state", "started", ("urls", "output")),
+    ("state", "stopped", ("output",)),
+    ("state", "measured", ("urls",)),
+]
 _NOTHING_SEEN = {
     "rate_per_s": None,
     "p50_before_ms": None,
@@ -333,8 +339,8 @@ def _settings(given: dict[str, Any]) -> traffic_probe.Settings:
     )
 
 
-def act(module: AnsibleModule) -> dict[str, Any]:
-    given = module.params
+def act(call: Call) -> dict[str, Any]:
+    given = call.params
     output = given["output"]
     if given["state"] == "measured":
         found = capacity.measure(
@@ -343,27 +349,18 @@ def act(module: AnsibleModule) -> dict[str, Any]:
         return {"changed": False, **asdict(found)}
     if given["state"] == "started":
         settings = _settings(given)
-        if module.check_mode:
+        if call.check_mode:
             return {"changed": traffic_probe.running(output) is None, "pid": None}
         pid, changed = traffic_probe.start(settings, output)
         return {"changed": changed, "pid": pid}
-    if module.check_mode:
+    if call.check_mode:
         return {"changed": traffic_probe.running(output) is not None, **_NOTHING_SEEN}
     receipt, ran = traffic_probe.stop(output)
     return {"changed": ran, **receipt}
 
 
 def main() -> None:
-    run(
-        OPTIONS,
-        act,
-        needs_psycopg2=False,
-        required_if=[
-            ("state", "started", ("urls", "output")),
-            ("state", "stopped", ("output",)),
-            ("state", "measured", ("urls",)),
-        ],
-    )
+    run(OPTIONS, act, needs_psycopg2=False, required_if=REQUIRED_IF)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import contextlib
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Protocol
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
@@ -50,9 +50,18 @@ WRITING_SPEC: dict[str, Any] = {**LOGIN_SPEC, **PLAN_SPEC, "run_id": {"type": "s
 PHASE_SPEC: dict[str, Any] = {"phase": {"type": "str"}}
 
 
+class Call(Protocol):
+    """What a module needs of Ansible that also runs in ansible-playbook itself (action_plugins/in_process.py)."""
+
+    params: dict[str, Any]
+    check_mode: bool
+
+    def warn(self, warning: str) -> None: ...
+
+
 def run(
     argument_spec: dict[str, Any],
-    act: Callable[[AnsibleModule], dict[str, Any]],
+    act: Callable[[Any], dict[str, Any]],
     *,
     needs_psycopg2: bool = True,
     **module_arguments: Any,
@@ -61,31 +70,48 @@ def run(
     module = AnsibleModule(argument_spec=argument_spec, supports_check_mode=True, **module_arguments)
     if needs_psycopg2 and PSYCOPG2_ERROR:
         module.fail_json(msg=missing_required_lib("psycopg2"), exception=PSYCOPG2_ERROR)
+    try:
+        module.exit_json(**act(module))
+    except Exception as error:
+        result = failed_result(error)
+        if result is None:
+            raise
+        module.fail_json(**result)
+
+
+def failed_result(error: Exception) -> dict[str, Any] | None:
+    """The failed task that an error of ``act`` becomes; ``None`` for one that nobody foresaw."""
     # Imported late: AnsiballZ ships the core beside this file, psycopg2 may be missing on the host until here.
     from ansible.module_utils.at_most_one.errors import OperatorError
 
-    try:
-        module.exit_json(**act(module))
-    except OperatorError as stop:
-        module.fail_json(
-            msg=str(stop), seen=stop.seen, expected=stop.expected, next_step=stop.next_step, details=stop.details
+    if isinstance(error, OperatorError):
+        return refusal(error)
+    if isinstance(error, OSError):
+        return refusal(
+            OperatorError(
+                f"{error.filename or 'The system'}: {error.strerror or error}.",
+                expected="files and directories that the account of this task may read and write.",
+                next_step="give the account that right, or name another account or path in the inventory; then run "
+                "again.",
+            )
         )
-    except OSError as error:
-        stop = OperatorError(
-            f"{error.filename or 'The system'}: {error.strerror or error}.",
-            expected="files and directories that the account of this task may read and write.",
-            next_step="give the account that right, or name another account or path in the inventory; then run again.",
-        )
-        module.fail_json(msg=str(stop), seen=stop.seen, expected=stop.expected, next_step=stop.next_step, details={})
-    except DATABASE_ERROR as error:
+    if isinstance(error, DATABASE_ERROR):
         # The core names every refusal it knows of. This is one it did not foresee: said with its first line only.
         first_line = (str(error).strip().splitlines() or ["no message"])[0]
-        stop = OperatorError(
-            f"PostgreSQL refused a statement: {first_line} (SQLSTATE {getattr(error, 'pgcode', None) or 'none'}).",
-            expected="the rights and the objects that the plan needs.",
-            next_step="read the server's log of this moment; grant what is missing, then the same playbook again.",
+        return refusal(
+            OperatorError(
+                f"PostgreSQL refused a statement: {first_line} (SQLSTATE {getattr(error, 'pgcode', None) or 'none'}).",
+                expected="the rights and the objects that the plan needs.",
+                next_step="read the server's log of this moment; grant what is missing, then the same playbook again.",
+            )
         )
-        module.fail_json(msg=str(stop), seen=stop.seen, expected=stop.expected, next_step=stop.next_step, details={})
+    return None
+
+
+def refusal(stop: Any) -> dict[str, Any]:
+    """A failed task with what an OperatorError says."""
+    said = {"seen": stop.seen, "expected": stop.expected, "next_step": stop.next_step, "details": stop.details}
+    return {"failed": True, "msg": str(stop), **said}
 
 
 @contextlib.contextmanager

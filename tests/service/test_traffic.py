@@ -30,9 +30,10 @@ def settings(url: str, **changes: Any) -> traffic_probe.Settings:
 
 
 def ansible(module: str, **arguments: Any) -> dict[str, Any]:
-    """The module through ansible itself: AnsiballZ, its temporary directory and all."""
+    """As a deployment calls it: in the process of ansible itself, which has its own pipes and threads."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
     settings = {
+        "ANSIBLE_ACTION_PLUGINS": str(ROOT / "action_plugins"),
         "ANSIBLE_LIBRARY": str(ROOT / "library"),
         "ANSIBLE_MODULE_UTILS": str(ROOT / "module_utils"),
         "ANSIBLE_STDOUT_CALLBACK": "minimal",

@@ -1,0 +1,282 @@
+"""The actions of action_plugins/ answer on localhost what their modules answer, without a start of Python."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+from ansible.plugins.loader import action_loader
+from at_most_one.service import traffic_probe
+
+from tests.conftest import ROOT
+
+PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
+SECRET = "planted-s3cret/with+signs"
+NOBODY = "http://127.0.0.1:1"  # nothing listens there
+GATES = {"environment": "staging", "plan_id": "rule", "plan_sha256": "0" * 64, "commit": "a" * 40}
+Module = Callable[..., dict[str, Any]]
+
+action_loader.add_directory(str(ROOT / "action_plugins"))
+
+
+class Answering(BaseHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_HEAD(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[str]:
+    with HTTPServer(("127.0.0.1", 0), Answering) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def action(name: str, arguments: dict[str, Any], *, check: bool = False, **task: Any) -> Any:
+    """The action as Ansible makes it for a task that is delegated to localhost."""
+    usual = {"action": name, "args": arguments, "check_mode": check, "delegate_to": "localhost"}
+    return action_loader.get(
+        name,
+        task=SimpleNamespace(**{**usual, "async_val": 0, "environment": [], **task}),
+        connection=SimpleNamespace(transport="local", become=None),
+        play_context=None,
+        loader=SimpleNamespace(get_basedir=lambda: str(ROOT)),
+        templar=None,
+        shared_loader_obj=None,
+    )
+
+
+def answered(name: str, arguments: dict[str, Any], *, check: bool = False) -> dict[str, Any]:
+    result: dict[str, Any] = action(name, arguments, check=check).run(task_vars={"inventory_hostname": "one"})
+    return result
+
+
+def both(run_module: Module, name: str, arguments: dict[str, Any], *, check: bool = False) -> dict[str, Any]:
+    """What the action answers, which is what the module in a process of its own answers."""
+    here, there = answered(name, arguments, check=check), run_module(name, arguments, check=check)
+    warned = [warning["event"]["msg"] for warning in there.pop("warnings", [])]
+    assert here.get("warnings", []) == warned
+    assert _timeless(here) == _timeless(there)
+    return here
+
+
+def _timeless(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _timeless(item) for key, item in value.items() if key not in ("seconds", "warnings")}
+    return [_timeless(item) for item in value] if isinstance(value, list) else value
+
+
+def test_the_checklist(run_module: Module) -> None:
+    good = {**GATES, "gates": ["rehearsal", "backup"], "rehearsal_reason": "a test", "notice_minutes": "30"}
+    result = both(run_module, "deploy_checklist", good)
+    assert {gate: answer["passed"] for gate, answer in result["answers"].items()} == {
+        "backup": False,
+        "rehearsal": True,
+    }
+    assert result["invocation"]["module_args"]["notice_minutes"] == 30.0
+    refused = both(run_module, "deploy_checklist", {**GATES, "gates": ["luck"]})
+    assert "value of gates must be one or more of: backup, rehearsal, notice" in refused["msg"]
+
+
+def test_the_report(run_module: Module, tmp_path: Path) -> None:
+    good = {"directory": str(tmp_path / "run-1"), "files": {"report.md": f"# {SECRET}"}, "latest": True}
+    result = both(run_module, "report_files", good, check=True)
+    assert result["paths"] == [str(tmp_path / "run-1/report.md")]
+    assert Path(result["paths"][0]).read_text() == f"# {SECRET}"
+    assert os.readlink(tmp_path / "latest") == "run-1"
+    assert SECRET not in json.dumps(result)
+    assert both(run_module, "report_files", {**good, "latset": True})["msg"].startswith("Unsupported parameters for")
+    (tmp_path / "file").touch()
+    stopped = both(run_module, "report_files", {**good, "directory": str(tmp_path / "file/run-1")})
+    assert stopped["expected"] == "files and directories that the account of this task may read and write."
+
+
+def test_a_relative_path_is_the_playbook_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/")
+    called = action("report_files", {"directory": "reports/run-1", "files": {"report.md": ""}})
+    called._loader.get_basedir = lambda: str(tmp_path)
+    assert not called.run(task_vars={}).get("failed")
+    assert (tmp_path / "reports/run-1/report.md").exists()
+    assert os.getcwd() == "/"
+
+
+def test_the_notification(run_module: Module) -> None:
+    good = {"event": "start", "title": f"It begins: {SECRET}", "secrets": [SECRET], "within_s": "1"}
+    assert SECRET not in json.dumps(both(run_module, "notification", good))
+    result = both(run_module, "notification", {**good, "slack_url": f"{NOBODY}/{SECRET}", "webhook_token": SECRET})
+    assert result["undelivered"] == [
+        {"channel": "slack", "problem": "no answer (refused)", "seconds": result["undelivered"][0]["seconds"]}
+    ]
+    assert result["warnings"] == ["Notification by slack was not delivered: no answer (refused)."]
+    assert SECRET not in json.dumps(result)
+    refused = both(run_module, "notification", {**good, "event": SECRET})
+    assert refused["failed"]
+    assert SECRET not in json.dumps(refused)
+
+
+def test_the_traffic_probe(run_module: Module, tmp_path: Path) -> None:
+    output = str(tmp_path / "receipt.json")
+    urls = [{"name": "page", "url": NOBODY, "headers": {"Cookie": SECRET}}]
+    started = {"state": "started", "output": output, "urls": urls, "rate_per_s": 50, "controller_pid": os.getpid()}
+    assert both(run_module, "traffic_probe", started, check=True)["pid"] is None
+    result = answered("traffic_probe", started)
+    assert result["changed"]
+    assert traffic_probe.running(output)
+    assert both(run_module, "traffic_probe", started)["pid"] == result["pid"], "it runs already"
+    assert both(run_module, "traffic_probe", {**started, "rate_per_s": 9})["details"] == {"pid": result["pid"]}
+    stopped = answered("traffic_probe", {"state": "stopped", "output": output})
+    assert (stopped["ended_by"], stopped["failures"]) == ("signal", stopped["requests"])
+    assert SECRET not in json.dumps([result, stopped]) + Path(output).read_text()
+    assert "urls, output" in both(run_module, "traffic_probe", {"state": "started"})["msg"], "required_if"
+    absent = both(run_module, "traffic_probe", {"state": "stopped", "output": str(tmp_path / "never")})
+    assert absent["expected"] == "a probe that ran from before the cutover until now."
+
+
+def test_the_service_check(run_module: Module, service: str) -> None:
+    login = {"credentials": {"email": "a@example.org", "password": SECRET}, "bearer_token": SECRET}
+    good = {"base_url": service, "checks": ["root"], **login}
+    result = both(run_module, "service_check", good)
+    assert result["all_ok"]
+    stopped = both(run_module, "service_check", {**good, "base_url": NOBODY})
+    assert stopped["details"]["checks"][0]["request"] == "HEAD /"
+    canary = both(run_module, "service_check", {**good, "checks": ["session"]})
+    assert canary["seen"] == "The checks session and race have no canary."
+    missing = both(run_module, "service_check", {**good, "credentials": {"email": SECRET}})
+    assert "missing required arguments: password found in credentials" in missing["msg"]
+    assert SECRET not in json.dumps([result, stopped, canary, {**missing, "invocation": None}])
+
+
+def test_an_error_that_nobody_foresaw_is_a_failed_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    called = action("notification", {"event": "start", "title": "It begins", "webhook_token": SECRET})
+
+    def act(_call: object) -> dict[str, Any]:
+        raise TypeError(f"no {SECRET}")
+
+    monkeypatch.setattr(called.module, "act", act)
+    result = called.run(task_vars={})
+    assert result["failed"]
+    assert result["seen"] == "notification stopped with TypeError: no ********."
+    assert result["next_step"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"delegate_to": "gateway"},
+        {"delegate_to": None},
+        {"async_val": 60},
+        {"environment": [{"LANG": "C"}]},
+        {"connection": {"transport": "ssh"}},
+        {"connection": {"become": "sudo"}},
+    ],
+    ids=str,
+)
+def test_elsewhere_it_stays_a_module(changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    connection = changes.pop("connection", {})
+    called = action("service_check", {"base_url": NOBODY}, **changes)
+    vars(called._connection).update(connection)
+    normal = type(called).__mro__[2]
+    monkeypatch.setattr(normal, "run", lambda *_: {"ran": "as a module"})
+    assert called.run(task_vars={"inventory_hostname": "one"}) == {"ran": "as a module"}
+
+
+TASKS = """
+- {name: Report, delegate_to: localhost, report_files: {directory: "{{ work }}/run-1", files: {a.md: "{{ secret }}"}}}
+- name: Tell
+  delegate_to: localhost
+  notification: {event: start, title: It begins, webhook_url: "{{ nobody }}/{{ secret }}"}
+- name: Answer the checklist
+  delegate_to: localhost
+  deploy_checklist: "{{ gates | combine({'gates': ['notice']}) }}"
+- name: Fail on the control node
+  delegate_to: localhost
+  service_check: {base_url: "{{ nobody }}", bearer_token: "{{ secret }}"}
+  ignore_errors: true
+  register: here
+- name: Fail on the host
+  service_check: {base_url: "{{ nobody }}", bearer_token: "{{ secret }}"}
+  ignore_errors: true
+  register: there
+- name: Take too long
+  delegate_to: localhost
+  traffic_probe: {state: measured, measure_s: 30, urls: [{name: page, url: "{{ nobody }}"}]}
+  timeout: 1
+  ignore_errors: true
+  register: late
+- name: Compare
+  ansible.builtin.assert:
+    that:
+      - here is failed and there is failed and here.keys() | sort == there.keys() | sort
+      - here.msg == there.msg and here.next_step == there.next_step
+      - here.details.checks | map(attribute='got') | list == there.details.checks | map(attribute='got') | list
+      - late is failed and late.timedout.period == 1
+- name: Start the probe
+  delegate_to: localhost
+  traffic_probe:
+    state: started
+    output: "{{ work }}/receipt.json"
+    urls: [{name: page, url: "{{ nobody }}", headers: {Cookie: "{{ secret }}"}}]
+    controller_pid: "{{ lookup('ansible.builtin.pipe', 'ps -o ppid= -p $PPID') | trim | int }}"
+- {name: Wait to be killed, ansible.builtin.pause: {seconds: 60}}
+"""
+
+
+def test_no_python_is_started_no_secret_is_shown_and_the_probe_ends_with_ansible(tmp_path: Path) -> None:
+    """One real ansible-playbook at -vvv. Of its tasks only the one on the host starts a Python."""
+    started, python = tmp_path / "started", tmp_path / "python"
+    python.write_text(f'#!/bin/sh\necho start >> {started}\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    variables = {"work": str(tmp_path), "secret": SECRET, "nobody": NOBODY, "gates": GATES}
+    hosts = {"one": {"ansible_connection": "local", "ansible_python_interpreter": str(python)}}
+    local = {"localhost": {"ansible_python_interpreter": str(python), "ansible_connection": "local"}}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": {**hosts, **local}, "vars": variables}}))
+    play = {"hosts": "one", "gather_facts": False, "tasks": yaml.safe_load(TASKS)}
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([play]))
+    output = str(tmp_path / "receipt.json")
+    with (
+        (tmp_path / "said").open("w") as said,
+        subprocess.Popen(
+            [str(PLAYBOOK), "-vvv", "-i", str(tmp_path / "hosts.yml"), str(tmp_path / "play.yml")],
+            env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "NO_COLOR": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+        ) as ansible,
+    ):
+        try:
+            _await(lambda: traffic_probe.running(output) or ansible.poll() is not None, within_s=60)
+            shown = (tmp_path / "said").read_text()
+            assert ansible.poll() is None, shown
+            time.sleep(0.3)
+            assert traffic_probe.running(output), "its task is over, it goes on"
+        finally:
+            ansible.send_signal(signal.SIGKILL)
+    _await(lambda: not traffic_probe.running(output), within_s=10)
+    receipt, _ = traffic_probe.stop(output)
+    assert receipt["ended_by"] == "controller_gone"
+    assert started.read_text().split() == ["start"], "the check on the host"
+    assert "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER" in shown, "-vvv shows what was given"
+    assert SECRET not in shown
+
+
+def _await(what: Callable[[], object], *, within_s: float) -> None:
+    deadline = time.monotonic() + within_s
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
