@@ -261,7 +261,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
     """Do what ``state`` says."""
     from ansible.module_utils.at_most_one.plan import parse
     from ansible.module_utils.at_most_one.postgres.connection import connect
-    from ansible.module_utils.at_most_one.runs import journal, run_status, undo
+    from ansible.module_utils.at_most_one.runs import journal, reached, run_status, undo
 
     wanted = module.params
     plan = parse(wanted["plan"]) if wanted["plan"] is not None else None
@@ -272,7 +272,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
             rows = run_status.rows_of(connection, [run["run_id"] for run in runs])
             return {"changed": False, "runs": [{**run, "rows": rows.get(run["run_id"])} for run in runs]}
         if wanted["state"] == "reached":
-            return {"changed": False, "reached": _reached(connection, plan, wanted["run_id"])}
+            return {"changed": False, "reached": reached.read(connection, plan, wanted["run_id"])}
         if wanted["state"] == "opened":
             return _open(module, connection, plan)
         if module.check_mode:
@@ -291,33 +291,6 @@ def act(module: AnsibleModule) -> dict[str, Any]:
             runs = journal.read(connection, plan_id=answer["run"]["plan_id"], limit=10_000)
             answer["rollback"] = asdict(found) if (found := undo.last_deployment(runs)) else {}
         return answer
-
-
-def _reached(connection: Any, plan: Any, run_id: str | None) -> dict[str, Any]:
-    from ansible.module_utils.at_most_one.postgres import catalog_snapshot
-    from ansible.module_utils.at_most_one.runs import journal, run_status, undo
-
-    runs = journal.read(connection, limit=10_000)
-    ours = [run for run in runs if run["plan_id"] == plan.id]
-    found = undo.reached_by(ours, run_id) if run_id else undo.last_deployment(ours)
-    before = journal.before(connection, found.runs[-1]) if found else None
-    change = asdict(catalog_snapshot.changed_since(before, catalog_snapshot.take(connection, plan), plan))
-    if not before and not (found and found.database):
-        change["built"] = ()  # nothing says that what is there now was not there before
-    content = catalog_snapshot.content(connection, plan, found.runs if found else None)
-    taken_back = sorted(undo.taken_back(ours))
-    rows = run_status.rows_of(connection, taken_back)
-    left = [name for name in taken_back if rows.get(name, {}).get("archived")]
-    nothing = {"runs": (), "commit_before": None, "commit_after": None, "database": False}
-    return {
-        **(asdict(found) if found else nothing),
-        **change,
-        "hosts": (before or {}).get("hosts", {}),
-        "content": asdict(content),
-        "point": "migration" if change["built"] or change["applied"] else "rows" if content.pending else "nothing",
-        "left_behind": {"runs": left, "content": asdict(catalog_snapshot.content(connection, plan, left))},
-        "in_the_way": undo.in_the_way(runs, plan.id, found),
-    }
 
 
 def _open(module: AnsibleModule, connection: Any, plan: Any) -> dict[str, Any]:

@@ -395,25 +395,23 @@ def _details(module: AnsibleModule, result: dict[str, Any]) -> dict[str, Any]:
 
 
 def _absent(module: AnsibleModule, plan: Any) -> dict[str, Any]:
-    from ansible.module_utils.at_most_one.indexes import verification
-    from ansible.module_utils.at_most_one.postgres.connection import connect
+    from ansible.module_utils.at_most_one.migration import take_back
 
-    before = _inspect(module, plan)
-    deadline_ms = module.params["deadline_s"] * 1000
-    limits = {"lock_timeout_ms": 0, "statement_timeout_ms": deadline_ms, "autocommit": True}
-    with held_run(module) as hold, connect(login_of(module), **limits) as connection:
-        statements = verification.drop(connection, plan, before, check=module.check_mode, hold=hold)
-    after = before if module.check_mode else _inspect(module, plan)
-    if not module.check_mode:
-        verification.require_absent(after, plan)
-    gone = "".join(
-        f"{found.definition};\n" for found in before.verdicts if found.definition and found.verdict == "unexpected"
-    )
+    with held_run(module) as hold:
+        dropped = take_back.drop_indexes(
+            login_of(module),
+            plan,
+            _inspect(module, plan),
+            timeouts=timeouts_of(module),
+            deadline_ms=module.params["deadline_s"] * 1000,
+            check=module.check_mode,
+            hold=hold,
+        )
     return {
-        "changed": bool(statements),
-        "statements": statements,
-        **_report(after),
-        "diff": {"before": _definitions(before), "after": gone},
+        "changed": bool(dropped.statements),
+        "statements": dropped.statements,
+        **_report(dropped.after),
+        "diff": dropped.diff(),
     }
 
 

@@ -33,6 +33,10 @@ options:
     description: With V(queried), whether an application that could not be reloaded one by one fails the task.
     type: bool
     default: true
+  save:
+    description: With V(reloaded), whether what runs in the end is made to come back after a reboot, as by V(saved).
+    type: bool
+    default: false
   path:
     description: The application's path, the link or the directory in place. Required by V(started) and V(reloaded).
     type: path
@@ -182,7 +186,7 @@ RETURN = r"""
 differed:
   description:
     - Whether PM2's dump said something else than what runs; for those who only ask, in check mode.
-    - With O(state=reloaded), whether there is something to save now.
+    - With O(state=reloaded), whether there is something to save now, or with O(save) was.
   returned: O(state=saved) or O(state=reloaded)
   type: bool
   sample: false
@@ -297,6 +301,7 @@ OPTIONS = {
     "name": {"type": "str", "required": True},
     "state": {"type": "str", "choices": ["queried", "started", "reloaded", "saved"], "default": "queried"},
     "fail": {"type": "bool", "default": True},
+    "save": {"type": "bool", "default": False},
     "path": {"type": "path"},
     "release_path": {"type": "path"},
     "ecosystem": {"type": "str", "default": "ecosystem.config.cjs"},
@@ -387,6 +392,9 @@ def act(module: AnsibleModule) -> dict[str, Any]:
             "(app_build_header, app_build_key), and its BUILD_ID and scripts are the same. Only process, directory "
             "and stability of each instance are proven."
         )
+    if given["save"]:
+        differed = lifecycle.save(target, given["name"], check=module.check_mode)
+        return {**result, "changed": result["changed"] or differed, "differed": differed}
     differed = bool(result["changed"]) or lifecycle.save(target, given["name"], check=True)
     return {**result, "differed": differed}
 

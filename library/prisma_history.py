@@ -258,34 +258,18 @@ def _row(module: AnsibleModule, row: Any) -> dict[str, Any]:
 
 
 def _rolled_back(module: AnsibleModule, plan: Any) -> dict[str, Any]:
-    from ansible.module_utils.at_most_one.indexes import verification
+    from ansible.module_utils.at_most_one.migration import take_back
     from ansible.module_utils.at_most_one.postgres.connection import connect
-    from ansible.module_utils.at_most_one.prisma import migration_history
 
     with held_run(module) as hold, connect(login_of(module), **timeouts_of(module)) as connection:
-        if not module.check_mode:
-            hold(connection)
-            migration_history.hold(connection)  # before the look: what is read is what is marked
-        rows = [
-            row
-            for row in migration_history.read_history(connection, plan.schema) or ()
-            if row.migration_name == plan.migration and row.rolled_back_at is None
-        ]
-        existing = verification.inspect(connection, plan).existing if rows else ()
-        statements = [migration_history.mark_statement(plan.schema).as_string(connection)] if rows else []
-        if rows and not module.check_mode:
-            migration_history.mark_rolled_back(connection, plan.schema, plan.migration, existing)
-    words = {True: "applied", False: "failed"}
+        marked = take_back.mark_history(connection, plan, check=module.check_mode, hold=hold)
     return {
-        "changed": bool(rows),
-        "verdict": "rolled_back" if rows else "pending",
-        "marked": len(rows),
-        "existing": list(existing),
-        "statements": statements,
-        "diff": {
-            "before": "".join(f"{row.id} {plan.migration}: {words[row.applied]}\n" for row in rows),
-            "after": "".join(f"{row.id} {plan.migration}: rolled back\n" for row in rows),
-        },
+        "changed": bool(marked.rows),
+        "verdict": "rolled_back" if marked.rows else "pending",
+        "marked": len(marked.rows),
+        "existing": list(marked.existing),
+        "statements": list(marked.statements),
+        "diff": marked.diff(plan.migration),
     }
 
 

@@ -56,8 +56,7 @@ _NO_RETURN = {
     },
     "rollback": {
         "link switched back": "Ensure that every instance serves the release before",
-        "indexes dropped": "Ensure that Prisma's history says so",
-        "rows restored": "Remember what was taken back",
+        "database taken back": "Remember what was taken back",
         "run not yet closed": "Close the run in the journal",
     },
 }

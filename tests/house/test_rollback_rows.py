@@ -60,10 +60,7 @@ class Rollback:
 
     def run(self, restored: dict[str, Any], pending: int, *options: str) -> int:
         answers = {
-            "write_fence": {"changed": False},
-            "index_set": {"changed": True, "indexes": [], "summary": "missing"},
-            "prisma_history": {"changed": True, "verdict": "rolled_back"},
-            "duplicate_rows": {"changed": True, **restored},
+            "database_rollback": {"changed": True, "indexes": [], "summary": "", "fence": "lowered", **restored},
             **{name: {} for name in ("release_link", "pm2_app")},
             "deploy_run": {"changed": False, "reached": {**DEPLOYED, "content": content(pending)}},
         }
@@ -117,39 +114,35 @@ def rollback(tmp_path: Path) -> Rollback:
     return Rollback(tmp_path)
 
 
-def test_what_cannot_return_is_recorded_and_the_rollback_ends(rollback: Rollback) -> None:
+def test_what_cannot_return_is_kept_and_the_rollback_ends(rollback: Rollback) -> None:
     restored = {"restored": 23, "left": [LEFT], "left_count": 2}
     assert rollback.run(restored, 2, "-e", "rollback_statement_timeout_ms=90000") == 0, rollback.said
-    (asked,) = rollback.calls("duplicate_rows")
-    assert (asked["restore"], asked["archived_by"], int(asked["statement_timeout_ms"])) == ("possible", "run-2", 90_000)
+    (asked,) = rollback.calls("database_rollback")
+    assert (asked["restore"], asked["archived_by"], int(asked["rows_timeout_ms"])) == ("possible", ["run-2"], 90_000)
+    assert (asked["phase"], asked["phase_details"]) == ("rollback", {"runs": ["run-2"], "commit": COMMIT})
+    assert not asked["as_before"], "only a run that takes itself back is compared with its own beginning"
+    assert (asked["rule"], asked["left_behind"]) == (True, False)
     facts = json.loads(rollback.facts.read_text())
-    assert (facts["_rollback_outcome"], facts["_rollback_restored"], facts["_rollback_left_count"]) == (
-        "rolled_back",
-        23,
-        2,
-    )
-    recorded = rollback.calls("deploy_run")[-1]["details"]
-    assert (recorded["left_count"], recorded["left"]) == (2, [LEFT])
+    assert facts == {
+        "_rollback_outcome": "rolled_back",
+        "_rollback_restored": 23,
+        "_rollback_left_count": 2,
+        "_rollback_left": [LEFT],
+    }
 
 
-def test_a_check_asks_what_returns_once_the_index_is_dropped(rollback: Rollback) -> None:
-    assert rollback.run({"restored": 23, "left": [LEFT], "left_count": 2}, 25, "--check") == 0, rollback.said
-    (asked,) = rollback.calls("duplicate_rows")
-    assert asked["index_dropped_first"] in (True, "True")
-
-
-def test_rows_that_nobody_accounts_for_stop_it(rollback: Rollback) -> None:
-    assert rollback.run({"restored": 22, "left": [LEFT], "left_count": 2}, 3) != 0
-    assert "3 rows are in the archive only, of which 2 cannot return" in rollback.said
-    assert not rollback.facts.exists()
+def test_one_call_reads_and_one_takes_back(rollback: Rollback) -> None:
+    assert rollback.run({"restored": 25, "left": [], "left_count": 0}, 25) == 0, rollback.said
+    assert [call["state"] for call in rollback.calls("deploy_run")] == ["reached"]
+    assert len(rollback.calls("database_rollback")) == 1
 
 
 def test_rows_alone_touch_neither_application_nor_indexes(rollback: Rollback) -> None:
     assert rollback.run({"restored": 0, "left": [LEFT], "left_count": 2}, 25, "-e", "rollback_only_rows=true") == 0, (
         rollback.said
     )
-    (asked,) = rollback.calls("duplicate_rows")
-    assert asked["archived_by"] == "run-1", "the run that was taken back, not the one that is deployed"
-    assert [call["state"] for call in rollback.calls("index_set")] == ["verified"]
-    assert rollback.calls("write_fence") == []
-    assert [call["state"] for call in rollback.calls("prisma_history")] == ["read"]
+    (asked,) = rollback.calls("database_rollback")
+    assert asked["archived_by"] == ["run-1"], "the run that was taken back, not the one that is deployed"
+    assert not asked["rule"]
+    assert asked["left_behind"] in (True, "true")
+    assert rollback.calls("release_link") + rollback.calls("pm2_app") == []

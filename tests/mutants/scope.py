@@ -54,6 +54,7 @@ ELSEWHERE = (
     *("test_duplicates_module", "test_evidence_kept", "test_index_module", "test_journal", "test_journal_lease"),
     *("test_journal_module", "test_journal_reached", "test_pooler", "test_prisma", "test_prisma_deploy"),
     *(
+        "test_database_rollback",
         "test_real_prisma",
         "test_real_shape",
         "test_recorded_phases",

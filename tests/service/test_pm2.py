@@ -259,6 +259,10 @@ def test_module_predicts_reloads_and_keeps_secrets(app: App, run_module: RunModu
     assert directories(app) == [str(new)] * 2
     time.sleep(0.6)  # an instance counts as proven once it has been up for stable_s
     assert not run_module("pm2_app", arguments)["changed"]
+    for check in (True, False):
+        saved = run_module("pm2_app", {**arguments, "save": True}, check=check)
+        assert (saved["changed"], saved["differed"], saved["instances"]) == (True, True, [])
+    assert not run_module("pm2_app", {**arguments, "save": True})["changed"], "a reboot brings back what runs"
 
     queried = run_module("pm2_app", app.module_arguments())
     assert queried["version"] == queried["executable_version"] == "7.0.4"

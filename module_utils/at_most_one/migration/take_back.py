@@ -1,0 +1,300 @@
+"""Take back what a deployment did in the database, then read all of it again.
+
+First the write fence, so that rows that left before it was up can return; then the planned indexes, Prisma's history
+and the archived rows. Each step is a transaction of its own, or several, that goes on from what it finds: stopped in
+between, the same call again ends it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ..duplicates.restore import Restoration, restore
+from ..errors import OperatorError
+from ..fence import write_fence
+from ..indexes import verification
+from ..indexes.verification import Inspection
+from ..plan import Plan
+from ..postgres.connection import Connection, Hold, Login, connect, unheld
+from ..prisma import migration_history
+from ..runs import reached
+from ..system.strict_zip import strict_zip
+
+_GONE = ("missing", "unexpected")  # verdicts after a rollback; what is not planned is not ours to drop
+_NOT_APPLIED = ("rolled_back", "pending", "absent_table")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be taken back. ``archived_by``: whose archived rows return; of every run where it is empty."""
+
+    rule: bool  # the fence, the indexes and the history; otherwise the rows alone
+    restore_rows: bool
+    archived_by: tuple[str, ...] = ()
+    possible: bool = True  # put back the rows that can return, and name the others; otherwise one refuses all
+    left_behind: bool = False  # the rows are those that earlier rollbacks had to leave
+    failed_run: str | None = None  # compared with what this run found; otherwise with what the last deployment found
+    as_before: bool = False  # whether a difference from that is an error
+    rows_timeout_ms: int = 60_000  # of one batch of rows
+    fence_wait_ms: int = 30_000  # for the transactions that use the table; then it stays, and a warning names them
+    drop_ms: int = 300_000  # for one index
+    lock_timeout_ms: int = 3_000
+    statement_timeout_ms: int = 60_000
+
+    @property
+    def timeouts(self) -> dict[str, Any]:
+        """As :func:`connect` takes them."""
+        return {"lock_timeout_ms": self.lock_timeout_ms, "statement_timeout_ms": self.statement_timeout_ms}
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """The planned indexes before and after, and the statements that were run between, or would be."""
+
+    before: Inspection
+    after: Inspection
+    statements: list[str]
+
+    def diff(self) -> dict[str, str]:
+        """The definitions before, and those that stay, which are not the plan's."""
+        stay = [found for found in self.before.verdicts if found.verdict == "unexpected"]
+        before, after = (
+            "".join(f"{found.definition};\n" for found in verdicts if found.definition)
+            for verdicts in (self.before.verdicts, stay)
+        )
+        return {"before": before, "after": after}
+
+
+@dataclass(frozen=True)
+class Marked:
+    """Rows of Prisma's history that were marked rolled back, or would be."""
+
+    rows: tuple[migration_history.Row, ...]
+    existing: tuple[str, ...]  # planned indexes that are there
+    statements: tuple[str, ...]
+
+    def diff(self, migration: str) -> dict[str, str]:
+        """The migration's rows before and after."""
+        words = {True: "applied", False: "failed"}
+        return {
+            "before": "".join(f"{row.id} {migration}: {words[row.applied]}\n" for row in self.rows),
+            "after": "".join(f"{row.id} {migration}: rolled back\n" for row in self.rows),
+        }
+
+
+@dataclass
+class TakenBack:
+    """What was done, or in check mode would be, and what was read afterwards."""
+
+    table: str
+    inspection: Inspection  # as read last
+    fence: write_fence.Change | None = None
+    dropped: Dropped | None = None
+    marked: Marked | None = None
+    restored: list[Restoration] = field(default_factory=list)
+    history: str = ""
+    reached: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def left_count(self) -> int:
+        """How many rows of the plan's table cannot return."""
+        return sum(left.count for one in self.restored for left in one.left if left.table == self.table)
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was taken back, or would be."""
+        return bool(
+            (self.fence and self.fence.statements)
+            or (self.dropped and self.dropped.statements)
+            or (self.marked and self.marked.rows)
+            or any(one.restored or one.pointed_back for one in self.restored)
+        )
+
+    @property
+    def statements(self) -> list[str]:
+        """What was run, or would be, in its order."""
+        steps = (self.fence, self.dropped, self.marked, *self.restored)
+        return [statement for step in steps if step for statement in step.statements]
+
+    def diff(self, plan: Plan) -> list[dict[str, str]]:
+        """A diff for each step that has changed something."""
+        diffs = []
+        if self.fence and self.fence.statements:
+            before, after = (f"write fence: {state}\n" for state in (self.fence.before, self.fence.state))
+            diffs.append({"before": before, "after": after})
+        if self.dropped and self.dropped.statements:
+            diffs.append(self.dropped.diff())
+        if self.marked and self.marked.rows:
+            diffs.append(self.marked.diff(plan.migration))
+        if any(one.restored or one.pointed_back for one in self.restored):
+            keys = (dict(strict_zip(plan.primary_key, row)) for one in self.restored for row in one.rows)
+            lines = (" ".join(f"{name}={value}" for name, value in key.items()) for key in keys)
+            header = f"rows of {self.table}"
+            diffs.append(
+                {
+                    "before_header": header,
+                    "after_header": header,
+                    "before": "",
+                    "after": "".join(f"{line}\n" for line in lines),
+                }
+            )
+        return diffs
+
+
+def take_back(
+    login: Login,
+    plan: Plan,
+    wanted: Wanted,
+    *,
+    warn: Callable[[str], None],
+    check: bool = False,
+    hold: Hold = unheld,
+) -> TakenBack:
+    """Take back what is ``wanted``. Raises OperatorError unless all of it is gone, or back, in the end.
+
+    ``check``: nothing stays, and nothing is required of what is read. The error's details have the indexes as they were
+    read last.
+    """
+    done = TakenBack(f"{plan.schema}.{plan.table}", _inspect(login, plan, wanted.timeouts))
+    with _verdicts_in_errors(done):
+        if wanted.rule:
+            with connect(login, **wanted.timeouts) as connection:
+                done.fence = write_fence.lower_fence(
+                    connection, plan, wait_ms=wanted.fence_wait_ms, check=check, hold=hold
+                )
+            for warning in done.fence.warnings:
+                warn(warning)  # now: what comes next may fail
+            done.inspection = _inspect(login, plan, wanted.timeouts)  # lowering the fence may have waited
+            done.dropped = drop_indexes(
+                login,
+                plan,
+                done.inspection,
+                timeouts=wanted.timeouts,
+                deadline_ms=wanted.drop_ms,
+                check=check,
+                hold=hold,
+            )
+            done.inspection = done.dropped.after
+            with connect(login, **wanted.timeouts) as connection:
+                done.marked = mark_history(connection, plan, check=check, hold=hold)
+        if wanted.restore_rows:
+            limits = {**wanted.timeouts, "statement_timeout_ms": wanted.rows_timeout_ms}
+            with connect(login, **limits) as connection:
+                _restore(connection, plan, wanted, done, check=check, hold=hold)
+        with connect(login, **wanted.timeouts) as connection:
+            _read_again(connection, plan, wanted, done)
+            connection.rollback()
+        if not check:
+            _require_taken_back(wanted, done)
+    return done
+
+
+def drop_indexes(
+    login: Login,
+    plan: Plan,
+    before: Inspection,
+    *,
+    timeouts: Mapping[str, Any],
+    deadline_ms: int,
+    check: bool = False,
+    hold: Hold = unheld,
+) -> Dropped:
+    """Drop the planned indexes, each within the deadline. Raises OperatorError when one is still there afterwards."""
+    with connect(login, autocommit=True, lock_timeout_ms=0, statement_timeout_ms=deadline_ms) as connection:
+        statements = verification.drop(connection, plan, before, check=check, hold=hold)
+    if check:
+        return Dropped(before, before, statements)
+    after = _inspect(login, plan, timeouts)
+    verification.require_absent(after, plan)
+    return Dropped(before, after, statements)
+
+
+def mark_history(connection: Connection, plan: Plan, *, check: bool = False, hold: Hold = unheld) -> Marked:
+    """Mark the plan's migration rolled back, so that the next deployment applies it again."""
+    if not check:
+        hold(connection)
+        migration_history.hold(connection)  # before the rows are read: what is read is what is marked
+    rows = tuple(
+        row
+        for row in migration_history.read_history(connection, plan.schema) or ()
+        if row.migration_name == plan.migration and row.rolled_back_at is None
+    )
+    existing = verification.inspect(connection, plan).existing if rows else ()
+    statements = (migration_history.mark_statement(plan.schema).as_string(connection),) if rows else ()
+    if rows and not check:
+        migration_history.mark_rolled_back(connection, plan.schema, plan.migration, existing)
+    return Marked(rows, tuple(existing), statements)
+
+
+def _inspect(login: Login, plan: Plan, timeouts: Mapping[str, Any]) -> Inspection:
+    with connect(login, **timeouts) as connection:
+        inspection = verification.inspect(connection, plan)
+        connection.rollback()
+    return inspection
+
+
+def _restore(connection: Connection, plan: Plan, wanted: Wanted, done: TakenBack, *, check: bool, hold: Hold) -> None:
+    for run_id in wanted.archived_by or (None,):
+        done.restored.append(
+            restore(
+                connection,
+                plan,
+                run_id=run_id,
+                check=check,
+                possible=wanted.possible,
+                index_dropped_first=check and wanted.rule,
+                hold=hold,
+            )
+        )
+
+
+def _read_again(connection: Connection, plan: Plan, wanted: Wanted, done: TakenBack) -> None:
+    done.inspection = verification.inspect(connection, plan)
+    history = migration_history.read_history(connection, plan.schema)
+    done.history = migration_history.judge(history, None, plan.migration, done.inspection.exact).verdict
+    done.reached = reached.read(connection, plan, wanted.failed_run)
+
+
+def content_of(wanted: Wanted, found: dict[str, Any]) -> dict[str, Any]:
+    """What has become of the archived rows in question, of what :mod:`.runs.reached` read."""
+    content: dict[str, Any] = found["left_behind"]["content"] if wanted.left_behind else found["content"]
+    return content
+
+
+def _require_taken_back(wanted: Wanted, done: TakenBack) -> None:
+    pending = content_of(wanted, done.reached)["pending"]
+    rule_is_gone = not wanted.rule or (
+        all(found.verdict in _GONE for found in done.inspection.verdicts) and done.history in _NOT_APPLIED
+    )
+    if not rule_is_gone or (wanted.restore_rows and pending != done.left_count):
+        raise OperatorError(
+            f"After the rollback the indexes are {done.inspection.summary()}, the history is {done.history}, and "
+            f"{pending} rows are in the archive only, of which {done.left_count} cannot return.",
+            expected="every planned index missing, rolled_back, and every row back that can return, where "
+            "rollback_restore_rows says so.",
+            next_step="run rollback.yml again; it goes on from what it finds.",
+        )
+    if wanted.as_before and done.reached["differences"]:
+        raise OperatorError(
+            "Everything of this run is taken back, and yet it is not as before: "
+            f"{'; '.join(done.reached['differences'])}.",
+            expected="the columns, constraints, indexes, triggers and applied migrations of the run's beginning.",
+            next_step="find out whose these are.",
+        )
+
+
+@contextmanager
+def _verdicts_in_errors(done: TakenBack) -> Iterator[None]:
+    try:
+        yield
+    except OperatorError as stop:
+        found = done.inspection
+        verdicts = {
+            "indexes": [asdict(verdict) for verdict in found.verdicts],
+            "duplicates_left": found.duplicates_left,
+        }
+        stop.details = {**verdicts, **stop.details}
+        raise

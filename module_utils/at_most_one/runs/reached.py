@@ -1,0 +1,36 @@
+"""What a run, or the last deployment, has changed so far: read from the journal, the catalog and the archive."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from ..plan import Plan
+from ..postgres import catalog_snapshot
+from ..postgres.connection import Connection
+from . import journal, run_status, undo
+
+
+def read(connection: Connection, plan: Plan, run_id: str | None = None) -> dict[str, Any]:
+    """What ``run_id`` has changed, with the unfinished runs that it goes on from; without it, the last deployment."""
+    runs = journal.read(connection, limit=10_000)
+    ours = [run for run in runs if run["plan_id"] == plan.id]
+    found = undo.reached_by(ours, run_id) if run_id else undo.last_deployment(ours)
+    before = journal.before(connection, found.runs[-1]) if found else None
+    change = asdict(catalog_snapshot.changed_since(before, catalog_snapshot.take(connection, plan), plan))
+    if not before and not (found and found.database):
+        change["built"] = ()  # nothing says that what is there now was not there before
+    content = catalog_snapshot.content(connection, plan, found.runs if found else None)
+    taken_back = sorted(undo.taken_back(ours))
+    rows = run_status.rows_of(connection, taken_back)
+    left = [name for name in taken_back if rows.get(name, {}).get("archived")]
+    nothing = {"runs": (), "commit_before": None, "commit_after": None, "database": False}
+    return {
+        **(asdict(found) if found else nothing),
+        **change,
+        "hosts": (before or {}).get("hosts", {}),
+        "content": asdict(content),
+        "point": "migration" if change["built"] or change["applied"] else "rows" if content.pending else "nothing",
+        "left_behind": {"runs": left, "content": asdict(catalog_snapshot.content(connection, plan, left))},
+        "in_the_way": undo.in_the_way(runs, plan.id, found),
+    }

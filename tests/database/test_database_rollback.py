@@ -1,0 +1,225 @@
+"""database_rollback takes back what a deployment did in the database, in one call that proves and records it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from at_most_one.duplicates import surplus_rows
+from at_most_one.errors import OperatorError
+from at_most_one.fence import write_fence
+from at_most_one.migration import take_back as core
+from at_most_one.plan import Plan
+from at_most_one.postgres import catalog_snapshot
+from at_most_one.postgres.connection import Connection, Login, connect
+from at_most_one.runs import journal
+from at_most_one.runs.controllers import Controller
+
+from tests.database.cleaning import TABLE, ids, run
+from tests.database.prisma_release import existing, rows
+from tests.database.prisma_release import present as present  # fixtures
+from tests.database.prisma_release import release as release
+
+DETAILS = {"runs", "commit", "restored", "left", "left_count", "content", "differences"}
+
+
+@dataclass
+class Deployed:
+    """A deployment that went as far as the migration; its fence is still up, and another run is to take it back."""
+
+    deployment: str
+    run_id: str
+    rows_before: set[str]
+
+
+def _open(login: Login, plan: Plan) -> str:
+    with connect(login) as connection:
+        before = {"hosts": {}, **catalog_snapshot.take(connection, plan).kept()}
+        opening = journal.Opening(
+            plan, "production", "minsu", Controller("gateway-2", 1), "a" * 40, "b" * 40, before=before
+        )
+        return journal.open_run(connection, opening).run_id
+
+
+@pytest.fixture
+def deployed(
+    login: Login,
+    connection: Connection,
+    plan: Plan,
+    release: Path,
+    seed_guide_example: Callable[[Connection], Any],
+    present: Callable[..., Any],
+) -> Deployed:
+    run(connection, "DELETE FROM aedpics.user_profiles")  # the release's; the example has its own
+    seed_guide_example(connection)
+    before = set(ids(connection))
+    deployment = _open(login, plan)
+    found = surplus_rows.report(connection, plan)
+    write_fence.raise_fence(connection, plan)
+    surplus_rows.remove(connection, plan, rows=found.rows, digest=found.digest, run_id=deployment)
+    connection.commit()
+    assert present(run_id=deployment, phase="migrate")["changed"]
+    with connect(login) as other:
+        journal.record(other, deployment, "cleanup", "ok", {"planned": 25})
+        journal.close_run(other, deployment, "deployed")
+    return Deployed(deployment, _open(login, plan), before)
+
+
+@pytest.fixture
+def take_back(
+    run_module: Callable[..., dict[str, Any]],
+    login_args: dict[str, Any],
+    plan_data: dict[str, Any],
+    deployed: Deployed,
+) -> Callable[..., dict[str, Any]]:
+    """The rollback role's call."""
+
+    def call(*, check: bool = False, **options: Any) -> dict[str, Any]:
+        args = {"login": login_args, "plan": plan_data, "run_id": deployed.run_id, "rule": True, "phase": "rollback"}
+        args |= {"archived_by": [deployed.deployment], "restore": "possible"}
+        args |= {"phase_details": {"runs": [deployed.deployment], "commit": "a" * 40}}
+        return run_module("database_rollback", {**args, **options}, check=check)
+
+    return call
+
+
+@pytest.fixture
+def recorded(login: Login, deployed: Deployed) -> Callable[[], list[dict[str, Any]]]:
+    def read() -> list[dict[str, Any]]:
+        with connect(login) as connection:
+            (found,) = journal.read(connection, run_id=deployed.run_id)
+        return [phase["details"] for phase in found["phases"] if phase["name"] == "rollback"]
+
+    return read
+
+
+Call = Callable[..., dict[str, Any]]
+Recorded = Callable[[], list[dict[str, Any]]]
+
+
+def test_all_of_it_is_taken_back_and_recorded_once(
+    login: Login, connection: Connection, plan: Plan, deployed: Deployed, take_back: Call, recorded: Recorded
+) -> None:
+    predicted = take_back(check=True)
+    assert (predicted["changed"], predicted["restored"], recorded()) == (True, 25, [])
+    assert write_fence.fence_state(connection, plan) == "raised"
+    assert len(existing(login, plan)) == 3
+
+    done = take_back()
+    assert (done["changed"], done["restored"], done["left_count"]) == (True, 25, 0)
+    assert (done["history"], done["fence"], done["reached"]["differences"]) == ("rolled_back", "lowered", [])
+    assert done["summary"].endswith("10 duplicate groups, 25 rows put back")
+    assert len(done["diff"]) == len(predicted["diff"]) == 4, "fence, indexes, history and rows"
+    assert done["diff"][:3] == predicted["diff"][:3]
+    assert set(ids(connection)) == deployed.rows_before
+    assert existing(login, plan) == ()
+    assert all(row.rolled_back_at for row in rows(login, plan))
+    (details,) = recorded()
+    assert set(details) == DETAILS
+    assert (details["restored"], details["content"]["back"], details["runs"]) == (25, 25, [deployed.deployment])
+
+    again = take_back()
+    assert (again["changed"], again["restored"], again["diff"]) == (False, 0, [])
+
+
+def test_a_row_that_cannot_return_stops_it_where_all_must_and_the_next_call_ends_it(
+    login: Login, connection: Connection, plan: Plan, deployed: Deployed, take_back: Call, recorded: Recorded
+) -> None:
+    run(
+        connection,
+        "CREATE FUNCTION aedpics.stamp() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'no'; END$$;"
+        f" CREATE TRIGGER stamp BEFORE INSERT ON {TABLE} FOR EACH STATEMENT EXECUTE FUNCTION aedpics.stamp()",
+    )
+    connection.commit()
+    stopped = take_back(restore="all")
+    assert stopped["failed"]
+    assert "cannot return" in stopped["msg"]
+    assert {found["verdict"] for found in stopped["details"]["indexes"]} == {"missing"}, "as they are by then"
+    assert recorded() == []
+    run(connection, f"DROP TRIGGER stamp ON {TABLE}")
+    connection.commit()
+    done = take_back()
+    assert (done["restored"], done["left_count"]) == (25, 0)
+    assert set(ids(connection)) == deployed.rows_before
+    assert len(recorded()) == 1
+
+
+def test_rows_that_cannot_return_are_named_and_recorded(
+    connection: Connection, deployed: Deployed, take_back: Call, recorded: Recorded
+) -> None:
+    run(connection, f"UPDATE {TABLE} SET notes = notes")
+    key = run(connection, "SELECT primary_key ->> 'id', row ->> 'inspector_id' FROM at_most_one.archived_row LIMIT 1")
+    run(
+        connection,
+        f"INSERT INTO {TABLE} (id, equipment_serial, inspector_id, status) VALUES (%s, 'AED-new', %s, 'completed')",
+        *key[0],
+    )
+    connection.commit()
+    done = take_back()
+    assert (done["restored"], done["left_count"], done["content"]["pending"]) == (24, 1, 1)
+    assert "primary key" in done["left"][0]["said"]
+    (details,) = recorded()
+    assert (details["left_count"], details["left"]) == (1, done["left"])
+
+
+def test_a_fence_that_cannot_be_dropped_is_told_although_the_drop_of_the_index_fails(
+    login: Login, plan: Plan, deployed: Deployed, take_back: Call, recorded: Recorded
+) -> None:
+    told: list[str] = []
+    with connect(login) as reader, reader.cursor() as cursor:
+        cursor.execute(f"SELECT count(*) FROM {TABLE}")
+        wanted = core.Wanted(rule=True, restore_rows=True, fence_wait_ms=100, drop_ms=100)
+        with pytest.raises(OperatorError, match="did not end within its deadline") as stopped:
+            core.take_back(login, plan, wanted, warn=told.append)
+        reader.rollback()
+    assert "was not dropped within 0.1 s" in told[0]
+    assert len(stopped.value.details["indexes"]) == 3
+    assert take_back()["restored"] == 25
+    assert len(recorded()) == 1
+
+
+@pytest.mark.parametrize("as_before", [True, False])
+def test_a_difference_is_an_error_where_a_run_takes_itself_back(
+    connection: Connection, deployed: Deployed, take_back: Call, recorded: Recorded, as_before: bool
+) -> None:
+    run(connection, f"CREATE INDEX somebodys ON {TABLE} (notes)")
+    connection.commit()
+    done = take_back(as_before=as_before)
+    assert bool(done.get("failed")) is as_before
+    if as_before:
+        assert "yet it is not as before: + index CREATE INDEX somebodys" in done["msg"]
+        assert recorded() == []
+    else:
+        assert len(recorded()[0]["differences"]) == 1
+
+
+def test_without_the_rule_neither_fence_nor_index_is_touched(
+    login: Login, connection: Connection, plan: Plan, take_back: Call, recorded: Recorded
+) -> None:
+    done = take_back(rule=False, restore_rows=False)
+    assert not done["changed"]
+    assert write_fence.fence_state(connection, plan) == "raised"
+    assert len(existing(login, plan)) == 3
+    assert len(recorded()) == 1
+
+
+def test_a_lost_run_takes_nothing_back(
+    login: Login, connection: Connection, plan: Plan, deployed: Deployed, take_back: Call
+) -> None:
+    with connect(login) as other:
+        opening = journal.Opening(plan, "production", "jiwoo", Controller("gateway-3", 1))
+        journal.open_run(other, opening, takeover=True)
+    stopped = take_back()
+    assert "was closed as abandoned by run" in stopped["msg"]
+    assert write_fence.fence_state(connection, plan) == "raised"
+    assert len(existing(login, plan)) == 3
+
+
+def test_rows_that_nobody_accounts_for_stop_it(connection: Connection, take_back: Call, recorded: Recorded) -> None:
+    stopped = take_back(archived_by=["20250101T000000Z-000000"])
+    assert "25 rows are in the archive only, of which 0 cannot return" in stopped["msg"]
+    assert recorded() == []
+    assert take_back(archived_by=[])["restored"] == 25, "those of every run"
