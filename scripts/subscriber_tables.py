@@ -13,11 +13,9 @@ from pathlib import Path
 def statements() -> list[str]:
     """The statements that the runs themselves create these tables by."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "module_utils"))
-    from at_most_one.duplicates import archive
     from at_most_one.postgres import own_schema
-    from at_most_one.rehearsal import evidence_store
 
-    return [*archive.definition(), own_schema.DEFINITION, evidence_store.DEFINITION]
+    return own_schema.definition()
 
 
 if __name__ == "__main__":

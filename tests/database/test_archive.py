@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from at_most_one.duplicates import archive, surplus_rows
+from at_most_one.duplicates import surplus_rows
 from at_most_one.duplicates.restore import restore
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan, SortKey
@@ -40,17 +40,6 @@ def clean_up(connection: Connection, plan: Plan, run_id: str = "run-1") -> surpl
 
 def content(connection: Connection, table: str = TABLE) -> list[tuple[Any, ...]]:
     return run(connection, f"SELECT t::text FROM {table} AS t ORDER BY 1")
-
-
-class TestEnsure:
-    def test_creates_once_and_then_needs_no_right_to_create(self, connection: Connection) -> None:
-        with connection.cursor() as cursor:
-            missing = archive.missing_objects(cursor)
-            assert archive.ensure(cursor) == missing
-            assert len(missing) == 3
-            cursor.execute("SET default_transaction_read_only = on")
-            connection.commit()
-            assert archive.ensure(cursor) == []
 
 
 class TestArchivedRow:

@@ -7,9 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from at_most_one.duplicates import archive, surplus_rows
+from at_most_one.duplicates import surplus_rows
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan
+from at_most_one.postgres import own_schema
 from at_most_one.postgres.connection import Connection, Login, connect
 
 from tests.database.cleaning import TABLE, Waiting, ids, remove, run
@@ -100,8 +101,7 @@ class TestUnderConcurrentWriters:
         self, login: Login, connection: Connection, plan: Plan, example: Any
     ) -> None:
         found = surplus_rows.report(connection, plan)
-        with connection.cursor() as cursor:
-            archive.ensure(cursor)
+        own_schema.ensure(connection)
         connection.commit()
         start = threading.Barrier(2)
 

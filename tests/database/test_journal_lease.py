@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import time
 
 import psycopg2.errors
@@ -105,18 +103,3 @@ def test_the_heart_stops_at_a_run_that_was_taken_over(login: Login, opening: Ope
 def test_without_a_run_there_is_no_heart(login: Login) -> None:
     with journal.kept_alive(login, None, every_s=0.01):
         time.sleep(0.05)
-
-
-def test_a_journal_of_before_learns_to_keep_the_beginning(login: Login, plan: Plan) -> None:
-    this = Controller(socket.gethostname(), os.getpid())
-    with connect(login) as connection:
-        first = journal.open_run(connection, Opening(plan, "production", "minsu", this)).run_id
-        journal.close_run(connection, first, "unchanged")
-        with connection.cursor() as cursor:
-            cursor.execute("ALTER TABLE at_most_one.run DROP COLUMN before")
-        assert journal.before(connection, first) is None
-        opening = Opening(plan, "production", "minsu", this, before={"objects": ["index i"]})
-        second = journal.open_run(connection, opening)
-        assert second.created
-        assert journal.before(connection, second.run_id) == {"objects": ["index i"]}
-        assert journal.before(connection, first) is None

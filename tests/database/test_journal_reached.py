@@ -8,10 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from at_most_one.duplicates import archive
 from at_most_one.duplicates.restore import restore
 from at_most_one.plan import Plan
-from at_most_one.postgres import catalog_snapshot
+from at_most_one.postgres import catalog_snapshot, own_schema
 from at_most_one.postgres.connection import Connection, Login, connect
 
 Module = Callable[..., dict[str, Any]]
@@ -42,7 +41,7 @@ def execute(login: Login, *statements: str) -> None:
 def archive_rows(login: Login, plan: Plan, run_id: str, *, where: str) -> None:
     """As a clean-up does it: out of the table, into the archive, as the text of each column."""
     with connect(login) as connection, connection.cursor() as cursor:
-        archive.ensure(cursor)
+        own_schema.ensure(connection)
         cursor.execute(
             "SELECT attname FROM pg_attribute WHERE attrelid = 'aedpics.inspection_sessions'::regclass"
             " AND attnum > 0 AND NOT attisdropped"

@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from at_most_one.duplicates import archive, surplus_rows, worklist
+from at_most_one.duplicates import surplus_rows, worklist
 from at_most_one.duplicates.batches import Batches, Pace
 from at_most_one.plan import Plan, Surplus
+from at_most_one.postgres import own_schema
 from at_most_one.postgres.catalog import columns_of, usual_search_path
 from at_most_one.postgres.connection import Connection, unheld
 
@@ -22,7 +23,7 @@ def removed(connection: Connection, plan: Plan, rows: list[list[str]], *, again:
     """Rank these rows, let ``between`` happen, and run the batches over them."""
     with connection, connection.cursor() as cursor:
         columns = columns_of(cursor, plan)
-        archive.ensure(cursor)
+        own_schema.ensure(connection)
         worklist.load(cursor, plan, columns, rows)
         work = worklist.rank(cursor, plan, columns)
         batches = Batches(plan, columns, "run-1", usual_search_path(cursor), WAITS, unheld)

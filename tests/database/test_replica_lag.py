@@ -6,11 +6,11 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from at_most_one.duplicates import archive, surplus_rows
+from at_most_one.duplicates import surplus_rows
 from at_most_one.duplicates.batches import Pace
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan
-from at_most_one.postgres import replication
+from at_most_one.postgres import own_schema, replication
 from at_most_one.postgres.connection import Connection, Login, connect
 from psycopg2 import sql
 
@@ -36,8 +36,8 @@ def lag(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
         "SELECT coalesce(json_agg(json_build_array(name, seconds, bytes)), '[]') FROM aedpics.lag); END$$",
     )
     monkeypatch.setattr(replication, "LAGS", sql.SQL("aedpics.lags()"))
-    with connection, connection.cursor() as cursor:
-        archive.ensure(cursor)
+    with connection:
+        own_schema.ensure(connection)
 
 
 def behind(connection: Connection, name: str, seconds: float | None, size: int | None) -> None:

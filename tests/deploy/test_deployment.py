@@ -126,9 +126,7 @@ def test_the_in_place_checkout_was_adopted_behind_the_link(deployed: tuple[Lab, 
     assert (releases / lab.values["commit_before"] / ".next/BUILD_ID").is_file()
 
 
-def test_a_second_run_changes_nothing_and_says_so(
-    deployed: tuple[Lab, Before, Run], executions: Executions
-) -> None:
+def test_a_second_run_changes_nothing_and_says_so(deployed: tuple[Lab, Before, Run], executions: Executions) -> None:
     lab, _, _ = deployed
     pids, catalog = lab.pids(), lab.catalog()
     first = executions.counted()

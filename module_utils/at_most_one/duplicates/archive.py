@@ -11,92 +11,13 @@ from collections.abc import Mapping, Sequence
 from psycopg2 import sql
 
 from ..plan import Plan
-from ..postgres.catalog import Column, Cursor
-
-_OBJECTS = (
-    ("SELECT pg_catalog.to_regnamespace('at_most_one')", "CREATE SCHEMA IF NOT EXISTS at_most_one"),
-    (
-        "SELECT pg_catalog.to_regclass('at_most_one.archived_row')",
-        """CREATE TABLE IF NOT EXISTS at_most_one.archived_row (
-    id bigserial PRIMARY KEY,
-    run_id text NOT NULL,
-    plan_id text NOT NULL,
-    table_schema text NOT NULL,
-    table_name text NOT NULL,
-    primary_key jsonb NOT NULL,
-    keeper jsonb NOT NULL,
-    row jsonb NOT NULL,
-    row_sha256 text NOT NULL,
-    action text NOT NULL,
-    archived_at timestamptz NOT NULL DEFAULT now(),
-    restored_at timestamptz,
-    after_sha256 text
-)""",
-    ),
-    (
-        "SELECT CASE WHEN pg_catalog.to_regclass('at_most_one.archived_row') IS NULL OR EXISTS (SELECT"
-        " FROM pg_catalog.pg_attribute WHERE attrelid = pg_catalog.to_regclass('at_most_one.archived_row')"
-        " AND attname = 'after_sha256') THEN true END",
-        "ALTER TABLE at_most_one.archived_row ADD COLUMN IF NOT EXISTS after_sha256 text",
-    ),
-    (
-        "SELECT pg_catalog.to_regclass('at_most_one.archived_row_run_id')",
-        "CREATE INDEX IF NOT EXISTS archived_row_run_id ON at_most_one.archived_row (run_id)",
-    ),
-)
-
-
-_REPOINTED = (
-    (
-        "SELECT pg_catalog.to_regclass('at_most_one.repointed_row')",
-        """CREATE TABLE IF NOT EXISTS at_most_one.repointed_row (
-    id bigserial PRIMARY KEY,
-    run_id text NOT NULL,
-    plan_id text NOT NULL,
-    constraint_name text NOT NULL,
-    table_schema text NOT NULL,
-    table_name text NOT NULL,
-    primary_key jsonb NOT NULL,
-    before jsonb NOT NULL,
-    after jsonb NOT NULL,
-    repointed_at timestamptz NOT NULL DEFAULT now(),
-    restored_at timestamptz
-)""",
-    ),
-)
-
+from ..postgres.catalog import Column
 
 # CASE makes the image after the first setting, and OFFSET 0 keeps the second one outside, after it.
 _UNDER_EMPTY_PATH = """(
     SELECT made.image FROM (
         SELECT CASE WHEN pg_catalog.set_config('search_path', '', true) IS NOT NULL THEN {image} END AS image OFFSET 0
     ) AS made WHERE pg_catalog.set_config('search_path', {search_path}, true) IS NOT NULL)"""
-
-
-def ensure(cursor: Cursor, *, repointing: bool = False) -> list[str]:
-    """Create what the archive needs and is not there; the statements run, in the caller's transaction.
-
-    A second run finds everything in the catalog and needs no privilege to create.
-    """
-    statements = missing_objects(cursor, repointing=repointing)
-    for statement in statements:
-        cursor.execute(statement)
-    return statements
-
-
-def definition() -> list[str]:
-    """The statements that create all of it, where none of it is there."""
-    return [statement for _, statement in (*_OBJECTS, *_REPOINTED)]
-
-
-def missing_objects(cursor: Cursor, *, repointing: bool = False) -> list[str]:
-    """The statements that :func:`ensure` would run."""
-    statements = []
-    for lookup, statement in (*_OBJECTS, *(_REPOINTED if repointing else ())):
-        cursor.execute(lookup)
-        if cursor.fetchone() == (None,):
-            statements.append(statement)
-    return statements
 
 
 def image(columns: Sequence[Column], source: sql.Composable, search_path: sql.Composable | None = None) -> sql.Composed:

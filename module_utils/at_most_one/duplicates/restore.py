@@ -18,10 +18,10 @@ from psycopg2 import sql
 
 from ..errors import OperatorError
 from ..plan import Plan
+from ..postgres import own_schema
 from ..postgres.catalog import WRITING, Cursor, Row, columns_of, explain, table_name, transaction
 from ..postgres.connection import Connection, Hold, unheld
 from . import archived_rows, effects, repointed_rows
-from .archive import missing_objects
 from .returning import LeftOut, Way, begin, put_back
 
 _EXAMPLES = 1_000
@@ -214,19 +214,17 @@ class _Work:
         """Return the rows, then those that were pointed to a keeper; what cannot return is tried again as long as
         others do, because a row may refer to another one."""
         with self._step() as cursor:
-            if missing_objects(cursor):
-                return self.done  # no archive: nothing ever left
-            pointing = not missing_objects(cursor, repointing=True)
+            if not own_schema.has_archive(cursor.connection):
+                return self.done  # nothing ever left
             table = archived_rows.Table(cursor, self.plan, columns_of(cursor, self.plan), behind=self.behind)
             if self.plan.surplus.triggers or effects.of_plan(cursor, self.plan)[0]:
                 self.guard = effects.guard(cursor, self.plan, only_own=self.only_own)
             begin(cursor)
         while self._pass(_ROWS, lambda _, shape: table.way_of(shape)) and self._named(_ROWS, "constraint", "trigger"):
             self._forget(_ROWS)
-        if pointing:
-            self._pass(_POINTING, lambda cursor, shape: repointed_rows.way_of(cursor, table.path, shape))
+        self._pass(_POINTING, lambda cursor, shape: repointed_rows.way_of(cursor, table.path, shape))
         with self._step() as cursor:
-            for source in (_ROWS, _POINTING)[: 1 + pointing]:
+            for source in (_ROWS, _POINTING):
                 cursor.execute(
                     source.query(_LEFT), {**self.values, "limit": _EXAMPLES_OF_REASON, "source": source.name}
                 )

@@ -18,7 +18,7 @@ from psycopg2 import sql
 
 from ..errors import OperatorError
 from ..plan import Plan
-from ..postgres import copy
+from ..postgres import copy, own_schema
 from ..postgres.catalog import (
     READING,
     WRITING,
@@ -193,7 +193,6 @@ def remove(
             )
             # An updated row is still there: who points to it may go on pointing to it.
             refers = plan.surplus.action == "delete" and bool(foreign_keys(cursor, plan))
-            repointing = refers and plan.surplus.references == "repoint"
             _refuse_what_cannot_be_done(cursor, plan, columns, refers=refers)
             shown = worklist.first_rows(cursor, plan, EXAMPLES) if describe else []
             groups = described(cursor, plan, columns, shown) if shown else []
@@ -207,7 +206,7 @@ def remove(
                 only_unchanged=only_unchanged,
             )
             statements = [
-                *(archive.missing_objects if check else archive.ensure)(cursor, repointing=repointing),
+                *(own_schema.missing if check else own_schema.ensure)(connection),
                 batches.statements.removal().as_string(cursor),
             ] if work.planned else []  # fmt: skip
             if check:
@@ -259,7 +258,7 @@ def _unarchived(
     ours = archived = sql.SQL("SELECT {} WHERE false").format(
         ranking.listed(sql.SQL("NULL::{}").format(sql.SQL(columns[name].type)) for name in plan.primary_key)
     )
-    if not archive.missing_objects(cursor):
+    if not own_schema.missing(cursor.connection):
         ours, archived = (archive.keys_of_run(plan, columns, every_run=every) for every in (False, True))
     # A row that was removed and is in the table again came back by somebody else; an updated one never left.
     went = planned or (ours if plan.surplus.action == "update" else None)

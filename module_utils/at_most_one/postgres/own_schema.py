@@ -1,14 +1,24 @@
-"""The journal's tables, created by the first run that needs them."""
+"""The schema at_most_one: all of its tables, with a version, so that an older one is upgraded and a newer one refused.
+
+The version stands in the comment on the table ``run``, which is not replicated and which a dump keeps.
+"""
 
 from __future__ import annotations
+
+import re
 
 import psycopg2.errors
 
 from ..errors import OperatorError
 from .connection import Connection
 
+VERSION = 2  # 1: without a version in the comment, and, in the oldest, without run.before and archived_row.after_sha256
+
 _RULE = "run_one_unfinished_per_plan"
-DEFINITION = f"""
+# Each statement can be run again: that is how an older schema is upgraded. CREATE SCHEMA IF NOT EXISTS asks for the
+# privilege even where the schema is there, so it is not among them.
+_STATEMENTS = (
+    """
 CREATE TABLE IF NOT EXISTS at_most_one.run (
     run_id text PRIMARY KEY,
     plan_id text NOT NULL,
@@ -30,8 +40,10 @@ CREATE TABLE IF NOT EXISTS at_most_one.run (
     report jsonb,
     taken_over_by text,
     CHECK ((finished_at IS NULL) = (outcome IS NULL))
-);
-CREATE UNIQUE INDEX IF NOT EXISTS {_RULE} ON at_most_one.run (plan_id) WHERE finished_at IS NULL;
+)""",
+    "ALTER TABLE at_most_one.run ADD COLUMN IF NOT EXISTS before jsonb",
+    f"CREATE UNIQUE INDEX IF NOT EXISTS {_RULE} ON at_most_one.run (plan_id) WHERE finished_at IS NULL",
+    """
 CREATE TABLE IF NOT EXISTS at_most_one.step (
     run_id text NOT NULL REFERENCES at_most_one.run,
     position integer NOT NULL,
@@ -41,59 +53,140 @@ CREATE TABLE IF NOT EXISTS at_most_one.step (
     finished_at timestamptz NOT NULL,
     details jsonb NOT NULL,
     PRIMARY KEY (run_id, position)
-);
-ALTER TABLE at_most_one.run ADD COLUMN IF NOT EXISTS before jsonb;
-COMMENT ON TABLE at_most_one.run IS 'at-most-one: one row for each deployment or rollback of a plan';
-COMMENT ON TABLE at_most_one.step IS 'at-most-one: the phases of each run'
-"""
-_OBJECTS = ("run", _RULE, "step")
+)""",
+    """
+CREATE TABLE IF NOT EXISTS at_most_one.archived_row (
+    id bigserial PRIMARY KEY,
+    run_id text NOT NULL,
+    plan_id text NOT NULL,
+    table_schema text NOT NULL,
+    table_name text NOT NULL,
+    primary_key jsonb NOT NULL,
+    keeper jsonb NOT NULL,
+    row jsonb NOT NULL,
+    row_sha256 text NOT NULL,
+    action text NOT NULL,
+    archived_at timestamptz NOT NULL DEFAULT now(),
+    restored_at timestamptz
+)""",
+    "ALTER TABLE at_most_one.archived_row ADD COLUMN IF NOT EXISTS after_sha256 text",
+    "CREATE INDEX IF NOT EXISTS archived_row_run_id ON at_most_one.archived_row (run_id)",
+    """
+CREATE TABLE IF NOT EXISTS at_most_one.repointed_row (
+    id bigserial PRIMARY KEY,
+    run_id text NOT NULL,
+    plan_id text NOT NULL,
+    constraint_name text NOT NULL,
+    table_schema text NOT NULL,
+    table_name text NOT NULL,
+    primary_key jsonb NOT NULL,
+    before jsonb NOT NULL,
+    after jsonb NOT NULL,
+    repointed_at timestamptz NOT NULL DEFAULT now(),
+    restored_at timestamptz
+)""",
+    """
+CREATE TABLE IF NOT EXISTS at_most_one.rehearsal (
+    rehearsal_id text PRIMARY KEY,
+    plan_id text NOT NULL,
+    plan_sha256 text NOT NULL,
+    commit_after text NOT NULL,
+    outcome text NOT NULL,
+    kept_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    evidence jsonb NOT NULL
+)""",
+    "COMMENT ON TABLE at_most_one.step IS 'at-most-one: the phases of each run'",
+    "COMMENT ON TABLE at_most_one.archived_row IS 'at-most-one: each row that left its table, whole'",
+    "COMMENT ON TABLE at_most_one.rehearsal IS 'at-most-one: the evidence of each rehearsal, as in its file'",
+    "COMMENT ON TABLE at_most_one.run IS"
+    f" 'at-most-one: one row for each deployment or rollback of a plan; schema version {VERSION}'",
+)
+_OBJECTS = ("run", _RULE, "step", "archived_row", "archived_row_run_id", "repointed_row", "rehearsal")
+_JOURNAL = ("run", _RULE, "step")
 
-# Two first runs may create the journal at once; IF NOT EXISTS alone does not survive that.
+# Two first runs may create the schema at once; IF NOT EXISTS alone does not survive that.
 _CREATION_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('at_most_one journal', 0))"
 
 
-def ensure(connection: Connection) -> bool:
-    """Create the journal's tables in the caller's transaction; whether anything was missing.
+def definition() -> list[str]:
+    """The statements that create all of it, where none of it is there."""
+    return ["CREATE SCHEMA IF NOT EXISTS at_most_one", *(statement.strip() for statement in _STATEMENTS)]
 
-    A second run finds them in the catalog and needs no privilege to create.
+
+def ensure(connection: Connection) -> list[str]:
+    """Create or upgrade all of it in the caller's transaction; the statements that were run, none when it is current.
+
+    A second run finds everything in the catalog and needs no privilege to create. Raises OperatorError where a newer
+    release has written it, and where the role may not create it.
     """
-    if _is_current(connection):
-        return False
+    if not missing(connection):
+        return []
     with connection.cursor() as cursor:
         try:
             cursor.execute(_CREATION_LOCK)
-            if _is_current(connection):
-                return False
-            # CREATE SCHEMA IF NOT EXISTS asks for the privilege even where the schema is there.
-            cursor.execute("SELECT to_regnamespace('at_most_one') IS NULL")
-            if (cursor.fetchone() or (False,))[0]:
-                cursor.execute("CREATE SCHEMA at_most_one")
-            cursor.execute(DEFINITION)
+            statements = missing(connection)
+            for statement in statements:
+                cursor.execute(statement)
         except psycopg2.errors.InsufficientPrivilege as refused:
             raise OperatorError(
                 f"The journal cannot be created: {refused.diag.message_primary}.",
-                expected="a role that may create the schema at_most_one in this database, once.",
+                expected="a role that may create the schema at_most_one in this database, once, and owns its tables.",
                 next_step="GRANT CREATE ON DATABASE to this role, or create the schema with this role as its owner.",
                 sqlstate=refused.pgcode,
             ) from refused
-    return True
+    return statements
+
+
+def missing(connection: Connection) -> list[str]:
+    """The statements that :func:`ensure` would run. Raises OperatorError where a newer release has written it."""
+    if _version(connection) == VERSION and _are_there(connection, _OBJECTS):
+        return []
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT to_regnamespace('at_most_one') IS NULL")
+        create = ["CREATE SCHEMA at_most_one"] if cursor.fetchone() == (True,) else []
+    return [*create, *(statement.strip() for statement in _STATEMENTS)]
 
 
 def exists(connection: Connection) -> bool:
-    """Whether the whole journal is there."""
+    """Whether the whole journal is there, of this release or an older one. Raises OperatorError for a newer one."""
+    _version(connection)
+    return _are_there(connection, _JOURNAL)
+
+
+def has_archive(connection: Connection) -> bool:
+    """Whether there is an archive. Raises OperatorError where its release is another one, so that it cannot be read."""
+    if not missing(connection):
+        return True
+    if not _are_there(connection, ("archived_row",)):
+        return False
+    raise OperatorError(
+        "An older release of at-most-one has written the archive in the schema at_most_one.",
+        expected=f"version {VERSION} of it.",
+        next_step="run the same command without --check: opening a run upgrades the archive, and changes no row of it.",
+    )
+
+
+def _are_there(connection: Connection, objects: tuple[str, ...]) -> bool:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT bool_and(to_regclass('at_most_one.' || name) IS NOT NULL) FROM unnest(%s) AS name",
-            (list(_OBJECTS),),
+            (list(objects),),
         )
         return cursor.fetchone() == (True,)
 
 
-def _is_current(connection: Connection) -> bool:
-    """Whether nothing is missing, the column that the first journals did not have included."""
+def _version(connection: Connection) -> int:
+    """The version that the journal's comment names; 1 where it names none, or where there is no journal."""
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT count(*) = 1 FROM pg_attribute"
-            " WHERE attrelid = to_regclass('at_most_one.run') AND attname = 'before' AND NOT attisdropped"
+        cursor.execute("SELECT obj_description(to_regclass('at_most_one.run'), 'pg_class')")
+        ((comment,),) = cursor.fetchall()
+    found = re.search(r"schema version (\d+)", comment or "")
+    version = int(found[1]) if found else 1
+    if version > VERSION:
+        raise OperatorError(
+            f"A newer release of at-most-one has written the schema at_most_one: its version is {version}.",
+            expected=f"{VERSION} at most, which is what this release knows.",
+            next_step="use the release that wrote it, or a newer one; nothing was touched.",
+            version=version,
         )
-        return cursor.fetchone() == (True,) and exists(connection)
+    return version

@@ -14,7 +14,7 @@ import psycopg2
 import psycopg2.errors
 from psycopg2 import sql
 
-from ..duplicates import archive, effects, ranking, worklist
+from ..duplicates import effects, ranking, worklist
 from ..duplicates.batches import Batches, Pace
 from ..duplicates.key_equality import refuse_other_equality
 from ..duplicates.references import foreign_keys
@@ -22,6 +22,7 @@ from ..duplicates.restore import restore_within
 from ..errors import OperatorError
 from ..fence import exempting_index
 from ..plan import Plan
+from ..postgres import own_schema
 from ..postgres.catalog import WRITING, Column, Cursor, Row, columns_of, explain, table_name, usual_search_path
 from ..postgres.connection import Connection, unheld
 from ..system.strict_zip import strict_zip
@@ -165,8 +166,7 @@ def _there_and_back(
     cursor: Cursor, plan: Plan, narrowed: Plan, columns: Mapping[str, Column], rows: list[Row]
 ) -> list[str]:
     """Remove and restore the rows. Returns the tables that were written besides the plan's."""
-    repointing = plan.surplus.action == "delete" and plan.surplus.references == "repoint"
-    archive.ensure(cursor, repointing=repointing)
+    own_schema.ensure(cursor.connection)
     worklist.load(cursor, narrowed, columns, rows)
     work = worklist.rank(cursor, narrowed, columns)
     batches = Batches(narrowed, columns, _RUN_ID, usual_search_path(cursor), Pace(), unheld)

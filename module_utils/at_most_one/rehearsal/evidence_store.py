@@ -9,18 +9,6 @@ from typing import Any
 from ..postgres import own_schema
 from ..postgres.connection import Connection
 
-DEFINITION = """
-CREATE TABLE IF NOT EXISTS at_most_one.rehearsal (
-    rehearsal_id text PRIMARY KEY,
-    plan_id text NOT NULL,
-    plan_sha256 text NOT NULL,
-    commit_after text NOT NULL,
-    outcome text NOT NULL,
-    kept_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    evidence jsonb NOT NULL
-);
-COMMENT ON TABLE at_most_one.rehearsal IS 'at-most-one: the evidence of each rehearsal, as it was written to its file'
-"""
 _KEEP = """
 INSERT INTO at_most_one.rehearsal (rehearsal_id, plan_id, plan_sha256, commit_after, outcome, evidence)
 VALUES (%s, %s, %s, %s, %s, %s)
@@ -34,9 +22,6 @@ def keep(connection: Connection, document: Mapping[str, Any]) -> None:
     own_schema.ensure(connection)
     plan = document["plan"]
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_catalog.to_regclass('at_most_one.rehearsal') IS NULL")
-        if cursor.fetchone() == (True,):
-            cursor.execute(DEFINITION)
         cursor.execute(
             _KEEP,
             (

@@ -89,7 +89,7 @@ def open_run(connection: Connection, opening: Opening, *, takeover: bool = False
     """
     publications.refuse_carrying(connection, opening.plan)
     try:
-        created = ensure(connection)
+        created = bool(ensure(connection))
         holder = _holder(connection, opening.plan.id, lock=True)
         run_id = _new_run_id(connection)
         if holder:
