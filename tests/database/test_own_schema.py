@@ -86,7 +86,7 @@ def test_an_older_release_is_upgraded_in_place(login: Login, connection: Connect
     with connect(login) as other:  # who only reads sees the older runs, and changes nothing
         assert [run["run_id"] for run in journal.read(other)] == ["old"]
         assert journal.before(other, "old") is None
-        with pytest.raises(OperatorError, match="An older release .* has written the archive"):
+        with pytest.raises(OperatorError, match=r"An older release .* has written the archive"):
             own_schema.has_archive(other)
     assert "before" not in {name for _, name, *_ in rows(connection, CATALOG)}
     opened = journal.open_run(connection, opening(plan))
@@ -114,7 +114,7 @@ def test_a_newer_release_is_refused_by_name_and_untouched(login: Login, connecti
         lambda: journal.read(connection),
         lambda: own_schema.has_archive(connection),
     ):
-        with pytest.raises(OperatorError, match=f"newer release .* version is {newer}") as refused:
+        with pytest.raises(OperatorError, match=rf"newer release .* version is {newer}") as refused:
             act()
         assert "use the release that wrote it" in refused.value.next_step
         connection.rollback()
