@@ -66,6 +66,12 @@ options:
         details have them.
       - Without O(path) and O(rows) these rows are removed. No file is left of them.
     type: bool
+  earlier:
+    description:
+      - For V(removed) with O(report_first), RV(sum) of the removals before it that belong to the same phase.
+      - O(phase) is recorded with RV(sum) when it has removed rows, none is left, and each is accounted for.
+    type: dict
+    default: {}
   header:
     description: What else the file of V(reported) says, ahead of the report's own keys.
     type: dict
@@ -223,7 +229,13 @@ refusal:
   returned: preview
   type: str
   sample: ""
-recorded: {description: "Whether O(phase) is recorded.", returned: preview, type: bool, sample: false}
+recorded: {description: "Whether O(phase) is recorded.", returned: "preview, or report_first", type: bool,
+  sample: false}
+sum:
+  description: What the phase has planned and done so far. On failure the details have it.
+  returned: preview, or report_first
+  type: dict
+  sample: {groups: 10, planned: 25, removed: 25, archived: 25, kept_meanwhile: 0, gone_meanwhile: 0, batches: 1}
 removed: {description: "Number of rows removed, or updated as the plan says; in check mode, that would be.",
   returned: state is removed, type: int, sample: 25}
 archived: {description: "Number of rows that entered the archive. Always the same as RV(removed).",
@@ -329,6 +341,7 @@ ARGUMENTS: dict[str, Any] = {
     "preview": {"type": "bool", "default": False},
     "reviewed": {"type": "path"},
     "report_first": {"type": "bool"},
+    "earlier": {"type": "dict", "default": {}},
     "header": {"type": "dict", "default": {}},
     "rows": {"type": "list", "elements": "list"},
     "digest": {"type": "str"},
@@ -347,10 +360,10 @@ REQUIRED = [
     ("state", "removed", ["path", "rows", "report_first"], True),
     ("preview", True, ["path", "run_id"]),
 ]
-# A phase that had nothing to do: the keys of what the role records of one that had.
-NOTHING: dict[str, Any] = {
-    **dict.fromkeys(("groups", "planned", "removed", "archived", "repointed", "kept_meanwhile", "gone_meanwhile"), 0),
-    **{"unarchived": [], "batches": 0, "seconds": 0, "longest_batch_ms": 0},
+# What is added up over a phase, and what a removal calls it.
+ADDED = {
+    **{"groups": "group_count", "planned": "row_count", "removed": "removed", "archived": "removed"},
+    **{name: name for name in ("repointed", "kept_meanwhile", "gone_meanwhile", "batches", "seconds")},
 }
 PREVIEWED = ("removed", "groups_left", "rows_left", "kept_meanwhile", "gone_meanwhile", "unarchived")
 COUNTED = ("group_count", "row_count", "open_total")
@@ -420,11 +433,25 @@ def _preview(
             preview = {name: value for name, value in asdict(removal).items() if name in PREVIEWED}
         except OperatorError as stop:
             refusal = str(stop)
-    nothing = exact and not found["row_count"]
-    if nothing:
-        record_phase(module, "unchanged", NOTHING)
-    recorded = nothing and module.params["phase"] is not None and not module.check_mode
-    return {"exact": exact, "preview": preview, "refusal": refusal, "recorded": recorded}
+    planned = _sum({}, {name: found[name] for name in COUNTED})
+    recorded = exact and not found["row_count"] and _record(module, "unchanged", planned)
+    return {"exact": exact, "preview": preview, "refusal": refusal, "recorded": recorded, "sum": planned}
+
+
+def _sum(earlier: dict[str, Any], removal: dict[str, Any]) -> dict[str, Any]:
+    """What the phase has done with this removal, which may have stopped half way."""
+    return {
+        **{name: earlier.get(name, 0) + removal.get(theirs, 0) for name, theirs in ADDED.items()},
+        # Each row that was planned and not archived, by its primary key, and why; at most 1,000 of each removal.
+        "unarchived": [*earlier.get("unarchived", []), *removal.get("unarchived", [])],
+        "longest_batch_ms": max(earlier.get("longest_batch_ms", 0), removal.get("longest_batch_ms", 0)),
+    }
+
+
+def _record(module: AnsibleModule, status: str, details: dict[str, Any]) -> bool:
+    """Record the phase if one is given; whether it is recorded."""
+    record_phase(module, status, details)
+    return module.params["phase"] is not None and not module.check_mode
 
 
 def remove(module: AnsibleModule, connection: Any, plan: Any, hold: Any) -> dict[str, Any]:
@@ -441,25 +468,32 @@ def remove(module: AnsibleModule, connection: Any, plan: Any, hold: Any) -> dict
                 describe=module._diff,
                 hold=hold,
             )
-        known["removed"] = removal.removed
+        known |= asdict(removal)
         # What the fence exempts and has not left is to be in it from now on.
         tightened = None if module.check_mode else write_fence.tighten(connection, plan, hold=hold)
+        if tightened:
+            known["rows_left"] = max(removal.rows_left, tightened.exempt)
+        if module.params["report_first"]:
+            known["sum"] = _sum(module.params["earlier"], known)
+            known["recorded"] = _is_done(known) and _record(module, "ok", known["sum"])
     except OperatorError as stop:
-        stop.details = {**known, **stop.details}
+        stop.details = {**{name: known[name] for name in (*COUNTED, "removed") if name in known}, **stop.details}
+        stop.details["sum"] = _sum(module.params["earlier"], {**known, **stop.details})
         raise
     for warning in [*removal.warnings, *(tightened.warnings if tightened else ())]:
         module.warn(warning)
     gone = {tuple(row) for row in removal.removed_examples}
-    result = {**known, **asdict(removal)}
-    for name in ("groups", "warnings"):
-        del result[name]
-    if tightened:
-        result["rows_left"] = max(removal.rows_left, tightened.exempt)
+    result = {name: value for name, value in known.items() if name not in ("groups", "warnings")}
     return {
         "changed": bool(removal.statements),
         **result,
         "diff": _diff(plan, *(_lines(plan, removal.groups, gone, after=after) for after in (False, True))),
     }
+
+
+def _is_done(known: dict[str, Any]) -> bool:
+    accounted = known["removed"] + known["kept_meanwhile"] + known["gone_meanwhile"]
+    return bool(known["sum"]["removed"]) and not known["rows_left"] and accounted >= known["row_count"]
 
 
 @contextlib.contextmanager

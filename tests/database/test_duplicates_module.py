@@ -181,15 +181,26 @@ class TestModule:
         removal = {"login": login_args, "plan": plan_data, "state": "removed", "run_id": held}
         assert "report_first" in run_module("duplicate_rows", removal)["msg"]
         assert "report_first" in run_module("duplicate_rows", {**removal, "report_first": False})["msg"]
-        removal["report_first"] = True
+        removal |= {
+            "report_first": True,
+            "phase": "cleanup",
+            "earlier": {"planned": 2, "removed": 1, "kept_meanwhile": 1},
+        }
         stopped = run_module("duplicate_rows", {**removal, "max_rows": 24})
         assert (stopped["details"]["group_count"], stopped["details"]["row_count"]) == (10, 25)
         assert stopped["details"]["ceiling"] == 24
+        assert [stopped["details"]["sum"][name] for name in ("groups", "planned", "removed")] == [10, 27, 1]
         predicted = run_module("duplicate_rows", removal, check=True)
         assert len(ids(connection)) == 69
         done = run_module("duplicate_rows", removal)
         for answer in (predicted, done):
             assert [answer[name] for name in ("group_count", "row_count", "removed", "rows_left")] == [10, 25, 25, 0]
+            sums = [answer["sum"][name] for name in ("groups", "planned", "removed", "archived", "kept_meanwhile")]
+            assert sums == [10, 27, 26, 25, 1]
+        assert (predicted["recorded"], done["recorded"]) == (False, True)
+        (kept,) = journal.read(connection, run_id=held)
+        assert [(phase["name"], phase["status"]) for phase in kept["phases"]] == [("cleanup", "ok")]
+        assert kept["phases"][0]["details"] == done["sum"]
         assert len(ids(connection)) == 44
-        again = run_module("duplicate_rows", removal)
-        assert (again["changed"], again["row_count"], again["removed"]) == (False, 0, 0)
+        again = run_module("duplicate_rows", {**removal, "earlier": {}})
+        assert (again["changed"], again["row_count"], again["removed"], again["recorded"]) == (False, 0, 0, False)
