@@ -42,10 +42,6 @@ options:
   release_path:
     description: The directory to check it out into; made when it is not there.
     type: path
-  min_free_mb:
-    description: Megabytes that must be free where O(release_path) lies. With less V(checked_out) fetches nothing.
-    type: int
-    default: 0
 attributes:
   check_mode:
     support: full
@@ -70,7 +66,6 @@ EXAMPLES = r"""
     path: /var/www/aedpics
     commit: "{{ wanted.commit }}"
     release_path: /var/www/aedpics.releases/{{ wanted.commit }}
-    min_free_mb: 2048
 """
 
 RETURN = r"""
@@ -115,7 +110,7 @@ changes:
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Do what ``state`` says."""
-    from ansible.module_utils.at_most_one.release import git_origin, retention
+    from ansible.module_utils.at_most_one.release import git_origin
 
     wanted = module.params
     checkout = Path(wanted["path"])
@@ -128,7 +123,6 @@ def act(module: AnsibleModule) -> dict[str, Any]:
             return {"changed": False, "commit": newest}
         return {"changed": False, "wanted": newest, **asdict(git_origin.served(checkout))}
     release = Path(wanted["release_path"])
-    retention.require_free_space(release.parent, wanted["min_free_mb"])
     if module.check_mode:
         changed = not git_origin.is_at(release, wanted["commit"])
     else:
@@ -147,7 +141,6 @@ def main() -> None:
             "branch": {"type": "str"},
             "commit": {"type": "str"},
             "release_path": {"type": "path"},
-            "min_free_mb": {"type": "int", "default": 0},
         },
         act,
         needs_psycopg2=False,

@@ -105,7 +105,7 @@ left:
   type: int
   sample: 0
 build:
-  description: The build that the release has, as M(release_archive) returns it.
+  description: The build that the release has, as M(release_store) returns it.
   returned: success
   type: dict
 """

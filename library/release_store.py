@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ description:
 options:
   state:
     description:
-      - V(inspected) reads what O(release) has already, and stops when a file of O(shared_files) is nowhere or a
-        finished build has lost files since.
+      - V(inspected) reads what O(release) has already. It stops when a file of O(shared_files) is nowhere, when a
+        finished build has lost files since, or when fewer than O(min_free_mb) are free for one that is to be made.
       - V(linked) makes each of O(shared_files) in O(release) a link to the file in the directory C(shared) of O(path),
         which its owner alone may read. A file that is not there yet is copied from O(before).
       - V(pruned) removes what is beyond the newest O(keep) releases in O(path), but none in O(needed), and none that a
@@ -44,6 +45,18 @@ options:
     description: For V(linked), whether O(before) is no link yet; then its own files are the true ones and are copied.
     type: bool
     default: false
+  min_free_mb:
+    description: Megabytes that V(inspected) requires where the releases lie, unless O(release) is finished or served.
+    type: int
+    default: 0
+  several_hosts:
+    description: Whether other hosts serve the same build. V(inspected) then also returns RV(build) and RV(platform).
+    type: bool
+    default: false
+  environment_path:
+    description: Directories that V(inspected) searches for node before PATH.
+    type: str
+    default: ""
   keep:
     description: How many of the newest releases stay, at least one. Required by V(pruned).
     type: int
@@ -99,6 +112,27 @@ shared:
   returned: when state is inspected
   type: bool
   sample: false
+build:
+  description: The build that the release has.
+  returned: when state is inspected and several_hosts
+  type: dict
+  contains:
+    serves:
+      description: What users meet of it, C(build_id) and digests of its C(static) assets and of its server C(actions).
+      type: dict
+    server_actions:
+      description:
+        - The C(count) of its server actions and the C(pages) that use them.
+        - How many of the served build's are C(gone), and whether C(key_stays), so that a later build knows them.
+      type: dict
+    marker:
+      description: What was written into the release when it was finished; empty before that.
+      type: dict
+platform:
+  description: The major version of node, the architecture and the libc of this host.
+  returned: when state is inspected and several_hosts
+  type: str
+  sample: Node.js 24, x64, glibc
 copied:
   description: The shared files that were copied beside the releases.
   returned: when state is linked
@@ -126,6 +160,9 @@ OPTIONS = {
     "release": {"type": "path"},
     "shared_files": {"type": "list", "elements": "str", "default": []},
     "in_place": {"type": "bool", "default": False},
+    "min_free_mb": {"type": "int", "default": 0},
+    "several_hosts": {"type": "bool", "default": False},
+    "environment_path": {"type": "str", "default": ""},
     "keep": {"type": "int"},
     "needed": {"type": "list", "elements": "path", "default": []},
 }
@@ -133,14 +170,11 @@ OPTIONS = {
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Hand the state's arguments to its function."""
-    from ansible.module_utils.at_most_one.release import retention, shared_files
+    from ansible.module_utils.at_most_one.release import retention
 
     given = module.params
     if given["state"] == "inspected":
-        found = shared_files.inspect(
-            *(Path(given[name]) for name in ("before", "path", "release")), given["shared_files"]
-        )
-        return {"changed": False, "built": found.built, "shared": found.shared}
+        return {"changed": False, **inspect(given)}
     if given["state"] == "linked":
         return link(module)
     releases = Path(given["path"])
@@ -152,6 +186,19 @@ def act(module: AnsibleModule) -> dict[str, Any]:
         "removed": list(map(str, gone)),
         "diff": {"before": "".join(f"{one}\n" for one in gone), "after": ""},
     }
+
+
+def inspect(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What the release has already; for several hosts also its build, and what this host can run."""
+    from ansible.module_utils.at_most_one.release import building, shared_files, shipping
+
+    live, releases, release = (Path(given[name]) for name in ("before", "path", "release"))
+    found = shared_files.inspect(live, releases, release, given["shared_files"], given["min_free_mb"])
+    compared = {}
+    if given["several_hosts"]:
+        compared["build"] = building.describe(release, live)
+        compared["platform"] = shipping.platform(given["environment_path"])
+    return {"built": found.built, "shared": found.shared, **compared}
 
 
 def link(module: AnsibleModule) -> dict[str, Any]:

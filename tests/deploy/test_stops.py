@@ -139,6 +139,8 @@ def test_failed_build_leaves_the_live_site_as_it_was(faulty: Lab) -> None:
 
     assert run.code != 0
     assert run.report["failed_phase"] == "prepare"
+    assert "`npm run build` ended with exit code 1" in run.report["error"]
+    assert "Module not found" in run.report["error"], "what it wrote"
     assert faulty.served() == {faulty.values["commit_before"]}
     after = (faulty.content(), [row for row in faulty.catalog() if row[0] != "at_most_one"], faulty.pids(), faulty.link)
     assert after == before

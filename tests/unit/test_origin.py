@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from at_most_one.errors import OperatorError
@@ -18,7 +17,6 @@ from tests.command_lines import watched
 from tests.guarded_git import guarded
 
 TOKEN = "planted/token+with@signs"
-FULL = {"min_free_mb": 10**12}
 
 
 def git(*arguments: str | Path) -> str:
@@ -63,20 +61,6 @@ def test_the_token_is_in_no_command_line(place: Place, tmp_path: Path, by_name: 
     assert not git_origin.check_out(place.checkout, given, release, place.commit)
     assert git_origin.newest(release, "origin", "main") == place.commit, "the release itself can ask again"
     assert (release / ".git/config").stat().st_mode & 0o077 == 0
-
-
-@pytest.mark.parametrize("check", [True, False])
-def test_a_full_disk_is_named_before_anything_is_fetched(
-    place: Place, tmp_path: Path, run_module: Callable[..., dict[str, Any]], check: bool
-) -> None:
-    wanted = {"path": place.checkout, "commit": place.commit, "release_path": tmp_path / "releases/new"}
-    arguments = {"state": "checked_out", "origin": place.address, **wanted}
-
-    result = run_module("git_origin", {name: str(value) for name, value in arguments.items()} | FULL, check=check)
-
-    assert "MB left." in result["msg"]
-    assert "release_min_free_mb" in result["expected"]
-    assert not (tmp_path / "releases").exists()
 
 
 def test_git_itself_would_show_it(place: Place) -> None:

@@ -118,3 +118,43 @@ def test_a_finished_release_that_has_lost_files_is_refused(ground: tuple[Path, P
     (release / ".next/build-manifest.json").write_text('{"rootMainFiles": ["static/chunks/a.js"]}')
     with pytest.raises(OperatorError, match=r"has no \.next/static/chunks/a\.js"):
         shared_files.inspect(*ground, [".env.production"])
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_a_full_disk_is_named_before_a_release_is_made(
+    ground: tuple[Path, Path, Path], run_module: Callable[..., dict[str, Any]], check: bool
+) -> None:
+    """What is finished, or serves, needs no more room."""
+    path, releases, release = ground
+    places = {"before": str(path), "path": str(releases), "release": str(release)}
+    arguments = {"state": "inspected", "shared_files": [".env.production"], "min_free_mb": 10**12, **places}
+
+    full = run_module("release_store", arguments, check=check)
+    assert "MB left." in full["msg"]
+    assert "release_min_free_mb" in full["expected"]
+    assert not releases.exists()
+
+    assert not run_module("release_store", {**arguments, "release": str(path)}, check=check)["built"]
+    release.mkdir(parents=True)
+    (release / shared_files.MARKER).write_text("{}")
+    assert run_module("release_store", arguments, check=check)["built"]
+
+
+def test_for_several_hosts_the_build_and_the_host_are_told_too(
+    ground: tuple[Path, Path, Path], tmp_path: Path, run_module: Callable[..., dict[str, Any]]
+) -> None:
+    path, releases, release = ground
+    (release / ".next").mkdir(parents=True)
+    (release / ".next/BUILD_ID").write_text("id")
+    node = tmp_path / "bin/node"
+    node.parent.mkdir()
+    node.write_text("#!/bin/sh\nprintf 'Node.js 24, x64, glibc'\n")
+    node.chmod(0o755)
+    places = {"before": str(path), "path": str(releases), "release": str(release)}
+    arguments = {"state": "inspected", "shared_files": [".env.production"], **places}
+
+    found = run_module("release_store", {**arguments, "several_hosts": True, "environment_path": str(node.parent)})
+
+    assert found["platform"] == "Node.js 24, x64, glibc"
+    assert (found["build"]["serves"]["build_id"], found["build"]["marker"]) == ("id", {})
+    assert "platform" not in run_module("release_store", arguments)

@@ -14,6 +14,7 @@ from pathlib import Path
 from ..errors import OperatorError
 from ..http.build_probe import require_files
 from ..system import files
+from . import retention
 
 MARKER = ".at-most-one.json"
 _DIRECTORY, _FILE = 0o700, 0o600  # they hold the service's passwords
@@ -41,16 +42,19 @@ class Linked:
         return bool(self.directory or self.copied or self.linked)
 
 
-def inspect(path: Path, releases: Path, release: Path, names: Sequence[str]) -> Found:
+def inspect(path: Path, releases: Path, release: Path, names: Sequence[str], min_free_mb: int = 0) -> Found:
     """Look at ``release`` before anything is touched.
 
     ``path`` is the application's path, ``releases`` the directory of the releases. Raises OperatorError when a shared
-    file is nowhere, or when a finished build has lost files since.
+    file is nowhere, when a finished build has lost files since, or when the disk is too full for a new one.
     """
     _require(path, releases, names)
     built = (release / MARKER).is_file()
-    if built and release.resolve() != path.resolve():
-        require_files(release)
+    if release.resolve() != path.resolve():  # what serves is neither built again nor judged by its files
+        if built:
+            require_files(release)
+        else:
+            retention.require_free_space(releases, min_free_mb)
     return Found(built, all((release / name).exists() for name in names))
 
 
