@@ -9,8 +9,9 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from ansible.module_utils.at_most_one_entry import run
-from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.at_most_one.monitoring import findings, prometheus
+from ansible.module_utils.at_most_one.system import files
+from ansible.module_utils.at_most_one_entry import Call, run
 
 DOCUMENTATION = r"""
 module: monitor_report
@@ -46,6 +47,8 @@ attributes:
   diff_mode:
     support: none
     description: It changes nothing that is managed.
+extends_documentation_fragment:
+  - at_most_one.in_process
 author:
   - the at-most-one maintainers (@at-most-one)
 """
@@ -106,17 +109,22 @@ history:
 """
 
 
-def act(module: AnsibleModule) -> dict[str, Any]:
-    from ansible.module_utils.at_most_one.monitoring import findings, prometheus
-    from ansible.module_utils.at_most_one.system import files
+OPTIONS = {
+    "facts": {"type": "dict", "required": True},
+    "directory": {"type": "path", "required": True},
+    "textfile": {"type": "path"},
+    "keep": {"type": "int", "default": 400},
+}
 
-    given = module.params
+
+def act(call: Call) -> dict[str, Any]:
+    given = call.params
     runs = (given["facts"]["database"].get("journal") or {}).get("runs") or []
     facts = {**given["facts"], "released": findings.released(runs, given["facts"]["environment"])}
     now = time.time()
     at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
     state, history = (os.path.join(given["directory"], name) for name in ("state.json", "history.jsonl"))
-    before = _read_state(module, state)
+    before = _read_state(call, state)
     found = findings.findings(facts, before)
     change = findings.compare(found, before, at)
     use = (facts["database"].get("use") or {}).get("indexes") or []
@@ -127,7 +135,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
         "indexes": {one["name"]: {"scans": one["scans"], "bytes": one["bytes"]} for one in use},
     }
     entries = [*_read_history(history), entry][-given["keep"] :]
-    if not module.check_mode:
+    if not call.check_mode:
         os.makedirs(given["directory"], mode=0o750, exist_ok=True)
         if given["textfile"]:
             files.write(given["textfile"], prometheus.metrics(facts, found, now), 0o644)
@@ -145,7 +153,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
     }
 
 
-def _read_state(module: AnsibleModule, path: str) -> dict[str, str]:
+def _read_state(call: Call, path: str) -> dict[str, str]:
     try:
         with open(path, encoding="utf-8") as file:
             known = json.load(file)
@@ -153,7 +161,7 @@ def _read_state(module: AnsibleModule, path: str) -> dict[str, str]:
     except FileNotFoundError:
         return {}
     except (ValueError, AttributeError):
-        module.warn(f"{path} is no state of the monitor; every finding counts as new.")
+        call.warn(f"{path} is no state of the monitor; every finding counts as new.")
         return {}
 
 
@@ -174,16 +182,7 @@ def _read_history(path: str) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Entry point."""
-    run(
-        {
-            "facts": {"type": "dict", "required": True},
-            "directory": {"type": "path", "required": True},
-            "textfile": {"type": "path"},
-            "keep": {"type": "int", "default": 400},
-        },
-        act,
-        needs_psycopg2=False,
-    )
+    run(OPTIONS, act, needs_psycopg2=False)
 
 
 if __name__ == "__main__":

@@ -107,6 +107,24 @@ def test_the_report(run_module: Module, tmp_path: Path) -> None:
     assert stopped["expected"] == "files and directories that the account of this task may read and write."
 
 
+def test_the_monitor_s_report(run_module: Module, tmp_path: Path) -> None:
+    (tmp_path / "state.json").write_text("no JSON")
+    facts: dict[str, Any] = {
+        "environment": "local",
+        "plan": "rule",
+        "min_instances": 1,
+        "hosts": {},
+        "service": {"checks": []},
+    }
+    facts["database"] = {"journal": {"runs": []}}
+    good = {"facts": facts, "directory": str(tmp_path)}
+    result = answered("monitor_report", good)
+    assert not result.get("failed"), result
+    assert result["warnings"][0].endswith("is no state of the monitor; every finding counts as new.")
+    assert len((tmp_path / "history.jsonl").read_text().splitlines()) == 1
+    assert both(run_module, "monitor_report", {**good, "keep": "many"})["failed"]
+
+
 def test_a_relative_path_is_the_playbook_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir("/")
     called = action("report_files", {"directory": "reports/run-1", "files": {"report.md": ""}})
