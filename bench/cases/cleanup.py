@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from at_most_one.duplicates import archive, surplus_rows
+from at_most_one.duplicates import surplus_rows
+from at_most_one.postgres import own_schema
 from at_most_one.postgres.connection import Connection, Login, connect
 
 from bench import module
@@ -66,7 +67,7 @@ def _ours(connection: Connection, run_id: str) -> Cleaned:
 def _bare(connection: Connection, _run_id: str) -> Cleaned:
     began = time.perf_counter()
     with connection.cursor() as cursor:
-        archive.ensure(cursor)
+        own_schema.ensure(connection)
         cursor.execute(_BARE, (PLAN.id,))
         removed = cursor.rowcount
     connection.commit()

@@ -13,7 +13,7 @@ from tests.deploy.conftest import PLANNED, ROOT, Lab, Run, reset, run_playbook
 from tests.deploy.executions import Executions
 
 Before = dict[str, Any]
-# The most starts of Python for a module: a first deployment on one host, and one with nothing to do.
+# The most starts of Python for a module: a first deployment of a release that is built, and one with nothing to do.
 FIRST, NOTHING_TO_DO = 20, 12
 
 
