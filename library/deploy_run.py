@@ -65,7 +65,9 @@ options:
     type: bool
     default: false
   lease_minutes:
-    description: For how long after its last sign of life this run may not be replaced. Longer than its longest phase.
+    description:
+      - For how long after its last sign of life this run may not be replaced.
+      - Longer than its longest phase; the reload and the health check, which ask no database, count as one.
     type: int
     default: 30
   phase:
