@@ -20,11 +20,11 @@ description:
 options:
   state:
     description:
-      - V(read) returns the newest commit of O(branch); V(checked_out) makes O(release_path) a checkout of O(commit).
-      - V(served) says what O(path) leads to. The origin is asked, as by V(read), only with O(branch).
+      - V(served) says what O(path) leads to. Only with O(branch) the origin is asked, for its newest commit.
+      - V(checked_out) makes O(release_path) a checkout of O(commit).
     type: str
-    choices: [read, served, checked_out]
-    default: read
+    choices: [served, checked_out]
+    required: true
   path:
     description: The checkout that is deployed now, whose remotes are known, or a link to it.
     type: path
@@ -54,18 +54,19 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Ask for the commit that is wanted
+- name: Read which commit is served and which one is wanted
   git_origin:
+    state: served
     path: /var/www/aedpics
     branch: main
-  register: wanted
+  register: origin
 
 - name: Check it out beside the release that serves
   git_origin:
     state: checked_out
     path: /var/www/aedpics
-    commit: "{{ wanted.commit }}"
-    release_path: /var/www/aedpics.releases/{{ wanted.commit }}
+    commit: "{{ origin.wanted }}"
+    release_path: /var/www/aedpics.releases/{{ origin.wanted }}
 """
 
 RETURN = r"""
@@ -75,7 +76,7 @@ wanted:
   type: str
   sample: 3f616e0d1b7f0c4b8f6d6a1d9b0f7c3f1e2d4c5b
 commit:
-  description: The newest commit of the branch, or the one that is served or checked out.
+  description: The commit that is served or checked out.
   returned: success
   type: str
   sample: 3f616e0d1b7f0c4b8f6d6a1d9b0f7c3f1e2d4c5b
@@ -114,14 +115,13 @@ def act(module: AnsibleModule) -> dict[str, Any]:
 
     wanted = module.params
     checkout = Path(wanted["path"])
-    if wanted["state"] == "served" and not wanted["branch"]:
-        return {"changed": False, **asdict(git_origin.served(checkout))}
-    module.no_log_values.update(git_origin.remote(checkout, wanted["origin"]).secrets)
-    if wanted["state"] in ("read", "served"):
-        newest = git_origin.newest(checkout, wanted["origin"], wanted["branch"])
-        if wanted["state"] == "read":
-            return {"changed": False, "commit": newest}
-        return {"changed": False, "wanted": newest, **asdict(git_origin.served(checkout))}
+    if wanted["state"] == "served":
+        newest = {}
+        if wanted["branch"]:
+            _mask(module, checkout)
+            newest["wanted"] = git_origin.newest(checkout, wanted["origin"], wanted["branch"])
+        return {"changed": False, **newest, **asdict(git_origin.served(checkout))}
+    _mask(module, checkout)
     release = Path(wanted["release_path"])
     if module.check_mode:
         changed = not git_origin.is_at(release, wanted["commit"])
@@ -130,13 +130,20 @@ def act(module: AnsibleModule) -> dict[str, Any]:
     return {"changed": changed, "commit": wanted["commit"]}
 
 
+def _mask(module: AnsibleModule, checkout: Path) -> None:
+    """Keep a token in the origin's address out of every answer."""
+    from ansible.module_utils.at_most_one.release import git_origin
+
+    module.no_log_values.update(git_origin.remote(checkout, module.params["origin"]).secrets)
+
+
 def main() -> None:
     """Arguments in, core called, result out."""
     run(
         {
-            "state": {"type": "str", "choices": ["read", "served", "checked_out"], "default": "read"},
+            "state": {"type": "str", "choices": ["served", "checked_out"], "required": True},
             "path": {"type": "path", "required": True},
-            # With no_log the word "origin" would be masked in every message; act() masks what is secret in it.
+            # With no_log the word "origin" would be masked in every message; _mask takes what is secret in it.
             "origin": {"type": "str", "default": "origin"},
             "branch": {"type": "str"},
             "commit": {"type": "str"},
@@ -144,7 +151,7 @@ def main() -> None:
         },
         act,
         needs_psycopg2=False,
-        required_if=[("state", "read", ("branch",)), ("state", "checked_out", ("commit", "release_path"))],
+        required_if=[("state", "checked_out", ("commit", "release_path"))],
     )
 
 

@@ -16,8 +16,6 @@ short_description: Read Prisma's migration history for what it means, and mark a
 description:
   - Reads C(_prisma_migrations) in the plan's schema, compares it with the release's migrations and with the catalog,
     and gives one verdict with one repair.
-  - With O(strategy), also whether the migration can be built that way, so that a person hears of it before a row is
-    removed.
   - A failed row stops every later C(prisma migrate deploy) with P3009. An applied row without its indexes makes Prisma
     say that nothing is pending. Both are seen here.
 options:
@@ -32,49 +30,8 @@ options:
   release_path:
     description:
       - The release whose C(prisma/migrations) the history is compared with.
-      - Without it and without O(migrations), edited and earlier migrations stay unseen.
+      - Without it, edited and earlier migrations stay unseen.
     type: path
-  source:
-    description:
-      - In check mode, where the release is taken from as long as O(release_path) does not exist. Its C(prisma/) is
-        fetched into a temporary directory that is removed again.
-    type: dict
-    suboptions:
-      path:
-        description: The checkout that is deployed now, whose remotes are known.
-        type: path
-        required: true
-      origin:
-        description: The name of one of its remotes, or an address.
-        type: str
-        default: origin
-      commit:
-        description: The commit that is to be deployed.
-        type: str
-        required: true
-  strategy:
-    description:
-      - With O(state=read), the strategy that M(index_set) will be asked for. What would make it refuse is returned as
-        RV(refusal). Duplicates are not counted as that.
-    type: str
-    choices: [prisma, concurrent, auto]
-  max_write_pause_ms:
-    description: With O(strategy=auto), how many milliseconds a writer may be kept waiting by a build.
-    type: int
-    default: 500
-  migrations:
-    description: The release's migrations, where its directory is not at hand.
-    type: list
-    elements: dict
-    suboptions:
-      name:
-        description: Name of the migration's directory.
-        type: str
-        required: true
-      sha256:
-        description: SHA-256 of its migration.sql, in hexadecimal digits.
-        type: str
-        required: true
 extends_documentation_fragment:
   - at_most_one.login
   - at_most_one.plan
@@ -126,18 +83,6 @@ needs_a_person:
   returned: O(state=read)
   type: bool
   sample: false
-refusal:
-  description:
-    - Why the migration cannot be built with O(strategy), what its history says included, and what to do; empty when it
-      can, and without O(strategy).
-  returned: O(state=read)
-  type: str
-  sample: ""
-strategy:
-  description: The way that the build would take, prisma or concurrent; none when there is nothing to do or to be known.
-  returned: O(state=read)
-  type: str
-  sample: concurrent
 pending:
   description: The migrations that C(prisma migrate deploy) would apply, in its order.
   returned: O(state=read)
@@ -199,47 +144,15 @@ def act(module: AnsibleModule) -> dict[str, Any]:
 
 
 def _read(module: AnsibleModule, plan: Any) -> dict[str, Any]:
-    from ansible.module_utils.at_most_one.release import git_origin
+    from ansible.module_utils.at_most_one.migration import readiness
 
     release = module.params["release_path"]
-    source = module.params["source"]
-    if source:  # also where it is not asked: an address may carry a token, and the arguments are in every answer
-        module.no_log_values.update(git_origin.remote(Path(source["path"]), source["origin"]).secrets)
-    if source and module.check_mode and not Path(release).exists():
-        with git_origin.unpacked(Path(source["path"]), source["origin"], source["commit"], "prisma") as place:
-            return _judged(module, plan, place)
-    return _judged(module, plan, Path(release) if release else None)
-
-
-def _judged(module: AnsibleModule, plan: Any, release: Path | None) -> dict[str, Any]:
-    from ansible.module_utils.at_most_one.migration import build, readiness
-    from ansible.module_utils.at_most_one.prisma.files import Migration
-
-    given, timeouts = module.params, timeouts_of(module)
-    options = None
-    if given["strategy"]:
-        options = build.Options(given["strategy"], given["max_write_pause_ms"], 1, 0, 0, **timeouts)
-    migrations = None
-    if given["migrations"] is not None:
-        migrations = tuple(Migration(**entry) for entry in given["migrations"])
-    where = given["release_path"]
-    if given["source"] and not Path(where).exists():
-        where = given["source"]["path"]
     found = readiness.read(
-        login_of(module),
-        plan,
-        release,
-        options,
-        migrations=migrations,
-        named=where,
-        check=module.check_mode,
-        **timeouts,
+        login_of(module), plan, Path(release) if release else None, check=module.check_mode, **timeouts_of(module)
     )
     verdict = found.verdict
     return {
         "changed": False,
-        "strategy": found.strategy,
-        "refusal": found.refusal,
         "verdict": verdict.verdict,
         "repair": found.repair,
         "needs_a_person": found.needs_a_person,
@@ -280,28 +193,8 @@ def main() -> None:
             **WRITING_SPEC,
             "state": {"type": "str", "choices": ["read", "rolled_back"], "default": "read"},
             "release_path": {"type": "path"},
-            "strategy": {"type": "str", "choices": ["prisma", "concurrent", "auto"]},
-            "max_write_pause_ms": {"type": "int", "default": 500},
-            "source": {
-                "type": "dict",
-                "options": {
-                    "path": {"type": "path", "required": True},
-                    "origin": {"type": "str", "default": "origin"},
-                    "commit": {"type": "str", "required": True},
-                },
-            },
-            "migrations": {
-                "type": "list",
-                "elements": "dict",
-                "options": {
-                    "name": {"type": "str", "required": True},
-                    "sha256": {"type": "str", "required": True},
-                },
-            },
         },
         act,
-        mutually_exclusive=[("release_path", "migrations")],
-        required_by={"source": ("release_path",)},
     )
 
 

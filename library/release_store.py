@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Ansible module: inspect a release, link its shared files, remove old releases."""
+"""Ansible module: inspect a release, link its shared files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
 module: release_store
-short_description: Inspect a release, link its shared files, remove old releases
+short_description: Inspect a release, or link the files that every release shares
 description:
   - What a release needs from its neighbours, before, while and after it takes their place.
 options:
@@ -22,20 +22,21 @@ options:
         finished build has lost files since, or when fewer than O(min_free_mb) are free for one that is to be made.
       - V(linked) makes each of O(shared_files) in O(release) a link to the file in the directory C(shared) of O(path),
         which its owner alone may read. A file that is not there yet is copied from O(before).
-      - V(pruned) removes what is beyond the newest O(keep) releases in O(path), but none in O(needed), and none that a
-        process works in.
     type: str
-    choices: [inspected, linked, pruned]
+    choices: [inspected, linked]
     required: true
   path:
-    description: The directory of the releases, one per commit. Required by V(inspected), V(linked) and V(pruned).
+    description: The directory of the releases, one per commit.
     type: path
+    required: true
   before:
-    description: The release, or its link, that is served until now. Required by V(inspected) and V(linked).
+    description: The release, or its link, that is served until now.
     type: path
+    required: true
   release:
-    description: The release that was built, or will be. Required by V(inspected) and V(linked).
+    description: The release that was built, or will be.
     type: path
+    required: true
   shared_files:
     description: Names of the files that git does not have and every release shares.
     type: list
@@ -57,21 +58,13 @@ options:
     description: Directories that V(inspected) searches for node before PATH.
     type: str
     default: ""
-  keep:
-    description: How many of the newest releases stay, at least one. Required by V(pruned).
-    type: int
-  needed:
-    description: Releases that stay however old they are, such as the one that serves and the one before.
-    type: list
-    elements: path
-    default: []
 attributes:
   check_mode:
     support: full
-    description: Says what would be linked or removed.
+    description: Says what would be linked.
   diff_mode:
     support: full
-    description: Names the files and links that are new, and the releases that go.
+    description: Names the files and links that are new.
 author:
   - the at-most-one maintainers (@at-most-one)
 """
@@ -92,13 +85,6 @@ EXAMPLES = r"""
     before: /var/www/aedpics
     release: /var/www/aedpics.releases/4b825dc642cb6eb9a060e54bf8d69288fbee4904
     shared_files: [.env.production]
-
-- name: Ensure that only the newest releases are kept
-  release_store:
-    state: pruned
-    path: /var/www/aedpics.releases
-    keep: 5
-    needed: [/var/www/aedpics]
 """
 
 RETURN = r"""
@@ -145,47 +131,26 @@ linked:
   type: list
   elements: str
   sample: [.env.production]
-removed:
-  description: The releases that were removed, or in check mode would be, the oldest first.
-  returned: when state is pruned
-  type: list
-  elements: str
-  sample: [/var/www/aedpics.releases/1c5af34af1e2d5f8f0d6f3f8a1c4b3d2e1f0a9b8]
 """
 
 OPTIONS = {
-    "state": {"type": "str", "choices": ["inspected", "linked", "pruned"], "required": True},
-    "path": {"type": "path"},
-    "before": {"type": "path"},
-    "release": {"type": "path"},
+    "state": {"type": "str", "choices": ["inspected", "linked"], "required": True},
+    "path": {"type": "path", "required": True},
+    "before": {"type": "path", "required": True},
+    "release": {"type": "path", "required": True},
     "shared_files": {"type": "list", "elements": "str", "default": []},
     "in_place": {"type": "bool", "default": False},
     "min_free_mb": {"type": "int", "default": 0},
     "several_hosts": {"type": "bool", "default": False},
     "environment_path": {"type": "str", "default": ""},
-    "keep": {"type": "int"},
-    "needed": {"type": "list", "elements": "path", "default": []},
 }
 
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Hand the state's arguments to its function."""
-    from ansible.module_utils.at_most_one.release import retention
-
-    given = module.params
-    if given["state"] == "inspected":
-        return {"changed": False, **inspect(given)}
-    if given["state"] == "linked":
+    if module.params["state"] == "linked":
         return link(module)
-    releases = Path(given["path"])
-    gone = retention.surplus(releases, max(given["keep"], 1), [Path(one) for one in given["needed"]])
-    if gone and not module.check_mode:
-        retention.remove(releases, gone)
-    return {
-        "changed": bool(gone),
-        "removed": list(map(str, gone)),
-        "diff": {"before": "".join(f"{one}\n" for one in gone), "after": ""},
-    }
+    return {"changed": False, **inspect(module.params)}
 
 
 def inspect(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -228,16 +193,7 @@ def link(module: AnsibleModule) -> dict[str, Any]:
 
 def main() -> None:
     """Arguments in, core called, result out."""
-    run(
-        OPTIONS,
-        act,
-        needs_psycopg2=False,
-        required_if=[
-            ("state", "inspected", ("path", "before", "release")),
-            ("state", "linked", ("path", "before", "release")),
-            ("state", "pruned", ("path", "keep")),
-        ],
-    )
+    run(OPTIONS, act, needs_psycopg2=False)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from at_most_one.migration import readiness
+from at_most_one.migration.build import Options
 from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Connection, Login, connect
 
@@ -24,6 +26,18 @@ Module = Callable[..., dict[str, Any]]
 STRATEGIES = ("prisma", "concurrent", "auto")
 CREATE = f"CREATE INDEX {DATE} ON aedpics.inspection_schedules (aed_data_id, scheduled_for)"
 OIDS = "SELECT oid FROM pg_catalog.pg_class WHERE relname ~ '^idx_inspection_sch.*(date|active)$' ORDER BY relname"
+
+
+@pytest.fixture
+def foreseen(login: Login, plan: Plan, release: Path) -> Callable[..., readiness.Readiness]:
+    """What prepare asks, by a strategy."""
+
+    def read(strategy: str, max_write_pause_ms: int = 500) -> readiness.Readiness:
+        timeouts = {"lock_timeout_ms": 3_000, "statement_timeout_ms": 60_000}
+        options = Options(strategy, max_write_pause_ms, 1, 0, 0, **timeouts)
+        return readiness.read(login, plan, release, options, **timeouts)
+
+    return read
 
 
 @pytest.fixture
@@ -286,31 +300,30 @@ def test_a_lock_lost_in_a_migration_that_does_more_is_the_error(
 
 
 def test_what_cannot_be_built_is_known_before_the_clean_up(
-    login: Login, release: Path, shaped: Callable[[str], None], history: Module, present: Module
+    login: Login, release: Path, shaped: Callable[[str], None], foreseen: Callable[..., readiness.Readiness]
 ) -> None:
     """What prepare asks: the words with which the build would stop; the duplicates are still there then."""
     with connect(login) as connection:
         open_session(connection, "AED-1")
         open_session(connection, "AED-1")
-    assert [history(strategy=strategy)["refusal"] for strategy in STRATEGIES] == [""] * 3
-    assert history(strategy="auto", max_write_pause_ms=0)["strategy"] in ("prisma", "concurrent")
-    assert (history()["refusal"], history()["strategy"]) == ("", "none")
+    assert [foreseen(strategy).refusal for strategy in STRATEGIES] == [""] * 3
+    assert foreseen("auto", max_write_pause_ms=0).strategy in ("prisma", "concurrent")
 
     shaped(f"{SHAPED}; ALTER TABLE inspection_sessions ADD COLUMN reviewed boolean;")
-    assert "statement 8 begins with ALTER TABLE" in history(strategy="concurrent")["refusal"]
-    assert (history(strategy="prisma")["refusal"], history(strategy="prisma")["strategy"]) == ("", "prisma")
+    assert "statement 8 begins with ALTER TABLE" in foreseen("concurrent").refusal
+    assert (foreseen("prisma").refusal, foreseen("prisma").strategy) == ("", "prisma")
 
     for encoding in ("utf-16", "utf-8-sig"):
         (release / "prisma/migrations" / OURS / "migration.sql").write_text(SHAPED, encoding=encoding)
         for strategy in STRATEGIES:
-            assert f"migration.sql of {OURS}" in history(strategy=strategy)["refusal"]
+            assert f"migration.sql of {OURS}" in foreseen(strategy).refusal
     shaped(SHAPED)
     query(login, "ALTER TABLE aedpics.inspection_schedules RENAME TO was")
     query(login, "CREATE TABLE aedpics.inspection_schedules (LIKE aedpics.was) PARTITION BY RANGE (scheduled_for)")
-    assert "no index concurrently on a partitioned table" in history(strategy="concurrent")["refusal"]
-    assert history(strategy="prisma")["refusal"] == ""
+    assert "no index concurrently on a partitioned table" in foreseen("concurrent").refusal
+    assert foreseen("prisma").refusal == ""
     query(login, f"CREATE TABLE aedpics.{DATE} ()")
-    assert f"{DATE} is different (kind" in history(strategy="auto")["refusal"]
+    assert f"{DATE} is different (kind" in foreseen("auto").refusal
 
 
 def test_crlf_is_no_edit(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from ..indexes import verification
 from ..plan import Plan
 from ..postgres.connection import Login, connect
 from ..prisma import migration_history
-from ..prisma.files import Migration, read_migrations
+from ..prisma.files import read_migrations
 from . import build
 
 
@@ -39,18 +38,17 @@ def read(
     release: Path | None,
     options: build.Options | None = None,
     *,
-    migrations: Sequence[Migration] | None = None,
     named: str | Path | None = None,
     check: bool = False,
     **timeouts: Any,
 ) -> Readiness:
-    """Compare Prisma's history with the release's migrations (or with ``migrations``) and with the catalog.
+    """Compare Prisma's history with the release's migrations and with the catalog; without a release, with that alone.
 
     With ``options`` also whether the migration can be built with their strategy; duplicates may still be there.
     ``named``: the directory that a repair is to be run in, where that is another one than ``release``. ``check``: the
     release may not be there yet. Writes nothing.
     """
-    known = read_migrations(release, may_be_unbuilt=check) if release else migrations
+    known = read_migrations(release, may_be_unbuilt=check) if release else None
     with connect(login, **timeouts) as connection:
         history = migration_history.read_history(connection, plan.schema)
         exact = duplicates = None
