@@ -104,6 +104,11 @@ CREATE TABLE IF NOT EXISTS at_most_one.rehearsal (
 _OBJECTS = ("run", _RULE, "step", "archived_row", "archived_row_run_id", "repointed_row", "rehearsal")
 _JOURNAL = ("run", _RULE, "step")
 
+# Read from the catalog's tables: to_regclass and to_regnamespace answer out of a session's cache, which does not learn
+# while the session waits for the lock below.
+_OURS = """FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+WHERE n.nspname = 'at_most_one'"""
+
 # Two first runs may create the schema at once; IF NOT EXISTS alone does not survive that.
 _CREATION_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('at_most_one journal', 0))"
 
@@ -142,8 +147,8 @@ def missing(connection: Connection) -> list[str]:
     if _version(connection) == VERSION and _are_there(connection, _OBJECTS):
         return []
     with connection.cursor() as cursor:
-        cursor.execute("SELECT to_regnamespace('at_most_one') IS NULL")
-        create = ["CREATE SCHEMA at_most_one"] if cursor.fetchone() == (True,) else []
+        cursor.execute("SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'at_most_one'")
+        create = [] if cursor.fetchall() else ["CREATE SCHEMA at_most_one"]
     return [*create, *(statement.strip() for statement in _STATEMENTS)]
 
 
@@ -168,19 +173,16 @@ def has_archive(connection: Connection) -> bool:
 
 def _are_there(connection: Connection, objects: tuple[str, ...]) -> bool:
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT bool_and(to_regclass('at_most_one.' || name) IS NOT NULL) FROM unnest(%s) AS name",
-            (list(objects),),
-        )
-        return cursor.fetchone() == (True,)
+        cursor.execute(f"SELECT count(*) {_OURS} AND c.relname = ANY (%s)", (list(objects),))
+        return cursor.fetchone() == (len(objects),)
 
 
 def _version(connection: Connection) -> int:
     """The version that the journal's comment names; 1 where it names none, or where there is no journal."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT obj_description(to_regclass('at_most_one.run'), 'pg_class')")
-        ((comment,),) = cursor.fetchall()
-    found = re.search(r"schema version (\d+)", comment or "")
+        cursor.execute(f"SELECT pg_catalog.obj_description(c.oid, 'pg_class') {_OURS} AND c.relname = 'run'")
+        comment = " ".join(text or "" for (text,) in cursor.fetchall())
+    found = re.search(r"schema version (\d+)", comment)
     version = int(found[1]) if found else 1
     if version > VERSION:
         raise OperatorError(
