@@ -68,7 +68,7 @@ class ActionModule(ActionBase):
         if made["rc"] or not directory:
             raise AnsibleActionFail(
                 f"No temporary directory could be made for the clean-up plan: {made['stderr'].strip() or made['rc']}. "
-                "Expected: a directory for temporary files with room in it. Next: make room there, then run again."
+                "Expected: a directory for temporary files with free space. Next: free some there, then run again."
             )
         try:
             yield directory

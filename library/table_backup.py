@@ -52,7 +52,7 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    description: Checks programs and room on the disk, and writes and records nothing.
+    description: Checks programs and free space, and writes and records nothing.
   diff_mode:
     support: none
     description: There is no change to show.

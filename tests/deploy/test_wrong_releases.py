@@ -79,7 +79,9 @@ def test_a_wrong_release(deployed_ground: Lab, name: str) -> None:
     for word in (*fault.says, "Expected:", "Next:"):
         assert word in first
     assert bool(back) == (fault.outcome == "rolled_back")
-    assert [phase["name"] for phase in run.report["phases"]].count("rollback") == int(bool(back))
+    phases = [(phase["name"], phase["status"]) for phase in run.report["phases"]]
+    assert [name for name, _ in phases].count("rollback") == int(bool(back))
+    assert [status for name, status in phases if name == fault.phase] == ["failed"], "recorded once, and as what it was"
     picture.assert_as_before(before, picture.take(lab))
     assert lab.link == link
     untouched = set(lab.pids()) & set(pids)

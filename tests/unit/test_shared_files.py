@@ -124,7 +124,7 @@ def test_a_finished_release_that_has_lost_files_is_refused(ground: tuple[Path, P
 def test_a_full_disk_is_named_before_a_release_is_made(
     ground: tuple[Path, Path, Path], run_module: Callable[..., dict[str, Any]], check: bool
 ) -> None:
-    """What is finished, or serves, needs no more room."""
+    """What is finished, or serves, needs no more space."""
     path, releases, release = ground
     places = {"before": str(path), "path": str(releases), "release": str(release)}
     arguments = {"state": "inspected", "shared_files": [".env.production"], "min_free_mb": 10**12, **places}
