@@ -29,7 +29,7 @@ def error(text: str, taken_back: bool = False) -> dict[str, Any]:
     Of a run that was taken back the next steps do not ask for a rollback. An empty text has no findings.
     """
     message = parse(text)
-    found = [finding._asdict() for finding in message.findings] if text.strip() else []
+    found = [finding.phrases() for finding in message.findings] if text.strip() else []
     if taken_back:
         found = [{**finding, "next_step": without_going_back(finding["next_step"])} for finding in found]
     return {"head": message.head, "findings": found, "afterwards": message.afterwards}

@@ -67,7 +67,7 @@ findings:
   returned: always
   type: list
   elements: dict
-  sample: [{key: duplicates, seen: 1 duplicate groups are inside the rule., expected: none., next_step: deploy.}]
+  sample: [{name: duplicates, seen: 1 duplicate groups are inside the rule., expected: none., next_step: deploy.}]
 new:
   description: Those of them that the run before had not.
   returned: always
@@ -79,7 +79,7 @@ recovered:
   returned: always
   type: list
   elements: dict
-  sample: [{key: duplicates, since: "2025-11-10T05:30:00Z"}]
+  sample: [{name: duplicates, since: "2025-11-10T05:30:00Z"}]
 since:
   description: Since when each finding is known. It is C(state.json) once people have been told.
   returned: always

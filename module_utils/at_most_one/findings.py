@@ -1,8 +1,12 @@
-"""An error's text taken apart again: what a screen and a page show as three lines each."""
+"""What a person acts on: what was seen, what was expected, what to do next; and a foreign text taken apart into it.
+
+What the core has found travels as :class:`Finding`, not as its text. :func:`parse` is for what arrives as text only.
+"""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import NamedTuple
 
 # The order of OperatorError's text. A text of several findings begins each of them with "Seen:".
@@ -20,12 +24,25 @@ _GOING_BACK = re.compile(r"rollback\.yml|roll(?:ed|s)? (?:it )?back|takes? itsel
 _CLAUSE = re.compile(r"(?<=[.;])\s+(?=\S)")
 
 
-class Finding(NamedTuple):
-    """One thing that stopped the run. ``expected`` and ``next_step`` are empty where the text does not say them."""
+@dataclass(frozen=True)
+class Finding:
+    """Something that is not as it should be, in whole English phrases without secrets or row values.
 
+    ``name`` is the same for as long as it is the same finding; it is empty where nobody asks which one it is. The other
+    three are for a person. ``expected`` and ``next_step`` are empty where a foreign text does not say them.
+    """
+
+    name: str
     seen: str
     expected: str
     next_step: str
+
+    def __str__(self) -> str:
+        return f"{self.seen} Expected: {self.expected} Next: {self.next_step}"
+
+    def phrases(self) -> dict[str, str]:
+        """What a person reads, by field, in the order of reading."""
+        return {"seen": self.seen, "expected": self.expected, "next_step": self.next_step}
 
 
 class Message(NamedTuple):
@@ -49,13 +66,16 @@ def parse(text: str) -> Message:
     head, listed = (headed["head"].strip(), body[headed.end() :]) if headed else ("", body)
     findings = tuple(
         Finding(
-            match["seen"].strip().removeprefix("Seen:").strip(), match["expected"].strip(), match["next_step"].strip()
+            "",
+            match["seen"].strip().removeprefix("Seen:").strip(),
+            match["expected"].strip(),
+            match["next_step"].strip(),
         )
         for match in _FINDING.finditer(listed)
     )
     path = named["path"] if named else ""
     if not findings:
-        return Message((Finding(body.strip(), "", ""),), path, "", afterwards.strip())
+        return Message((Finding("", body.strip(), "", ""),), path, "", afterwards.strip())
     return Message(findings, path, head, afterwards.strip())
 
 

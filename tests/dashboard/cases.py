@@ -51,9 +51,9 @@ GOOD: dict[str, Any] = {
     "__monitor_report": {"findings": [], "since": {}, "history": _history(*[10] * 5, 3, *[0] * 20)},
     "host_serves": {"commit": AFTER, "pm2": {"instances": [{"status": "online"}, {"status": "errored"}]}},
 }
-BAD_FINDING = {"key": "index:x", "seen": f"Index {HOSTILE} is missing.", "expected": "it.", "next_step": "build it."}
+BAD_FINDING = {"name": "index:x", "seen": f"Index {HOSTILE} is missing.", "expected": "it.", "next_step": "build it."}
 FENCE_FINDING = {
-    "key": "fence",
+    "name": "fence",
     "seen": "The write fence stands although no run is at work.",
     "expected": "it lowered, or a run that goes on.",
     "next_step": "run the same deployment again, or take it back.",
@@ -100,7 +100,7 @@ CASES: dict[str, dict[str, Any]] = {
         **GOOD,
         **{name: {"msg": "gone"} for name in GOOD if name.startswith("__monitor_") and name != "__monitor_report"},
         "__monitor_report": {
-            "findings": [{**BAD_FINDING, "key": "database"}],
+            "findings": [{**BAD_FINDING, "name": "database"}],
             "since": {"database": "2025-11-20T07:30:00Z"},
             "history": _history(None),
         },

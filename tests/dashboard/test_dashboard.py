@@ -60,7 +60,7 @@ def test_what_it_says(drawn: dict[str, Path]) -> None:
     assert course == ["점검할 때마다 확인한 중복 그룹 수, 오래된 순"] * 2 + ["통계 초기화 이후 인덱스별 스캔 횟수"]
     document = json.loads((drawn["bad"] / "en/monitor.json").read_text())
     assert document["duplicates"] == 2
-    assert [one["key"] for one in document["findings"]] == ["index:x"]
+    assert [one["name"] for one in document["findings"]] == ["index:x"]
 
 
 @pytest.mark.parametrize(("second", "below"), [("2025-11-10T09:05:00Z", "09:05"), ("2025-11-11T07:30:00Z", "11-11")])

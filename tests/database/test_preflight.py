@@ -58,6 +58,8 @@ def test_every_obstacle_is_named_at_once(connection: Connection, login: Login, p
     for words in ("may not create a schema", "has been open for", "There is no table aedpics.no_such_table",
                   "does not own aedpics.inspection_sessions", "has no column no_such_column"):  # fmt: skip
         assert words in stop.seen
+    names = [one.name.partition(":")[0] for one in stop.findings]
+    assert {*names} == {"schema_privilege", "transaction", "owner", "table", "columns"}
 
 
 class TestReplicaIdentity:

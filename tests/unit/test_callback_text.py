@@ -19,13 +19,13 @@ ROOT = Path(__file__).parents[2]
 def test_an_operator_error_comes_apart_again() -> None:
     error = OperatorError("2 rows are left.", expected="0 rows.", next_step="run it again: it goes on.")
     parsed = findings.parse(f"{error} Report: /a/b/report.html")
-    assert parsed.findings == (findings.Finding("2 rows are left.", "0 rows.", "run it again: it goes on."),)
+    assert parsed.findings == (findings.Finding("", "2 rows are left.", "0 rows.", "run it again: it goes on."),)
     assert parsed.report == "/a/b/report.html"
 
 
 def test_a_text_of_several_findings_has_each_of_them() -> None:
     text = "2 gates are open. Seen: a. Expected: b. Next: c. Seen: d. Expected: e. Next: f."
-    assert [tuple(finding) for finding in findings.parse(text).findings] == [
+    assert [tuple(finding.phrases().values()) for finding in findings.parse(text).findings] == [
         ("a.", "b.", "c."),
         ("d.", "e.", "f."),
     ]
@@ -39,10 +39,10 @@ def test_a_text_of_several_findings_has_each_of_them() -> None:
 )
 def test_what_came_after_the_first_error_is_no_part_of_what_to_do(said: str) -> None:
     parsed = findings.parse(f"It failed. Expected: a. Next: b.\n{said}\nThe write fence stays up: c Report: /a")
-    assert parsed.findings == (findings.Finding("It failed.", "a.", "b."),)
+    assert parsed.findings == (findings.Finding("", "It failed.", "a.", "b."),)
     assert parsed.afterwards == f"{said}\nThe write fence stays up: c"
     assert findings.parse(f"Something else broke\n{said}") == findings.Message(
-        (findings.Finding("Something else broke", "", ""),), "", "", said
+        (findings.Finding("", "Something else broke", "", ""),), "", "", said
     )
 
 
@@ -65,7 +65,7 @@ def test_a_run_that_was_taken_back_does_not_ask_for_it(asked: str, left: str) ->
 
 @pytest.mark.parametrize("text", ["", "Something else broke", "Expected: x. Next: y."])
 def test_a_text_of_another_shape_stays_whole(text: str) -> None:
-    assert findings.parse(text) == findings.Message((findings.Finding(text, "", ""),), "")
+    assert findings.parse(text) == findings.Message((findings.Finding("", text, "", ""),), "")
 
 
 @pytest.mark.parametrize(

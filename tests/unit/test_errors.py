@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 from at_most_one.errors import OperatorError
+from at_most_one.findings import Finding
 from at_most_one.postgres.connection import Login, connect
 
 LOGIN = Login("127.0.0.1", 1, "aedpics", "admin", "p@ss/w:rd?&#", sslmode="disable")  # nothing listens on port 1
@@ -15,6 +16,21 @@ def test_the_error_says_seen_expected_next_in_this_order() -> None:
     stop = OperatorError("Seen.", expected="this.", next_step="do that.", count=3)
     assert str(stop) == "Seen. Expected: this. Next: do that."
     assert stop.details == {"count": 3}
+    assert stop.findings == (Finding("", "Seen.", "this.", "do that."),)
+
+
+def test_an_error_of_several_findings_has_each_of_them_and_names_a_shared_step_once() -> None:
+    class Refused(OperatorError):
+        pass
+
+    found = [Finding(name, f"{name}.", f"no {name}.", "correct it.") for name in ("a", "b")]
+    stop = Refused.of(found, count=2)
+    assert isinstance(stop, Refused)
+    assert stop.findings == tuple(found)
+    assert str(stop) == "a. b. Expected: no a. no b. Next: correct it."
+    assert (stop.seen, stop.expected, stop.next_step) == ("a. b.", "no a. no b.", "correct it.")
+    assert stop.details == {"count": 2}
+    assert str(OperatorError.of(found[:1])) == str(found[0])
 
 
 def test_an_unreachable_database_is_an_error_and_not_an_empty_one() -> None:

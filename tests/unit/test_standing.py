@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
+from at_most_one.findings import Finding
 from at_most_one.monitoring import findings, prometheus
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -41,7 +42,7 @@ GONE = {"msg": "No connection to db. Expected: a server. Next: look."}
 def keys(change: Callable[[dict[str, Any]], object]) -> list[str]:
     facts = copy.deepcopy(GOOD)
     change(facts)
-    return [finding.key for finding in findings.findings(facts)]
+    return [finding.name for finding in findings.findings(facts)]
 
 
 def put(*path: str | int, value: Any) -> Callable[[dict[str, Any]], object]:
@@ -158,13 +159,13 @@ def test_what_cannot_be_judged_is_not_over(change: Callable[[dict[str, Any]], ob
     before = dict.fromkeys(EVERY, "T1")
     compared = findings.compare(findings.findings(facts, before), before, "T2")
     assert {key for key, since in compared.since.items() if since == "T1"} == {*stay, "commit:web2"}
-    assert not {one.key for one in compared.new} & {*before}
-    assert {one["key"] for one in compared.recovered} == {*before} - {*stay, "commit:web2"}
+    assert not {one.name for one in compared.new} & {*before}
+    assert {one["name"] for one in compared.recovered} == {*before} - {*stay, "commit:web2"}
 
 
 def test_a_part_that_stays_unread_under_another_finding_is_not_over() -> None:
     def over(before: str, found: str) -> bool:
-        return bool(findings.compare([findings.Finding(found, "s.", "e.", "n.")], {before: "T1"}, "T2").recovered)
+        return bool(findings.compare([Finding(found, "s.", "e.", "n.")], {before: "T1"}, "T2").recovered)
 
     assert not over("database:history", "database")
     assert not over("database", "database:use")
@@ -186,7 +187,7 @@ def test_a_dead_run_says_what_it_left_and_how_to_go_on_or_back() -> None:
     facts = copy.deepcopy(GOOD)
     fence_of(DEAD)(facts)
     facts["database"]["verified"]["indexes"][0]["verdict"] = "missing"
-    (found,) = [one for one in findings.findings(facts) if one.key == "run:R1"]
+    (found,) = [one for one in findings.findings(facts) if one.name == "run:R1"]
     assert found.seen == (
         "Run R1 of minsu@gw is dead since T0, after prepare; the write fence is raised; 25 archived rows are not back; "
         "not there as planned: idx_a."
@@ -196,7 +197,7 @@ def test_a_dead_run_says_what_it_left_and_how_to_go_on_or_back() -> None:
         "or take it back: ansible-playbook rollback.yml -l <environment>."
     )
     facts["database"]["journal"]["runs"] = [{**DEAD, "plan_id": "another", "commit_after": None}]
-    (found,) = [one for one in findings.findings(facts) if one.key == "run:R1"]
+    (found,) = [one for one in findings.findings(facts) if one.name == "run:R1"]
     assert found.next_step == "go on: ansible-playbook rollback.yml -l <environment> -e plan=another."
     assert "fence" not in found.seen
 
@@ -228,20 +229,20 @@ def test_what_was_released_last(runs: list[dict[str, Any]], expected: str | None
 
 
 def test_people_are_told_of_a_change_and_of_nothing_else() -> None:
-    def found(*names: str) -> list[findings.Finding]:
-        return [findings.Finding(name, "s.", "e.", "n.") for name in names]
+    def found(*names: str) -> list[Finding]:
+        return [Finding(name, "s.", "e.", "n.") for name in names]
 
     first = findings.compare(found("duplicates"), {}, "T1")
-    assert ([one.key for one in first.new], first.recovered, first.since) == (["duplicates"], [], {"duplicates": "T1"})
+    assert ([one.name for one in first.new], first.recovered, first.since) == (["duplicates"], [], {"duplicates": "T1"})
 
     second = findings.compare(found("duplicates"), first.since, "T2")
     assert (second.new, second.recovered, second.since) == ([], [], {"duplicates": "T1"})
 
     third = findings.compare(found("duplicates", "fence"), second.since, "T3")
-    assert ([one.key for one in third.new], third.since) == (["fence"], {"duplicates": "T1", "fence": "T3"})
+    assert ([one.name for one in third.new], third.since) == (["fence"], {"duplicates": "T1", "fence": "T3"})
 
     fourth = findings.compare([], third.since, "T4")
-    assert fourth.recovered == [{"key": "duplicates", "since": "T1"}, {"key": "fence", "since": "T3"}]
+    assert fourth.recovered == [{"name": "duplicates", "since": "T1"}, {"name": "fence", "since": "T3"}]
     assert fourth.since == {}
 
 
@@ -285,9 +286,7 @@ def test_prometheus_reads_every_figure() -> None:
 
 def test_prometheus_reads_hostile_labels_and_a_database_that_is_gone() -> None:
     key = 'index:"\\\n{x}'
-    text = prometheus.metrics(
-        {**GOOD, "database": {"verified": GONE}}, [findings.Finding(key, "s.", "e.", "n.")], 1_762_752_600
-    )
+    text = prometheus.metrics({**GOOD, "database": {"verified": GONE}}, [Finding(key, "s.", "e.", "n.")], 1_762_752_600)
 
     assert samples(text)[("at_most_one_finding", key)] == 1
     assert "at_most_one_duplicate_groups" not in text, "unknown is not 0"

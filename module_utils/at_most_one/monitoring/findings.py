@@ -10,19 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..findings import parse
+from ..findings import Finding, parse
 
 Facts = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something that is not as it should be. ``key`` is the same for as long as it is the same finding."""
-
-    key: str
-    seen: str
-    expected: str
-    next_step: str
 
 
 @dataclass(frozen=True)
@@ -30,8 +20,8 @@ class Change:
     """What people have to be told: what was not there the last time, and what is there no more."""
 
     new: list[Finding]
-    recovered: list[dict[str, str]]  # key and since
-    since: dict[str, str]  # the state to keep: key to the time of its first sight
+    recovered: list[dict[str, str]]  # name and since
+    since: dict[str, str]  # the state to keep: name to the time of its first sight
 
 
 # Each part of the database's state, what its module returns when it was read, and the findings that it decides on.
@@ -47,19 +37,19 @@ _PARTS = (
 def findings(facts: Facts, before: Iterable[str] = ()) -> list[Finding]:
     """Everything that is not as it should be, the worst first.
 
-    Of the findings ``before``, by their keys, those stay that cannot be judged now.
+    Of the findings ``before``, by their names, those stay that cannot be judged now.
     """
     found = [*_database(facts), *_service(facts)]
     for host, state in sorted(facts["hosts"].items()):
         found += _host(host, state, facts)
-    keys = {finding.key for finding in found}
-    return found + [_kept(key) for key in before if key not in keys and _cannot_be_judged(key, facts)]
+    names = {finding.name for finding in found}
+    return found + [_kept(name) for name in before if name not in names and _cannot_be_judged(name, facts)]
 
 
-def _kept(key: str) -> Finding:
+def _kept(name: str) -> Finding:
     return Finding(
-        key,
-        f"Finding {key} of an earlier run of the monitor cannot be judged now.",
+        name,
+        f"Finding {name} of an earlier run of the monitor cannot be judged now.",
         "an answer about it.",
         "ansible-playbook monitor.yml -l <environment> once it can be read again; another finding names what cannot.",
     )
@@ -320,20 +310,19 @@ def released(runs: Iterable[Facts], environment: str) -> str | None:
 
 def compare(found: Sequence[Finding], before: Mapping[str, str], now: str) -> Change:
     """What has changed since the state ``before``, as of ``now``."""
-    keys = {finding.key for finding in found}
-    still_unread = set().union(*map(_parts_unread, keys))
+    names = {finding.name for finding in found}
+    still_unread = set().union(*map(_parts_unread, names))
     return Change(
-        [finding for finding in found if finding.key not in before],
+        [finding for finding in found if finding.name not in before],
         [
-            {"key": key, "since": since}
-            for key, since in before.items()
-            if key not in keys and not _parts_unread(key) & still_unread  # under another key: more parts, or fewer
+            {"name": name, "since": since}
+            for name, since in before.items()
+            if name not in names and not _parts_unread(name) & still_unread  # by another name: more parts, or fewer
         ],
-        {finding.key: before.get(finding.key, now) for finding in found},
+        {finding.name: before.get(finding.name, now) for finding in found},
     )
 
 
 def as_text(found: Sequence[Finding]) -> str:
     """The findings as one error, in the shape that the core's own ``findings`` takes apart."""
-    texts = [f"{one.seen} Expected: {one.expected} Next: {one.next_step}" for one in found]
-    return " Seen: ".join(texts)
+    return " Seen: ".join(map(str, found))

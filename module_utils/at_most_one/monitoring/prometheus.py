@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from .findings import Facts, Finding
+from ..findings import Finding
+from .findings import Facts
 
 
 def metrics(facts: Facts, found: Sequence[Finding], now: float) -> str:
@@ -16,7 +17,7 @@ def metrics(facts: Facts, found: Sequence[Finding], now: float) -> str:
     families: list[tuple[str, str, list[tuple[Mapping[str, str], float]]]] = [
         ("last_run_timestamp_seconds", "When the monitor ran.", [({}, round(now, 3))]),
         ("findings", "How many things are not as they should be.", [({}, len(found))]),
-        ("finding", "Each of them.", [({"key": one.key}, 1) for one in found]),
+        ("finding", "Each of them.", [({"key": one.name}, 1) for one in found]),
     ]
     if "duplicates_left" in verified:
         families += [

@@ -118,7 +118,7 @@ def findings(notice: Notice) -> list[dict[str, str]]:
     if not notice.error.strip():
         return []
     message = parse(notice.error)
-    found = [finding._asdict() for finding in message.findings]
+    found = [finding.phrases() for finding in message.findings]
     found[-1]["next_step"] = f"{found[-1]['next_step']}\n{message.afterwards}".strip()
     return found
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from ..errors import OperatorError
+from ..findings import Finding
 from ..plan import Plan
 from .connection import Connection
-
-Obstacle = tuple[str, str, str]  # seen, expected, next step
 
 _NEWER = 150000  # row filters, column lists and publications of schemas came with PostgreSQL 15
 _SLOTS = "pg_catalog.pg_replication_slots"
@@ -45,7 +44,7 @@ WHERE CASE %(action)s WHEN 'delete' THEN p.pubdelete ELSE p.pubupdate END
 ORDER BY 1"""
 
 
-def obstacles(connection: Connection, plan: Plan) -> list[Obstacle]:
+def obstacles(connection: Connection, plan: Plan) -> list[Finding]:
     """What publications of the database bar."""
     found = _carrying(connection, plan)
     if connection.server_version >= _NEWER:
@@ -58,20 +57,21 @@ def obstacles(connection: Connection, plan: Plan) -> list[Obstacle]:
 
 def refuse_carrying(connection: Connection, plan: Plan) -> None:
     """Stop before the journal is created, whose first row would stop a subscriber already."""
-    for seen, expected, next_step in _carrying(connection, plan):
-        raise OperatorError(seen, expected=expected, next_step=next_step)
+    if found := _carrying(connection, plan):
+        raise OperatorError.of(found)
 
 
-def _carrying(connection: Connection, plan: Plan) -> list[Obstacle]:
+def _carrying(connection: Connection, plan: Plan) -> list[Finding]:
     in_schema = _IN_SCHEMA if connection.server_version >= _NEWER else "false"
     with connection.cursor() as cursor:
         cursor.execute(_CARRYING_OURS.format(in_schema=in_schema, slots=_SLOTS))
         return [_ours(plan, *row) for row in cursor.fetchall() if row[0] not in plan.surplus.publications]
 
 
-def _ours(plan: Plan, name: str, everything: bool) -> Obstacle:
+def _ours(plan: Plan, name: str, everything: bool) -> Finding:
     how = "FOR ALL TABLES" if everything else "FOR TABLES IN SCHEMA at_most_one"
-    return (
+    return Finding(
+        f"publication:{name}",
         f"Publication {name} is {how}: it carries the journal and the archive, and a subscriber that lacks their tables"
         " stops at their first row.",
         "a publication without the schema at_most_one, or subscribers that have its tables.",
@@ -82,9 +82,10 @@ def _ours(plan: Plan, name: str, everything: bool) -> Obstacle:
     )
 
 
-def _narrowed(plan: Plan, name: str, what: str) -> Obstacle:
+def _narrowed(plan: Plan, name: str, what: str) -> Finding:
     table = f"{plan.schema}.{plan.table}"
-    return (
+    return Finding(
+        f"publication:{name}",
         f"The {what} of publication {name} does not fit the replica identity of {table}: PostgreSQL refuses each"
         f" {plan.surplus.action} of a row with 42P10.",
         "a row filter over columns of the replica identity, and a column list that covers it.",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import OperatorError
+from ..findings import Finding
 from ..plan import Plan
 from ..postgres import publications
 from ..postgres.connection import Connection, Login, connect
@@ -37,12 +38,7 @@ def read(connection: Connection, plan: Plan, limits: Limits) -> dict[str, Any]:
     obstacles = [*_server_obstacles(facts, limits), *_table_obstacles(facts["tables"], plan)]
     obstacles += publications.obstacles(connection, plan)
     if obstacles:
-        raise OperatorError(
-            " ".join(seen for seen, _, _ in obstacles),
-            expected=" ".join(expected for _, expected, _ in obstacles),
-            next_step=" ".join(dict.fromkeys(step for _, _, step in obstacles)),
-            facts=facts,
-        )
+        raise OperatorError.of(obstacles, facts=facts)
     return facts
 
 
@@ -144,18 +140,21 @@ def _long_transactions(connection: Connection, older_than_s: int) -> list[dict[s
         return [dict(strict_zip(("pid", "user", "application", "state", "age_s"), row)) for row in cursor.fetchall()]
 
 
-_Obstacle = tuple[str, str, str]  # seen, expected, next step
-
-
-def _server_obstacles(facts: dict[str, Any], limits: Limits) -> list[_Obstacle]:
+def _server_obstacles(facts: dict[str, Any], limits: Limits) -> list[Finding]:
     obstacles = []
     if facts["version_num"] < OLDEST_SERVER:
         obstacles.append(
-            (f"The server is PostgreSQL {facts['version']}.", "PostgreSQL 13 or later.", "upgrade the server first.")
+            Finding(
+                "version",
+                f"The server is PostgreSQL {facts['version']}.",
+                "PostgreSQL 13 or later.",
+                "upgrade the server first.",
+            )
         )
     if facts["pooled"]:
         obstacles.append(
-            (
+            Finding(
+                "pooler",
                 "This connection goes through a pooler in transaction mode: changing backends answer its statements.",
                 "a connection to the server itself: locks and settings of a session must stay with it.",
                 "give database_host and database_port the server's own address; the application keeps its pooler.",
@@ -163,11 +162,17 @@ def _server_obstacles(facts: dict[str, Any], limits: Limits) -> list[_Obstacle]:
         )
     if facts["in_recovery"]:
         obstacles.append(
-            ("The server is a standby (in recovery).", "the primary.", "point database_host at the primary.")
+            Finding(
+                "standby",
+                "The server is a standby (in recovery).",
+                "the primary.",
+                "point database_host at the primary.",
+            )
         )
     if not facts["may_create_schema"]:
         obstacles.append(
-            (
+            Finding(
+                "schema_privilege",
                 "This role may not create a schema in the database.",
                 "the CREATE privilege on the database, for the schema at_most_one (journal, archive, fence).",
                 "as the database's owner: GRANT CREATE ON DATABASE to it, or create the schema with it as the owner.",
@@ -175,14 +180,16 @@ def _server_obstacles(facts: dict[str, Any], limits: Limits) -> list[_Obstacle]:
         )
     if (facts["replication_lag_s"] or 0) > limits.replication_lag_s:
         obstacles.append(
-            (
+            Finding(
+                "replication_lag",
                 f"A replica lags {facts['replication_lag_s']} s behind.",
                 f"at most {limits.replication_lag_s} s.",
                 "wait until the replica has caught up, then run again.",
             )
         )
     obstacles += [
-        (
+        Finding(
+            f"transaction:{t['pid']}",
             f"A transaction of {t['user']} (pid {t['pid']}, {t['state']}) has been open for {t['age_s']} s.",
             f"none older than {limits.transaction_age_s} s: locks and index builds wait for it.",
             "let it end, or ask its owner; then run again.",
@@ -192,39 +199,51 @@ def _server_obstacles(facts: dict[str, Any], limits: Limits) -> list[_Obstacle]:
     return obstacles
 
 
-def _table_obstacles(tables: dict[str, dict[str, Any]], plan: Plan) -> list[_Obstacle]:
-    obstacles: list[_Obstacle] = []
+def _table_obstacles(tables: dict[str, dict[str, Any]], plan: Plan) -> list[Finding]:
+    obstacles: list[Finding] = []
     fix = f"correct plans/{plan.id}.yml or database_name; no other schema was looked at."
     for name, table in tables.items():
         if not table:
-            obstacles.append((f"There is no table {plan.schema}.{name}.", "every table of the plan.", fix))
+            obstacles.append(
+                Finding(f"table:{name}", f"There is no table {plan.schema}.{name}.", "every table of the plan.", fix)
+            )
             continue
         if not table["owned"]:
             obstacles.append(
-                (
+                Finding(
+                    f"owner:{name}",
                     f"This role does not own {plan.schema}.{name}.",
                     "a member of the owning role: only an owner may create indexes and triggers.",
                     "use the owner's login as database_user.",
                 )
             )
         if table["kind"] != "table":
-            obstacles.append((f"{plan.schema}.{name} is a {table['kind']}.", "an ordinary table.", fix))
+            obstacles.append(
+                Finding(f"table:{name}", f"{plan.schema}.{name} is a {table['kind']}.", "an ordinary table.", fix)
+            )
     if table := tables[plan.table]:
         obstacles += _rule_table_obstacles(table, plan, fix)
     return obstacles
 
 
-def _rule_table_obstacles(table: dict[str, Any], plan: Plan, fix: str) -> list[_Obstacle]:
+def _rule_table_obstacles(table: dict[str, Any], plan: Plan, fix: str) -> list[Finding]:
     """Of the table that the rule is about: relatives, replication, columns."""
     name = f"{plan.schema}.{plan.table}"
-    obstacles: list[_Obstacle] = []
+    obstacles: list[Finding] = []
     if table["parent"] and table["kind"] == "table":
-        obstacles.append((f"{name} is a part of {table['parent']}.", "a table whose rows are all of the rule's.", fix))
+        obstacles.append(
+            Finding(
+                "parent", f"{name} is a part of {table['parent']}.", "a table whose rows are all of the rule's.", fix
+            )
+        )
     if table["has_children"] and table["kind"] == "table":
-        obstacles.append((f"Other tables inherit from {name}.", "a table whose rows are all its own.", fix))
+        obstacles.append(
+            Finding("children", f"Other tables inherit from {name}.", "a table whose rows are all its own.", fix)
+        )
     if table["published"] and not table["identified"]:
         obstacles.append(
-            (
+            Finding(
+                "replica_identity",
                 f"{name} is published ({', '.join(table['published'])}) and has no replica identity: "
                 f"PostgreSQL refuses each {plan.surplus.action} of a row with 55000.",
                 "a replica identity, or no publication of it.",
@@ -233,5 +252,7 @@ def _rule_table_obstacles(table: dict[str, Any], plan: Plan, fix: str) -> list[_
         )
     needed = {*plan.primary_key, *plan.key, *plan.show, *(k.column for k in plan.keep), *plan.surplus.values}
     if missing := sorted(needed - set(table["columns"])):
-        obstacles.append((f"{name} has no column {', '.join(missing)}.", "every column of the plan.", fix))
+        obstacles.append(
+            Finding("columns", f"{name} has no column {', '.join(missing)}.", "every column of the plan.", fix)
+        )
     return obstacles

@@ -11,10 +11,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ..errors import OperatorError
+from ..findings import Finding
 from ..pm2 import client
 from ..pm2.client import Instance, Listing, Pm2
 from ..system import log_errors
@@ -42,16 +43,6 @@ class Since:
     latency_ms: Mapping[str, float] = field(default_factory=dict)  # median by target
     instances: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # pm_id to pid and restarts
     log_offsets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # marks, as log_errors has them
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something that is not as it should be, as three phrases for a person."""
-
-    name: str  # health | log | duplicates | indexes | instances | latency | traffic | database
-    seen: str
-    expected: str
-    next_step: str
 
 
 @dataclass(frozen=True)
@@ -99,7 +90,10 @@ def medians(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
 
 
 def judge(seen: Seen, since: Since, limits: Limits) -> list[Finding]:
-    """Everything about one round that is not as it should be, whether or not it may be a hiccup."""
+    """Everything about one round that is not as it should be, whether or not it may be a hiccup.
+
+    Names: health, log, duplicates, indexes, instances, latency, traffic, database.
+    """
     found = [*_traffic(seen, since, limits)]
     for check in seen.checks:
         if check.ok is False:
@@ -158,7 +152,7 @@ def _instances(listing: Listing | OperatorError | None, since: Since) -> list[Fi
     if listing is None:
         return []
     if isinstance(listing, OperatorError):
-        return [Finding("instances", listing.seen, listing.expected, listing.next_step)]
+        return [replace(one, name="instances") for one in listing.findings]
     now = {str(one.pm_id): one for one in listing.instances}
     changed = []
     for pm_id, (pid, restarts) in since.instances.items():
@@ -184,7 +178,7 @@ def _instances(listing: Listing | OperatorError | None, since: Since) -> list[Fi
 
 def _database(seen: Seen) -> list[Finding]:
     if isinstance(seen.faults, OperatorError):
-        return [Finding("database", seen.faults.seen, seen.faults.expected, seen.faults.next_step)]
+        return [replace(one, name="database") for one in seen.faults.findings]
     found = []
     if seen.duplicates:
         found.append(
