@@ -406,6 +406,14 @@ FAULTS = {
         "tests/database/test_accounting.py::TestWhatIsWrittenToOtherRows"
         "::test_a_row_with_which_others_are_written_does_not_return[inserted]",
     ),
+    "schema of somebody else": Fault(
+        "a role that may create schemas has made at_most_one first, with triggers on its tables",
+        None,
+        None,
+        ("Somebody else has a hand in the schema at_most_one",),
+        "nothing was touched: no run was opened, and nothing of theirs has run",
+        "tests/database/test_own_schema_trust.py::test_a_squatters_schema_runs_nothing_and_is_named",
+    ),
     "publication for all tables": Fault(
         "a publication FOR ALL TABLES, and a real subscription to it from another database",
         None,

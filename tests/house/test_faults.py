@@ -58,6 +58,7 @@ DEMANDED = {
     "reader who stays, on the way back",
     "bulk insert under the fence",
     "publication for all tables",
+    "schema of somebody else",
 }
 
 

@@ -11,8 +11,11 @@ import psycopg2.errors
 
 from ..errors import OperatorError
 from .connection import Connection
+from .own_schema_trust import refuse_foreign, revoke_grants
 
-VERSION = 2  # 1: without a version in the comment, and, in the oldest, without run.before and archived_row.after_sha256
+# 1: without a version in the comment, and, in the oldest, without run.before and archived_row.after_sha256.
+# 2: with whatever rights the database's default privileges had given others.
+VERSION = 3
 
 _RULE = "run_one_unfinished_per_plan"
 # Each statement can be run again: that is how an older schema is upgraded. CREATE SCHEMA IF NOT EXISTS asks for the
@@ -115,14 +118,20 @@ _CREATION_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('at_most_one jou
 
 def definition() -> list[str]:
     """The statements that create all of it, where none of it is there."""
-    return ["CREATE SCHEMA IF NOT EXISTS at_most_one", *(statement.strip() for statement in _STATEMENTS)]
+    return [
+        "CREATE SCHEMA IF NOT EXISTS at_most_one",
+        *(statement.strip() for statement in _STATEMENTS),
+        "REVOKE ALL ON SCHEMA at_most_one FROM PUBLIC",
+        "REVOKE ALL ON ALL TABLES IN SCHEMA at_most_one FROM PUBLIC",
+    ]
 
 
 def ensure(connection: Connection) -> list[str]:
     """Create or upgrade all of it in the caller's transaction; the statements that were run, none when it is current.
 
     A second run finds everything in the catalog and needs no privilege to create. Raises OperatorError where a newer
-    release has written it, and where the role may not create it.
+    release has written it, where the role may not create it, and where somebody else has a hand in it. Nobody else gets
+    a right in what was created, whatever the database's default privileges are.
     """
     if not missing(connection):
         return []
@@ -132,6 +141,9 @@ def ensure(connection: Connection) -> list[str]:
             statements = missing(connection)
             for statement in statements:
                 cursor.execute(statement)
+            if statements:
+                revoke_grants(connection)
+                refuse_foreign(connection)  # what another session has put into it meanwhile
         except psycopg2.errors.InsufficientPrivilege as refused:
             raise OperatorError(
                 f"The journal cannot be created: {refused.diag.message_primary}.",
@@ -178,7 +190,11 @@ def _are_there(connection: Connection, objects: tuple[str, ...]) -> bool:
 
 
 def _version(connection: Connection) -> int:
-    """The version that the journal's comment names; 1 where it names none, or where there is no journal."""
+    """The version that the journal's comment names; 1 where it names none, or where there is no journal.
+
+    Whatever asks for the schema comes by here: what somebody else has put into it is refused before it is used.
+    """
+    refuse_foreign(connection)
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT pg_catalog.obj_description(c.oid, 'pg_class') {_OURS} AND c.relname = 'run'")
         comment = " ".join(text or "" for (text,) in cursor.fetchall())
