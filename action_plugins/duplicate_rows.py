@@ -45,9 +45,7 @@ class ActionModule(ActionBase):
         """Run the module. An error names the file as the task does, not its copy."""
         result: dict[str, Any] = self._execute_module(module_args={**arguments, **sent}, task_vars=task_vars)
         for name, remote in sent.items():
-            for key, value in result.items():
-                if isinstance(value, str):
-                    result[key] = value.replace(remote, str(arguments[name]))
+            result = _replaced(result, remote, str(arguments[name]))
         return result
 
     def _send(self, path: Path) -> str:
@@ -92,6 +90,15 @@ class ActionModule(ActionBase):
                 Path(scratch).replace(path)
             finally:
                 Path(scratch).unlink(missing_ok=True)
+
+
+def _replaced(value: Any, old: str, new: str) -> Any:
+    """``value`` with ``new`` for ``old`` in each text inside of it."""
+    if isinstance(value, dict):
+        return {key: _replaced(item, old, new) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_replaced(item, old, new) for item in value]
+    return value.replace(old, new) if isinstance(value, str) else value
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -279,9 +279,12 @@ class CallbackModule(DefaultCallback):
         elif "censored" in result.result:
             self._error(result, self._words["hidden"])
         else:
-            # The filter that makes the report's error: a command with what it printed last, and no secret.
-            first_error = filter_loader.get("at_most_one_first_error").j2_function
-            self._error(result, str(first_error([{"ansible_failed_result": result.result}])))
+            # The filters that make the report's error: a command with what it printed last, and no secret.
+            first_error, first_findings = (
+                filter_loader.get(f"at_most_one_first_{what}").j2_function for what in ("error", "findings")
+            )
+            failed = [{"ansible_failed_result": result.result}]
+            self._error(result, str(first_error(failed)), [findings.Finding(**one) for one in first_findings(failed)])
 
     def v2_runner_item_on_failed(self, result: Any) -> None:
         if self._verbose:
@@ -298,8 +301,11 @@ class CallbackModule(DefaultCallback):
         following = words["reach_next"].format(host=host, inventory=inventory)
         self._error(result, f"{seen} Expected: {words['reach']} Next: {following}")
 
-    def _error(self, result: Any, text: str) -> None:
-        """Three lines for each finding. What a rescue repeats of an error is not said twice."""
+    def _error(self, result: Any, text: str, found: Sequence[findings.Finding] = ()) -> None:
+        """Three lines for each finding, those ``found`` or, without any, those that the text is taken apart into.
+
+        What a rescue repeats of an error is not said twice.
+        """
         host, words = result.host.get_name(), self._words
         if text in self._shown_errors:
             self._say(f"    {words['also']} {host}", C.COLOR_ERROR)
@@ -319,7 +325,7 @@ class CallbackModule(DefaultCallback):
         self._say(f"  ✖ {name}" + (f" [{host}]" if len(self._hosts) > 1 else ""), C.COLOR_ERROR)
         if message.head:
             self._say_indented(message.head, C.COLOR_ERROR)
-        for finding in message.findings:
+        for finding in found or message.findings:
             self._say_indented(finding.seen, C.COLOR_ERROR)
             if finding.expected:
                 self._say_indented(f"{words['expected']} {finding.expected}")

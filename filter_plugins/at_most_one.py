@@ -68,15 +68,36 @@ def first_error(hosts: Iterable[Mapping[str, Any]]) -> str:
 
     The commands of a module's message get this run's inventory, limit and values.
     """
-    return command_line.fill(_first_error(list(hosts)), context.CLIARGS, str(Path(__file__).parents[1]))
+    return _filled(_first_error(list(hosts)))
+
+
+def first_findings(hosts: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """What the same error consists of, as a module of this project hands it over; empty for every other error.
+
+    Each has the fields of a Finding. Ansible itself, commands and other modules have only a text.
+    """
+    result = _failed_result(list(hosts)) or {}
+    found = result.get("findings", []) if "next_step" in result else []  # as at_most_one_entry makes a failed task
+    return [{name: _filled(redact(str(text))) for name, text in finding.items()} for finding in found]
+
+
+def _filled(text: str) -> str:
+    return command_line.fill(text, context.CLIARGS, str(Path(__file__).parents[1]))
+
+
+def _failed_result(hosts: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The result of the first task that has failed; of a loop that of its first item that has."""
+    results = [host["ansible_failed_result"] for host in hosts if "ansible_failed_result" in host]
+    if not results:
+        return None
+    first: Mapping[str, Any] = results[0]
+    return next((item for item in first.get("results", []) if item.get("failed")), first)
 
 
 def _first_error(hosts: Sequence[Mapping[str, Any]]) -> str:
-    results = [host["ansible_failed_result"] for host in hosts if "ansible_failed_result" in host]
-    if not results:
+    result = _failed_result(hosts)
+    if result is None:
         return next(filter(None, map(_lost, hosts)), "A task failed without a message.")
-    result = results[0]
-    result = next((item for item in result.get("results", []) if item.get("failed")), result)
     if result.get("module_stderr"):  # it did not answer as a module does: Python ended before it, or in it
         return redact(
             f"A module gave no answer but exit code {result.get('rc')}: {_last_of(result['module_stderr'])}. "
@@ -118,6 +139,7 @@ class FilterModule:
             "at_most_one_any_true": any_true,
             "at_most_one_faults_after": faults_after,
             "at_most_one_first_error": first_error,
+            "at_most_one_first_findings": first_findings,
             "at_most_one_known_faults": known_faults,
             "at_most_one_pick": pick,
             "at_most_one_role_options": role_options,

@@ -111,7 +111,7 @@ def failed_result(error: Exception) -> dict[str, Any] | None:
 def refusal(stop: Any) -> dict[str, Any]:
     """A failed task with what an OperatorError says."""
     said = {"seen": stop.seen, "expected": stop.expected, "next_step": stop.next_step, "details": stop.details}
-    return {"failed": True, "msg": str(stop), **said}
+    return {"failed": True, "msg": str(stop), **said, "findings": [asdict(one) for one in stop.findings]}
 
 
 @contextlib.contextmanager

@@ -297,3 +297,43 @@ def test_the_last_words_are_the_runs_own(command: list[str]) -> None:
         *("a.", "Expected: b.", "Next: c."),
         *("d.", "Expected: e.", "Next: f."),
     ]
+
+
+# As at_most_one_entry makes it: the text alone would be one finding, whose phrases are run together.
+HANDED = """
+from ansible.module_utils.basic import AnsibleModule
+FOUND = [{"name": name, "seen": f"{name}.", "expected": f"no {name}.", "next_step": f"undo {name}."} for name in "ab"]
+AnsibleModule({}).fail_json(
+    msg="a. b. Expected: no a. no b. Next: undo a. undo b.", next_step="undo a. undo b.", findings=FOUND
+)
+"""
+OBSTACLES = """
+- name: (1/1) Prepare
+  hosts: all
+  gather_facts: false
+  tasks:
+    - name: Prepare
+      block:
+        - name: Stop at every obstacle
+          obstacles:
+      rescue:
+        - name: Stop with the first error
+          ansible.builtin.fail:
+            msg: "a. b. Expected: no a. no b. Next: undo a. undo b. Report: /a/report.html"
+"""
+
+
+def test_each_finding_of_a_module_has_its_three_lines(command: list[str], tmp_path: Path) -> None:
+    (tmp_path / "library").mkdir()
+    (tmp_path / "library/obstacles.py").write_text(HANDED)
+
+    _, output = without_terminal(command, OBSTACLES, limit="web1")
+
+    lines = output.splitlines()
+    place = lines.index("  ✖ Stop at every obstacle")
+    assert [line.strip() for line in lines[place + 1 : place + 7]] == [
+        *("a.", "Expected: no a.", "Next: undo a."),
+        *("b.", "Expected: no b.", "Next: undo b."),
+    ]
+    assert output.count("undo a.") == 1, "what the rescue repeats is said once"
+    assert lines[-1] == "Report: /a/report.html"

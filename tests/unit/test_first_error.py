@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from filter_plugins.at_most_one import first_error
+from dataclasses import asdict
+
+import at_most_one_entry
+from at_most_one.errors import OperatorError
+from at_most_one.findings import Finding
+
+from filter_plugins.at_most_one import first_error, first_findings
 
 LOST = {"unreachable": True, "msg": "ssh: connect to host 10.0.0.12 port 22: Connection refused"}
 
@@ -40,3 +46,22 @@ def test_a_module_that_gave_no_answer_says_what_it_printed() -> None:
     assert "exit code 127: pyenv: python3.13: command not found" in said
     assert "ansible_python_interpreter of that host" in said
     assert "hunter2" not in said
+
+
+def test_what_a_module_hands_over_is_not_taken_apart_and_shows_no_secret() -> None:
+    found = [
+        Finding("a", "Seen: one. Expected: two.", "no a.", "ansible-playbook deploy.yml -l <environment>"),
+        Finding("b", "DATABASE_URL=postgresql://u:hunter2@h/d", "no b.", "go."),
+    ]
+    result = at_most_one_entry.refusal(OperatorError.of(found, count=2))
+    assert result["findings"] == [asdict(one) for one in found]
+    for failed in (result, {"results": [{"msg": "fine"}, result], "msg": "One or more items failed"}):
+        handed = first_findings([{"inventory_hostname": "a"}, {"ansible_failed_result": failed}])
+        assert [(one["name"], one["expected"]) for one in handed] == [("a", "no a."), ("b", "no b.")]
+        assert handed[0]["seen"] == found[0].seen
+        assert handed[0]["next_step"].startswith("ansible-playbook deploy.yml")
+        assert "<environment>" not in handed[0]["next_step"]
+        assert "hunter2" not in str(handed)
+    foreign = {"msg": "it crashed", "findings": ["of another module"]}
+    assert first_findings([{"ansible_failed_result": foreign}]) == []
+    assert first_findings([{"inventory_hostname": "a"}]) == []

@@ -9,11 +9,14 @@ import stat
 from pathlib import Path
 from typing import Any
 
+import at_most_one_entry
 import pytest
 from at_most_one.duplicates.plan_file import Digest, RowsFile, digest, write
 from at_most_one.errors import OperatorError
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from action_plugins import duplicate_rows
 
 _rows = st.lists(st.lists(st.text(max_size=8), min_size=1, max_size=3), max_size=20)
 _values = st.recursive(
@@ -142,3 +145,14 @@ class TestDigest:
         for row in (["b"], ["a"]):
             made.add(row)
         assert (made.hexdigest(), made.count) == (digest([["a"], ["b"]]), 2)
+
+
+def test_an_error_names_the_file_of_the_task_and_not_its_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    copied = "/tmp/ansible-1/reviewed.json"
+    action = duplicate_rows.ActionModule.__new__(duplicate_rows.ActionModule)
+    stop = OperatorError(f"{copied} is cut.", expected="all.", next_step=f"bring {copied} again.", path=copied)
+    monkeypatch.setattr(action, "_execute_module", lambda **_: at_most_one_entry.refusal(stop))
+    result = action._call({"reviewed": "plan.json"}, {"reviewed": copied}, None)
+    assert copied not in str(result)
+    assert result["findings"][0]["seen"] == "plan.json is cut."
+    assert result["details"] == {"path": "plan.json"}

@@ -6,7 +6,9 @@ import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import at_most_one_entry
 import pytest
+from at_most_one.errors import OperatorError
 from at_most_one.findings import Finding
 from at_most_one.monitoring import findings, prometheus
 from prometheus_client.parser import text_string_to_metric_families
@@ -92,6 +94,15 @@ def test_a_fence_that_is_left_comes_with_the_statements_that_drop_it() -> None:
     facts["database"]["fence"]["statements"] = []
     (left,) = findings.findings(facts)
     assert left.next_step.endswith("rollback.yml -l <environment>."), "an empty command helps nobody"
+
+
+def test_what_a_module_hands_over_is_not_taken_apart_again() -> None:
+    stop = OperatorError("The answer says Expected: x. Next: y.", expected="this.", next_step="do that.")
+    facts = copy.deepcopy(GOOD)
+    facts["database"]["fence"] = facts["service"] = at_most_one_entry.refusal(stop)
+    fence, service = findings.findings(facts)
+    assert fence == Finding("database:fence", f"Could not read fence: {stop.seen}", "this.", "do that.")
+    assert service == Finding("service", stop.seen, "this.", "do that.")
 
 
 INVALID = [{"name": "idx_a", "verdict": "different", "parts": [{"part": "unique", "expected": "yes", "seen": "no"}]}]

@@ -124,7 +124,7 @@ def _unread_parts(read: Facts, unread: Sequence[str]) -> list[Finding]:
     found = []
     for reason, parts in by_reason.items():
         key = "database" if len(parts) == len(_PARTS) else f"database:{'+'.join(parts)}"
-        finding = _unread(key, {"msg": reason}, f"The database ({', '.join(parts)}) could not be read.")
+        finding = _unread(key, read.get(parts[0]) or {}, f"The database ({', '.join(parts)}) could not be read.")
         seen = finding.seen if not reason else f"Could not read {', '.join(parts)}: {finding.seen}"
         found.append(Finding(key, seen, finding.expected, finding.next_step))
     return found
@@ -204,9 +204,10 @@ def _rule(verified: Facts) -> list[Finding]:
 
 
 def _unread(key: str, answer: Facts, otherwise: str) -> Finding:
-    """A module that has failed said why, in three phrases; what else may have happened has none."""
-    first = parse(str(answer.get("msg") or otherwise)).findings[0]
-    return Finding(key, first.seen, first.expected or "an answer.", first.next_step or "run monitor.yml again with -v.")
+    """Why ``answer`` is none: a module of ours hands its phrases over; Ansible says what else may have happened."""
+    said = answer if answer.get("findings") else parse(str(answer.get("msg") or otherwise)).findings[0].phrases()
+    expected, next_step = said["expected"] or "an answer.", said["next_step"] or "run monitor.yml again with -v."
+    return Finding(key, said["seen"], expected, next_step)
 
 
 def _service(facts: Facts) -> list[Finding]:
