@@ -12,9 +12,11 @@ from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
 module: release_build
-short_description: Build a release, require that it is whole, and mark it as finished
+short_description: Link the shared files of a release, build it, require that it is whole, and mark it as finished
 description:
-  - Runs O(commands) one after the other in O(release). Stops at the first that fails, with its last lines.
+  - First makes each of O(shared) in O(release) a link to the file in the directory C(shared) of O(releases), which its
+    owner alone may read. A file that is not there yet is copied from O(live). With O(build) false that is all.
+  - Then runs O(commands) one after the other in O(release). Stops at the first that fails, with its last lines.
   - Then every file of O(needed) and every file that the build's own manifest names must be there.
   - Then the assets of O(live) that O(release) lacks are copied into it, so that pages loaded before find them.
   - The marker is written last. A release that has one of the same commit is finished, and nothing is done to it.
@@ -28,6 +30,18 @@ options:
     description: The application's path. The release that it leads to is served until now.
     type: path
     required: true
+  releases:
+    description: The directory of the releases, one per commit.
+    type: path
+    required: true
+  in_place:
+    description: Whether O(live) is no link yet; then its own files are the true ones and are copied.
+    type: bool
+    default: false
+  build:
+    description: Whether the release is to be built. One that is built, or serves, only gets its links.
+    type: bool
+    default: true
   commands:
     description: What turns a checkout into a release, each a command and its arguments. None for one that was shipped.
     type: list
@@ -53,7 +67,9 @@ options:
     type: dict
     required: true
   shared:
-    description: Files that belong to one host, as paths below the release. They are not part of a digest.
+    description:
+      - Files that git does not have and every release of the host shares, as paths below the release. They are not part
+        of a digest.
     type: list
     elements: str
     default: []
@@ -67,10 +83,10 @@ options:
 attributes:
   check_mode:
     support: full
-    description: Says whether the release would be built.
+    description: Says what would be linked, and whether the release would be built.
   diff_mode:
-    support: none
-    description: A whole build is no readable difference.
+    support: partial
+    description: Names the files and links that are new. A whole build is no readable difference.
 author:
   - the at-most-one maintainers (@at-most-one)
 """
@@ -80,6 +96,8 @@ EXAMPLES = r"""
   release_build:
     release: /var/www/aedpics.releases/4b825dc642cb6eb9a060e54bf8d69288fbee4904
     live: /var/www/aedpics
+    releases: /var/www/aedpics.releases
+    shared: [.env.production]
     commands: [[npm, ci], [npx, --no-install, prisma, generate], [npm, run, build]]
     needed: [.next/BUILD_ID, .next/server, .next/static, node_modules/.bin/prisma]
     keep_assets_hours: 168
@@ -88,6 +106,18 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+copied:
+  description: The shared files that were copied beside the releases.
+  returned: success
+  type: list
+  elements: str
+  sample: [.env.production]
+linked:
+  description: The shared files to which the release got a link.
+  returned: success
+  type: list
+  elements: str
+  sample: [.env.production]
 commands:
   description: The commands that ran, each with its seconds.
   returned: success
@@ -105,7 +135,7 @@ left:
   type: int
   sample: 0
 build:
-  description: The build that the release has, as M(release_store) returns it.
+  description: The build that the release has, as M(release_info) returns it.
   returned: success
   type: dict
 """
@@ -113,6 +143,9 @@ build:
 OPTIONS = {
     "release": {"type": "path", "required": True},
     "live": {"type": "path", "required": True},
+    "releases": {"type": "path", "required": True},
+    "in_place": {"type": "bool", "default": False},
+    "build": {"type": "bool", "default": True},
     "commands": {"type": "list", "elements": "list", "default": []},
     "environment_path": {"type": "str", "default": ""},
     "needed": {"type": "list", "elements": "str", "required": True},
@@ -125,10 +158,18 @@ OPTIONS = {
 
 
 def act(module: AnsibleModule) -> dict[str, Any]:
-    """Build the release, unless it is finished or in check mode."""
-    from ansible.module_utils.at_most_one.release import building
+    """Link the shared files, then build the release, unless it is finished, not asked for, or in check mode."""
+    from ansible.module_utils.at_most_one.release import building, shared_files
 
     given = module.params
+    links = shared_files.link(
+        Path(given["live"]),
+        Path(given["releases"]),
+        Path(given["release"]),
+        given["shared"],
+        in_place=given["in_place"],
+        check_mode=module.check_mode,
+    )
     order = building.Order(
         release=Path(given["release"]),
         live=Path(given["live"]),
@@ -141,9 +182,16 @@ def act(module: AnsibleModule) -> dict[str, Any]:
         with_digest=given["with_digest"],
         sha256=given["sha256"],
     )
-    finished = building.is_finished(order)
-    made = building.Made() if module.check_mode else building.make(order)
-    return {"changed": not finished, **asdict(made), "build": building.describe(order.release, order.live)}
+    builds = given["build"] and not building.is_finished(order)
+    made = building.make(order) if given["build"] and not module.check_mode else building.Made()
+    return {
+        "changed": links.changed or builds,
+        "copied": list(links.copied),
+        "linked": list(links.linked),
+        "diff": {"before": "", "after": links.described},
+        **asdict(made),
+        "build": building.describe(order.release, order.live),
+    }
 
 
 def main() -> None:

@@ -33,7 +33,7 @@ class Fault:
 
 FAULTS = {
     "crash at boot": Fault(
-        "a release whose process ends while it loads (lab/faults/crash-at-boot, built by next build)",
+        "a release whose process ends while it loads (lab/faults/crash-at-boot; molecule/fault builds it by next build)",
         "prepare",
         "stopped",
         ("does not boot", "crash-at-boot"),
@@ -105,7 +105,7 @@ FAULTS = {
         "tests/deploy/test_stops.py::test_failed_build_leaves_the_live_site_as_it_was",
     ),
     "health value wrong": Fault(
-        "a release that answers 200 and calls itself degraded (lab/faults/wrong-health, built by next build)",
+        "a release that answers 200 and calls itself degraded (lab/faults/wrong-health)",
         "healthcheck",
         "rolled_back",
         ("degraded", "healthy"),

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.deploy import picture
-from tests.deploy.conftest import PLANNED, ROOT, SCHEDULES, SESSIONS, Lab, Run, make, next_build, reset, run_playbook
+from tests.deploy.conftest import PLANNED, ROOT, SCHEDULES, SESSIONS, Lab, Run, light_build, make, reset, run_playbook
 from tests.deploy.faults import FAULTS
 from tests.deploy.users import Users
 
@@ -201,7 +201,7 @@ def test_a_release_that_does_not_boot_stops_before_a_row_leaves(ground: Lab) -> 
     before, pids = picture.take(ground), ground.pids()
 
     with Users(ground) as users:
-        run = run_playbook("deploy.yml", "-e", "app_branch=fault/crash-at-boot", *next_build(ground))
+        run = run_playbook("deploy.yml", "-e", "app_branch=fault/crash-at-boot", *light_build(ground))
 
     assert run.code != 0
     assert (run.report["outcome"], run.report["failed_phase"]) == ("stopped", "prepare"), run.report["error"]
@@ -223,7 +223,7 @@ def test_link_switched_and_the_run_after_the_repair_deploys(ground: Lab) -> None
     # The receipt's gate comes before the checks, and a busy machine alone can fail it: the users are the witnesses.
     patient = "{app_branch: fault/wrong-health, healthcheck_max_failed_percent: 100, healthcheck_max_gap_ms: 60000}"
     with Users(ground) as users:
-        run = run_playbook("deploy.yml", "-e", patient, *next_build(ground))
+        run = run_playbook("deploy.yml", "-e", patient, *light_build(ground))
 
     assert_rolled_back(run, "healthcheck", "degraded", "healthy")
     assert f"the application to {ground.values['commit_before'][:12]} on lab" in run.report["error"]

@@ -13,7 +13,7 @@ from tests.deploy.conftest import PLANNED, ROOT, Lab, Run, reset, run_playbook
 from tests.deploy.executions import Executions
 
 Before = dict[str, Any]
-# The most starts of Python for a module: a first deployment of a release that is built, and one with nothing to do.
+# The most starts of Python for a module: a first deployment with its build, and one with nothing to do.
 FIRST, NOTHING_TO_DO = 20, 12
 
 
@@ -27,7 +27,16 @@ def deployed(lab: Lab, executions: Executions) -> tuple[Lab, Before, Run]:
     reset(lab)
     before = {"sessions": lab.sessions(), "images": lab.images(), "pids": lab.pids(), "commits": lab.served()}
     before["open"] = dict(lab.rows("SELECT id::text, status::text FROM aedpics.inspection_sessions"))
-    return lab, before, run_playbook("deploy.yml", *executions.arguments)
+    return lab, before, run_playbook("deploy.yml", *executions.arguments, *unfinished(lab))
+
+
+def unfinished(lab: Lab) -> tuple[str, ...]:
+    """Take the marker off a release that is built, so that it is checked out and finished once more."""
+    marker = Path(f"{lab.values['app_path']}.releases/{lab.values['commit_after']}/.at-most-one.json")
+    if not marker.is_file():
+        return ()
+    marker.unlink()
+    return "-e", "{prepare_build_commands: [['true']]}"
 
 
 def kept_ticket(report: dict[str, Any]) -> str:

@@ -155,7 +155,7 @@ def test_a_crash_that_only_the_reload_meets_takes_the_link_and_the_instance_back
     pids = faulty.pids()
 
     policies = "{app_boot_command: [], rollback_automatic: false}"
-    run = run_playbook("deploy.yml", "-e", "app_branch=fault/crash-at-boot", "-e", policies, *next_build(faulty))
+    run = run_playbook("deploy.yml", "-e", "app_branch=fault/crash-at-boot", "-e", policies, *light_build(faulty))
 
     assert_stopped(run, "pm2_reload", "is not provably new", "crash-at-boot", "every instance runs it")
     assert len(set(faulty.pids()) & set(pids)) == 1, "one instance was never touched"

@@ -39,6 +39,7 @@ def build(release: Path, run_module: Callable[..., dict[str, Any]]) -> Build:
         arguments = {
             "release": str(release),
             "live": str(release.parent.with_name("app")),
+            "releases": str(release.parent),
             "commands": [["sh", "-c", script] for script in scripts],
             "needed": [".next/BUILD_ID", ".next/server", ".next/static"],
             "keep_assets_hours": 168,

@@ -92,20 +92,22 @@ def test_a_file_that_git_has_is_not_replaced(ground: tuple[Path, Path, Path]) ->
     assert not (releases / "shared").exists(), "named before anything changes"
 
 
-def test_the_call_says_what_it_changes(
+def test_the_call_says_what_it_links_and_builds_nothing_that_is_built(
     ground: tuple[Path, Path, Path], run_module: Callable[..., dict[str, Any]]
 ) -> None:
     path, releases, release = ground
     release.mkdir(parents=True)
-    places = {"before": str(path), "path": str(releases), "release": str(release)}
-    arguments = {"state": "linked", "shared_files": [".env.production"], "in_place": True, **places}
+    places = {"live": str(path), "releases": str(releases), "release": str(release), "in_place": True}
+    order = {"commands": [["false"]], "needed": [], "keep_assets_hours": 1, "marker": {"commit": "c" * 40}}
+    arguments = {**places, **order, "shared": [".env.production"], "build": False}
     file = f"{releases}/shared/.env.production"
     for check in (True, False):
-        done = run_module("release_store", arguments, check=check)
+        done = run_module("release_build", arguments, check=check)
         assert (done["changed"], done["copied"], done["linked"]) == (True, [".env.production"], [".env.production"])
         assert done["diff"]["after"] == f"{file}\n{release}/.env.production -> {file}\n"
         assert "A=1" not in str(done)
-    assert run_module("release_store", arguments)["changed"] is False
+    assert run_module("release_build", arguments)["changed"] is False
+    assert not (release / shared_files.MARKER).exists(), "only a build marks it"
 
 
 def test_a_finished_release_that_has_lost_files_is_refused(ground: tuple[Path, Path, Path]) -> None:
@@ -127,17 +129,17 @@ def test_a_full_disk_is_named_before_a_release_is_made(
     """What is finished, or serves, needs no more space."""
     path, releases, release = ground
     places = {"before": str(path), "path": str(releases), "release": str(release)}
-    arguments = {"state": "inspected", "shared_files": [".env.production"], "min_free_mb": 10**12, **places}
+    arguments = {"shared_files": [".env.production"], "min_free_mb": 10**12, **places}
 
-    full = run_module("release_store", arguments, check=check)
+    full = run_module("release_info", arguments, check=check)
     assert "MB left." in full["msg"]
     assert "release_min_free_mb" in full["expected"]
     assert not releases.exists()
 
-    assert not run_module("release_store", {**arguments, "release": str(path)}, check=check)["built"]
+    assert not run_module("release_info", {**arguments, "release": str(path)}, check=check)["built"]
     release.mkdir(parents=True)
     (release / shared_files.MARKER).write_text("{}")
-    assert run_module("release_store", arguments, check=check)["built"]
+    assert run_module("release_info", arguments, check=check)["built"]
 
 
 def test_for_several_hosts_the_build_and_the_host_are_told_too(
@@ -151,10 +153,10 @@ def test_for_several_hosts_the_build_and_the_host_are_told_too(
     node.write_text("#!/bin/sh\nprintf 'Node.js 24, x64, glibc'\n")
     node.chmod(0o755)
     places = {"before": str(path), "path": str(releases), "release": str(release)}
-    arguments = {"state": "inspected", "shared_files": [".env.production"], **places}
+    arguments = {"shared_files": [".env.production"], **places}
 
-    found = run_module("release_store", {**arguments, "several_hosts": True, "environment_path": str(node.parent)})
+    found = run_module("release_info", {**arguments, "several_hosts": True, "environment_path": str(node.parent)})
 
     assert found["platform"] == "Node.js 24, x64, glibc"
     assert (found["build"]["serves"]["build_id"], found["build"]["marker"]) == ("id", {})
-    assert "platform" not in run_module("release_store", arguments)
+    assert "platform" not in run_module("release_info", arguments)

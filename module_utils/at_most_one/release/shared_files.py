@@ -32,7 +32,9 @@ class Found:
 class Linked:
     """What was changed, or would be: the files copied beside the releases, the links made in the release."""
 
-    directory: bool  # whether the directory of the shared files was made, or closed to others
+    release: Path
+    shared: Path  # the directory of the shared files
+    directory: bool  # whether it was made, or closed to others
     copied: tuple[str, ...]
     linked: tuple[str, ...]
 
@@ -40,6 +42,12 @@ class Linked:
     def changed(self) -> bool:
         """Whether anything was."""
         return bool(self.directory or self.copied or self.linked)
+
+    @property
+    def described(self) -> str:
+        """One line for each file and each link, for a diff."""
+        lines = [f"{self.shared / name}\n" for name in self.copied]
+        return "".join([*lines, *(f"{self.release / name} -> {self.shared / name}\n" for name in self.linked)])
 
 
 def inspect(path: Path, releases: Path, release: Path, names: Sequence[str], min_free_mb: int = 0) -> Found:
@@ -87,7 +95,7 @@ def link(
             files.write(shared / name, (path / name).read_bytes(), _FILE)
         for name in linked:
             _link(release / name, shared / name)
-    return Linked(opened, copied, linked)
+    return Linked(release, shared, opened, copied, linked)
 
 
 def _require(path: Path, releases: Path, names: Sequence[str]) -> None:

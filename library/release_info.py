@@ -1,0 +1,133 @@
+#!/usr/bin/python
+"""Ansible module: read what a release has already."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.at_most_one_entry import run
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: release_info
+short_description: Read what a release has already
+description:
+  - Stops when a file of O(shared_files) is nowhere, when a finished build has lost files since, or when fewer than
+    O(min_free_mb) are free for one that is to be made.
+options:
+  path:
+    description: The directory of the releases, one per commit.
+    type: path
+    required: true
+  before:
+    description: The release, or its link, that is served until now.
+    type: path
+    required: true
+  release:
+    description: The release that was built, or will be.
+    type: path
+    required: true
+  shared_files:
+    description: Names of the files that git does not have and every release shares.
+    type: list
+    elements: str
+    default: []
+  min_free_mb:
+    description: Megabytes to require where the releases lie, unless O(release) is finished or served.
+    type: int
+    default: 0
+  several_hosts:
+    description: Whether other hosts serve the same build. Then returns also RV(build) and RV(platform).
+    type: bool
+    default: false
+  environment_path:
+    description: Directories to search for node before PATH.
+    type: str
+    default: ""
+attributes:
+  check_mode:
+    support: full
+    description: Changes nothing.
+  diff_mode:
+    support: none
+    description: Changes nothing.
+author:
+  - the at-most-one maintainers (@at-most-one)
+"""
+
+EXAMPLES = r"""
+- name: Check what the release has already
+  release_info:
+    path: /var/www/aedpics.releases
+    before: /var/www/aedpics
+    release: /var/www/aedpics.releases/4b825dc642cb6eb9a060e54bf8d69288fbee4904
+    shared_files: [.env.production]
+"""
+
+RETURN = r"""
+built:
+  description: Whether the release is built to its end.
+  returned: success
+  type: bool
+  sample: false
+shared:
+  description: Whether the release has all shared files.
+  returned: success
+  type: bool
+  sample: false
+build:
+  description: The build that the release has.
+  returned: when several_hosts
+  type: dict
+  contains:
+    serves:
+      description: What users meet of it, C(build_id) and digests of its C(static) assets and of its server C(actions).
+      type: dict
+    server_actions:
+      description:
+        - The C(count) of its server actions and the C(pages) that use them.
+        - How many of the served build's are C(gone), and whether C(key_stays), so that a later build knows them.
+      type: dict
+    marker:
+      description: What was written into the release when it was finished; empty before that.
+      type: dict
+platform:
+  description: The major version of node, the architecture and the libc of this host.
+  returned: when several_hosts
+  type: str
+  sample: Node.js 24, x64, glibc
+"""
+
+OPTIONS = {
+    "path": {"type": "path", "required": True},
+    "before": {"type": "path", "required": True},
+    "release": {"type": "path", "required": True},
+    "shared_files": {"type": "list", "elements": "str", "default": []},
+    "min_free_mb": {"type": "int", "default": 0},
+    "several_hosts": {"type": "bool", "default": False},
+    "environment_path": {"type": "str", "default": ""},
+}
+
+
+def act(module: AnsibleModule) -> dict[str, Any]:
+    """What the release has already; for several hosts also its build, and what this host can run."""
+    from ansible.module_utils.at_most_one.release import building, shared_files, shipping
+
+    given = module.params
+    live, releases, release = (Path(given[name]) for name in ("before", "path", "release"))
+    found = shared_files.inspect(live, releases, release, given["shared_files"], given["min_free_mb"])
+    compared = {}
+    if given["several_hosts"]:
+        compared["build"] = building.describe(release, live)
+        compared["platform"] = shipping.platform(given["environment_path"])
+    return {"changed": False, "built": found.built, "shared": found.shared, **compared}
+
+
+def main() -> None:
+    """Arguments in, core called, result out."""
+    run(OPTIONS, act, needs_psycopg2=False)
+
+
+if __name__ == "__main__":
+    main()
