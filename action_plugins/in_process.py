@@ -66,7 +66,7 @@ class ActionModule(Normal):
             return super().run(tmp, task_vars)
         # As a module on localhost: relative paths are those of the playbook.
         with contextlib.chdir(self._loader.get_basedir()):
-            return self._answer(_as_sent(self._task.args, Direction.CONTROLLER_TO_MODULE))
+            return self._answer()
 
     def _is_here(self, task_vars: dict[str, Any]) -> bool:
         """Whether the module would run as this very user on this machine, and nothing of its surroundings differs.
@@ -77,8 +77,9 @@ class ActionModule(Normal):
         elsewhere = self._connection.become or self._task.async_val or any(self._task.environment or ())
         return host in constants.LOCALHOST and self._connection.transport == "local" and not elsewhere
 
-    def _answer(self, arguments: dict[str, Any]) -> dict[str, Any]:
+    def _answer(self) -> dict[str, Any]:
         """The result, failed or not. Nothing of it shows what an option with no_log was given."""
+        arguments = _as_sent(self._task.args, Direction.CONTROLLER_TO_MODULE)
         validator = ArgumentSpecValidator(self.module.OPTIONS, required_if=getattr(self.module, "REQUIRED_IF", None))
         checked = validator.validate(arguments)
         call = Call(checked.validated_parameters, self._task.check_mode)
@@ -98,7 +99,7 @@ class ActionModule(Normal):
 
     def _act(self, call: Call) -> dict[str, Any]:
         try:
-            return dict(self.module.act(call))
+            return dict(self._do(call))
         except Exception as error:  # whatever it is: the task fails, and the play's rescue has a message
             result = at_most_one_entry.failed_result(error)
             if result is None:
@@ -112,6 +113,9 @@ class ActionModule(Normal):
                 if Display().verbosity >= 3:
                     result["exception"] = traceback.format_exc()
             return result
+
+    def _do(self, call: Call) -> dict[str, Any]:
+        return dict(self.module.act(call))
 
 
 def _as_sent(value: dict[str, Any], direction: Direction) -> dict[str, Any]:

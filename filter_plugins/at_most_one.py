@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from ansible import context
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "module_utils"))
 from at_most_one.system import command_line
 from at_most_one.system.redaction import redact
-
-
-def role_options(project_path: str) -> dict[str, list[str]]:
-    """Every option of every role, by role: the union over the role's entry points."""
-    options: dict[str, list[str]] = {}
-    for spec in sorted(Path(project_path).glob("roles/*/meta/argument_specs.yml")):
-        entry_points = yaml.safe_load(spec.read_text(encoding="utf-8"))["argument_specs"].values()
-        options[spec.parent.parent.name] = sorted({name for entry in entry_points for name in entry.get("options", {})})
-    return options
-
-
-def similar(names: Iterable[str], known: Mapping[str, Iterable[str]]) -> list[str]:
-    """For each name the known names that look most like it, at most three each."""
-    every = [option for options in known.values() for option in options]
-    return sorted({match for name in names for match in difflib.get_close_matches(name, every, n=3, cutoff=0.4)})
 
 
 def pick(items: Iterable[Mapping[str, Any]], *keys: str) -> list[dict[str, Any]]:
@@ -142,6 +125,4 @@ class FilterModule:
             "at_most_one_first_findings": first_findings,
             "at_most_one_known_faults": known_faults,
             "at_most_one_pick": pick,
-            "at_most_one_role_options": role_options,
-            "at_most_one_similar": similar,
         }

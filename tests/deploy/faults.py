@@ -33,7 +33,7 @@ class Fault:
 
 FAULTS = {
     "crash at boot": Fault(
-        "a release whose process ends while it loads (lab/faults/crash-at-boot; molecule/fault builds it by next build)",
+        "a release whose process ends while it loads (lab/faults/crash-at-boot; in molecule/fault a real build)",
         "prepare",
         "stopped",
         ("does not boot", "crash-at-boot"),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.deploy.conftest import PLANNED, SCHEDULES, SESSIONS, Lab, Run, make, next_build, run_playbook
+from tests.deploy.conftest import PLANNED, SCHEDULES, SESSIONS, Lab, Run, light_build, make, next_build, run_playbook
 
 RULE_INDEX = "idx_inspection_sessions_active_session_per_equipment"
 

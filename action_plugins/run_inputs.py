@@ -1,0 +1,84 @@
+"""library/run_inputs.py: it reads variables and options that only ansible-playbook itself has, so that it runs here."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from pathlib import Path
+from typing import Any
+
+from ansible import context
+from ansible.errors import AnsibleUndefinedVariable
+from ansible.plugins.loader import action_loader
+from ansible.template import trust_as_template
+
+InProcess = action_loader.get("in_process", class_only=True)
+inputs = importlib.import_module("ansible.module_utils.at_most_one.preflight.inputs")  # in_process has put it there
+
+PROJECT = Path(__file__).parents[1]
+
+
+class ActionModule(InProcess):
+    module = InProcess.load("run_inputs")
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        # Paths are those of the shell that the command was given in.
+        self._variables = task_vars or {}
+        return dict(self._answer())
+
+    def _do(self, call: Any) -> dict[str, Any]:
+        plan = inputs.plan_of(self._asked(call.params), self._hosts() if call.params["hosts"] else None)
+        # A task has a process of its own: its parent is ansible-playbook, whose life is the run's.
+        who = os.environ.get("SUDO_USER") or os.environ.get("USER") or f"uid {os.getuid()}"
+        return {
+            "changed": False,
+            "plan": plan,
+            "who": who,
+            "controller": os.uname().nodename,
+            "controller_pid": os.getppid(),
+        }
+
+    def _asked(self, given: dict[str, Any]) -> Any:
+        return inputs.Asked(
+            project=PROJECT,
+            options=context.CLIARGS,
+            playbook=given["playbook"],
+            inventory=self._text("inventory_dir"),
+            host=self._text("inventory_hostname"),
+            environment=self._text("environment_name") or None,
+            limit=context.CLIARGS.get("subset"),
+            plan=self._text("plan") or None,
+            names=sorted(self._variables),
+            required=given["required"],
+            is_set=lambda name: bool(self._value(name)),
+            reviewed_plan=self._text("cleanup_reviewed_plan"),
+        )
+
+    def _hosts(self) -> Any:
+        environment = (self._value("groups") or {}).get(self._text("environment_name")) or []
+        return inputs.Hosts(
+            gateway=self._text("database_gateway"),
+            played=[str(host) for host in self._value("ansible_play_hosts_all")],
+            addresses={
+                str(host): str(self._templar.evaluate_expression(_ADDRESS, local_variables={"host": host}) or "")
+                for host in environment
+            },
+            app_url=self._text("app_url"),
+            batch=str(self._value("pm2_reload_batch") or 1),
+        )
+
+    def _text(self, name: str) -> str:
+        value = self._value(name)
+        return "" if value is None else str(value)
+
+    def _value(self, name: str) -> Any:
+        """A variable's value; None for one that is not set, or made of one that is not."""
+        if name not in self._variables:
+            return None
+        try:
+            return self._templar.resolve_variable_expression(name)
+        except AnsibleUndefinedVariable:
+            return None
+
+
+_ADDRESS = trust_as_template("hostvars[host].app_instance_url | default('')")

@@ -1,0 +1,99 @@
+#!/usr/bin/python
+"""Ansible module: check what a command asks for, before anything is connected."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.module_utils.at_most_one_entry import Call, run
+
+DOCUMENTATION = r"""
+module: run_inputs
+short_description: Check the target, the plan, the values and the hosts that a command asks for
+description:
+  - Reads the variables of the host and the options of C(ansible-playbook). Its action does that on the control node,
+    whichever host the task is for; as a module it can only refuse.
+  - Every finding is named at once. An inventory without the values that all environments share, or a command without a
+    limit, is named alone, because nothing else can be judged then.
+options:
+  playbook:
+    description: The playbook that the next step of a finding names.
+    type: str
+    required: true
+  required:
+    description:
+      - Names of variables that must have a value, beside those that every environment has to say. Values are not read
+        any further.
+    type: list
+    elements: str
+    default: []
+  hosts:
+    description: Whether the hosts of the environment are checked too, for a playbook that changes them.
+    type: bool
+    default: false
+attributes:
+  check_mode:
+    support: full
+    description: Changes nothing.
+  diff_mode:
+    support: none
+    description: Changes nothing.
+author:
+  - the at-most-one maintainers (@at-most-one)
+"""
+
+EXAMPLES = r"""
+- name: Stop if the target, the plan or a value is missing or wrong
+  run_inputs:
+    playbook: deploy.yml
+    required: [vault_database_password]
+    hosts: true
+"""
+
+RETURN = r"""
+plan:
+  description: The content of the plan's file.
+  returned: success
+  type: dict
+who:
+  description: The person who has started the command, as SUDO_USER or USER tells.
+  returned: success
+  type: str
+  sample: minji
+controller:
+  description: The name of the control node.
+  returned: success
+  type: str
+  sample: deploy-1
+controller_pid:
+  description: The process of C(ansible-playbook) on it.
+  returned: success
+  type: int
+  sample: 4711
+"""
+
+OPTIONS = {
+    "playbook": {"type": "str", "required": True},
+    "required": {"type": "list", "elements": "str", "default": []},
+    "hosts": {"type": "bool", "default": False},
+}
+
+
+def act(module: Call) -> dict[str, Any]:
+    """Refuse: on a host there is nothing to check."""
+    from ansible.module_utils.at_most_one.errors import OperatorError
+
+    raise OperatorError(
+        "run_inputs was started as a module.",
+        expected="its action, which reads what only ansible-playbook has.",
+        next_step="run it with this project's ansible.cfg, which names action_plugins.",
+    )
+
+
+def main() -> None:
+    """Arguments in, core called, result out."""
+    run(OPTIONS, act, needs_psycopg2=False)
+
+
+if __name__ == "__main__":
+    main()

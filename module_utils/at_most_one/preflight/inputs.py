@@ -1,0 +1,209 @@
+"""What a command asks for, checked on the control node before anything is connected: target, plan, values, hosts.
+
+Only the control node calls this: it needs the project's files and the options with which ansible-playbook was started.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..errors import OperatorError
+from ..findings import Finding
+from ..system import command_line
+
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # fifteen files in each run: libyaml is ten times as fast
+# What every environment has to say. The vault's names come first (required): these may be made of them.
+_BASE = ("app_name", "app_path", "app_url", "database_host", "database_name", "database_user", "database_password")
+_SERVICE = ("app", "database", "pm2", "release")  # prefixes of what describes the service, beside the roles' own
+_BATCH = re.compile(r"([1-9][0-9]*|[1-9][0-9]?%|100%)")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a command asks for. ``options`` are those of ansible-playbook, as ``ansible.context.CLIARGS`` has them."""
+
+    project: Path
+    options: Mapping[str, Any]
+    playbook: str
+    inventory: str  # the directory
+    host: str  # any one
+    environment: str | None
+    limit: str | None
+    plan: str | None
+    names: Sequence[str]  # every variable that is set
+    required: Sequence[str]  # those without which nothing starts, beside those of every environment
+    is_set: Callable[[str], bool]  # whether a variable has a value; which one nobody asks
+    reviewed_plan: str  # the path of the reviewed file, empty without
+
+    def command(
+        self, *, limit: str | None = None, without: Sequence[str] = (), inventory: str = "", vault: bool = False
+    ) -> str:
+        """The command to copy. With ``vault`` it asks for the vault's password, unless it was told where that is."""
+        options = dict(self.options)
+        if inventory:
+            options["inventory"] = [inventory]
+        if vault and not options.get("vault_ids") and not options.get("vault_password_files"):
+            options["ask_vault_pass"] = True
+        return command_line.command(self.playbook, options, str(self.project), limit=limit, without=without)
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """What is asked of the hosts of the environment: ``addresses`` is where each answers by itself."""
+
+    gateway: str
+    played: Sequence[str]
+    addresses: Mapping[str, str]
+    app_url: str
+    batch: str
+
+
+def plan_of(asked: Asked, hosts: Hosts | None = None) -> dict[str, Any]:
+    """The plan's content, once all that was asked for is right. Raises OperatorError with every finding otherwise.
+
+    ``hosts``: what to check of them too, for a playbook that changes them.
+    """
+    findings = [*_target(asked)] or [
+        *_plan(asked),
+        *_names(asked),
+        *_values(asked),
+        *(_hosts(asked, hosts) if hosts else ()),
+    ]
+    if findings:
+        raise OperatorError.of(findings)
+    return dict(_read(_path(asked)))
+
+
+def role_options(project: Path) -> dict[str, list[str]]:
+    """Every option of every role, by role: the union over the role's entry points."""
+    options: dict[str, list[str]] = {}
+    for spec in sorted(project.glob("roles/*/meta/argument_specs.yml")):
+        entry_points = _read(spec)["argument_specs"].values()
+        options[spec.parent.parent.name] = sorted({name for entry in entry_points for name in entry.get("options", {})})
+    return options
+
+
+def _target(asked: Asked) -> Iterator[Finding]:
+    """Without an inventory's common values, or a limit, nothing else can be judged."""
+    if asked.plan is None:
+        missing = not (Path(asked.inventory) / "target.guard").exists()
+        copy = f"cp inventories/production/target.guard {shlex.quote(asked.inventory)}/, then " if missing else ""
+        yield Finding(
+            "inventory",
+            f"The inventory of {asked.host} lacks plan, and what else inventories/all.yml gives every environment.",
+            "a directory with target.guard in it, named as a directory.",
+            f"{copy}{asked.command(inventory=asked.inventory)}",
+        )
+    elif asked.limit is None:
+        yield Finding(
+            "limit",
+            "No target: --limit is missing.",
+            "one environment, named on the command line.",
+            asked.command(limit=asked.environment or "all"),
+        )
+
+
+def _plan(asked: Asked) -> Iterator[Finding]:
+    path = _path(asked)
+    if not path.is_file():
+        known = sorted(file.stem for file in path.parent.glob("*.yml"))
+        yield Finding(
+            "plan",
+            f"There is no plan {asked.plan}: plans/{asked.plan}.yml does not exist.",
+            f"one of {', '.join(known)}.",
+            f"{asked.command(without=['plan'])} -e plan={known[0] if known else ''}",
+        )
+        return
+    try:
+        content, fault = _read(path), ""
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        content, fault = None, f"{getattr(error, 'problem', None)} in line {mark.line + 1}" if mark else "not readable"
+    if not isinstance(content, dict):
+        yield Finding(
+            "plan",
+            f"plans/{asked.plan}.yml is no YAML mapping: {fault or f'it holds {type(content).__name__}'}.",
+            "a mapping, as in the plans beside it.",
+            f"correct it, then {asked.command()}",
+        )
+
+
+def _names(asked: Asked) -> Iterator[Finding]:
+    """What starts with a role's prefix and is no option of any role is a mistake."""
+    known = role_options(asked.project)
+    options = {name for names in known.values() for name in names}
+    ours = re.compile(rf"({'|'.join((*known, *_SERVICE))})_[a-z]")
+    unknown = sorted(name for name in asked.names if ours.match(name) and name not in options)
+    if unknown:
+        every = sorted(options)
+        alike = sorted({match for name in unknown for match in difflib.get_close_matches(name, every, n=3, cutoff=0.4)})
+        yield Finding(
+            "variable",
+            f"No role knows {', '.join(unknown)}.",
+            f"a name from roles/*/meta/argument_specs.yml, such as {', '.join(alike)}.",
+            f"correct the name, or take it out: {asked.command(without=unknown)}",
+        )
+
+
+def _values(asked: Asked) -> Iterator[Finding]:
+    if asked.reviewed_plan and not Path(asked.reviewed_plan).expanduser().is_file():
+        yield Finding(
+            "reviewed plan",
+            f"{asked.reviewed_plan} is not a file.",
+            "a cleanup_plan.json that --check wrote below artifacts/.",
+            f"{asked.command(without=['cleanup_reviewed_plan'])} --check",
+        )
+    missing = [name for name in asked.required if not asked.is_set(name)]
+    missing = missing or [name for name in _BASE if not asked.is_set(name)]
+    if missing:
+        inventory = command_line.inventory(asked.inventory, str(asked.project))
+        yield Finding(
+            "value",
+            f"{asked.environment} lacks {', '.join(missing)}.",
+            f"a value for each, vault_ names in {inventory}/group_vars/{asked.environment}/vault.yml "
+            "(vault.example.yml there shows them).",
+            f"ansible-vault create that file, then {asked.command(vault=True)}",
+        )
+
+
+def _hosts(asked: Asked, hosts: Hosts) -> Iterator[Finding]:
+    if hosts.gateway not in hosts.played:
+        yield Finding(
+            "gateway",
+            f"-l {asked.limit} leaves out {hosts.gateway}, from which the database of {asked.environment} is changed.",
+            "a limit with it in.",
+            asked.command(limit=asked.environment),
+        )
+    if not _BATCH.fullmatch(hosts.batch):
+        yield Finding(
+            "batch",
+            f"pm2_reload_batch is {hosts.batch}.",
+            "a number of hosts such as 2, or a share of them such as 25%.",
+            f"correct it where it stands (group_vars of {asked.environment}, or -e pm2_reload_batch=1).",
+        )
+    shared = [name for name, address in hosts.addresses.items() if address == hosts.app_url]
+    if shared and len(hosts.addresses) > 1:
+        yield Finding(
+            "address",
+            f"{', '.join(shared)} of {asked.environment} lack app_instance_url: behind {hosts.app_url} any of the "
+            f"{len(hosts.addresses)} hosts may answer, so that nothing proves this one.",
+            "where each host answers by itself, asked from that host.",
+            f"set it, for all of them in group_vars/{asked.environment}/main.yml (app_instance_url: "
+            "http://127.0.0.1:3000) or for each in hosts.yml.",
+        )
+
+
+def _path(asked: Asked) -> Path:
+    return asked.project / "plans" / f"{asked.plan}.yml"
+
+
+def _read(path: Path) -> Any:
+    return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 (both are safe loaders)

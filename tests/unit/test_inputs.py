@@ -1,0 +1,151 @@
+"""What a command asks for is checked before anything is connected: every finding at once, each with its next step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from at_most_one.errors import OperatorError
+from at_most_one.preflight import inputs
+from at_most_one.preflight.inputs import Asked, Hosts
+
+SPEC = (
+    "argument_specs: {main: {options: {run_front_door: {}, run_lease_minutes: {}}}, check: {options: {run_extra: {}}}}"
+)
+GOOD = Hosts("app-1", ("app-1", "app-2"), {"app-1": "http://a", "app-2": "http://b"}, "https://app", "25%")
+
+
+@pytest.fixture
+def asked(tmp_path: Path) -> Asked:
+    """A project with one role and one plan, and a command in which nothing is wrong."""
+    (tmp_path / "plans").mkdir()
+    (tmp_path / "plans/rule.yml").write_text("id: rule\n")
+    (tmp_path / "roles/run/meta").mkdir(parents=True)
+    (tmp_path / "roles/run/meta/argument_specs.yml").write_text(SPEC)
+    (tmp_path / "inventories/staging").mkdir(parents=True)
+    (tmp_path / "inventories/staging/target.guard").touch()
+    return Asked(
+        project=tmp_path,
+        options={"inventory": [str(tmp_path / "inventories/staging")], "subset": "staging"},
+        playbook="deploy.yml",
+        inventory=str(tmp_path / "inventories/staging"),
+        host="app-1",
+        environment="staging",
+        limit="staging",
+        plan="rule",
+        names=["run_front_door", "run_extra", "app_name", "ansible_host", "run", "runner_ident"],
+        required=["vault_password"],
+        is_set=lambda name: True,
+        reviewed_plan="",
+    )
+
+
+def refused(asked: Asked, hosts: Hosts | None = None) -> OperatorError:
+    with pytest.raises(OperatorError) as error:
+        inputs.plan_of(asked, hosts)
+    return error.value
+
+
+def without(*names: str) -> Callable[[str], bool]:
+    return lambda name: name not in names
+
+
+def test_a_right_command_gets_its_plan(asked: Asked) -> None:
+    asked = replace(asked, names=[name for name in asked.names if name != "app_name"])
+    assert inputs.plan_of(asked) == inputs.plan_of(asked, GOOD) == {"id": "rule"}
+
+
+@pytest.mark.parametrize(
+    ("change", "seen", "next_step"),
+    [
+        (
+            {"plan": None},
+            "The inventory of app-1 lacks plan",
+            "ansible-playbook deploy.yml -i inventories/staging -l staging",
+        ),
+        (
+            {"limit": None},
+            "No target: --limit is missing.",
+            "ansible-playbook deploy.yml -i inventories/staging -l staging",
+        ),
+        ({"plan": "other"}, "There is no plan other: plans/other.yml does not exist.", "-l staging -e plan=rule"),
+        ({"names": ["run_lease_minute"]}, "No role knows run_lease_minute.", "correct the name, or take it out: "),
+        ({"names": ["app_nome"]}, "No role knows app_nome.", "correct the name, or take it out: "),
+        ({"reviewed_plan": "/nope.json"}, "/nope.json is not a file.", "-l staging --check"),
+        (
+            {"is_set": without("vault_password", "app_name")},
+            "staging lacks vault_password.",
+            "-l staging --ask-vault-pass",
+        ),
+        (
+            {"is_set": without("app_name", "app_url")},
+            "staging lacks app_name, app_url.",
+            "ansible-vault create that file",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named_with_the_right_command(
+    asked: Asked, change: dict[str, Any], seen: str, next_step: str
+) -> None:
+    error = refused(replace(asked, **{"names": [], **change}))
+    assert error.seen.startswith(seen)
+    assert error.expected
+    assert next_step in error.next_step
+    assert len(error.findings) == 1
+
+
+def test_an_unknown_variable_is_told_which_ones_look_like_it(asked: Asked) -> None:
+    error = refused(
+        replace(
+            asked, names=["run_lease_minuts"], options={**asked.options, "extra_vars": ("run_lease_minuts=3", "a=1")}
+        )
+    )
+    assert "run_lease_minutes" in error.expected.partition(", such as ")[2]
+    assert error.next_step.endswith("-l staging -e a=1"), "the command leaves the wrong name out, and only that"
+
+
+def test_everything_that_is_wrong_is_named_at_once(asked: Asked) -> None:
+    hosts = Hosts("app-3", ("app-1",), {"app-1": "https://app", "app-2": "http://b"}, "https://app", "two")
+    error = refused(
+        replace(asked, plan="other", names=["run_x"], reviewed_plan="/no", is_set=without("app_name")), hosts
+    )
+    assert [finding.name for finding in error.findings] == [
+        *("plan", "variable", "reviewed plan", "value", "gateway", "batch", "address"),
+    ]
+    assert all(finding.seen and finding.expected and finding.next_step for finding in error.findings)
+
+
+def test_without_its_guard_an_inventory_gets_the_command_that_copies_it(asked: Asked) -> None:
+    (Path(asked.inventory) / "target.guard").unlink()
+    said = refused(replace(asked, plan=None)).next_step
+    assert said.startswith(
+        f"cp inventories/production/target.guard {asked.inventory}/, then ansible-playbook deploy.yml"
+    )
+
+
+@pytest.mark.parametrize("batch", ["1", "12", "1%", "99%", "100%"])
+def test_a_batch_is_a_number_or_a_share(asked: Asked, batch: str) -> None:
+    assert inputs.plan_of(replace(asked, names=[]), replace(GOOD, batch=batch))
+
+
+@pytest.mark.parametrize("batch", ["0", "two", "0%", "101%", "1.5", "", "2\n"])
+def test_anything_else_is_none(asked: Asked, batch: str) -> None:
+    assert [finding.name for finding in refused(replace(asked, names=[]), replace(GOOD, batch=batch)).findings] == [
+        "batch"
+    ]
+
+
+def test_one_host_needs_no_address_of_its_own(asked: Asked) -> None:
+    alone = Hosts("app-1", ("app-1",), {"app-1": "https://app"}, "https://app", "1")
+    assert inputs.plan_of(replace(asked, names=[]), alone)
+
+
+@pytest.mark.parametrize(
+    ("content", "seen"), [("a: [", " in line "), ("- a\n", "it holds list."), ("", "it holds NoneType.")]
+)
+def test_a_plan_that_is_no_mapping_is_named(asked: Asked, content: str, seen: str) -> None:
+    (asked.project / "plans/rule.yml").write_text(content)
+    assert seen in refused(replace(asked, names=[])).seen
