@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from at_most_one.errors import OperatorError
 from at_most_one.indexes import build_concurrently, verification
 from at_most_one.indexes.build_concurrently import Limits
+from at_most_one.indexes.verification import Verdict
 from at_most_one.plan import Plan
 from at_most_one.postgres import locks
 from at_most_one.postgres.connection import Login, connect
@@ -229,6 +231,93 @@ def test_a_build_elsewhere_is_seen_by_its_lock_when_its_progress_is_hidden(login
         query(login, f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
+@pytest.mark.parametrize(
+    ("statement", "building"),
+    [
+        ("LOCK TABLE aedpics.inspection_sessions IN SHARE UPDATE EXCLUSIVE MODE", True),
+        ("LOCK TABLE aedpics.inspection_sessions IN ROW EXCLUSIVE MODE", False),
+        ("ANALYZE aedpics.inspection_sessions", False),
+    ],
+)
+def test_an_abandoned_index_is_being_built_only_beside_the_lock_of_a_build(
+    login: Login, plan: Plan, statement: str, building: bool
+) -> None:
+    states = [(ACTIVE, "present", True), (DATE, "missing", None), (RULE, "invalid", False)]
+    found = verification.Inspection(tuple(Verdict(name, state, valid=valid) for name, state, valid in states), 0)
+    stranger = verification.Inspection((Verdict("idx_inspection_sessions_active_x", "unexpected", valid=False),), 0)
+    with connect(login) as other, other.cursor() as cursor, connect(login) as connection:
+        cursor.execute(statement)
+        verification.refuse_building(connection, plan, stranger)
+        if not building:
+            verification.refuse_building(connection, plan, found)
+            return
+        with pytest.raises(OperatorError, match=f"{RULE} is being built at this moment by {login.user} ") as stop:
+            verification.refuse_building(connection, plan, found)
+        assert stop.value.details["pid"] == other.info.backend_pid
+
+
+def test_the_planned_indexes_are_dropped_one_by_one(login: Login, plan: Plan) -> None:
+    build(login, plan)
+    found, held = inspect(login, plan), []
+    with connect(login, lock_timeout_ms=0, statement_timeout_ms=500, autocommit=True) as connection:
+        expected = [f'DROP INDEX CONCURRENTLY IF EXISTS "aedpics"."{name}"' for name in (RULE, DATE, ACTIVE)]
+        assert verification.drop(connection, plan, found, check=True, hold=held.append) == expected
+        assert (verdicts(login, plan), held) == (["present"] * 3, [])
+        with connect(login) as reader, reader.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM aedpics.inspection_schedules")
+            said = f"{DATE} on inspection_schedules did not end .* pid {reader.info.backend_pid}"
+            with pytest.raises(OperatorError, match=said):
+                verification.drop(connection, plan, found, hold=held.append)
+        assert (verdicts(login, plan), len(held)) == (["missing", "invalid", "present"], 3)
+        verification.drop(connection, plan, inspect(login, plan))
+        assert verdicts(login, plan) == ["missing"] * 3
+
+
+def test_nothing_is_dropped_that_is_not_the_plans_or_is_being_built(login: Login, plan: Plan) -> None:
+    query(login, f"CREATE INDEX {RULE} ON aedpics.aed_data (id)")
+    with connect(login, autocommit=True) as connection:
+        with pytest.raises(OperatorError, match="Not the plan's to drop"):
+            verification.drop(connection, plan, inspect(login, plan))
+        query(login, f"DROP INDEX aedpics.{RULE}")
+        with old_snapshot(login) as reader, in_thread(lambda: query(login, CONCURRENTLY)):
+            wait_for(lambda: query(login, PHASE), lambda rows: rows and rows[0][1] == "waiting for old snapshots")
+            with pytest.raises(OperatorError, match="is being built at this moment"):
+                verification.drop(connection, plan, inspect(login, plan))
+            reader.rollback()
+    assert verdict(login, plan).verdict == "present"
+
+
+def test_transactions_that_begin_meanwhile_are_not_waited_for(login: Login, plan: Plan) -> None:
+    """Two readers take turns: one of them always has had the table for more than a second."""
+    done = threading.Event()
+    inspection = inspect(login, plan)
+
+    def read() -> None:
+        with connect(login) as connection, connection.cursor() as cursor:
+            while not done.is_set():
+                cursor.execute("SELECT count(*) FROM aedpics.inspection_sessions")
+                done.wait(2.4)
+                connection.rollback()
+
+    with in_thread(read):
+        done.wait(1.2)
+        with in_thread(read):
+            try:
+                assert len(build_concurrently.build(login, plan, inspection, Limits(6)).statements) == 3
+            finally:
+                done.set()
+
+
+def test_an_automatic_vacuum_is_not_waited_for(login: Login, plan: Plan) -> None:
+    """Its session is told by its query, as pg_stat_activity shows it; this one only has such a text."""
+    with connect(login) as other, other.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM aedpics.inspection_sessions; SAVEPOINT before")
+        with pytest.raises(psycopg2.errors.SyntaxError):
+            cursor.execute("autovacuum: VACUUM aedpics.inspection_sessions")
+        built = build(login, plan, deadline_s=5)
+        assert len(built.statements) == 3
+
+
 def test_an_abandoned_index_is_told_from_one_that_is_built_and_repaired(login: Login, plan: Plan) -> None:
     with connect(login) as connection:
         open_session(connection, "AED-1", 2)
@@ -264,6 +353,27 @@ def test_a_partitioned_table_is_refused_by_name(login: Login, plan: Plan) -> Non
         build(login, plan)
     assert stop.value.details["cause"] == "partitioned"
     assert verdicts(login, plan) == ["missing"] * 3
+
+
+def test_tables_and_indexes_are_looked_up_in_the_plans_schema(login: Login, plan: Plan) -> None:
+    query(
+        login,
+        "CREATE SCHEMA other; CREATE TABLE other.inspection_sessions (id int) PARTITION BY RANGE (id);"
+        "CREATE TABLE aedpics.parted (id int) PARTITION BY RANGE (id); CREATE TABLE other.plain (id int);"
+        f"CREATE INDEX {RULE} ON other.plain (id); CREATE INDEX one ON aedpics.aed_data (id)",
+    )
+    with connect(login, autocommit=True) as connection:
+        build_concurrently.refuse_partitioned(connection, plan, list(plan.indexes))
+        assert build_concurrently._state(connection, "aedpics", RULE) is None
+        assert build_concurrently._state(connection, "aedpics", "one") == "valid"
+        for ready, state in (("true", "it is kept up to date"), ("false", "it does not refuse duplicates")):
+            query(
+                login,
+                f"UPDATE pg_catalog.pg_index SET indisvalid = false, indisready = {ready}"
+                " WHERE indexrelid = 'aedpics.one'::regclass",
+            )
+            assert str(build_concurrently._state(connection, "aedpics", "one")).startswith(state)
+    assert build(login, plan).repaired == ()
 
 
 CONTROLLER = """

@@ -141,6 +141,21 @@ def test_restored_or_not_another_predicate_stays_different(
         restore_from_renderings(table)
 
 
+def test_an_index_whose_expression_could_not_be_built_any_more_is_compared_as_it_is(
+    table: Connection, words: Plan
+) -> None:
+    only = replace(words, indexes=(words.rule_index,))
+    with table, table.cursor() as cursor:
+        cursor.execute(
+            "CREATE FUNCTION aedpics.same(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT $1';"
+            "CREATE UNIQUE INDEX words_0 ON aedpics.words (v) WHERE aedpics.same(v) IN ('active', 'paused');"
+            "ALTER FUNCTION aedpics.same VOLATILE"
+        )
+    with table:
+        (found,) = verification.inspect(table, only).verdicts
+    assert (found.verdict, [part.part for part in found.parts]) == ("different", ["predicate"])
+
+
 def dump_and_restore(server: Server, login: Login, target: str) -> Login:
     """The real thing, into another database."""
     server.run(f"CREATE DATABASE {target}")

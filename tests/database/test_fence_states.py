@@ -12,7 +12,7 @@ import pytest
 from at_most_one.duplicates import surplus_rows
 from at_most_one.duplicates.restore import restore
 from at_most_one.errors import OperatorError
-from at_most_one.fence import exempting_index, write_fence
+from at_most_one.fence import building, exempting_index, write_fence
 from at_most_one.indexes import verification
 from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Connection, Login, connect
@@ -391,6 +391,20 @@ class TestConcurrently:
             raised = raising.result(20)
         assert (raised.state, raised.exempt, raised.attempts) == ("raised", 26, 2)
         assert [valid for _, valid, _ in found(connection)] == [True]
+
+    def test_builds_that_never_succeed_leave_nothing(
+        self, login: Login, plan: Plan, example: Any, app: Connection, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(building, "_BUILDS", 1)
+        with app.cursor() as cursor:
+            cursor.execute(INSERT, (example.control, "active"))
+        with connect(login) as ours, ThreadPoolExecutor(1) as pool:
+            raising = pool.submit(write_fence.raise_fence, ours, plan, max_write_pause_ms=-1)
+            until_somebody_waits(login, "virtualxid")
+            app.commit()
+            with pytest.raises(OperatorError, match="during each of 1 concurrent builds"):
+                raising.result(20)
+            assert found(ours) == []
 
     def test_a_transaction_that_does_not_end_is_named_and_nothing_is_left(
         self, login: Login, plan: Plan, connection: Connection, example: Any, app: Connection

@@ -12,7 +12,7 @@ import psycopg2
 import psycopg2.errors
 import pytest
 from at_most_one.errors import OperatorError
-from at_most_one.plan import Plan, parse
+from at_most_one.plan import Plan, Surplus, parse
 from at_most_one.postgres import publications
 from at_most_one.postgres.connection import Connection, Login, connect
 from at_most_one.preflight import server_checks
@@ -23,6 +23,10 @@ from tests.database.test_fence import open_as_app, run
 
 LIMITS = server_checks.Limits(transaction_age_s=3600, replication_lag_s=30)
 TABLE = "aedpics.inspection_sessions"
+COLUMNS = (
+    "id, equipment_serial, inspector_id, status, current_step, started_at, paused_at, completed_at, step_data, notes,"
+    " created_at, updated_at"
+)
 
 
 def refusal(connection: Connection, plan: Plan, limits: server_checks.Limits = LIMITS) -> OperatorError:
@@ -105,7 +109,7 @@ class TestPublications:
         self, connection: Connection, plan: Plan, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The slot is a row of a table of ours: a real one needs a server with wal_level = logical."""
-        run(connection, "CREATE TABLE aedpics.slots (slot_type text, database name)")
+        run(connection, "CREATE TABLE aedpics.slots (slot_type text PRIMARY KEY, database name)")
         monkeypatch.setattr(publications, "_SLOTS", "aedpics.slots")
         run(connection, "CREATE PUBLICATION everything FOR ALL TABLES")
         server_checks.read(connection, plan, LIMITS)  # nobody listens
@@ -121,10 +125,27 @@ class TestPublications:
         assert run(connection, "SELECT to_regnamespace('at_most_one')") == [(None,)]
         allowed = replace(plan, surplus=replace(plan.surplus, publications=("everything",)))
         server_checks.read(connection, allowed, LIMITS)
+        run(connection, "UPDATE aedpics.slots SET slot_type = 'physical'")
+        server_checks.read(connection, plan, LIMITS)
+        run(connection, "UPDATE aedpics.slots SET slot_type = 'logical', database = 'another'")
+        server_checks.read(connection, plan, LIMITS)
+        run(connection, "UPDATE aedpics.slots SET database = current_database()")
+        run(connection, "CREATE PUBLICATION all_too FOR ALL TABLES")
+        both = refusal(connection, plan).seen
+        assert both.index("Publication all_too is") < both.index("Publication everything is")
+        run(connection, "DROP PUBLICATION all_too")
+        for publish, named in (("delete, truncate", False), ("update", True), ("insert", True)):
+            run(connection, f"ALTER PUBLICATION everything SET (publish = '{publish}')")
+            found = publications.obstacles(connection, plan)
+            assert [one.seen.split(" is ")[0] for one in found] == ["Publication everything"] * named
+        connection.rollback()
         run(connection, "DROP PUBLICATION everything; CREATE PUBLICATION ours FOR TABLE aedpics.aed_data")
         server_checks.read(connection, plan, LIMITS)
         if connection.server_version >= 150000:
+            run(connection, "CREATE PUBLICATION services FOR TABLES IN SCHEMA aedpics")
+            server_checks.read(connection, plan, LIMITS)
             run(connection, "CREATE SCHEMA at_most_one; CREATE PUBLICATION one FOR TABLES IN SCHEMA at_most_one")
+            assert "services" not in refusal(connection, plan).seen
             assert "Publication one is FOR TABLES IN SCHEMA at_most_one" in refusal(connection, plan).seen
 
     @pytest.mark.parametrize(
@@ -135,6 +156,11 @@ class TestPublications:
             (f"{TABLE} WHERE (id IS NOT NULL)", "DEFAULT", None),
             (f"{TABLE} (notes)", "DEFAULT", "column list"),
             (f"{TABLE} (id, notes)", "DEFAULT", None),
+            (f"{TABLE} ({COLUMNS})", "FULL", "column list"),
+            (f"{TABLE} (id, notes) WHERE (notes <> 'x')", "DEFAULT", "row filter"),
+            (f"{TABLE} WHERE (notes <> 'x')", "USING INDEX by_notes", None),
+            (f"{TABLE} WHERE (id IS NOT NULL)", "USING INDEX by_notes", "row filter"),
+            (f"{TABLE} WHERE (equipment_serial <> 'x') WITH (publish = 'insert, update')", "DEFAULT", None),
         ],
     )
     def test_a_filter_that_would_refuse_the_removal_is_named(
@@ -142,6 +168,15 @@ class TestPublications:
     ) -> None:
         if connection.server_version < 150000:
             return
+        run(
+            connection,
+            f"CREATE TABLE aedpics.beside (LIKE {TABLE} INCLUDING ALL); CREATE SCHEMA other;"
+            f"CREATE TABLE other.inspection_sessions (LIKE {TABLE} INCLUDING ALL);"
+            f"ALTER TABLE {TABLE} ALTER notes SET NOT NULL; CREATE UNIQUE INDEX by_notes ON {TABLE} (notes);"
+            "CREATE PUBLICATION others FOR TABLE aedpics.beside WHERE (notes <> 'x'),"
+            " other.inspection_sessions (notes);"
+            f"CREATE PUBLICATION of_new_rows FOR TABLE {TABLE} WHERE (notes <> 'x') WITH (publish = 'insert')",
+        )
         run(connection, f"CREATE PUBLICATION narrow FOR TABLE {table}")
         run(connection, f"ALTER TABLE {TABLE} REPLICA IDENTITY {identity}")
         if what is None:
@@ -150,7 +185,18 @@ class TestPublications:
             return
         with pytest.raises(psycopg2.errors.InvalidColumnReference):  # 42P10
             run(connection, f"DELETE FROM {TABLE}")
-        assert f"The {what} of publication narrow does not fit" in refusal(connection, plan).seen
+        seen = refusal(connection, plan).seen
+        assert f"The {what} of publication narrow does not fit" in seen
+        assert "others" not in seen
+        assert "of_new_rows" not in seen
+
+    def test_a_filter_that_would_refuse_the_update_is_named(self, connection: Connection, plan: Plan) -> None:
+        if connection.server_version < 150000:
+            return
+        run(connection, f"CREATE PUBLICATION narrow FOR TABLE {TABLE} (notes) WITH (publish = 'update')")
+        server_checks.read(connection, plan, LIMITS)
+        closing = replace(plan, surplus=Surplus("update", {"status": "cancelled"}, "stop", (), ()))
+        assert "refuses each update of a row with 42P10" in refusal(connection, closing).seen
 
 
 @pytest.mark.parametrize(

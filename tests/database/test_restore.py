@@ -278,6 +278,32 @@ class TestCheckBeforeTheIndexIsDropped:
         checked = self.foreseen(connection, plan)
         assert reasons(checked) == {("constraint", "inspection_sessions_inspector_id_fkey"): stays}
 
+    def test_which_of_several_keys_rejects(self, connection: Connection, plan: Plan, example: Any) -> None:
+        """PostgreSQL asks the foreign keys in the order of their creation; each by its columns in their order."""
+        both, second, whole, *_ = sorted(example.surplus)
+        run(
+            connection,
+            f"""CREATE TABLE aedpics.places (floor int, room int, UNIQUE (room, floor));
+            CREATE TABLE aedpics.rooms (room int PRIMARY KEY);
+            CREATE SCHEMA other; CREATE TABLE other.places (floor int, room int);
+            INSERT INTO aedpics.places VALUES (1, 2), (3, 4); INSERT INTO aedpics.rooms VALUES (1), (2), (3);
+            ALTER TABLE {TABLE} ADD COLUMN room int, ADD COLUMN floor int, ADD COLUMN twin uuid;
+            UPDATE {TABLE} SET room = 2, floor = 1, twin = id WHERE id IN ('{both}', '{whole}');
+            UPDATE {TABLE} SET room = 3 WHERE id = '{second}';
+            ALTER TABLE {TABLE} ADD CONSTRAINT z_first FOREIGN KEY (floor, room)
+                REFERENCES aedpics.places (floor, room);
+            ALTER TABLE {TABLE} ADD CONSTRAINT a_second FOREIGN KEY (room) REFERENCES aedpics.rooms""",
+        )
+        clean_up(connection, plan)
+        run(connection, f"ALTER TABLE {TABLE} ADD CONSTRAINT itself FOREIGN KEY (twin) REFERENCES {TABLE}")
+        index = f"CREATE UNIQUE INDEX {plan.rule_index.name} ON {TABLE} (equipment_serial) WHERE {plan.predicate}"
+        run(connection, f"{index}; DELETE FROM aedpics.rooms WHERE room = 3")
+        checked = restore(connection, plan, run_id="run-1", check=True, possible=True, index_dropped_first=True)
+        assert (checked.restored, reasons(checked)) == (24, {("constraint", "a_second"): {second}})
+        run(connection, "DELETE FROM aedpics.places WHERE room = 2; DELETE FROM aedpics.rooms")
+        checked = self.foreseen(connection, plan)
+        assert reasons(checked) == {("constraint", "z_first"): {both, whole}, ("constraint", "a_second"): {second}}
+
     @pytest.mark.parametrize(
         ("trigger", "reason"),
         [

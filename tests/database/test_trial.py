@@ -164,6 +164,14 @@ class TestTheWayBack:
         run(connection, f"ALTER TABLE {TABLE} ADD CONSTRAINT short_notes CHECK (length(notes) < 3) NOT VALID")
         assert "constraint short_notes rejects them" in refusal(connection, plan).seen
 
+    def test_a_trigger_that_raises_an_error_is_named_with_what_it_says(
+        self, connection: Connection, plan: Plan, example: Any
+    ) -> None:
+        trigger(connection, "BEFORE DELETE", "RAISE 'not these';")
+        stop = refusal(connection, allowing(plan, "meddle"))
+        assert "not these" in stop.seen
+        assert stop.details["sqlstate"] == "P0001"
+
     def test_a_generated_column_of_the_time_of_writing_bars_it(
         self, connection: Connection, plan: Plan, example: Any
     ) -> None:

@@ -116,7 +116,7 @@ SELECT f.conname, n.nspname, c.relname,
           JOIN pg_catalog.pg_namespace AS s ON s.oid = o.oprnamespace ORDER BY k.place)
 FROM pg_catalog.pg_constraint AS f JOIN pg_catalog.pg_class AS c ON c.oid = f.confrelid
 JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-WHERE f.contype = 'f' AND f.conrelid = pg_catalog.to_regclass(%s) AND f.confrelid <> f.conrelid ORDER BY f.conname"""
+WHERE f.conrelid = pg_catalog.to_regclass(%s) AND f.confrelid <> f.conrelid ORDER BY f.oid"""
 
 
 @dataclass(frozen=True)

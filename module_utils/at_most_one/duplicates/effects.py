@@ -64,7 +64,7 @@ _FOREIGN_KEYS = """
 WITH RECURSIVE reached AS (
     SELECT f.oid, f.conrelid, 1 AS depth FROM pg_catalog.pg_constraint AS f
     JOIN pg_catalog.pg_class AS c ON c.oid = f.confrelid JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-    WHERE f.contype = 'f' AND f.conparentid = 0 AND n.nspname = %(schema)s AND c.relname = %(table)s
+    WHERE f.conparentid = 0 AND n.nspname = %(schema)s AND c.relname = %(table)s
         AND CASE %(action)s WHEN 'delete' THEN f.confdeltype IN ('c', 'n', 'd') ELSE f.confupdtype IN ('c', 'n', 'd')
             AND EXISTS (SELECT FROM pg_catalog.pg_attribute AS a WHERE a.attrelid = f.confrelid
                 AND a.attnum = ANY (f.confkey) AND a.attname = ANY (%(columns)s::text[])) END
@@ -72,7 +72,7 @@ WITH RECURSIVE reached AS (
     SELECT f.oid, f.conrelid, r.depth + 1 FROM reached AS r
     JOIN pg_catalog.pg_constraint AS up ON up.oid = r.oid AND up.confdeltype = 'c'
     JOIN pg_catalog.pg_constraint AS f ON f.confrelid = r.conrelid
-        AND f.contype = 'f' AND f.conparentid = 0 AND f.confdeltype IN ('c', 'n', 'd')
+        AND f.conparentid = 0 AND f.confdeltype IN ('c', 'n', 'd')
     WHERE %(action)s = 'delete' AND r.depth < 20)
 SELECT DISTINCT ON (r.depth, f.conname, n.nspname, c.relname)
     'foreign key', f.conname::text, n.nspname || '.' || c.relname,
@@ -129,10 +129,10 @@ def referring(cursor: Cursor, plan: Plan) -> list[tuple[str, str]]:
     """The tables with a foreign key into the plan's, as (schema, table)."""
     cursor.execute(
         """
-        SELECT DISTINCT n.nspname::text, c.relname::text FROM pg_catalog.pg_constraint AS f
+        SELECT n.nspname::text, c.relname::text FROM pg_catalog.pg_constraint AS f
         JOIN pg_catalog.pg_class AS c ON c.oid = f.conrelid JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
         JOIN pg_catalog.pg_class AS t ON t.oid = f.confrelid JOIN pg_catalog.pg_namespace AS s ON s.oid = t.relnamespace
-        WHERE f.contype = 'f' AND s.nspname = %s AND t.relname = %s ORDER BY 1, 2""",
+        WHERE s.nspname = %s AND t.relname = %s ORDER BY 1, 2""",
         (plan.schema, plan.table),
     )
     return cursor.fetchall()

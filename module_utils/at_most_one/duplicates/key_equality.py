@@ -27,7 +27,7 @@ WITH RECURSIVE typed AS (
     SELECT a.atttypid FROM pg_catalog.pg_attribute AS a
     WHERE a.attrelid = pg_catalog.to_regclass(%(table)s) AND a.attname = %(column)s
     UNION ALL
-    SELECT d.typbasetype FROM typed JOIN pg_catalog.pg_type AS d ON d.oid = typed.atttypid WHERE d.typtype = 'd')
+    SELECT d.typbasetype FROM typed JOIN pg_catalog.pg_type AS d ON d.oid = typed.atttypid)
 SELECT s.nspname, o.oprname
 FROM typed JOIN pg_catalog.pg_type AS t ON t.oid = typed.atttypid AND t.typtype <> 'd'
 CROSS JOIN LATERAL (

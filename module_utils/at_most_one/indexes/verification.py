@@ -182,7 +182,7 @@ def refuse_building(connection: Connection, plan: Plan, inspection: Inspection) 
     keeps on the table for its whole duration, and that nothing but VACUUM and ANALYZE takes as well.
     """
     for verdict in inspection.verdicts:
-        if verdict.verdict == "unexpected" or verdict.valid is not False or not verdict.name:
+        if verdict.verdict == "unexpected" or verdict.valid is not False:
             continue
         table = next(index.table for index in plan.indexes if index.name == verdict.name)
         at_work = [

@@ -21,27 +21,25 @@ _IN_SCHEMA = """p.oid IN (
     WHERE n.pnnspid = pg_catalog.to_regnamespace('at_most_one'))"""
 
 # https://www.postgresql.org/docs/current/sql-createpublication.html: with UPDATE or DELETE published, the columns of a
-# row filter must be in the replica identity, and a column list must cover it.
+# row filter must be in the replica identity, and a column list must cover it; under REPLICA IDENTITY FULL there may be
+# none. Only the filter's own tree tells its columns: pg_depend holds those of the list as well.
 _NARROWED = """
 WITH planned AS (
-    SELECT c.oid, CASE c.relreplident
-        WHEN 'f' THEN (SELECT pg_catalog.array_agg(a.attnum) FROM pg_catalog.pg_attribute AS a
-                       WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)
-        ELSE (SELECT x.indkey::int2[] FROM pg_catalog.pg_index AS x WHERE x.indrelid = c.oid
-              AND CASE c.relreplident WHEN 'd' THEN x.indisprimary ELSE x.indisreplident END) END AS identity
+    SELECT c.oid, c.relreplident = 'f' AS whole, (
+        SELECT x.indkey::int2[] FROM pg_catalog.pg_index AS x WHERE x.indrelid = c.oid
+            AND CASE c.relreplident WHEN 'd' THEN x.indisprimary ELSE x.indisreplident END) AS identity
     FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-    WHERE n.nspname = %(schema)s AND c.relname = %(table)s AND c.relreplident <> 'n')
-SELECT p.pubname::text,
-    CASE WHEN r.prattrs IS NOT NULL AND NOT t.identity <@ r.prattrs::int2[] THEN 'column list' ELSE 'row filter' END
-FROM planned AS t JOIN pg_catalog.pg_publication_rel AS r ON r.prrelid = t.oid
-JOIN pg_catalog.pg_publication AS p ON p.oid = r.prpubid
-WHERE CASE %(action)s WHEN 'delete' THEN p.pubdelete ELSE p.pubupdate END
-    AND (r.prattrs IS NOT NULL AND NOT t.identity <@ r.prattrs::int2[]
-        OR r.prqual IS NOT NULL AND EXISTS (
-            SELECT FROM pg_catalog.pg_depend AS d WHERE d.classid = 'pg_catalog.pg_publication_rel'::pg_catalog.regclass
-                AND d.objid = r.oid AND d.refobjid = t.oid AND d.refobjsubid > 0
-                AND d.refobjsubid <> ALL (coalesce(r.prattrs::int2[], '{}') || t.identity)))
-ORDER BY 1"""
+    WHERE n.nspname = %(schema)s AND c.relname = %(table)s AND c.relreplident <> 'n'),
+narrowed AS (
+    SELECT p.pubname::text, r.prattrs IS NOT NULL AND (t.whole OR NOT t.identity <@ r.prattrs::int2[]) AS by_list,
+        NOT t.whole AND EXISTS (
+            SELECT FROM pg_catalog.regexp_matches(r.prqual::text, ':varattno ([0-9]+)', 'g') AS filtered
+            WHERE filtered[1]::int2 <> ALL (t.identity)) AS by_filter
+    FROM planned AS t JOIN pg_catalog.pg_publication_rel AS r ON r.prrelid = t.oid
+    JOIN pg_catalog.pg_publication AS p ON p.oid = r.prpubid
+    WHERE CASE %(action)s WHEN 'delete' THEN p.pubdelete ELSE p.pubupdate END)
+SELECT pubname, CASE WHEN by_list THEN 'column list' ELSE 'row filter' END FROM narrowed
+WHERE by_list OR by_filter ORDER BY 1"""
 
 
 def obstacles(connection: Connection, plan: Plan) -> list[Finding]:
@@ -88,7 +86,8 @@ def _narrowed(plan: Plan, name: str, what: str) -> Finding:
         f"publication:{name}",
         f"The {what} of publication {name} does not fit the replica identity of {table}: PostgreSQL refuses each"
         f" {plan.surplus.action} of a row with 42P10.",
-        "a row filter over columns of the replica identity, and a column list that covers it.",
+        "a row filter over columns of the replica identity, and a column list that covers it (under REPLICA IDENTITY"
+        " FULL: none).",
         f"for a row filter ALTER TABLE {table} REPLICA IDENTITY FULL; for a column list add the columns of the replica"
-        f" identity to it (ALTER PUBLICATION {name} SET TABLE ...); then run again.",
+        f" identity to it, or leave it out (ALTER PUBLICATION {name} SET TABLE ...); then run again.",
     )

@@ -174,7 +174,6 @@ def _there_and_back(
     refers = plan.surplus.action == "delete" and bool(foreign_keys(cursor, plan))
     batches.try_out(cursor, work.members, _LOCK_TIMEOUT_MS, refers=refers)
     effects.refuse_other_rows(cursor, plan, effects.written(cursor, before), len(rows))
-    cursor.execute("SELECT pg_catalog.set_config('search_path', '', true)")
     left = restore_within(cursor, plan, run_id=_RUN_ID).left
     if left:
         found = effects.of_table(cursor, plan.schema, plan.table)
