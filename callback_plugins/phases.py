@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "module_utils"))
 from at_most_one import findings
 from at_most_one.display import progress, terminal
 from at_most_one.display.translations import KOREAN_PHASES, WORDS
+from at_most_one.system.redaction import redact
 
 DOCUMENTATION = r"""
 name: phases
@@ -297,7 +298,7 @@ class CallbackModule(DefaultCallback):
             return
         host, words = result.host.get_name(), self._words
         inventory = os.path.relpath((context.CLIARGS.get("inventory") or ["inventories"])[0])
-        seen = words["unreachable"].format(host=host, message=result.result.get("msg", ""))
+        seen = words["unreachable"].format(host=host, message=redact(str(result.result.get("msg", ""))))
         following = words["reach_next"].format(host=host, inventory=inventory)
         self._error(result, f"{seen} Expected: {words['reach']} Next: {following}")
 

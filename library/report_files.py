@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.at_most_one.runs import superseded
 from ansible.module_utils.at_most_one.system import files
+from ansible.module_utils.at_most_one.system.redaction import redact, redact_data
 from ansible.module_utils.at_most_one_entry import Call, run
 
 DOCUMENTATION = r"""
@@ -18,6 +20,7 @@ description:
   - Writes texts to files in one directory, each whole or not at all, readable by owner and group.
   - It also writes into the reports of earlier runs what has become of these since; see O(earlier).
   - One call in the place of one or two for each file, since every run ends with them.
+  - What looks like a secret is taken out of data (C(.json)) and of texts (C(.md)). A page is made of the same values.
   - They are a product of the run, not a state of the service. It never reports a change, and writes in check mode too.
 options:
   directory:
@@ -98,7 +101,7 @@ def act(call: Call) -> dict[str, Any]:
         directory.chmod(0o750)
     paths = [directory / name for name in call.params["files"]]
     for name, text in call.params["files"].items():
-        files.write(directory / name, text, 0o640)
+        files.write(directory / name, _without_secrets(name, text), 0o640)
     if call.params["latest"]:
         _point(directory.parent / "latest", directory.name)
     for run_of_before in call.params["earlier"]:
@@ -106,6 +109,16 @@ def act(call: Call) -> dict[str, Any]:
         texts = [run_of_before[name] for name in ("headline", "title", "note")]
         paths += superseded.write(where, *texts, run_of_before["data"])
     return {"changed": False, "paths": [str(path) for path in paths]}
+
+
+def _without_secrets(name: str, text: str) -> str:
+    if name.endswith(".json"):
+        document = json.loads(text)
+        shown = redact_data(document)
+        return text if shown == document else json.dumps(shown, ensure_ascii=False, indent=4)
+    if name.endswith(".md"):
+        return redact(text, longest_line=None) + ("\n" if text.endswith("\n") else "")
+    return text
 
 
 def _point(link: Path, target: str) -> None:
