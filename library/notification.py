@@ -1,17 +1,17 @@
 #!/usr/bin/python
-"""Ansible module: tell people about a run by Slack and by webhook, within a bounded time, without ever failing."""
+"""Ansible module: tell people about a run by Slack, webhook and e-mail, within a bounded time, without ever failing."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from typing import Any
 
-from ansible.module_utils.at_most_one.notify import messages
+from ansible.module_utils.at_most_one.notify import letters, messages
 from ansible.module_utils.at_most_one_entry import Call, run
 
 DOCUMENTATION = r"""
 module: notification
-short_description: Send one message to Slack and to a webhook, and never wait for them
+short_description: Send one message to Slack, a webhook and a mail server, and never wait for them
 description:
   - Sends to all given channels at once, once, and returns when they have answered or when O(within_s) is over.
   - A channel that does not take the message is a warning and an entry in RV(undelivered), never a failed task.
@@ -64,6 +64,25 @@ options:
     description: Sent to O(webhook_url) as the bearer's token.
     type: str
     default: ""
+  email:
+    description:
+      - The message as a letter. Without C(to) none is written.
+      - The mail server's certificate is checked, against the machine's own or those of E(SSL_CERT_FILE). An account's
+        password never goes over a connection that may be plain, with V(never) or V(try) none is made with one.
+    type: dict
+    default: {}
+    suboptions:
+      to: {description: Who gets it., type: list, elements: str, default: []}
+      sender: {description: Who it is from., type: str, default: at-most-one}
+      host: {description: The mail server., type: str, default: localhost}
+      port: {description: Its port., type: int, default: 25}
+      secure:
+        description: How TLS begins; V(always) is from the first byte, V(try) takes what is offered.
+        type: str
+        choices: [starttls, always, try, never]
+        default: starttls
+      user: {description: Account on the mail server; empty where none is asked for., type: str, default: ""}
+      password: {description: Its password., type: str, default: ""}
   secrets:
     description: Values that must not be in a message.
     type: list
@@ -121,6 +140,15 @@ text:
 """
 
 
+EMAIL = {
+    "to": {"type": "list", "elements": "str", "default": []},
+    "sender": {"type": "str", "default": "at-most-one"},
+    "host": {"type": "str", "default": "localhost"},
+    "port": {"type": "int", "default": 25},
+    "secure": {"type": "str", "default": "starttls", "choices": ["starttls", "always", "try", "never"]},
+    "user": {"type": "str", "default": ""},
+    "password": {"type": "str", "default": "", "no_log": True},
+}
 OPTIONS = {
     "event": {
         "type": "str",
@@ -143,6 +171,7 @@ OPTIONS = {
     "slack_url": {"type": "str", "default": "", "no_log": True},
     "webhook_url": {"type": "str", "default": "", "no_log": True},
     "webhook_token": {"type": "str", "default": "", "no_log": True},
+    "email": {"type": "dict", "default": {}, "options": EMAIL, "apply_defaults": True},
     "secrets": {"type": "list", "elements": "str", "default": [], "no_log": True},
     "within_s": {"type": "float", "default": 2.0},
 }
@@ -151,7 +180,7 @@ OPTIONS = {
 def act(call: Call) -> dict[str, Any]:
     given = call.params
     secrets = [secret for secret in given["secrets"] if secret]
-    addresses = [given["slack_url"], given["webhook_url"], given["webhook_token"]]
+    addresses = [given["slack_url"], given["webhook_url"], given["webhook_token"], given["email"]["password"]]
     notice = messages.clean(
         messages.Notice(
             given["event"],
@@ -167,7 +196,11 @@ def act(call: Call) -> dict[str, Any]:
         messages.Channel("slack", given["slack_url"]),
         messages.Channel("webhook", given["webhook_url"], given["webhook_token"]),
     ]
-    wanted = [channel for channel in channels if channel.url]
+    mail = given["email"]
+    server = letters.MailServer(*(mail[name] for name in ("host", "port", "secure", "user", "password")))
+    wanted: list[messages.Channel | messages.Mail] = [channel for channel in channels if channel.url]
+    if mail["to"]:
+        wanted.append(messages.Mail(server, mail["sender"], tuple(mail["to"])))
     outcomes = [] if call.check_mode else messages.send(notice, wanted, within_s=given["within_s"])
     undelivered = [asdict(outcome) for outcome in outcomes if outcome.problem]
     for outcome in undelivered:

@@ -5,12 +5,8 @@ from __future__ import annotations
 import email
 import json
 import os
-import socketserver
 import subprocess
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from email.header import decode_header, make_header
 from pathlib import Path
 from typing import Any
@@ -18,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.notify.listener import listening, misbehaving
+from tests.notify.post_office import post_office
 from tests.report.cases import AFTER, BEFORE, CASES, ROOT
 
 INVENTORY = """
@@ -151,44 +148,19 @@ def test_an_endpoint_that_does_not_answer_costs_a_run_at_most_its_allowance(tmp_
     assert ("this run sends no more of them" in output) == (kind != "dead")
 
 
-class _Postman(socketserver.StreamRequestHandler):
-    """As much SMTP as a client needs to hand over one letter (RFC 5321)."""
-
-    def handle(self) -> None:
-        self.wfile.write(b"220 ready\r\n")
-        for line in self.rfile:
-            command = line[:4].upper()
-            if command == b"DATA":
-                self.wfile.write(b"354 go on\r\n")
-                letter = b"".join(iter(self.rfile.readline, b".\r\n"))
-                self.server.letters.append(letter)  # type: ignore[attr-defined]
-            self.wfile.write(b"221 bye\r\n" if command == b"QUIT" else b"250 ok\r\n")
-            if command == b"QUIT":
-                return
-
-
-@contextmanager
-def post_office() -> Iterator[tuple[int, list[bytes]]]:
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Postman) as server:
-        server.letters = []  # type: ignore[attr-defined]
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server.server_address[1], server.letters  # type: ignore[attr-defined]
-        server.shutdown()
-
-
 def test_a_letter_says_the_same(tmp_path: Path) -> None:
-    with post_office() as (port, letters):
+    with post_office() as office:
         tell(
             *(tmp_path, "deployed", ["success"]),
             report_language="ko",
             notify_email_to=["duty@example.org"],
             notify_email_host="127.0.0.1",
-            notify_email_port=port,
+            notify_email_port=office.port,
             notify_email_secure="never",
             notify_timeout_s=60,  # a busy machine must not make this a test of the timeout
             notify_max_delay_s=60,
         )
-    (letter,) = [email.message_from_bytes(letter) for letter in letters]
+    (letter,) = [email.message_from_bytes(letter) for letter in office.letters]
     assert str(make_header(decode_header(letter["Subject"]))) == "배포 완료: staging | aedpics"
     assert letter["To"] == "duty@example.org"
     content = "".join(
@@ -207,5 +179,5 @@ def test_a_mail_server_that_does_not_answer_is_left(tmp_path: Path) -> None:
             notify_email_host="127.0.0.1",
             notify_email_port=int(url.rpartition(":")[2]),
         )
-    assert "Notification by e-mail was not delivered" in output
+    assert "Notification by email was not delivered" in output
     assert "this run sends no more of them" in output

@@ -16,7 +16,8 @@ from typing import Any
 from ..errors import OperatorError
 from ..findings import parse
 from ..http.client import NoAnswer, fetch, place
-from ..system.redaction import redact
+from ..system.redaction import redact, redact_data
+from . import letters
 
 _ICONS = {
     **{"start": ":arrow_forward:", "success": ":white_check_mark:", "unchanged": ":heavy_minus_sign:"},
@@ -48,6 +49,16 @@ class Channel:
 
 
 @dataclass(frozen=True)
+class Mail:
+    """Who gets a message as a letter, and by which server."""
+
+    server: letters.MailServer
+    sender: str
+    recipients: tuple[str, ...]
+    name: str = "email"
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What came of one channel; ``problem`` is None when the other side took the message."""
 
@@ -64,16 +75,8 @@ def clean(notice: Notice, secrets: Sequence[str]) -> Notice:
         tuple((redact(name, secrets), redact(value, secrets)) for name, value in notice.facts),
         redact(notice.error, secrets),
         notice.words,
-        _cleaned(notice.data, secrets),
+        redact_data(notice.data, secrets),
     )
-
-
-def _cleaned(value: Any, secrets: Sequence[str]) -> Any:
-    if isinstance(value, str):
-        return redact(value, secrets)
-    if isinstance(value, Mapping):
-        return {key: _cleaned(item, secrets) for key, item in value.items()}
-    return [_cleaned(item, secrets) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def for_slack(notice: Notice) -> dict[str, Any]:
@@ -123,18 +126,17 @@ def findings(notice: Notice) -> list[dict[str, str]]:
     return found
 
 
-def send(notice: Notice, channels: Sequence[Channel], *, within_s: float) -> list[Outcome]:
+def send(notice: Notice, channels: Sequence[Channel | Mail], *, within_s: float) -> list[Outcome]:
     """Send to every channel at once, and return when all have answered or after ``within_s`` seconds.
 
     One attempt each. A name that does not resolve, a server that takes the connection and says nothing, one that sends
     a byte a second: none of them can hold the caller longer than that, because each has a thread that is left behind.
     """
-    bodies = {"slack": for_slack, "webhook": for_webhook}
     began = time.monotonic()
     done: dict[str, Outcome] = {}
 
-    def work(channel: Channel) -> None:
-        problem = _post(channel, bodies[channel.name](notice), within_s)
+    def work(channel: Channel | Mail) -> None:
+        problem = _mail(channel, notice, within_s) if isinstance(channel, Mail) else _post(channel, notice, within_s)
         done[channel.name] = Outcome(channel.name, problem, round(time.monotonic() - began, 3))
 
     workers = [threading.Thread(target=work, args=(channel,), daemon=True) for channel in channels]
@@ -147,8 +149,17 @@ def send(notice: Notice, channels: Sequence[Channel], *, within_s: float) -> lis
     return [finished.get(channel.name) or Outcome(channel.name, late, round(within_s, 3)) for channel in channels]
 
 
-def _post(channel: Channel, body: Mapping[str, Any], timeout_s: float) -> str | None:
+def _mail(channel: Mail, notice: Notice, timeout_s: float) -> str | None:
+    try:
+        letter = letters.letter(notice.title, as_text(notice), channel.sender, channel.recipients)
+    except ValueError:  # a header that is none
+        return "notify_email_from or notify_email_to is no address"
+    return letters.post(channel.server, letter, timeout_s)
+
+
+def _post(channel: Channel, notice: Notice, timeout_s: float) -> str | None:
     """What went wrong, as a phrase without the address; None when the answer was 2xx."""
+    body = for_slack(notice) if channel.name == "slack" else for_webhook(notice)
     headers = {"Content-Type": "application/json; charset=utf-8"}
     if channel.token:
         headers["Authorization"] = f"Bearer {channel.token}"
