@@ -153,7 +153,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
     with connect(login_of(module), **timeouts_of(module)) as connection:
         facts = server_checks.read(connection, plan, limits)
         tried = asdict(out_and_back.try_out(connection, plan))
-    for warning in tried.pop("warnings"):
+    for warning in filter(None, [server_checks.weak_tls(login_of(module)), *tried.pop("warnings")]):
         module.warn(warning)
     facts = {**facts, "trial": tried}
     answer = {"changed": False, "facts": facts, "recorded": False}

@@ -62,6 +62,7 @@ def access(login: Login) -> Iterator[Access]:
             "PGDATABASE": login.dbname,
             "PGUSER": login.user,
             "PGSSLMODE": login.sslmode,
+            **{f"PG{name.upper()}": path for name, path in login.tls_files().items()},
             "PGPASSFILE": f"/proc/self/fd/{number}",
             "PGCONNECT_TIMEOUT": "10",
             "PGAPPNAME": "at-most-one",

@@ -48,6 +48,11 @@ _MARK = "at_most_one.session"
 _POOLER_SAYS = ("unsupported startup parameter", "command-line options", "query_wait_timeout")
 
 
+VERIFYING = ("verify-ca", "verify-full")  # the modes that ask who the server is
+# What libpq says when TLS fails before the login: the certificate, its name, its file, a server without TLS.
+_TLS_SAYS = ("certificate", "SSL error", "does not support SSL", "private key file")
+
+
 @dataclass(frozen=True)
 class Login:
     """Where the database is. The password is never part of the representation."""
@@ -58,13 +63,30 @@ class Login:
     user: str
     password: str = field(repr=False)
     sslmode: str = "prefer"
+    sslrootcert: str = ""
+    sslcert: str = ""
+    sslkey: str = ""
 
     def url(self, **parameters: str) -> str:
-        """The connection URL with the password in it, for Prisma's environment only: never log it."""
-        query = urlencode({"sslmode": self.sslmode, **parameters}, quote_via=quote)
+        """The connection URL with the password in it, for Prisma's environment only: never log it.
+
+        Prisma's engine knows no verify-full and would fall back to prefer: its words for it are require and strict, and
+        it calls the authority's file sslcert. https://www.prisma.io/docs/orm/overview/databases/postgresql
+        """
+        tls = {"sslmode": self.sslmode}
+        if self.sslmode in VERIFYING:
+            tls = {"sslmode": "require", "sslaccept": "strict"}
+            if self.sslrootcert and self.sslrootcert != "system":
+                tls["sslcert"] = self.sslrootcert
+        query = urlencode({**tls, **parameters}, quote_via=quote)
         secret = f"{quote(self.user, safe='')}:{quote(self.password, safe='')}"
         host = f"[{self.host}]" if ":" in self.host else self.host  # an IPv6 address: RFC 3986, section 3.2.2
         return f"postgresql://{secret}@{host}:{self.port}/{quote(self.dbname, safe='')}?{query}"
+
+    def tls_files(self) -> dict[str, str]:
+        """The files that TLS is given, by libpq's names; without those that are left to libpq."""
+        given = {"sslrootcert": self.sslrootcert, "sslcert": self.sslcert, "sslkey": self.sslkey}
+        return {name: path for name, path in given.items() if path}
 
     def where(self) -> str:
         """The place, for a person: no password."""
@@ -130,7 +152,8 @@ def _open(login: Login, settings: Mapping[str, Any], connect_timeout_s: int) -> 
     settings = {**settings, _MARK: secrets.token_hex(8)}
     for name in _OVERRULING:
         os.environ.pop(name, None)
-    connection = None
+    tls: dict[str, Any] = login.tls_files()
+    connection: Connection | None = None
     try:
         connection = psycopg2.connect(
             host=login.host,
@@ -139,6 +162,7 @@ def _open(login: Login, settings: Mapping[str, Any], connect_timeout_s: int) -> 
             user=login.user,
             password=login.password,
             sslmode=login.sslmode,
+            **tls,
             connect_timeout=connect_timeout_s,
             application_name="at-most-one",
             # At connect, not by SET: through a transaction pooler SET would change a connection that the application
@@ -165,6 +189,15 @@ def _refuse(login: Login, said: str, failure: psycopg2.Error) -> NoReturn:
     first_line = (said.strip().splitlines() or ["no reason given"])[0]
     if any(words in first_line for words in _POOLER_SAYS):
         raise _pooler(login, first_line) from failure
+    if any(words in first_line for words in _TLS_SAYS):
+        raise OperatorError(
+            f"No trusted connection to {login.where()}: {first_line} (database_sslmode is {login.sslmode}).",
+            expected="a server that speaks TLS with a certificate for this host name, by the authority whose "
+            f"certificate is in {login.sslrootcert or '~/.postgresql/root.crt (database_sslrootcert is not set)'}.",
+            next_step="give database_sslrootcert the file of the provider's authority, on the gateway host; what "
+            f"the server shows: openssl s_client -starttls postgres -showcerts -connect {login.host}:{login.port}",
+            database=login.where(),
+        ) from failure
     raise OperatorError(
         f"No connection to {login.where()}: {first_line}.",
         expected="a PostgreSQL server that accepts this login; whether there are duplicates is unknown, not 0.",

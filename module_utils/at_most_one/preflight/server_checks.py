@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +15,7 @@ from ..postgres.connection import Connection, Login, connect
 from ..system.strict_zip import strict_zip
 
 OLDEST_SERVER = 130000  # server_version_num
+_TLS = ("sslmode", "sslrootcert", "sslcert", "sslkey")
 _ROUNDS = 3  # one tells when nobody else uses the pool; others may take a backend and bring it back in between
 
 
@@ -51,11 +54,29 @@ def _pooled(connection: Connection) -> bool:
     """
     connection.rollback()
     info = connection.info
-    sslmode = info.dsn_parameters.get("sslmode", "prefer")
-    with connect(Login(info.host, info.port, info.dbname, info.user, info.password, sslmode)) as other:
+    tls = {name: info.dsn_parameters[name] for name in _TLS if name in info.dsn_parameters}
+    with connect(Login(info.host, info.port, info.dbname, info.user, info.password, **tls)) as other:
         asked = [connection, other, other] * _ROUNDS
         seen = {(one is other, _backend(one)) for one in asked}
     return len(seen) > 2 or len({backend for _, backend in seen}) < 2
+
+
+def weak_tls(login: Login) -> str | None:
+    """A finding where the connection leaves this machine, and whoever answers there is believed."""
+    if login.sslmode == "verify-full" or not login.host or login.host.startswith("/"):
+        return None
+    with contextlib.suppress(ValueError):
+        if ipaddress.ip_address(login.host).is_loopback:
+            return None
+    if login.host == "localhost":
+        return None
+    return (
+        f"The connection to {login.host} does not prove which server it is: database_sslmode is {login.sslmode}. "
+        "Expected: verify-full, since the password and the rows go over a network. Next: put the certificate of the "
+        "provider's authority on the gateway host, name it in database_sslrootcert, set database_sslmode to "
+        f"verify-full, and try: psql 'host={login.host} port={login.port} dbname={login.dbname} user={login.user} "
+        "sslmode=verify-full sslrootcert=FILE' -c 'SELECT 1'"
+    )
 
 
 def _backend(connection: Connection) -> int:
