@@ -99,22 +99,32 @@ def failed_result(error: Exception) -> dict[str, Any] | None:
             )
         )
     if isinstance(error, DATABASE_ERROR):
-        # The core names every refusal it knows of. This is one it did not foresee: said with its first line only.
-        first_line = (str(error).strip().splitlines() or ["no message"])[0]
+        from ansible.module_utils.at_most_one.postgres import server_errors
+
+        # The core names every refusal it knows of. This is one it did not foresee.
+        said = server_errors.explain(
+            error,
+            "the rights and the objects that the plan needs.",
+            "read the server's log of this moment; grant what is missing, then the same playbook again.",
+        )
         return refusal(
             OperatorError(
-                f"PostgreSQL refused a statement: {first_line} (SQLSTATE {getattr(error, 'pgcode', None) or 'none'}).",
-                expected="the rights and the objects that the plan needs.",
-                next_step="read the server's log of this moment; grant what is missing, then the same playbook again.",
+                f"PostgreSQL refused a statement: {said.message or 'no message'} "
+                f"(SQLSTATE {getattr(error, 'pgcode', None) or 'none'}).",
+                expected=said.expected,
+                next_step=said.next_step,
             )
         )
     return None
 
 
 def refusal(stop: Any) -> dict[str, Any]:
-    """A failed task with what an OperatorError says."""
-    said = {"seen": stop.seen, "expected": stop.expected, "next_step": stop.next_step, "details": stop.details}
-    return {"failed": True, "msg": str(stop), **said, "findings": [asdict(one) for one in stop.findings]}
+    """A failed task with what an OperatorError says: every log, page, message and record of it comes from here."""
+    from ansible.module_utils.at_most_one.system.redaction import redact, redact_data
+
+    said = {"seen": redact(stop.seen), "expected": redact(stop.expected), "next_step": redact(stop.next_step)}
+    findings = [{name: redact(text) for name, text in asdict(one).items()} for one in stop.findings]
+    return {"failed": True, "msg": redact(str(stop)), **said, "details": redact_data(stop.details), "findings": findings}
 
 
 @contextlib.contextmanager

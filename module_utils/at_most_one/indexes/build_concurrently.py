@@ -21,7 +21,7 @@ from psycopg2 import sql
 
 from ..errors import OperatorError
 from ..plan import Index, Plan
-from ..postgres import locks
+from ..postgres import locks, server_errors
 from ..postgres.connection import Connection, Hold, Login, connect, unheld
 from ..postgres.locks import Watch
 from . import definitions, verification
@@ -191,7 +191,8 @@ class _Session:
         elif failure.pgcode is None or isinstance(failure, psycopg2.errors.AdminShutdown):
             cause, what = "terminated", "its session was ended (pg_terminate_backend, a restart, or a lost connection)"
         else:
-            cause, what = "build", f"PostgreSQL refused it: {failure.diag.message_primary}"
+            said = server_errors.explain(failure, "", next_step)
+            cause, what, next_step = "build", f"PostgreSQL refused it: {said.message}", said.next_step
         taken = isinstance(failure, psycopg2.errors.DuplicateTable)  # by somebody else: not ours to drop
         leftover = None if taken else self._clear(index)
         return OperatorError(

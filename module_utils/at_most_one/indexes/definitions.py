@@ -21,6 +21,7 @@ from psycopg2.extras import RealDictCursor
 
 from ..errors import OperatorError
 from ..plan import Index, IndexKey, Plan
+from ..postgres import server_errors
 from ..postgres.connection import Connection, lost
 from ..postgres.fence_names import PATTERN
 from ..system.strict_zip import strict_zip
@@ -273,7 +274,7 @@ def _explained(at_work: Sequence[str]) -> Iterator[None]:
 
 
 def _explanation(failure: psycopg2.Error, what: str) -> OperatorError:
-    if isinstance(failure, psycopg2.errors.InsufficientPrivilege):
+    if isinstance(failure, psycopg2.errors.InsufficientPrivilege) and not server_errors.function_of(failure):
         return OperatorError(
             f"The role may not inspect {what}: {failure.diag.message_primary}.",
             expected="SELECT on the planned tables, free of row level security, and TEMPORARY on the database.",
@@ -287,9 +288,15 @@ def _explanation(failure: psycopg2.Error, what: str) -> OperatorError:
             next_step="look for a session with an ACCESS EXCLUSIVE lock, or allow more time; nothing was changed.",
             sqlstate=failure.pgcode,
         )
+    said = server_errors.explain(
+        failure,
+        "tables and columns on which the planned indexes can be built.",
+        "correct the plan, or apply the schema's migrations that come before it.",
+    )
+    inside = server_errors.function_of(failure)
     return OperatorError(
-        f"The plan does not fit the database: {what}: {failure.diag.message_primary or failure}.",
-        expected="tables and columns on which the planned indexes can be built.",
-        next_step="correct the plan, or apply the schema's migrations that come before it.",
+        f"{'An index cannot be tried' if inside else 'The plan does not fit the database'}: {what}: {said.message}.",
+        expected=said.expected,
+        next_step=said.next_step,
         sqlstate=failure.pgcode,
     )

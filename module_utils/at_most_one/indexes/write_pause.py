@@ -19,6 +19,7 @@ from psycopg2 import sql
 
 from ..errors import OperatorError
 from ..plan import Index, Plan
+from ..postgres import server_errors
 from ..postgres.connection import Connection
 from . import definitions
 
@@ -162,10 +163,15 @@ def _rolled_back(connection: Connection) -> Iterator[None]:
         try:
             yield
         except psycopg2.Error as failure:
+            said = server_errors.explain(
+                failure,
+                "SELECT on the tables of the plan and TEMPORARY on the database, within statement_timeout_ms.",
+                "grant it, or name the strategy yourself: migrate_strategy=prisma or concurrent.",
+            )
             raise OperatorError(
-                f"How long writers would wait could not be measured: {failure.diag.message_primary or failure}.",
-                expected="SELECT on the tables of the plan and TEMPORARY on the database, within statement_timeout_ms.",
-                next_step="grant it, or name the strategy yourself: migrate_strategy=prisma or concurrent.",
+                f"How long writers would wait could not be measured: {said.message}.",
+                expected=said.expected,
+                next_step=said.next_step,
                 cause="forecast",
                 sqlstate=failure.pgcode,
             ) from failure

@@ -12,6 +12,7 @@ from psycopg2 import sql
 from ..errors import OperatorError
 from ..indexes import definitions, verification
 from ..plan import Plan
+from ..postgres import server_errors
 from ..postgres.connection import Connection
 from ..prisma.migration_sql import CreateIndex, DropIndex, Statement
 from . import scope
@@ -121,10 +122,15 @@ def _built_on_shadow_table(
         except psycopg2.Error as refused:
             if not strict:
                 return None
+            said = server_errors.explain(
+                refused,
+                "a statement that builds the planned index on the planned table.",
+                "correct the migration; nothing was built.",
+            )
             raise OperatorError(
-                f"Migration {plan.migration}: {index.name} cannot be built: {refused.diag.message_primary or refused}.",
-                expected="a statement that builds the planned index on the planned table.",
-                next_step="correct the migration; nothing was built.",
+                f"Migration {plan.migration}: {index.name} cannot be built: {said.message}.",
+                expected=said.expected,
+                next_step=said.next_step,
                 cause="migration_differs",
                 sqlstate=refused.pgcode,
             ) from refused

@@ -16,7 +16,7 @@ from psycopg2 import sql
 
 from ..errors import OperatorError
 from ..plan import Plan
-from . import locks
+from . import locks, server_errors
 from .connection import Connection
 
 Cursor = psycopg2.extensions.cursor
@@ -119,17 +119,17 @@ _EXPLANATIONS = {
 
 
 def explain(failure: psycopg2.Error, plan: Plan, *, committing: bool = False) -> OperatorError:
-    """The operator's form of a database error: without its DETAIL, which may hold row values."""
+    """The operator's form of a database error: without a DETAIL that may hold row values."""
     code = failure.pgcode or "08000"  # no SQLSTATE: the connection broke
     expected, next_step = _EXPLANATIONS.get(code) or _EXPLANATIONS.get(code[:2]) or ("no error", "see the server's log")
-    message = (failure.diag.message_primary or str(failure)).strip().partition("\n")[0]
+    said = server_errors.explain(failure, f"{expected}.", f"{next_step}.")
     unknown = committing and code[:2] in ("08", "57")
     outcome = "whether it was committed is unknown" if unknown else "nothing was written"
     constraint = failure.diag.constraint_name
     return OperatorError(
-        f"{table_name(plan)}: {message} (SQLSTATE {code}); {outcome}.",
-        expected=f"{expected}.",
-        next_step=f"{next_step}.",
+        f"{table_name(plan)}: {said.message} (SQLSTATE {code}); {outcome}.",
+        expected=said.expected,
+        next_step=said.next_step,
         sqlstate=code,
         **({"constraint": constraint} if constraint else {}),
     )
