@@ -59,7 +59,8 @@ def earlier(runs: Iterable[str], headline: str, title: str, note: str, data: Map
 def markdown(value: Any) -> str:
     """A value inside a Markdown table or line: on one line, and nothing in it is markup."""
     text = " ".join(str(value).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_\[\]|#~])", r"\\\1", text)
+    text = re.sub(r"([\\`*_\[\]|#~])", r"\\\1", text)
+    return re.sub(r"(?<!\w)@", "&#64;", text)  # a forge would tell whoever has that name
 
 
 def _column(column: str | Mapping[str, Any]) -> str:

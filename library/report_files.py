@@ -105,9 +105,9 @@ def act(call: Call) -> dict[str, Any]:
     if call.params["latest"]:
         _point(directory.parent / "latest", directory.name)
     for run_of_before in call.params["earlier"]:
-        where = directory.parent / Path(run_of_before["run_id"]).name
+        where = superseded.directory_of(directory.parent, run_of_before["run_id"])
         texts = [run_of_before[name] for name in ("headline", "title", "note")]
-        paths += superseded.write(where, *texts, run_of_before["data"])
+        paths += superseded.write(where, *texts, run_of_before["data"]) if where else []
     return {"changed": False, "paths": [str(path) for path in paths]}
 
 

@@ -129,15 +129,22 @@ def newest(checkout: Path, origin: str, branch: str) -> str:
     source = remote(checkout, origin)
     command = ["-C", str(checkout), "ls-remote", "--exit-code", source.name, f"refs/heads/{branch}"]
     answer = _git(command, source, ASK_TIMEOUT_S)
-    if answer.returncode == _NO_SUCH_BRANCH:
+    commit = commit_of(answer.stdout, branch)
+    if answer.returncode == _NO_SUCH_BRANCH or (commit is None and not answer.returncode):
         raise OperatorError(
             f"The origin {source.shown} has no branch {branch}.",
             expected="the branch whose newest commit is to be deployed.",
             next_step="push it, or name another one with app_branch, or one commit with app_commit.",
         )
-    if answer.returncode:
+    if answer.returncode or commit is None:
         raise _unreachable(source, answer)
-    return answer.stdout.split()[0]
+    return commit
+
+
+def commit_of(answer: str, branch: str) -> str | None:
+    """The commit of that very branch in what ls-remote printed: to git the name is a pattern for the end of others."""
+    lines = (line.partition("\t") for line in answer.splitlines())
+    return next((commit for commit, _, name in lines if name == f"refs/heads/{branch}"), None)
 
 
 def commits_since(release: Path, served: str) -> list[str]:

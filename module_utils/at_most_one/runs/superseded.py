@@ -23,6 +23,14 @@ _TICKET_NOTE = re.compile(r"\A# [^:\n]*(: [^\n]*\n)(?:\n\*\*[^\n]*\*\*\n)?")
 _TICKET_COMMANDS = re.compile(r"\n## [^\n]*\n\n(?:[^\n]+\n\n)?```\nansible-playbook [^\n]*\n```\n")
 
 
+_RUN_ID = re.compile(r"[0-9A-Za-z][\w-]*", re.ASCII)
+
+
+def directory_of(reports: Path, run_id: str) -> Path | None:
+    """Where the run's report is; None for a name that no run has, such as ``..`` or the link to the latest."""
+    return reports / run_id if _RUN_ID.fullmatch(run_id) and run_id != "latest" else None
+
+
 def write(directory: Path, headline: str, title: str, note: str, data: Mapping[str, Any]) -> list[Path]:
     """Put ``headline`` and ``note`` at the top of the reports in ``directory``, and ``data`` into report.json.
 

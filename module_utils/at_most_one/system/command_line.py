@@ -107,7 +107,7 @@ def _may_be_shown(name: str, value: Any, without: Collection[str] = ()) -> bool:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return all(_may_be_shown("", item) for item in value)
     lines = "\n".join(str(value).splitlines())
-    return redact(lines) == lines
+    return not lines or redact(lines).split("\n") == lines.splitlines()
 
 
 def _vault(options: Mapping[str, Any]) -> Iterator[str]:
