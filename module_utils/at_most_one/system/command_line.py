@@ -106,8 +106,8 @@ def _may_be_shown(name: str, value: Any, without: Collection[str] = ()) -> bool:
         return all(_may_be_shown(str(inner), item) for inner, item in value.items())
     if isinstance(value, Sequence) and not isinstance(value, str):
         return all(_may_be_shown("", item) for item in value)
-    lines = "\n".join(str(value).splitlines())
-    return not lines or redact(lines).split("\n") == lines.splitlines()
+    lines = "\n".join([*str(value).splitlines(), "."])  # the point keeps empty lines at the end
+    return redact(lines) == lines
 
 
 def _vault(options: Mapping[str, Any]) -> Iterator[str]:
