@@ -122,9 +122,13 @@ def refusal(stop: Any) -> dict[str, Any]:
     """A failed task with what an OperatorError says: every log, page, message and record of it comes from here."""
     from ansible.module_utils.at_most_one.system.redaction import redact, redact_data
 
-    said = {"seen": redact(stop.seen), "expected": redact(stop.expected), "next_step": redact(stop.next_step)}
-    findings = [{name: redact(text) for name, text in asdict(one).items()} for one in stop.findings]
-    return {"failed": True, "msg": redact(str(stop)), **said, "details": redact_data(stop.details), "findings": findings}
+    said: dict[str, Any] = {
+        "seen": redact(stop.seen),
+        "expected": redact(stop.expected),
+        "next_step": redact(stop.next_step),
+    }
+    said |= {"details": redact_data(stop.details), "findings": redact_data([asdict(one) for one in stop.findings])}
+    return {"failed": True, "msg": redact(str(stop)), **said}
 
 
 @contextlib.contextmanager
