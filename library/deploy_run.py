@@ -32,7 +32,9 @@ options:
     description: The run, as O(state=opened) returned it. With O(state=read), only this run.
     type: str
   plan:
-    description: The plan that is deployed. With O(state=read), only its runs.
+    description:
+      - The plan that is deployed. With O(state=read), only its runs.
+      - O(state=closed) with O(outcome=deployed) needs it, to ask once more whether the rule holds.
     type: dict
   environment:
     description: Name of the environment, such as production.
@@ -106,6 +108,14 @@ options:
         description: How many seconds ago it ended.
         type: float
         default: 0
+  phases:
+    description:
+      - With O(state=closed), the phases of this run that have ended well. A journal that lacks one of them is not
+        closed, because the server has moved back, as a standby does that is promoted without the last commits.
+      - Where V(verify) is among them, the indexes, Prisma's history, the write fence and the duplicates are read again.
+    type: list
+    elements: str
+    default: []
   outcome:
     description: How the run ended.
     type: str
@@ -163,6 +173,8 @@ EXAMPLES = r"""
     login: "{{ database_login }}"
     state: closed
     run_id: "{{ opened.run_id }}"
+    plan: "{{ lookup('file', 'plans/one-active-inspection-session.yml') | from_yaml }}"
+    phases: [prepare, cleanup, migrate, verify, pm2_reload, healthcheck]
     outcome: deployed
 """
 
@@ -286,6 +298,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
         if wanted["state"] == "recorded":
             journal.record(connection, wanted["run_id"], wanted["phase"], wanted["status"], wanted["details"])
         else:
+            _require_still_true(module, connection, plan)
             kept = {name: wanted[name] for name in ("failed_phase", "error", "report", "commit_after")}
             journal.close_run(connection, wanted["run_id"], wanted["outcome"], **kept)
         answer = {"changed": False, "run_id": wanted["run_id"], **_run(connection, wanted["run_id"])}
@@ -293,6 +306,24 @@ def act(module: AnsibleModule) -> dict[str, Any]:
             runs = journal.read(connection, plan_id=answer["run"]["plan_id"], limit=10_000)
             answer["rollback"] = asdict(found) if (found := undo.last_deployment(runs)) else {}
         return answer
+
+
+def _require_still_true(module: AnsibleModule, connection: Any, plan: Any) -> None:
+    from ansible.module_utils.at_most_one.errors import OperatorError
+    from ansible.module_utils.at_most_one.migration import closing
+
+    wanted = module.params
+    if wanted["outcome"] not in ("deployed", "unchanged"):
+        return
+    if plan is not None:
+        for warning in closing.require_still_true(connection, plan, wanted["run_id"], wanted["phases"]):
+            module.warn(warning)
+    elif wanted["outcome"] == "deployed":
+        raise OperatorError(
+            "A run is to be closed as deployed without its plan.",
+            expected="plan, to ask once more whether its rule holds.",
+            next_step="give deploy_run the plan and the phases that have ended.",
+        )
 
 
 def _open(module: AnsibleModule, connection: Any, plan: Any) -> dict[str, Any]:
@@ -362,6 +393,7 @@ def main() -> None:
                     "ago_s": {"type": "float", "default": 0},
                 },
             },
+            "phases": {"type": "list", "elements": "str", "default": []},
             "outcome": {"type": "str", "choices": ["deployed", "unchanged", "rolled_back", "stopped"]},
             "failed_phase": {"type": "str"},
             "error": {"type": "str"},

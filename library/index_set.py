@@ -311,6 +311,7 @@ def _verified(module: AnsibleModule, plan: Any) -> dict[str, Any]:
             limits = {name: module.params[f"fence_{name}"] for name in ("lock_timeout_ms", "lock_attempts")}
             lowered = lower_fence(module, plan, **limits)
             result |= {name: lowered[theirs] for name, theirs in names.items()}
+            found["fence"] = result["fence"]  # who closes the run compares
         record_phase(module, "ok", {**found, **module.params["phase_details"]})
     except OperatorError as stop:
         stop.details = {**found, **stop.details}  # the verdicts are shown whatever came after them

@@ -109,7 +109,7 @@ class TestVerify:
         assert done["diff"] == {"before": "write fence: raised\n", "after": "write fence: lowered\n"}
         assert (done["history"], done["exact"], done.get("warnings")) == ("applied", True, None)
         assert write_fence.fence_state(connection, plan) == "lowered"
-        details = {"indexes": done["indexes"], "duplicates_left": 0, "faults_before": FAULTS}
+        details = {"indexes": done["indexes"], "duplicates_left": 0, "fence": "lowered", "faults_before": FAULTS}
         assert recorded() == [("verify", "ok", details)]
         assert verify()["changed"] is False
 

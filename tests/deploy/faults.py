@@ -406,6 +406,14 @@ FAULTS = {
         "tests/database/test_accounting.py::TestWhatIsWrittenToOtherRows"
         "::test_a_row_with_which_others_are_written_does_not_return[inserted]",
     ),
+    "failover with loss between two connections": Fault(
+        "a standby, made by pg_basebackup, that is promoted without the commits of the last phases",
+        "verify",
+        None,
+        ("cannot be closed: phase migrate is not in its journal", "opened on timeline 1, and timeline 2 answers"),
+        "what the new primary has; it is never called deployed, and the same command goes on from there",
+        "tests/database/test_moved_back.py::test_a_standby_promoted_without_the_last_phases_is_never_deployed[cleanup]",
+    ),
     "schema of somebody else": Fault(
         "a role that may create schemas has made at_most_one first, with triggers on its tables",
         None,

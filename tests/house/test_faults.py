@@ -58,6 +58,7 @@ DEMANDED = {
     "reader who stays, on the way back",
     "bulk insert under the fence",
     "publication for all tables",
+    "failover with loss between two connections",
     "schema of somebody else",
 }
 

@@ -21,7 +21,7 @@ from psycopg2.extras import RealDictCursor
 
 from ..errors import OperatorError
 from ..plan import Plan
-from ..postgres import publications
+from ..postgres import publications, server_identity
 from ..postgres.connection import Connection, Hold, Login, connect, unheld
 from ..postgres.own_schema import ensure, exists
 from .controllers import Controller
@@ -104,14 +104,15 @@ def open_run(connection: Connection, opening: Opening, *, takeover: bool = False
         with connection.cursor() as cursor:
             cursor.execute(
                 "INSERT INTO at_most_one.run (run_id, plan_id, plan_sha256, environment, who, controller,"
-                " controller_pid, controller_process, commit_before, commit_after, before, lease, lease_until)"
-                " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s * interval '1 minute',"
+                " controller_pid, controller_process, commit_before, commit_after, before, server, lease, lease_until)"
+                " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s * interval '1 minute',"
                 " clock_timestamp() + %s * interval '1 minute')",
                 (
                     *(run_id, opening.plan.id, opening.plan.sha256, opening.environment, opening.who),
                     *(opening.controller.host, opening.controller.pid, opening.controller.process()),
                     *(opening.commit_before, opening.commit_after),
                     None if opening.before is None else _json(opening.before),
+                    _json(server_identity.read(connection)),
                     *(opening.lease_minutes, opening.lease_minutes),
                 ),
             )
@@ -275,11 +276,20 @@ def read(
 
 def before(connection: Connection, run_id: str) -> dict[str, Any] | None:
     """What was kept when the run began, see :class:`Opening`; None when nothing was."""
+    return _kept(connection, run_id, "before")
+
+
+def server(connection: Connection, run_id: str) -> dict[str, Any]:
+    """The server on which the run was opened, see postgres/server_identity.py; empty when an older release did it."""
+    return _kept(connection, run_id, "server") or {}
+
+
+def _kept(connection: Connection, run_id: str, column: str) -> dict[str, Any] | None:
     if not exists(connection):
         return None
     with connection.cursor() as cursor:
         # Through jsonb, because a journal that was only read so far may not have the column yet.
-        cursor.execute("SELECT to_jsonb(r) -> 'before' FROM at_most_one.run r WHERE r.run_id = %s", (run_id,))
+        cursor.execute("SELECT to_jsonb(r) -> %s FROM at_most_one.run r WHERE r.run_id = %s", (column, run_id))
         row: tuple[dict[str, Any] | None] | None = cursor.fetchone()
         return row[0] if row else None
 

@@ -1,0 +1,79 @@
+"""What was proven may have moved back: read again in the transaction that closes a run as deployed.
+
+Between two connections a standby may have been promoted that lacks the last commits, or a backup restored. So nothing
+that a phase has proven is taken from the controller's memory: the server, the journal, the catalog, Prisma's history,
+the fence and the duplicates are asked once more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..errors import OperatorError
+from ..indexes import verification
+from ..plan import Plan
+from ..postgres import catalog_snapshot, server_identity
+from ..postgres.connection import Connection
+from ..prisma import migration_history
+from ..runs import journal
+
+_PROOF = "verify"  # the phase after which the rule holds
+
+
+def require_still_true(connection: Connection, plan: Plan, run_id: str, phases: Sequence[str]) -> list[str]:
+    """Raise OperatorError unless the run's journal has all ``phases``, and what they have proven is still so.
+
+    ``phases``: those that the controller has seen end. The rule is asked for where its proof is among them. Returns
+    what a person should know of although everything holds.
+    """
+    run = next(iter(journal.read(connection, run_id=run_id)), None)
+    if run is None:
+        return []  # closing it says so
+    recorded = {phase["name"]: phase for phase in run["phases"] if phase["status"] in ("ok", "unchanged")}
+    opened, now = journal.server(connection, run_id), server_identity.read(connection)
+    moved = _moved(opened, now)
+    faults = [f"phase {name} is not in its journal" for name in phases if name not in recorded]
+    if moved and moved[0] == "system_identifier":
+        faults.insert(0, "this is another server than the one on which it was opened (system identifier)")
+    if _PROOF in phases:
+        faults += _of_rule(connection, plan, recorded.get(_PROOF))
+    if faults:
+        raise OperatorError(
+            f"Run {run_id} cannot be closed: {'; '.join(faults)}."
+            + (f" {_words(opened, now)}." if moved else " What was recorded or proven before has moved back."),
+            expected="the server, the journal, the indexes, Prisma's history and the fence as the run has left them.",
+            next_step="find out whether a standby was promoted or a backup restored, and which rows of the service it"
+            " lacks; then run the same command again: it goes on from what it finds.",
+            run_id=run_id,
+            missing=[name for name in phases if name not in recorded],
+            server={"opened": opened, "now": now},
+        )
+    if not moved:
+        return []
+    return [f"{_words(opened, now)}. Everything of this run is there; compare what users wrote meanwhile."]
+
+
+def _of_rule(connection: Connection, plan: Plan, proof: dict[str, Any] | None) -> list[str]:
+    inspection = verification.inspect(connection, plan)
+    history = migration_history.read_history(connection, plan.schema)
+    verdict = migration_history.judge(history, None, plan.migration, inspection.exact).verdict
+    faults = inspection.faults()
+    if verdict != "applied":
+        faults.append(f"Prisma's history of {plan.migration} is {verdict}")
+    left = ((proof or {}).get("details") or {}).get("fence")  # one that could not be dropped yet stays, as verify said
+    if left == "lowered" and catalog_snapshot.take(connection, plan).fence:
+        faults.append("the write fence is up, and verify has left it lowered")
+    return faults
+
+
+def _moved(opened: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What differs, of what the server tells both times."""
+    return [name for name, value in opened.items() if None not in (value, now.get(name)) and value != now[name]]
+
+
+def _words(opened: dict[str, Any], now: dict[str, Any]) -> str:
+    return (
+        "A standby was promoted, or the server restored, during this run: it was opened on timeline"
+        f" {opened.get('timeline')}, and timeline {now.get('timeline')} answers"
+    )
