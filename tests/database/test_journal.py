@@ -267,6 +267,25 @@ def test_another_hosts_process_is_never_looked_up_here(login: Login, opening: Op
         open_run(login, opening)
 
 
+def test_a_lease_that_ended_under_a_living_process_is_said_as_that(login: Login, opening: Opening) -> None:
+    held = open_run(login, replace(opening, controller=Controller(HERE, os.getpid())))
+    with pytest.raises(OperatorError, match=r"may be taken over once its lease has ended \("):
+        open_run(login, opening)
+    with connect(login) as connection, connection.cursor() as cursor:
+        cursor.execute("UPDATE at_most_one.run SET lease_until = '2020-01-01 00:00:00+00'")
+    with pytest.raises(OperatorError, match="its lease ended at 2020-01-01T00:00:00Z, and its process is still there"):
+        open_run(login, opening)
+    assert [run["run_id"] for run in runs(login)] == [held.run_id]
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_a_lease_shorter_than_a_run_can_renew_is_refused_by_name(login: Login, opening: Opening, check: bool) -> None:
+    short = replace(opening, lease_minutes=journal.SHORTEST_LEASE_MINUTES - 1)
+    with pytest.raises(OperatorError, match="run_lease_minutes is 4"), connect(login) as connection:
+        (journal.look if check else journal.open_run)(connection, short)
+    assert runs(login) == []
+
+
 def test_the_lease_ends_and_each_phase_renews_it(login: Login, opening: Opening) -> None:
     held = open_run(login, replace(opening, controller=Controller("gateway-2", 1), lease_minutes=5))
     expire = "UPDATE at_most_one.run SET lease_until = clock_timestamp() - interval '1 second'"

@@ -59,6 +59,11 @@ LIMIT %(limit)s
 """
 
 
+# A long step renews it once a minute, on a connection that may wait ten seconds; the reload and the health check ask no
+# database at all, and a shorter one would end under a run that is at work.
+SHORTEST_LEASE_MINUTES = 5
+
+
 @dataclass(frozen=True)
 class Opening:
     """Everything that is known about a run when it starts."""
@@ -87,6 +92,7 @@ def open_run(connection: Connection, opening: Opening, *, takeover: bool = False
 
     Needs a transaction, and the caller's commit. Of any number of simultaneous openings one wins.
     """
+    _require_lease(opening)
     publications.refuse_carrying(connection, opening.plan)
     try:
         created = bool(ensure(connection))
@@ -124,6 +130,7 @@ def open_run(connection: Connection, opening: Opening, *, takeover: bool = False
 
 def look(connection: Connection, opening: Opening, *, takeover: bool = False) -> Opened:
     """What :func:`open_run` would do, without doing it: for check mode. Refuses as it does."""
+    _require_lease(opening)
     publications.refuse_carrying(connection, opening.plan)
     holder = _holder(connection, opening.plan.id) if exists(connection) else None
     if holder:
@@ -346,6 +353,16 @@ def _holder(connection: Connection, plan_id: str, *, lock: bool = False) -> dict
         return dict(row) if row else None
 
 
+def _require_lease(opening: Opening) -> None:
+    if opening.lease_minutes < SHORTEST_LEASE_MINUTES:
+        raise OperatorError(
+            f"run_lease_minutes is {opening.lease_minutes}.",
+            expected=f"{SHORTEST_LEASE_MINUTES} or more, and longer than the longest phase: a run whose lease has ended"
+            " may be taken over while it is at work.",
+            next_step="correct run_lease_minutes of this inventory, or leave it out (30).",
+        )
+
+
 def _require_free(holder: Mapping[str, Any], takeover: bool) -> None:
     if _why_free(holder, takeover) is None:
         raise _refusal(holder, holder["plan_id"])
@@ -370,8 +387,14 @@ def _refusal(holder: Mapping[str, Any] | None, plan_id: str) -> OperatorError:
         f"({minutes} min {seconds} s ago), from {holder['controller']} (pid {holder['controller_pid']}), "
         + (f"last finished phase {holder['phase']}." if holder["phase"] else "no phase finished yet."),
         expected="no other unfinished run of this plan.",
-        next_step=f"wait for it, or talk to {holder['who']}; it may be taken over once its lease "
-        f"has ended ({holder['lease_until']}), or now with -e run_takeover=true if you are sure that it is dead.",
+        next_step=f"wait for it, or talk to {holder['who']}; "
+        + (
+            f"its lease ended at {holder['lease_until']}, and its process is still there: it is at work, or frozen. It"
+            " may be taken over once the process has ended,"
+            if holder["lease_expired"]
+            else f"it may be taken over once its lease has ended ({holder['lease_until']}),"
+        )
+        + " or now with -e run_takeover=true if you are sure that it is dead.",
         holder=_public(holder),
     )
 
