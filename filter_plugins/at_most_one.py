@@ -14,11 +14,6 @@ from at_most_one.system import command_line
 from at_most_one.system.redaction import redact
 
 
-def pick(items: Iterable[Mapping[str, Any]], *keys: str) -> list[dict[str, Any]]:
-    """Each mapping reduced to these keys; a missing one is None."""
-    return [{key: item.get(key) for key in keys} for item in items]
-
-
 def known_faults(
     checks: Iterable[Mapping[str, Any]],
     before: Mapping[str, Iterable[int]],
@@ -124,5 +119,4 @@ class FilterModule:
             "at_most_one_first_error": first_error,
             "at_most_one_first_findings": first_findings,
             "at_most_one_known_faults": known_faults,
-            "at_most_one_pick": pick,
         }

@@ -1,4 +1,4 @@
-"""Filters of the report: errors taken apart, definitions as the plan has them, charts."""
+"""Filters of the pages: what their templates read, text as Markdown, charts."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1] / "module_utils"))
 from at_most_one.display.terminal import labelled
 from at_most_one.findings import parse, without_going_back
+from at_most_one.report.document import document
+from at_most_one.report.facts import RunFacts
+from at_most_one.report.page import page
 
 # Chosen for a contrast of at least 3:1 on both grounds (WCAG 2.2, 1.4.11).
 _GOOD, _SOFT, _BAD = "#2f8f46", "#6b7a8c", "#d1353f"
@@ -43,17 +46,11 @@ def taken_back(text: str, already: str) -> str:
     )
 
 
-def left(rows: Iterable[Mapping[str, Any]], words: Mapping[str, str]) -> list[str]:
-    """What could not return, as duplicate_rows lists it, in the report's language: a line for each reason."""
-    said = [(words[one["reason"]], str(one["count"]), one["table"], one["name"]) for one in rows]
-    return [
-        text.replace("COUNT", count).replace("TABLE", table).replace("NAME", name) for text, count, table, name in said
-    ]
-
-
-def earlier(runs: Iterable[str], headline: str, title: str, note: str, data: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What has become of earlier runs, as report_files takes it."""
-    return [{"run_id": run, "headline": headline, "title": title, "note": note, "data": dict(data)} for run in runs]
+def view(facts: Mapping[str, Any], words: Mapping[str, Any]) -> dict[str, Any]:
+    """What the report's templates read: ``report``, which is report.json, ``page`` and ``words``."""
+    run = RunFacts.of_role(facts)
+    report = document(run)
+    return {"report": report, "page": vars(page(run, report, words)), "words": words}
 
 
 def markdown(value: Any) -> str:
@@ -61,30 +58,6 @@ def markdown(value: Any) -> str:
     text = " ".join(str(value).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     text = re.sub(r"([\\`*_\[\]|#~])", r"\\\1", text)
     return re.sub(r"(?<!\w)@", "&#64;", text)  # a forge would tell whoever has that name
-
-
-def _column(column: str | Mapping[str, Any]) -> str:
-    if isinstance(column, str):
-        return column
-    text = column.get("column") or f"({column.get('expression')})"
-    text += f' COLLATE "{column["collation"]}"' if column.get("collation") else ""
-    text += f" {column['opclass']}" if column.get("opclass") else ""
-    text += f" {str(column['order']).upper()}" if column.get("order") else ""
-    return text + (f" NULLS {str(column['nulls']).upper()}" if column.get("nulls") else "")
-
-
-def planned_definitions(plan: Mapping[str, Any]) -> dict[str, str]:
-    """The definition of each planned index by its name, for people: what is run is built by the core."""
-    definitions = {}
-    for index in plan.get("indexes", []):
-        unique = "UNIQUE " if index.get("unique") else ""
-        columns = ", ".join(_column(column) for column in index["columns"])
-        text = f"CREATE {unique}INDEX {index['name']} ON {plan['schema']}.{index.get('table', plan['table'])}"
-        text += f" USING {index.get('method', 'btree')} ({columns})"
-        text += f" INCLUDE ({', '.join(index['include'])})" if index.get("include") else ""
-        text += " NULLS NOT DISTINCT" if index.get("nulls_not_distinct") else ""
-        definitions[index["name"]] = text + (f" WHERE {index['predicate']}" if index.get("predicate") else "")
-    return definitions
 
 
 def timeline(phases: Sequence[Mapping[str, Any]], names: Mapping[str, str], label: str) -> str:
@@ -231,13 +204,10 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         return {
             "at_most_one_course_chart": course,
-            "at_most_one_earlier": earlier,
-            "at_most_one_error": error,
             "at_most_one_labelled": labelled,
             "at_most_one_latency_chart": latency,
-            "at_most_one_left": left,
             "at_most_one_markdown": markdown,
-            "at_most_one_planned_definitions": planned_definitions,
+            "at_most_one_report_view": view,
             "at_most_one_scans_chart": scans,
             "at_most_one_taken_back": taken_back,
             "at_most_one_timeline_chart": timeline,

@@ -1,0 +1,94 @@
+"""The facts of a run that its report is made of, as the role hands them over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+Rows = Sequence[Mapping[str, Any]]
+Answer = Mapping[str, Any]  # what a module has returned; empty where it was not called
+
+
+@dataclass(frozen=True)
+class RollbackFacts:
+    """What a rollback of this run did, asked for or automatic."""
+
+    commit: str = ""  # what the instances serve now
+    verified: Answer = field(default_factory=dict)  # planned_indexes, after it
+    reached: Answer = field(default_factory=dict)  # deploy_run, before it
+    restored: int = 0
+    left: Rows = ()  # rows that could not return, by table and reason
+    left_count: int = 0
+    instances: Rows = ()
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """One run. What the run did not get to is empty."""
+
+    run_id: str
+    environment: str
+    application: str
+    language: str
+    check_mode: bool
+    outcome: str  # running | deployed | unchanged | rolled_back | stopped
+    plan: Mapping[str, Any]
+    plan_sha256: str
+    commit_before: str
+    commit_after: str  # the wanted commit
+    report_path: str  # of report.html, as the last line names it
+    commands: Mapping[str, str]  # deploy, rollback and again: the playbook that was started
+    error: str | None = None
+    failed_phase: str | None = None
+    partial: bool = False  # the run was asked for single phases
+    asked: Sequence[str] = ()  # those phases
+    gates: Sequence[str] | None = None  # the gates of the checklist that this environment asks for; None: all
+    opened: Answer = field(default_factory=dict)  # deploy_run, when the run began
+    closed: Answer = field(default_factory=dict)  # deploy_run, when it was closed
+    reached: Answer = field(default_factory=dict)  # deploy_run, where the run stopped
+    found: Answer = field(default_factory=dict)  # duplicate_rows, the table of groups for people
+    cleanup: Answer = field(default_factory=dict)  # duplicate_rows, the removal
+    build: Answer = field(default_factory=dict)  # planned_indexes
+    verified: Answer = field(default_factory=dict)  # planned_indexes, verify; its error where it stopped
+    traffic: Answer = field(default_factory=dict)  # the receipt of the traffic probe
+    checks: Rows = ()
+    known_faults: Rows = ()
+    instances: Rows = ()
+    rollback: RollbackFacts = field(default_factory=RollbackFacts)
+
+    @classmethod
+    def of_role(cls, facts: Mapping[str, Any]) -> RunFacts:
+        """The facts as the role has them: a mapping with these names."""
+        return cls(**{**facts, "rollback": RollbackFacts(**facts.get("rollback", {}))})
+
+    @property
+    def rolled_back(self) -> bool:
+        return self.outcome == "rolled_back"
+
+    @property
+    def running(self) -> bool:
+        return self.outcome == "running"
+
+    @property
+    def answer(self) -> Answer:
+        """What the journal said last."""
+        return self.opened if self.running else self.closed
+
+    @property
+    def journal(self) -> Mapping[str, Any]:
+        """The run's row in the journal; empty where the journal could not be reached."""
+        journal: Mapping[str, Any] = self.answer.get("run", {})
+        return journal
+
+    @property
+    def taken_back(self) -> Mapping[str, Any]:
+        """What the rollback took back: ``runs``, and ``built``, the indexes that were there before it."""
+        answer = self.reached if self.error else self.rollback.reached
+        reached: Mapping[str, Any] = answer.get("reached", {})
+        return reached
+
+
+def pick(rows: Rows, *names: str) -> list[dict[str, Any]]:
+    """Each row reduced to these keys; a missing one is None."""
+    return [{name: row.get(name) for name in names} for row in rows]

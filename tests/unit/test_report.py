@@ -1,0 +1,116 @@
+"""What a run's report says, from its facts alone: report.json, and what the page derives from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from at_most_one.report.document import document
+from at_most_one.report.facts import RunFacts
+from at_most_one.report.page import Page, page
+
+ROOT = Path(__file__).parents[2]
+PLAN = yaml.safe_load((ROOT / "plans/one-active-inspection-session.yml").read_text())
+WORDS = yaml.safe_load((ROOT / "roles/report/files/words_en.yml").read_text())
+RUN, EARLIER = "20251110T053000Z-1a2b3c", "20251110T043000Z-000000"
+NAMES = [index["name"] for index in PLAN["indexes"]]
+REACHED = {"reached": {"runs": [RUN, EARLIER], "built": NAMES}}
+
+
+def facts(outcome: str, **more: Any) -> RunFacts:
+    return RunFacts.of_role(
+        {
+            **{"run_id": RUN, "environment": "staging", "application": "aedpics", "language": "en"},
+            **{"check_mode": False, "outcome": outcome, "plan": PLAN, "plan_sha256": "397e"},
+            **{"commit_before": "f30ada37db1b3e57", "commit_after": "4f743598c1458746"},
+            "report_path": "artifacts/staging/latest/report.html",
+            "commands": {"deploy": "deploy it", "again": "do it again", "rollback": "roll it back"},
+            **more,
+        }
+    )
+
+
+def written(run: RunFacts) -> Page:
+    return page(run, document(run), WORDS)
+
+
+def verdicts(*verdicts: str) -> dict[str, Any]:
+    return {"indexes": [{"name": name, "verdict": one} for name, one in zip(NAMES, verdicts, strict=True)]}
+
+
+def test_nothing_is_claimed_of_a_run_that_left_nothing() -> None:
+    report = document(facts("stopped", error="No answer.", failed_phase="prepare"))
+    assert report["cleanup"] == {"groups": 0, "planned": 0, "removed": 0, "archived": 0, "unarchived": []}
+    assert (report["duplicates_left"], report["indexes"], report["instances"], report["phases"]) == (None, [], [], [])
+
+
+def test_check_mode_has_removed_nothing() -> None:
+    found = document(facts("unchanged", check_mode=True, cleanup={"groups": 2, "planned": 5, "removed": 5}))["cleanup"]
+    assert (found["planned"], found["removed"]) == (5, 0)
+    shown = written(facts("unchanged", check_mode=True, cleanup={"groups": 2, "planned": 5, "removed": 5}))
+    assert shown.headline == "Checked: nothing was changed"
+    assert shown.figures == ["surplus rows 5"]
+
+
+def test_the_verdicts_of_a_verify_that_stopped_are_those_of_its_error() -> None:
+    stopped = facts(
+        "stopped",
+        error="One is different.",
+        verified={"msg": "", "details": verdicts("different", "present", "present")},
+    )
+    assert [index["verdict"] for index in document(stopped)["indexes"]] == ["different", "present", "present"]
+    assert [index["is_good"] for index in written(stopped).indexes] == [False, True, True]
+    assert "indexes 2/3" in written(stopped).figures
+
+
+def test_a_rollback_counts_the_indexes_that_are_gone_and_that_were_built() -> None:
+    rolled_back = facts(
+        "rolled_back",
+        rollback={
+            "commit": "f30a",
+            "verified": verdicts("missing", "missing", "present"),
+            "reached": REACHED,
+            "restored": 4,
+        },
+    )
+    assert written(rolled_back).taken_back.startswith("2 of the planned indexes dropped, 4 rows restored")
+    assert document(rolled_back)["commit"]["after"] == "f30a"
+    assert [run["run_id"] for run in written(rolled_back).earlier] == [EARLIER], "its own report is written whole"
+
+
+def test_a_run_that_took_itself_back_reads_where_it_had_stopped() -> None:
+    taken_back = facts("rolled_back", error="It fails. Expected: not. Next: roll it back.", reached=REACHED)
+    assert [run["data"] for run in written(taken_back).earlier] == [{"taken_back_by": RUN}]
+    assert [found["next_step"] for found in written(taken_back).findings] == [""], "it is rolled back already"
+
+
+def test_a_run_that_took_another_over_says_so_in_that_ones_report_once() -> None:
+    opened = {"run": {"phases": []}, "took_over": {"run_id": EARLIER}}
+    assert [run["data"] for run in written(facts("running", opened=opened)).earlier] == [{"outcome": "abandoned"}]
+    assert written(facts("deployed", opened=opened)).earlier == []
+    assert written(facts("running", opened=opened, check_mode=True)).earlier == []
+
+
+@pytest.mark.parametrize("runs", [[], [EARLIER]])
+def test_no_rollback_is_offered_that_would_take_back_something_else(runs: list[str]) -> None:
+    back = {"runs": runs, "commit_before": "a" * 40, "commit_after": "b" * 40}
+    assert written(facts("stopped", error="No.", closed={"rollback": back})).rollback_takes == ""
+    assert written(facts("stopped", error="No.", closed={"rollback": {**back, "runs": [*runs, RUN]}})).rollback_takes
+
+
+def test_only_the_gates_that_this_environment_asks_for_are_shown() -> None:
+    answers = {"backup": {"passed": True}, "notice": {"passed": False}}
+    closed = {"run": {"phases": [{"name": "prepare", "status": "ok", "details": {"checklist": answers}}]}}
+    assert list(written(facts("deployed", closed=closed)).gates) == ["backup", "notice"]
+    assert list(written(facts("deployed", closed=closed, gates=["backup"])).gates) == ["backup"]
+    assert "checklist" not in written(facts("deployed", closed=closed, gates=[])).sections
+
+
+def test_the_last_line_cuts_a_long_cause_and_leaves_out_what_is_empty() -> None:
+    stopped = written(facts("stopped", error=f"{'x' * 300}. Expected: y. Next: z.", failed_phase="verify"))
+    assert stopped.last_line == "✖ Stopped   staging | aedpics f30ada37db1b -> 4f743598c145"
+    labels = [label for label, _ in stopped.last_facts]
+    assert labels == ["Rule", "Cause", "To do", "Go on", "Report"]
+    assert dict(stopped.last_facts)["Cause"] == f"Verify: {'x' * 199}…"
