@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import os
 import shlex
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
+from ansible.plugins.loader import action_loader
+
+action_loader.get("in_process", class_only=True)  # lets the core be imported here
+from ansible.module_utils.at_most_one.system import files  # noqa: E402
 
 
 class ActionModule(ActionBase):
@@ -75,21 +77,14 @@ class ActionModule(ActionBase):
 
     def _bring(self, remote: str, path: Path, task_vars: dict[str, Any] | None) -> None:
         """Replace the file here by the one there, for its owner and group. A reader checks its digest, not this."""
-        with _explained(path):
-            number, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-            os.close(number)
-            try:
-                if self._connection.become:  # then the file belongs to an account that the connection cannot read
-                    read = self._execute_module("ansible.legacy.slurp", {"src": remote}, task_vars=task_vars)
-                    if read.get("failed"):
-                        raise AnsibleActionFail(str(read.get("msg")), result=read)
-                    Path(scratch).write_bytes(base64.b64decode(read["content"]))
-                else:
-                    self._connection.fetch_file(remote, scratch)
-                Path(scratch).chmod(0o640)
-                Path(scratch).replace(path)
-            finally:
-                Path(scratch).unlink(missing_ok=True)
+        with _explained(path), files.replacing(path, 0o640) as file:
+            if self._connection.become:  # then the file belongs to an account that the connection cannot read
+                read = self._execute_module("ansible.legacy.slurp", {"src": remote}, task_vars=task_vars)
+                if read.get("failed"):
+                    raise AnsibleActionFail(str(read.get("msg")), result=read)
+                file.write(base64.b64decode(read["content"]))
+            else:
+                self._connection.fetch_file(remote, file.name)
 
 
 def _replaced(value: Any, old: str, new: str) -> Any:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +102,7 @@ def act(call: Call) -> dict[str, Any]:
     for name, text in call.params["files"].items():
         files.write(directory / name, _without_secrets(name, text), 0o640)
     if call.params["latest"]:
-        _point(directory.parent / "latest", directory.name)
+        files.link(directory.parent / "latest", directory.name)
     for run_of_before in call.params["earlier"]:
         where = superseded.directory_of(directory.parent, run_of_before["run_id"])
         texts = [run_of_before[name] for name in ("headline", "title", "note")]
@@ -119,13 +118,6 @@ def _without_secrets(name: str, text: str) -> str:
     if name.endswith(".md"):
         return redact(text, longest_line=None) + ("\n" if text.endswith("\n") else "")
     return text
-
-
-def _point(link: Path, target: str) -> None:
-    scratch = link.with_name(f".{link.name}.{os.getpid()}")
-    scratch.unlink(missing_ok=True)
-    scratch.symlink_to(target)
-    os.replace(scratch, link)
 
 
 def main() -> None:

@@ -279,6 +279,7 @@ def _database(module: AnsibleModule) -> Callable[[], tuple[Any, int | None]]:
     from ansible.module_utils.at_most_one.indexes import verification
     from ansible.module_utils.at_most_one.plan import parse
     from ansible.module_utils.at_most_one.postgres.connection import connect
+    from ansible.module_utils.at_most_one.postgres.server_errors import first_line
 
     login, plan = login_of(module), parse(module.params["plan"])
 
@@ -290,9 +291,8 @@ def _database(module: AnsibleModule) -> Callable[[], tuple[Any, int | None]]:
         except OperatorError as stop:
             return stop, None
         except DATABASE_ERROR as failure:
-            first_line = (str(failure).strip().splitlines() or ["no message"])[0]
             return OperatorError(
-                f"PostgreSQL refused a look at the indexes: {first_line}.",
+                f"PostgreSQL refused a look at the indexes: {first_line(failure)}.",
                 expected="an answer within the timeouts.",
                 next_step="look at pg_stat_activity and at the server's log of this moment.",
             ), None

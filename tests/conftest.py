@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 _HARNESS = """
 import runpy, sys
 import ansible.module_utils
-ansible.module_utils.__path__.append(sys.argv[2])
+ansible.module_utils.__path__ += sys.argv[2:]
 from ansible.module_utils import basic
 basic._ANSIBLE_ARGS, basic._ANSIBLE_PROFILE = sys.stdin.buffer.read(), "legacy"
 runpy.run_path(sys.argv[1], run_name="__main__")
@@ -32,8 +32,9 @@ def run_module() -> Callable[..., dict[str, Any]]:
         name: str, args: dict[str, Any], *, check: bool = False, diff: bool = True, home: Path = ROOT
     ) -> dict[str, Any]:
         parameters = {**args, "_ansible_check_mode": check, "_ansible_diff": diff, "_ansible_module_name": name}
+        paths = [str(directory / "module_utils") for directory in dict.fromkeys((home, ROOT))]
         done = subprocess.run(
-            [sys.executable, "-c", _HARNESS, str(home / "library" / f"{name}.py"), str(home / "module_utils")],
+            [sys.executable, "-c", _HARNESS, str(home / "library" / f"{name}.py"), *paths],
             input=json.dumps({"ANSIBLE_MODULE_ARGS": parameters}),
             capture_output=True,
             text=True,

@@ -8,17 +8,15 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ansible.module_utils.at_most_one.system import files
+
 
 def write_private(path: Path, text: str, mode: int = 0o600) -> bool:
     """Write a file whole or not at all, readable by its owner only. True when its content or mode changed."""
     if path.is_file() and path.read_text(encoding="utf-8") == text and path.stat().st_mode & 0o777 == mode:
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "w", encoding="utf-8") as stream:
-        os.fchmod(handle, mode)
-        stream.write(text)
-    os.replace(name, path)
+    files.write(path, text, mode, durable=False)
     return True
 
 

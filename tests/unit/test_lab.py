@@ -24,7 +24,7 @@ Run = Callable[..., dict[str, Any]]
 
 @pytest.fixture
 def settings(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    path = [*ansible.module_utils.__path__, str(LAB / "module_utils")]
+    path = [*ansible.module_utils.__path__, str(LAB / "module_utils"), str(LAB.parent / "module_utils")]
     monkeypatch.setattr(ansible.module_utils, "__path__", path)
     spec = importlib.util.spec_from_file_location("lab_settings", LAB / "library/lab_settings.py")
     assert spec

@@ -24,6 +24,7 @@ from ..plan import Index, Plan
 from ..postgres import locks, server_errors
 from ..postgres.connection import Connection, Hold, Login, connect, unheld
 from ..postgres.locks import Watch
+from ..postgres.server_errors import first_line
 from . import definitions, verification
 from .verification import Inspection
 
@@ -226,7 +227,7 @@ class _Session:
                     state = str(_state(connection, self.plan.schema, index.name))
                     why = f"within {self.limits.leftover_s:g} s; {locks.describe(holders)}"
         except (psycopg2.Error, OperatorError) as failure:
-            why = str(failure).strip().splitlines()[0]
+            why = first_line(failure)
         return (
             f"Its INVALID index stays ({state}): it could not be dropped {why}. The next run drops it first; by hand: "
             f"DROP INDEX CONCURRENTLY {verification.quoted(self.plan.schema, index.name)};"

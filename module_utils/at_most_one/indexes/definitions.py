@@ -24,6 +24,7 @@ from ..plan import Index, IndexKey, Plan
 from ..postgres import server_errors
 from ..postgres.connection import Connection, lost
 from ..postgres.fence_names import PATTERN
+from ..postgres.server_errors import first_line
 from ..system.strict_zip import strict_zip
 
 # One row per relation of the namespace that has a wanted name, or is an index whose name matches the family's pattern.
@@ -276,14 +277,14 @@ def _explained(at_work: Sequence[str]) -> Iterator[None]:
 def _explanation(failure: psycopg2.Error, what: str) -> OperatorError:
     if isinstance(failure, psycopg2.errors.InsufficientPrivilege) and not server_errors.function_of(failure):
         return OperatorError(
-            f"The role may not inspect {what}: {failure.diag.message_primary}.",
+            f"The role may not inspect {what}: {first_line(failure)}.",
             expected="SELECT on the planned tables, free of row level security, and TEMPORARY on the database.",
             next_step="grant it, or connect as the tables' owner.",
             sqlstate=failure.pgcode,
         )
     if isinstance(failure, (psycopg2.errors.LockNotAvailable, psycopg2.errors.QueryCanceled)):
         return OperatorError(
-            f"Inspecting {what} did not end in time: {failure.diag.message_primary}.",
+            f"Inspecting {what} did not end in time: {first_line(failure)}.",
             expected="the planned tables to be readable within lock_timeout_ms and statement_timeout_ms.",
             next_step="look for a session with an ACCESS EXCLUSIVE lock, or allow more time; nothing was changed.",
             sqlstate=failure.pgcode,

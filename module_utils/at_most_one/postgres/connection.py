@@ -15,6 +15,7 @@ import psycopg2.errors
 import psycopg2.extensions
 
 from ..errors import OperatorError
+from .server_errors import first_line
 
 Connection = psycopg2.extensions.connection
 Hold = Callable[[Connection], None]  # begins a writing transaction, and refuses it to a run that lost its plan: journal
@@ -129,7 +130,7 @@ def connect(
             connection.commit()
     except psycopg2.errors.ReadOnlySqlTransaction as refused:  # 25006: a standby, or default_transaction_read_only
         raise OperatorError(
-            f"{login.where()} takes no writes: {refused.diag.message_primary}.",
+            f"{login.where()} takes no writes: {first_line(refused)}.",
             expected="the primary. A standby (in recovery) only reads.",
             next_step="point database_host at the primary; when it is, look for default_transaction_read_only.",
             database=login.where(),
@@ -138,7 +139,7 @@ def connect(
         if not lost(failure):
             raise
         raise OperatorError(
-            f"The connection to {login.where()} was lost: {str(failure).strip().partition(chr(10))[0]}.",
+            f"The connection to {login.where()} was lost: {first_line(failure)}.",
             expected="a connection that lasts.",
             next_step="check the server, then run the same again: what was committed stays, and it goes on from there.",
             database=login.where(),
@@ -199,7 +200,7 @@ def _refuse(login: Login, said: str, failure: psycopg2.Error) -> NoReturn:
             database=login.where(),
         ) from failure
     raise OperatorError(
-        f"No connection to {login.where()}: {first_line}.",
+        f"No connection to {login.where()}: {reason}.",
         expected="a PostgreSQL server that accepts this login; whether there are duplicates is unknown, not 0.",
         next_step="check database_host, database_port, database_user and vault_database_password of this "
         "inventory, and that the server is up and reachable from the gateway host.",

@@ -12,6 +12,7 @@ import psycopg2.errors
 from ..errors import OperatorError
 from .connection import Connection
 from .own_schema_trust import refuse_foreign, revoke_grants
+from .server_errors import first_line
 
 # 1: without a version in the comment, and, in the oldest, without run.before and archived_row.after_sha256.
 # 2: with whatever rights the database's default privileges had given others.
@@ -148,7 +149,7 @@ def ensure(connection: Connection) -> list[str]:
                 refuse_foreign(connection)  # what another session has put into it meanwhile
         except psycopg2.errors.InsufficientPrivilege as refused:
             raise OperatorError(
-                f"The journal cannot be created: {refused.diag.message_primary}.",
+                f"The journal cannot be created: {first_line(refused)}.",
                 expected="a role that may create the schema at_most_one in this database, once, and owns its tables.",
                 next_step="GRANT CREATE ON DATABASE to this role, or create the schema with this role as its owner.",
                 sqlstate=refused.pgcode,

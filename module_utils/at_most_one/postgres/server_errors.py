@@ -27,6 +27,12 @@ class Said(NamedTuple):
     next_step: str
 
 
+def first_line(failure: Exception) -> str:
+    """The server's message, or libpq's where none answered: without DETAIL and CONTEXT, which may hold row values."""
+    said = failure.diag.message_primary if isinstance(failure, psycopg2.Error) else None
+    return ((said or str(failure)).strip().splitlines() or ["no reason given"])[0]
+
+
 def function_of(failure: psycopg2.Error) -> str | None:
     """The user's function, as CONTEXT names it, inside of which the error was raised; None when it was in none."""
     for found in _FUNCTION.finditer(failure.diag.context or ""):
@@ -41,7 +47,7 @@ def explain(failure: psycopg2.Error, expected: str, next_step: str) -> Said:
 
     Who calls that function is asked of the catalog by the command of the next step: the transaction has failed.
     """
-    message = (failure.diag.message_primary or str(failure)).strip().partition("\n")[0].rstrip(".")
+    message = first_line(failure).rstrip(".")
     code = failure.pgcode or "08000"
     detail = (failure.diag.message_detail or "").strip().partition("\n")[0].rstrip(".")
     if detail and code.startswith(_DETAIL_WITHOUT_ROWS):

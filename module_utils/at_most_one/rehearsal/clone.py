@@ -21,6 +21,7 @@ from ..errors import OperatorError
 from ..postgres import client_programs
 from ..postgres.connection import Login, connect
 from ..postgres.fence_names import PATTERN
+from ..postgres.server_errors import first_line
 from . import masking
 
 MARK = "at-most-one: a clone that is being made"
@@ -113,9 +114,8 @@ def make(target: Login, source: Source, masks: Sequence[masking.Mask], *, mainte
             _rewrite(beside, masks)
             _swap(server, target.dbname, beside.dbname)
     except psycopg2.Error as failure:
-        first_line = (str(failure).strip().splitlines() or ["no message"])[0]
         raise OperatorError(
-            f"The clone could not be made: {first_line} (SQLSTATE {failure.pgcode or 'none'}).",
+            f"The clone could not be made: {first_line(failure)} (SQLSTATE {failure.pgcode or 'none'}).",
             expected="a role that may create databases (CREATEDB), owns the target's, and owns its tables.",
             next_step=_NEXT,
         ) from failure

@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 
 from ..errors import OperatorError
+from ..system import files
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2  # renameat2(2), Linux 3.15 and later
@@ -53,7 +54,7 @@ def switch(path: Path, release: Path, adopt_as: Path, *, check_mode: bool = Fals
     if changed and not check_mode:
         if in_place:
             _adopt(path, adopt_as)
-        _point(path, release)
+        files.link(path, release)
     return previous, changed
 
 
@@ -87,13 +88,7 @@ def share(release: Path, shared: Path) -> list[Path]:
         if own.is_symlink() or not own.is_file():
             continue
         if own.read_bytes() == file.read_bytes():
-            _point(own, file)
+            files.link(own, file)
         else:
             different.append(own)
     return different
-
-
-def _point(path: Path, release: Path) -> None:
-    fresh = path.with_name(f".{path.name}.{os.getpid()}.link")
-    fresh.symlink_to(release)
-    fresh.replace(path)

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from ..errors import OperatorError
+from ..system import files
 from . import assets, next_build, retention
 
 NODE_TIMEOUT_S = 30.0
@@ -75,10 +76,7 @@ def marker(release: Path) -> dict[str, Any]:
 
 
 def write_marker(release: Path, content: dict[str, Any]) -> None:
-    fresh = release / f"{retention.MARKER}.new"
-    fresh.write_text(json.dumps(content, indent=4, sort_keys=True) + "\n", encoding="utf-8")
-    fresh.chmod(0o644)
-    fresh.replace(release / retention.MARKER)
+    files.write(release / retention.MARKER, json.dumps(content, indent=4, sort_keys=True) + "\n", 0o644)
 
 
 def digest(release: Path, shared: Collection[str]) -> str:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from ..errors import OperatorError
+from . import files
 from .processes import start_ticks
 
 
@@ -93,11 +94,7 @@ def asked_to_end(within_s: float) -> bool:
 
 def write_json(path: str, content: Mapping[str, Any]) -> None:
     """Replace ``path`` in one step: a reader sees the old content or the new, never half of it."""
-    scratch = f"{path}.{os.getpid()}"
-    with open(scratch, "w", encoding="utf-8") as file:
-        json.dump(content, file, ensure_ascii=False, indent=1)
-        file.write("\n")
-    os.replace(scratch, path)
+    files.write(path, json.dumps(content, ensure_ascii=False, indent=1) + "\n", 0o600, durable=False)
 
 
 def read_json(path: str) -> dict[str, Any] | None:

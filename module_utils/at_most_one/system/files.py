@@ -1,24 +1,47 @@
-"""A file that appears whole or not at all: whoever reads it sees the old one or the new one, never a part."""
+"""A file or a link that changes in one step: whoever reads it sees the old one or the new one, never a part."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 
-def write(path: str | Path, content: str | bytes, mode: int) -> None:
-    """Write ``content`` to ``path`` in one step, readable as ``mode`` says. An OSError leaves what was there."""
+@contextlib.contextmanager
+def replacing(path: str | Path, mode: int, *, durable: bool = True) -> Iterator[IO[bytes]]:
+    """Open a file that takes the place of ``path``, readable as ``mode`` says, once the block has ended well.
+
+    Its ``name`` is for a program that writes to a path. After a failure what was there stays, and nothing beside it.
+    Without ``durable`` it is not forced to the disk: for notes that matter only while this machine runs.
+    """
     target = Path(path)
     number, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    os.close(number)
     try:
-        with open(number, "wb") as file:
-            file.write(content if isinstance(content, bytes) else content.encode())
+        with open(name, "wb") as file:
+            yield file
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
             os.fchmod(file.fileno(), mode)
         os.replace(name, target)
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
+
+
+def write(path: str | Path, content: str | bytes, mode: int, *, durable: bool = True) -> None:
+    """Write ``content`` to ``path`` in one step, as :func:`replacing` does. An OSError leaves what was there."""
+    with replacing(path, mode, durable=durable) as file:
+        file.write(content if isinstance(content, bytes) else content.encode())
+
+
+def link(path: Path, target: str | Path) -> None:
+    """Make ``path`` a symbolic link to ``target`` in one step."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}.link")
+    fresh.unlink(missing_ok=True)  # left by a process with this number that was killed
+    fresh.symlink_to(target)
+    os.replace(fresh, path)
