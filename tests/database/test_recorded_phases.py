@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ BUILD = {"strategy", "history", "pending", "repaired", "attempts", "seconds", "s
     "write_pause_ms",
 }
 FAULTS = {"race": [500]}
+Recorded = Callable[[], list[tuple[str, str, Any]]]
 
 
 @pytest.fixture
@@ -32,7 +34,7 @@ def run_id(login: Login, plan: Plan) -> str:
 
 
 @pytest.fixture
-def recorded(login: Login, run_id: str) -> Callable[[], list[tuple[str, str, Any]]]:
+def recorded(login: Login, run_id: str) -> Recorded:
     """The run's phases in the journal."""
 
     def read() -> list[tuple[str, str, Any]]:
@@ -43,6 +45,26 @@ def recorded(login: Login, run_id: str) -> Callable[[], list[tuple[str, str, Any
     return read
 
 
+@dataclass(frozen=True)
+class Verify:
+    """The verify phase's call, and what the catalog and the journal show of it."""
+
+    call: Callable[..., dict[str, Any]]
+    connection: Connection
+    plan: Plan
+    recorded: Recorded
+
+    def __call__(self, **options: Any) -> dict[str, Any]:
+        return self.call(**options)
+
+    def fence(self) -> str:
+        return write_fence.fence_state(self.connection, self.plan)
+
+    def execute(self, statement: str) -> None:
+        with self.connection, self.connection.cursor() as cursor:
+            cursor.execute(statement)
+
+
 @pytest.fixture
 def verify(
     run_module: Callable[..., dict[str, Any]],
@@ -50,16 +72,17 @@ def verify(
     plan_data: dict[str, Any],
     release: Path,
     run_id: str,
-) -> Callable[..., dict[str, Any]]:
-    """The verify phase's call."""
+    connection: Connection,
+    plan: Plan,
+    recorded: Recorded,
+) -> Verify:
+    args = {"login": login_args, "plan": plan_data, "state": "verified", "release_path": str(release)}
+    args |= {"lower_fence": True, "run_id": run_id, "phase": "verify", "phase_details": {"faults_before": FAULTS}}
 
-    def run(*, check: bool = False, **options: Any) -> dict[str, Any]:
-        args = {"login": login_args, "plan": plan_data, "state": "verified", "release_path": str(release)}
-        args |= {"lower_fence": True, "run_id": run_id, "phase": "verify"}
-        args |= {"phase_details": {"faults_before": FAULTS}}
+    def call(*, check: bool = False, **options: Any) -> dict[str, Any]:
         return run_module("index_set", {**args, **options}, check=check)
 
-    return run
+    return Verify(call, connection, plan, recorded)
 
 
 @pytest.fixture
@@ -68,9 +91,6 @@ def migrated(present: Callable[..., dict[str, Any]], plan: Plan, connection: Con
     write_fence.raise_fence(connection, plan)
     connection.commit()
     assert present()["changed"]
-
-
-Recorded = Callable[[], list[tuple[str, str, Any]]]
 
 
 class TestMigrate:
@@ -98,19 +118,17 @@ class TestMigrate:
 
 @pytest.mark.usefixtures("migrated")
 class TestVerify:
-    def test_the_fence_is_lowered_and_the_phase_recorded_once(
-        self, verify: Callable[..., dict[str, Any]], recorded: Recorded, connection: Connection, plan: Plan
-    ) -> None:
+    def test_the_fence_is_lowered_and_the_phase_recorded_once(self, verify: Verify) -> None:
         predicted = verify(check=True)
-        assert (predicted["changed"], predicted["fence"], recorded()) == (True, "lowered", [])
-        assert write_fence.fence_state(connection, plan) == "raised"
+        assert (predicted["changed"], predicted["fence"], verify.recorded()) == (True, "lowered", [])
+        assert verify.fence() == "raised"
         done = verify()
         assert (done["statements"], done["diff"]) == (predicted["statements"], predicted["diff"])
         assert done["diff"] == {"before": "write fence: raised\n", "after": "write fence: lowered\n"}
         assert (done["history"], done["exact"], done.get("warnings")) == ("applied", True, None)
-        assert write_fence.fence_state(connection, plan) == "lowered"
+        assert verify.fence() == "lowered"
         details = {"indexes": done["indexes"], "duplicates_left": 0, "fence": "lowered", "faults_before": FAULTS}
-        assert recorded() == [("verify", "ok", details)]
+        assert verify.recorded() == [("verify", "ok", details)]
         assert verify()["changed"] is False
 
     @pytest.mark.parametrize(
@@ -120,42 +138,21 @@ class TestVerify:
             ("DROP INDEX aedpics.idx_inspection_schedules_active", "idx_inspection_schedules_active is missing"),
         ],
     )
-    def test_a_fault_stops_before_the_fence_is_lowered(
-        self,
-        verify: Callable[..., dict[str, Any]],
-        recorded: Recorded,
-        connection: Connection,
-        plan: Plan,
-        fault: str,
-        said: str,
-    ) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute(fault)
-        connection.commit()
+    def test_a_fault_stops_before_the_fence_is_lowered(self, verify: Verify, fault: str, said: str) -> None:
+        verify.execute(fault)
         for check in (True, False):
             stopped = verify(check=check)
             assert stopped["failed"], stopped
             assert said in stopped["msg"]
             assert len(stopped["details"]["indexes"]) == 3, "the report shows them"
-        assert write_fence.fence_state(connection, plan) == "raised"
-        assert recorded() == []
+        assert verify.fence() == "raised"
+        assert verify.recorded() == []
 
-    def test_a_history_is_not_judged_where_the_migration_is_only_predicted(
-        self, verify: Callable[..., dict[str, Any]], connection: Connection
-    ) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute("UPDATE aedpics._prisma_migrations SET rolled_back_at = now()")
-        connection.commit()
+    def test_a_history_is_not_judged_where_the_migration_is_only_predicted(self, verify: Verify) -> None:
+        verify.execute("UPDATE aedpics._prisma_migrations SET rolled_back_at = now()")
         assert verify(check=True, fail=False)["history"] == "earlier_pending"
 
-    def test_a_fence_that_cannot_be_dropped_is_a_warning(
-        self,
-        login: Login,
-        verify: Callable[..., dict[str, Any]],
-        recorded: Recorded,
-        connection: Connection,
-        plan: Plan,
-    ) -> None:
+    def test_a_fence_that_cannot_be_dropped_is_a_warning(self, login: Login, verify: Verify) -> None:
         with connect(login) as reader, reader.cursor() as cursor:
             cursor.execute("SELECT count(*) FROM aedpics.inspection_sessions")
             held = verify(fence_lock_timeout_ms=100, fence_lock_attempts=2)
@@ -165,22 +162,15 @@ class TestVerify:
             assert "within 0.2 s" in str(warning)
             reader.rollback()
         assert held["fence"] == "partial"
-        assert [phase for phase, _, _ in recorded()] == ["verify"]
+        assert [phase for phase, _, _ in verify.recorded()] == ["verify"]
         assert verify()["fence"] == "lowered"
 
-    def test_a_lost_run_lowers_and_records_nothing(
-        self,
-        login: Login,
-        verify: Callable[..., dict[str, Any]],
-        recorded: Recorded,
-        connection: Connection,
-        plan: Plan,
-    ) -> None:
+    def test_a_lost_run_lowers_and_records_nothing(self, login: Login, verify: Verify) -> None:
         with connect(login) as other:
-            opening = journal.Opening(plan, "production", "jiwoo", Controller("gateway-3", 1))
+            opening = journal.Opening(verify.plan, "production", "jiwoo", Controller("gateway-3", 1))
             journal.open_run(other, opening, takeover=True)
         stopped = verify()
         assert "was closed as abandoned by run" in stopped["msg"]
         assert len(stopped["details"]["indexes"]) == 3
-        assert write_fence.fence_state(connection, plan) == "raised"
-        assert recorded() == []
+        assert verify.fence() == "raised"
+        assert verify.recorded() == []

@@ -253,6 +253,7 @@ TASKS = """
     controller_pid: "{{ lookup('ansible.builtin.pipe', 'ps -o ppid= -p $PPID') | trim | int }}"
 - {name: Wait to be killed, ansible.builtin.pause: {seconds: 60}}
 """
+NEXT = "Pausing for 60 seconds"
 
 
 def test_no_python_is_started_no_secret_is_shown_and_the_probe_ends_with_ansible(tmp_path: Path) -> None:
@@ -278,10 +279,10 @@ def test_no_python_is_started_no_secret_is_shown_and_the_probe_ends_with_ansible
         ) as ansible,
     ):
         try:
-            _await(lambda: traffic_probe.running(output) or ansible.poll() is not None, within_s=60)
-            shown = (tmp_path / "said").read_text()
+            said_of_it = tmp_path / "said"  # the next task begins when the probe's is over
+            _await(lambda: NEXT in said_of_it.read_text() or ansible.poll() is not None, within_s=60)
+            shown = said_of_it.read_text()
             assert ansible.poll() is None, shown
-            time.sleep(0.3)
             assert traffic_probe.running(output), "its task is over, it goes on"
         finally:
             ansible.send_signal(signal.SIGKILL)

@@ -187,12 +187,12 @@ def _open(login: Login, settings: Mapping[str, Any], connect_timeout_s: int) -> 
 
 
 def _refuse(login: Login, said: str, failure: psycopg2.Error) -> NoReturn:
-    first_line = (said.strip().splitlines() or ["no reason given"])[0]
-    if any(words in first_line for words in _POOLER_SAYS):
-        raise _pooler(login, first_line) from failure
-    if any(words in first_line for words in _TLS_SAYS):
+    reason = (said.strip().splitlines() or ["no reason given"])[0]
+    if any(words in reason for words in _POOLER_SAYS):
+        raise _pooler(login, reason) from failure
+    if any(words in reason for words in _TLS_SAYS):
         raise OperatorError(
-            f"No trusted connection to {login.where()}: {first_line} (database_sslmode is {login.sslmode}).",
+            f"No trusted connection to {login.where()}: {reason} (database_sslmode is {login.sslmode}).",
             expected="a server that speaks TLS with a certificate for this host name, by the authority whose "
             f"certificate is in {login.sslrootcert or '~/.postgresql/root.crt (database_sslrootcert is not set)'}.",
             next_step="give database_sslrootcert the file of the provider's authority, on the gateway host; what "
