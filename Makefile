@@ -127,6 +127,7 @@ lint: setup-dev ## Style, types, the packages' layers, the hosts' Python, the pl
 	@$(BIN)/vermin --target=3.9- --no-tips --violations module_utils library
 	PYTHONPATH=module_utils $(BIN)/lint-imports --no-logo
 	$(BIN)/yamllint --strict .
+	@git ls-files -z | xargs -0 $(BIN)/codespell
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	@mkdir -p .ansible
 	$(LINT_ENV) $(BIN)/ansible-lint --strict 2> .ansible/lint.log || { cat .ansible/lint.log; exit 1; }

@@ -44,7 +44,7 @@ WORDS = {
     "guide": "the guide's way, no fence, no timeouts",
 }
 P999, LONGEST = "p99.9 of a visit: ", "longest visit: "
-REFUSED = "the guide's way: builds refused because of a duplicate born after the clean-up"
+REFUSED = "the guide's way: builds refused because of a duplicate committed after the clean-up"
 PREDICTED = "write pause of a plain build, predicted"
 MEASURED = "write pause of a plain build, measured by the writers"
 FACTOR = "prediction and measurement apart"

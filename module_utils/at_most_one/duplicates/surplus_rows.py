@@ -329,7 +329,7 @@ def _refuse_unexpected(found: worklist.Work, groups: int | None, rows: int | Non
 
 def _refuse_what_cannot_be_done(cursor: Cursor, plan: Plan, columns: Mapping[str, Column], *, refers: bool) -> None:
     if plan.surplus.action == "update":
-        update_action.refuse_useless(cursor, plan, columns, worklist.planned(plan))
+        update_action.require_leaves_predicate(cursor, plan, columns, worklist.planned(plan))
     elif refers and plan.surplus.references == "repoint":
         refuse_unpointable(cursor, plan)
     elif refers:

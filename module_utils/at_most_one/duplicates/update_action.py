@@ -25,7 +25,7 @@ SELECT pg_catalog.count(*) FROM (
 WHERE {predicate}{keys}"""
 
 
-def refuse_useless(cursor: Cursor, plan: Plan, columns: Mapping[str, Column], rows: sql.Composable) -> None:
+def require_leaves_predicate(cursor: Cursor, plan: Plan, columns: Mapping[str, Column], rows: sql.Composable) -> None:
     """Stop unless every one of ``rows`` (a query that yields p0, ...) leaves the rule by the plan's values.
 
     Judged by the predicate itself, on the rows as they would be, generated columns included.

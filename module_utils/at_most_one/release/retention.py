@@ -13,7 +13,7 @@ from ..errors import OperatorError
 from ..system.processes import working_directory
 
 MARKER = ".at-most-one.json"  # roles/prepare writes it when a release is built
-_GOING = ".going-"  # a release that is being removed is none any more
+_GOING = ".going-"  # the name of a release while it is being removed
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
