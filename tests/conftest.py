@@ -5,11 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from at_most_one.postgres.connection import Connection
+
+from tests.support import pm2
+from tests.support.postgres import Server
+from tests.support.service_database import GuideExample, running_server
+from tests.support.service_database import seed_guide_example as seed
 
 ROOT = Path(__file__).parents[1]
 
@@ -48,3 +54,22 @@ def run_module() -> Callable[..., dict[str, Any]]:
         return result
 
     return run
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """One PostgreSQL for all tests of this process."""
+    with running_server() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def seed_guide_example() -> Callable[[Connection], GuideExample]:
+    """Fills and commits the guide's example."""
+    return seed
+
+
+@pytest.fixture(scope="session")
+def pm2_executable(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """PM2 of the tested version: PM2_BIN, the lab's, or installed for this session."""
+    return pm2.find_or_install(tmp_path_factory)

@@ -22,8 +22,8 @@ from bench.results import Result, median
 from bench.run import Bench
 from bench.seed import seed
 from bench.server import ROOT, superuser
-from tests.database.prisma_release import EARLIER, HISTORY
-from tests.hosts.fleet import Fleet, Host, fleet_of
+from tests.support.fleet import Fleet, Host, fleet_of
+from tests.support.prisma_stand_in import EARLIER, HISTORY
 
 SIZES = (1, 10, 25, 50)
 BATCH = "25%"

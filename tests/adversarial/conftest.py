@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 from at_most_one.postgres.connection import Login
 
-from tests.database.conftest import TEMPLATE, Server
-from tests.database.conftest import server as server  # the fixture
+from tests.support.postgres import Server
+from tests.support.service_database import TEMPLATE
 
 PROCESSES = 3  # a trial sleeps most of its time
 

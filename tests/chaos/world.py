@@ -18,8 +18,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from at_most_one.postgres.connection import Login
+
 from tests.chaos.truths import Truths
-from tests.database.conftest import _binaries, as_user, free_port
+from tests.support import postgres
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 LAB = ROOT / "lab"
@@ -47,9 +50,9 @@ class World(Truths):
     def __init__(self, directory: Path, number: int) -> None:
         self.directory, self.name = directory, f"chaos{number}"
         self.path, self.releases = directory / "www/aedpics", directory / "www/aedpics.releases"
-        self.binaries = _binaries()
-        self.prefix = [part for part in as_user(self.binaries)[0] if part not in ("--pdeathsig", "QUIT")]
-        self.user = as_user(self.binaries)[1]
+        self.binaries = postgres.find_binaries()
+        prefix, self.user = postgres.as_user(self.binaries)
+        self.prefix = [part for part in prefix if part not in ("--pdeathsig", "QUIT")]
         self.password = "only for tests: p@ss/word'"
         self.tools = ROOT / ".lab/bin"
         self.environment = {
@@ -105,15 +108,11 @@ class World(Truths):
 
     def _start_server(self) -> None:
         server = self.directory / "server"
-        if self.user:
-            os.chown(server, self.user.pw_uid, self.user.pw_gid)
-        (server / "password").write_text(self.password)
-        (server / "password").chmod(0o644)
-        initdb = [str(self.binaries / "initdb"), "-D", str(server / "data"), "-U", "aedpics_admin", "-E", "UTF8"]
-        more = ["--locale=C", "--no-sync", "--auth=scram-sha-256", f"--pwfile={server / 'password'}"]
-        subprocess.run([*self.prefix, *initdb, *more], check=True, cwd=server, **_QUIET)
+        login = Login("127.0.0.1", self.database_port, "postgres", "aedpics_admin", self.password)
+        more = ["--no-sync"]
+        data = postgres.initialise(server, self.binaries, self.prefix, login, user=self.user, more=more)
         settings = {**_SETTINGS, "port": str(self.database_port)}
-        with (server / "data/postgresql.conf").open("a") as file:
+        with (data / "postgresql.conf").open("a") as file:
             file.writelines(f"{name} = '{value}'\n" for name, value in settings.items())
         self.pg_ctl("start")
 

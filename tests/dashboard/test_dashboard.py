@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from filter_plugins.at_most_one_report import course
-from tests import rendering
-from tests.dashboard.cases import CASES
-from tests.report.cases import AFTER, HOSTILE
-from tests.report.test_page import Page
+from tests.support import rendering
+from tests.support.dashboard_cases import CASES
+from tests.support.html_page import Page
+from tests.support.report_cases import AFTER, HOSTILE
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 from at_most_one.postgres.connection import Login
 
-from tests.database.conftest import Server, as_user, free_port
+from tests.support.ports import free_port
+from tests.support.postgres import Server, as_user
 
 
 @contextlib.contextmanager

@@ -19,9 +19,10 @@ from at_most_one.postgres.connection import Connection, Login, connect
 from at_most_one.preflight import backup
 from at_most_one.preflight.backup import Wanted
 
-from tests.database.conftest import GuideExample, Server
 from tests.database.index_tools import build as build  # fixtures
 from tests.database.index_tools import run_sql as run_sql
+from tests.support.postgres import Server
+from tests.support.service_database import GuideExample
 
 pytestmark = pytest.mark.pg_dump
 

@@ -24,10 +24,11 @@ from tests.database.index_tools import (
     verdicts,
     wait_for,
 )
-from tests.database.prisma_release import MIGRATION, OURS, RULE, behave, calls, existing, rows
+from tests.database.prisma_release import behave, calls, existing, rows
 from tests.database.prisma_release import history as history  # fixtures
 from tests.database.prisma_release import present as present
 from tests.database.prisma_release import release as release
+from tests.support.prisma_stand_in import MIGRATION, OURS, RULE
 
 Module = Callable[..., dict[str, Any]]
 PHASE = "SELECT pid, phase FROM pg_catalog.pg_stat_progress_create_index WHERE datname = current_database()"

@@ -17,9 +17,9 @@ from at_most_one.plan import Plan
 from at_most_one.postgres import own_schema
 from at_most_one.postgres.connection import Login, connect
 
-from tests.database.conftest import _binaries
 from tests.database.index_tools import build as build  # fixtures
 from tests.database.index_tools import query
+from tests.support.postgres import find_binaries
 
 ROOT = Path(__file__).parents[2]
 TABLE = "aedpics.inspection_sessions"
@@ -28,7 +28,7 @@ MIGRATION = "20251110_add_partial_unique_indexes"
 
 def type_in(login: Login, page: str, before: str = "", **filled: str) -> subprocess.CompletedProcess[str]:
     """All of a page's SQL, in its order, into psql; ``filled``: what stands in it as <name>."""
-    psql = shutil.which("psql", path=f"{_binaries()}:{os.environ['PATH']}")
+    psql = shutil.which("psql", path=f"{find_binaries()}:{os.environ['PATH']}")
     assert psql, "psql is among PostgreSQL's programs"
     text = (ROOT / page).read_text(encoding="utf-8")
     typed = f"\\set ON_ERROR_STOP on\n{before}\n" + "".join(re.findall(r"```sql\n(.*?)```", text, re.DOTALL))

@@ -16,7 +16,7 @@ from at_most_one.postgres import client_programs
 from at_most_one.postgres.connection import Connection, Login, connect
 from at_most_one.rehearsal import clone, masking
 
-from tests.database.conftest import Server
+from tests.support.postgres import Server
 
 pytestmark = pytest.mark.pg_dump
 

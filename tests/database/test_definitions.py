@@ -17,7 +17,7 @@ from at_most_one.plan import Plan, parse
 from at_most_one.postgres.connection import Connection, Login, connect
 
 from tests.database.citext import make_citext
-from tests.database.conftest import Server
+from tests.support.postgres import Server
 
 TYPES = {
     "v": "varchar(20)",

@@ -7,7 +7,7 @@ from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Connection
 from at_most_one.rehearsal import digests
 
-from tests.database.conftest import GuideExample
+from tests.support.service_database import GuideExample
 
 SESSIONS = "aedpics.inspection_sessions"
 CHANGES = {

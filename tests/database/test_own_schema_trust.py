@@ -15,8 +15,8 @@ from at_most_one.postgres import own_schema
 from at_most_one.postgres.connection import Login, connect
 from at_most_one.runs import journal
 
-from tests.database.conftest import Server
 from tests.database.test_own_schema import CATALOG, FIRST_RELEASE, opening, rows
+from tests.support.postgres import Server
 
 ROLES = ("trust_deployer", "trust_squatter", "trust_analyst")
 TABLES = ("run", "step", "archived_row", "repointed_row", "rehearsal")

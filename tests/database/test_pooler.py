@@ -18,9 +18,9 @@ from at_most_one.postgres import connection as database
 from at_most_one.postgres.connection import Connection, Login, connect
 from at_most_one.preflight import server_checks
 
-from tests.database.conftest import Server
 from tests.database.index_tools import query, wait_for
 from tests.database.pgbouncer import pgbouncer
+from tests.support.postgres import Server
 
 LIMITS = server_checks.Limits(transaction_age_s=3600, replication_lag_s=30)
 MODES = ["session", "transaction"]

@@ -13,20 +13,11 @@ from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Login, connect
 from at_most_one.prisma import migration_history
 
-from tests.database.prisma_release import (
-    EARLIER,
-    MIGRATION,
-    OURS,
-    RULE,
-    behave,
-    calls,
-    existing,
-    open_session,
-    rows,
-)
+from tests.database.prisma_release import behave, calls, existing, open_session, rows
 from tests.database.prisma_release import history as history  # fixtures
 from tests.database.prisma_release import present as present
 from tests.database.prisma_release import release as release
+from tests.support.prisma_stand_in import EARLIER, MIGRATION, OURS, RULE
 
 
 def test_forward_back_forward(

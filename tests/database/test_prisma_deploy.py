@@ -19,16 +19,11 @@ from at_most_one.prisma import migration_history
 from at_most_one.prisma.cli import connection_url
 
 from tests.database.index_tools import in_thread, query, traces, wait_for
-from tests.database.prisma_release import (
-    OURS,
-    behave,
-    calls,
-    open_session,
-    rows,
-)
+from tests.database.prisma_release import behave, calls, open_session, rows
 from tests.database.prisma_release import history as history  # fixtures
 from tests.database.prisma_release import present as present
 from tests.database.prisma_release import release as release
+from tests.support.prisma_stand_in import OURS
 
 
 @pytest.mark.parametrize(("mode", "verdict"), [("says yes", "pending"), ("lies", "applied_without_indexes")])

@@ -21,7 +21,8 @@ from at_most_one.postgres.connection import Login, connect
 
 from tests.database.conftest import ROOT
 from tests.database.index_tools import in_thread, query, verdicts, wait_for
-from tests.database.prisma_release import EARLIER, MIGRATION, OURS, RULE, SHAPED
+from tests.support.prisma_stand_in import EARLIER, MIGRATION, OURS, RULE, SHAPED
+from tests.support.service_database import SCHEMA
 
 APP = ROOT / "lab/app"
 CACHE = ROOT / ".lab/cache"
@@ -73,7 +74,7 @@ def prisma_release(login: Login, packages: Path, tmp_path: Path) -> Path:
     (tmp_path / "lib").mkdir()
     shutil.copy(APP / "lib/database-url.mjs", tmp_path / "lib")
     (tmp_path / "node_modules").symlink_to(packages)
-    schema = (ROOT / "tests/database/schema.sql").read_text().replace("CREATE SCHEMA aedpics;", "")
+    schema = SCHEMA.read_text().replace("CREATE SCHEMA aedpics;", "")
     migrations = tmp_path / "prisma/migrations"
     add(migrations, EARLIER, schema)
     shutil.copy(APP / "prisma/schema.prisma", tmp_path / "prisma")

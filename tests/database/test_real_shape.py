@@ -17,10 +17,11 @@ from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Connection, Login, connect
 
 from tests.database.index_tools import ACTIVE, DATE, RULE, in_thread, query, traces, verdicts, wait_for
-from tests.database.prisma_release import OURS, SHAPED, behave, calls, open_session, rows
+from tests.database.prisma_release import behave, calls, open_session, rows
 from tests.database.prisma_release import history as history  # fixtures
 from tests.database.prisma_release import present as present
 from tests.database.prisma_release import release as release
+from tests.support.prisma_stand_in import OURS, SHAPED
 
 Module = Callable[..., dict[str, Any]]
 STRATEGIES = ("prisma", "concurrent", "auto")

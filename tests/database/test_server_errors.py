@@ -15,7 +15,7 @@ from at_most_one.postgres import own_schema, server_errors
 from at_most_one.postgres.connection import Connection, Login, connect
 
 from tests.database.cleaning import remove
-from tests.database.conftest import Server
+from tests.support.postgres import Server
 
 RAISING = """
 CREATE SCHEMA IF NOT EXISTS own;

@@ -29,7 +29,8 @@ from psycopg2.extensions import make_dsn
 
 from tests.conftest import ROOT
 from tests.database.cleaning import TABLE, run, until
-from tests.database.conftest import TEMPLATE, Server, running_server
+from tests.support.postgres import Server
+from tests.support.service_database import TEMPLATE, running_server
 
 LIMITS = server_checks.Limits(transaction_age_s=3600, replication_lag_s=30)
 SERVICE = ("aedpics.inspection_sessions", "aedpics.inspection_schedules", "aedpics.aed_data", "aedpics.user_profiles")

@@ -16,8 +16,8 @@ from at_most_one.postgres import client_programs
 from at_most_one.postgres.connection import Login, connect
 from at_most_one.preflight import server_checks
 
-from tests.certificates import Signed, signed
-from tests.database.conftest import Server, as_user
+from tests.support.certificates import Signed, signed
+from tests.support.postgres import Server, as_user
 
 
 @pytest.fixture

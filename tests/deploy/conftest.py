@@ -9,45 +9,23 @@ import hashlib
 import json
 import os
 import re
-import shlex
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
-import ansible_runner
 import psycopg2
 import pytest
 
+from tests.support.playbooks import PLANNED as PLANNED
+from tests.support.playbooks import Run as Run
+from tests.support.playbooks import run_playbook as run_playbook
+
 ROOT = Path(__file__).parents[2]
-os.environ["PATH"] = f"{ROOT / '.venv/bin'}:{os.environ['PATH']}"  # where ansible-runner looks for ansible-playbook
-
 SESSIONS, SCHEDULES = "aedpics.inspection_sessions", "aedpics.inspection_schedules"
-PLANNED = {
-    "idx_inspection_sessions_active_session_per_equipment",
-    "idx_inspection_schedules_equipment_date",
-    "idx_inspection_schedules_active",
-}
-
-
-@dataclass
-class Run:
-    """One finished ansible-playbook: its exit code, what it printed, what each task returned, its report."""
-
-    code: int
-    output: str
-    stats: dict[str, dict[str, int]]
-    failures: list[str]
-    report: dict[str, Any] = field(default_factory=dict)
-    events: str = ""  # every event as AWX would keep it
-
-    @property
-    def changed(self) -> int:
-        return sum(self.stats.get("changed", {}).values())
 
 
 def build_id_of(page: str) -> str:
@@ -181,43 +159,6 @@ class Lab:
     def link(self) -> str:
         path = Path(self.values["app_path"])
         return os.readlink(path) if path.is_symlink() else "in place"
-
-
-def run_playbook(
-    playbook: str,
-    *arguments: str,
-    limit: str | None = "local",
-    inventory: str = "local",
-    environment: dict[str, str] | None = None,
-) -> Run:
-    """Run a front door as from the shell, at the project's root. An inventory is the project's own, or a path."""
-    inventory = inventory if "/" in inventory else f"inventories/{inventory}"
-    latest = ROOT / "artifacts" / Path(inventory).name / "latest"
-    before = os.readlink(latest) if latest.is_symlink() else None
-    command = [playbook, "-i", inventory, *(["-l", limit] if limit else []), *arguments]
-    failures: list[str] = []
-    events: list[str] = []
-
-    def handle(event: dict[str, Any]) -> bool:
-        events.append(json.dumps(event, ensure_ascii=False, default=str))
-        if event["event"] == "runner_on_failed":
-            failures.append(str(event["event_data"]["res"].get("msg", "")))
-        return True
-
-    with tempfile.TemporaryDirectory(prefix="at-most-one-") as directory:
-        runner = ansible_runner.run(
-            private_data_dir=directory,
-            project_dir=str(ROOT),
-            cmdline=shlex.join(command[1:]),
-            playbook=playbook,
-            event_handler=handle,
-            quiet=True,
-            envvars={"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1", **(environment or {})},
-        )
-        output, code, stats = runner.stdout.read(), runner.rc, runner.stats or {}
-    after = os.readlink(latest) if latest.is_symlink() else None
-    report = json.loads((latest / "report.json").read_text()) if after and after != before else {}
-    return Run(code, output, stats, failures, report, "\n".join(events))
 
 
 def make(*targets: str) -> None:

@@ -14,8 +14,9 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from tests.database.conftest import as_user, free_port
 from tests.deploy.conftest import Lab
+from tests.support.ports import free_port
+from tests.support.postgres import as_user
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 from psycopg2.extensions import make_dsn
 
 from tests.deploy.conftest import Lab
-from tests.hosts.ssh import wait_until
+from tests.support.ports import wait_until
 
 NAME = "at_most_one_subscriber"  # of its database, its subscription and its slot
 

@@ -18,10 +18,10 @@ from urllib.request import urlopen
 import pytest
 from playwright.sync_api import Browser, Page, Request
 
-from tests import chromium
 from tests.deploy.conftest import Lab, run_playbook
 from tests.deploy.executions import Executions
-from tests.hosts.ssh import listens, wait_until
+from tests.support import chromium
+from tests.support.ports import listens, wait_until
 
 STATIC = ".next/static"
 ROLLBACK = 8  # the most starts of Python for a module, to take a completed deployment back on one host

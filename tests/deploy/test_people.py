@@ -12,7 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.deploy.conftest import PLANNED, ROOT, SESSIONS, Lab, Run, make, run_playbook
-from tests.notify.listener import Listener, listening
+from tests.support.listener import Listener, listening
 
 # What people are told loses neither rows nor requests; tests/notify, tests/dashboard and tests/service hold each rule.
 pytestmark = pytest.mark.thorough
@@ -107,7 +107,7 @@ def test_a_deployment_is_told_and_watched(lab: Lab, server: Listener) -> None:
 
 
 def test_an_endpoint_that_is_dead_or_silent_fails_nothing(server: Listener) -> None:
-    from tests.notify.listener import misbehaving
+    from tests.support.listener import misbehaving
 
     before = os.environ["LAB_NOTIFY_WEBHOOK_URL"]
     try:

@@ -23,13 +23,13 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.command_lines import Seen, watched
 from tests.deploy import picture
 from tests.deploy.conftest import PLANNED, ROOT, SESSIONS, Lab, Run, light_build, make, run_playbook
 from tests.deploy.faults import FAULTS
 from tests.deploy.users import Users
-from tests.guarded_git import guarded
-from tests.notify.listener import listening, misbehaving
+from tests.support.command_lines import Seen, watched
+from tests.support.guarded_git import guarded
+from tests.support.listener import listening, misbehaving
 
 # tests/deploy/test_deployment.py searches the artifacts of a deployment in `make test`.
 pytestmark = pytest.mark.thorough

@@ -14,13 +14,11 @@ import psycopg2
 import pytest
 from at_most_one.postgres.connection import Login, connect
 
-from tests.database.conftest import TEMPLATE, GuideExample, Server
-from tests.database.conftest import seed_guide_example as seed_guide_example  # fixtures
-from tests.database.conftest import server as server
-from tests.database.prisma_release import EARLIER, HISTORY
-from tests.deploy.conftest import PLANNED, Run, run_playbook
-from tests.hosts.fleet import Fleet, Host, fleet_of
-from tests.service.conftest import pm2_executable as pm2_executable
+from tests.support.fleet import Fleet, Host, fleet_of
+from tests.support.playbooks import PLANNED, Run, run_playbook
+from tests.support.postgres import Server
+from tests.support.prisma_stand_in import EARLIER, HISTORY
+from tests.support.service_database import TEMPLATE, GuideExample
 
 _numbers = itertools.count(1)
 
@@ -75,7 +73,7 @@ class Site:
 
     def statements(self) -> Counter[str]:
         """The statements that the server has logged for this database, by their first line, without their values."""
-        log = (self.server.data.parent / "log").read_text(errors="replace")
+        log = self.server.log.read_text(errors="replace")
         lines = (line for line in log.splitlines() if f"[{self.login.dbname}]" in line)
         said = (line.partition(" statement: ")[2].strip() for line in lines)
         return Counter(re.sub(r"'[^']*'|[0-9a-f-]{36}|[0-9]+", "?", one) for one in said if one)

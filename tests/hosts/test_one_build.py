@@ -16,7 +16,7 @@ import pytest
 
 from tests.deploy.faults import FAULTS
 from tests.hosts.conftest import Site
-from tests.hosts.fleet import ROOT, Host, asset
+from tests.support.fleet import ROOT, Host, asset
 
 DIFFERS = {"prepare_build_commands": [["sh", "build.sh", "random"]]}
 

@@ -12,9 +12,9 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.deploy.conftest import PLANNED
 from tests.hosts.conftest import Site
-from tests.hosts.fleet import Host, asset
+from tests.support.fleet import Host, asset
+from tests.support.playbooks import PLANNED
 
 _statements: dict[int, Counter[str]] = {}  # hosts to the statements that the database was sent
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.command_lines import watched
-from tests.guarded_git import guarded
+from tests.support.command_lines import watched
+from tests.support.guarded_git import guarded
 
 ROOT = Path(__file__).parents[2]
 OBJECTS: dict[str, Any] = yaml.safe_load((ROOT / "awx/objects.yml").read_text())

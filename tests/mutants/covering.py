@@ -74,7 +74,8 @@ class Covering:
 
 def recorded() -> Covering:
     """As recorded; test files that have changed since are run again, all of them when something else has."""
-    shared = [file for file in sorted((ROOT / TESTS).iterdir()) if file.is_file() and not file.name.startswith("test_")]
+    beside = [*(ROOT / TESTS).iterdir(), *(ROOT / "tests/support").iterdir(), ROOT / "tests/conftest.py"]
+    shared = [file for file in sorted(beside) if file.is_file() and not file.name.startswith("test_")]
     common = _digest(
         [*sorted((ROOT / "module_utils").rglob("*.py")), *sorted((ROOT / "library").glob("*.py")), *shared]
     )

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests.certificates import Signed
+from tests.support.certificates import Signed
 
 
 class _Postman(socketserver.StreamRequestHandler):

@@ -12,8 +12,8 @@ from at_most_one.notify.letters import MailServer, letter, post
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.certificates import Signed, signed
 from tests.notify.post_office import Office, post_office
+from tests.support.certificates import Signed, signed
 
 SECRET = "hunter2-of-the-vault"
 

@@ -7,7 +7,7 @@ import time
 import pytest
 from at_most_one.notify import messages
 
-from tests.notify.listener import listening, misbehaving
+from tests.support.listener import listening, misbehaving
 
 STOP = messages.Notice(
     "stop",

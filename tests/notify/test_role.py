@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from tests.notify.listener import listening, misbehaving
 from tests.notify.post_office import post_office
-from tests.report.cases import AFTER, BEFORE, CASES, ROOT
+from tests.support.listener import listening, misbehaving
+from tests.support.report_cases import AFTER, BEFORE, CASES, ROOT
 
 INVENTORY = """
 all:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.report.cases import ROOT
+from tests.support.report_cases import ROOT
 
 # What cron keeps for an account, where cron is not installed: the same command, the same file format.
 CRONTAB = """#!/bin/sh

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
-from tests import chromium, rendering
-from tests.dashboard.cases import CASES as DASHBOARDS
-from tests.report.cases import CASES as REPORTS
+from tests.support import chromium, rendering
+from tests.support.dashboard_cases import CASES as DASHBOARDS
+from tests.support.report_cases import CASES as REPORTS
 
 PAGES = [*(f"report-{case}" for case in REPORTS), *(f"dashboard-{case}" for case in DASHBOARDS)]
 Written = Callable[[str, str], Path]

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page
 
 from tests.pages import looks
 from tests.pages.conftest import PAGES, Written
-from tests.rendering import LANGUAGES
+from tests.support.rendering import LANGUAGES
 
 WIDTHS = {"phone": 360, "tablet": 768, "desk": 1280}
 PAPER = 718  # A4 between margins of 1 cm, in pixels of 1/96 inch

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import rendering
-from tests.report.cases import CASES
+from tests.support import rendering
+from tests.support.report_cases import CASES
 
 Rendered = Callable[[str, str, str], str]
 

@@ -7,8 +7,8 @@ import os
 import subprocess
 from pathlib import Path
 
-from tests import rendering
-from tests.report.cases import CASES, ROOT
+from tests.support import rendering
+from tests.support.report_cases import CASES, ROOT
 
 FIRST = "inspection_schedules is locked by pid 2077 (dbeaver). Expected: its lock. Next: ask its user."
 

@@ -5,47 +5,14 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from html.parser import HTMLParser
 
 import pytest
 
-from tests.report.cases import AFTER, BEFORE, CASES, EARLIER, HOSTILE, ROOT, RUN
 from tests.report.conftest import Rendered
+from tests.support.html_page import Page
+from tests.support.report_cases import AFTER, BEFORE, CASES, EARLIER, HOSTILE, ROOT, RUN
 
 LANGUAGES = ("en", "ko")
-VOID = {"meta", "input", "br", "link", "img", "hr", "wbr"}
-
-
-class Page(HTMLParser):
-    """A page read strictly: every element closed in its order, with what a test asks about."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.text: list[str] = []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open, f"</{tag}> closes nothing"
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] not in ("style", "script"):
-            self.text.append(data)
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.elements if name == tag]
 
 
 @pytest.fixture(params=[(case, language) for case in CASES for language in LANGUAGES], ids="-".join)

@@ -9,8 +9,8 @@ import yaml
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from tests.report.cases import CASES, ROOT
 from tests.report.conftest import Rendered
+from tests.support.report_cases import CASES, ROOT
 
 CONTRACT = {
     *("run_id", "environment", "plan", "commit", "outcome", "check_mode", "failed_phase", "error", "phases", "cleanup"),

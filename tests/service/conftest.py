@@ -8,8 +8,6 @@ import json
 import os
 import shutil
 import signal
-import socket
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,31 +21,11 @@ from at_most_one.pm2 import client as pm2_room
 from at_most_one.pm2.preflight import Aim
 from at_most_one.pm2.proof import Demand
 
+from tests.support.ports import free_port
+
 ROOT = Path(__file__).resolve().parents[2]
 APPLICATION = Path(__file__).parent / "app"
-PM2_VERSION = "7.0.4"
 _numbers = itertools.count(1)
-
-
-def free_port() -> int:
-    """A loopback port that nobody listens on."""
-    with contextlib.closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@pytest.fixture(scope="session")
-def pm2_executable(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """PM2 of the tested version: PM2_BIN, the lab's, or installed for this session."""
-    lab = sorted(map(str, (ROOT / ".lab").glob("tools/**/node_modules/pm2/bin/pm2")))
-    for candidate in filter(None, [os.environ.get("PM2_BIN"), *lab]):
-        found = pm2_room.Pm2(candidate, "/nonexistent")
-        if shutil.which(candidate) and pm2_room.executable_version(found) == PM2_VERSION:
-            return candidate
-    directory = tmp_path_factory.mktemp("pm2")
-    install = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(directory), f"pm2@{PM2_VERSION}"]
-    subprocess.run(install, check=True, capture_output=True, timeout=300)
-    return str(directory / "node_modules" / "pm2" / "bin" / "pm2")
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,9 @@ import pytest
 from at_most_one.pm2 import reload
 from at_most_one.system import log_errors
 
-from tests.hosts.ssh import wait_until
 from tests.service.conftest import App
 from tests.service.test_pm2 import Traffic
+from tests.support.ports import wait_until
 
 EVERYTHING = "ERROR"
 

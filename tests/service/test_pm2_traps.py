@@ -23,8 +23,8 @@ from at_most_one.pm2 import client, lifecycle, preflight, reload
 from at_most_one.pm2.ecosystem import differs
 from at_most_one.system.processes import start_ticks, working_directory
 
-from tests.hosts.ssh import listens, wait_until
-from tests.service.conftest import App, free_port
+from tests.service.conftest import App
+from tests.support.ports import free_port, listens, wait_until
 
 # In PM2's daemon itself: a child that it does not list, as a reload of PM2 before 7.0.4 could leave one behind.
 ORPHAN = """

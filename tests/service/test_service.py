@@ -14,8 +14,8 @@ from at_most_one.service.health_checks import CHECKS, NOT_IN_CHECK_MODE, Check, 
 from at_most_one.service.nextauth import Credentials
 from at_most_one.system.log_errors import Mark, Served
 
-from tests.service.conftest import free_port
 from tests.service.fake_service import PASSWORD, TOKEN, FakeService
+from tests.support.ports import free_port
 
 SERIAL = "11-0000001"
 INSPECTOR, ADMIN = Credentials("inspector@example.test", PASSWORD), Credentials("admin@example.test", PASSWORD)

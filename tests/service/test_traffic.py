@@ -21,7 +21,8 @@ from at_most_one.service import capacity, traffic_probe
 from at_most_one.system import daemon
 from at_most_one.system.processes import start_ticks
 
-from tests.service.conftest import ROOT, App, free_port
+from tests.service.conftest import ROOT, App
+from tests.support.ports import free_port
 
 
 def settings(url: str, **changes: Any) -> traffic_probe.Settings:

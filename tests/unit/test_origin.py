@@ -13,8 +13,8 @@ import pytest
 from at_most_one.errors import OperatorError
 from at_most_one.release import git_origin
 
-from tests.command_lines import watched
-from tests.guarded_git import guarded
+from tests.support.command_lines import watched
+from tests.support.guarded_git import guarded
 
 TOKEN = "planted/token+with@signs"
 

@@ -6,15 +6,15 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 from at_most_one.system.processes import children, command_line
+
+from tests.support.ports import free_port, listens, wait_until
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
@@ -36,28 +36,6 @@ PrintMotd no
 SetEnv SHLVL=3
 Subsystem sftp internal-sftp
 """
-
-
-def free_port(address: str = "127.0.0.1") -> int:
-    """A port of that address on which nobody listens."""
-    with contextlib.closing(socket.socket()) as probe:
-        probe.bind((address, 0))
-        return int(probe.getsockname()[1])
-
-
-def listens(address: str, port: int) -> bool:
-    """Whether somebody does."""
-    with contextlib.closing(socket.socket()) as probe:
-        probe.settimeout(1)
-        return probe.connect_ex((address, port)) == 0
-
-
-def wait_until(condition: Any, seconds: float = 30, why: str = "it does not come true") -> None:
-    """Wait for a condition, and fail with ``why`` when it does not come in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, why
-        time.sleep(0.02)
 
 
 def make_key(path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tests.report.cases import AFTER, BEFORE, HOSTILE, ROOT
+from tests.support.report_cases import AFTER, BEFORE, HOSTILE, ROOT
 
 
 def _index(name: str, planned: bool, advice: str, scans: int) -> dict[str, Any]:

@@ -21,12 +21,13 @@ import yaml
 from at_most_one.pm2 import client as pm2_room
 from at_most_one.postgres.connection import Login
 
-from tests.database.prisma_release import EARLIER, MIGRATION, OURS, STAND_IN
-from tests.hosts.nginx import Nginx
-from tests.hosts.ssh import SshHost, free_port, make_key, wait_until
+from tests.support.nginx import Nginx
+from tests.support.ports import free_port, wait_until
+from tests.support.prisma_stand_in import EARLIER, MIGRATION, OURS, STAND_IN
+from tests.support.ssh import SshHost, make_key
 
 ROOT = Path(__file__).resolve().parents[2]
-APPLICATION = Path(__file__).parent / "app"
+APPLICATION = ROOT / "tests/hosts/app"
 GIT = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"} | {
     f"GIT_{who}_{what}": value
     for who in ("AUTHOR", "COMMITTER")

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 LANGUAGES = ("en", "ko")
 INVENTORY = "all: {hosts: {web1: {ansible_connection: local, ansible_host: 127.0.0.1}}}\n"
 SERVICE = {"environment_name": "staging", "app_name": "aedpics", "project_path": str(ROOT)}
