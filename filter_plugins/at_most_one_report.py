@@ -1,4 +1,4 @@
-"""Filters of the pages: what their templates read, text as Markdown, charts."""
+"""Filters of the pages and messages: what is said in them, text as Markdown, charts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "module_utils"))
 from at_most_one.display.terminal import labelled
-from at_most_one.findings import parse, without_going_back
+from at_most_one.notify import notices
 from at_most_one.report.document import document
 from at_most_one.report.facts import RunFacts
 from at_most_one.report.page import page
@@ -26,24 +26,10 @@ _NOT_DRAWN = re.compile(
 )
 
 
-def error(text: str, taken_back: bool = False) -> dict[str, Any]:
-    """An error's findings, each with seen, expected and next_step, and what it says of the way back.
-
-    Of a run that was taken back the next steps do not ask for a rollback. An empty text has no findings.
-    """
-    message = parse(text)
-    found = [finding.phrases() for finding in message.findings] if text.strip() else []
-    if taken_back:
-        found = [{**finding, "next_step": without_going_back(finding["next_step"])} for finding in found]
-    return {"head": message.head, "findings": found, "afterwards": message.afterwards}
-
-
-def taken_back(text: str, already: str) -> str:
-    """The error of a run that was taken back, for a message: what was seen, and in the first place that it is."""
-    found = error(text, taken_back=True)["findings"]
-    return " Seen: ".join(
-        f"{one['seen']} Expected: {one['expected'] or '-'} Next: {already} {one['next_step']}".strip() for one in found
-    )
+def notice(event: Mapping[str, Any], words: Mapping[str, Any]) -> dict[str, Any]:
+    """The message of an event, as notification takes it: title, facts, error, words, data."""
+    written = notices.notice(notices.Event.of_role(event), words)
+    return {**vars(written), "facts": [{"name": name, "value": value} for name, value in written.facts]}
 
 
 def view(facts: Mapping[str, Any], words: Mapping[str, Any]) -> dict[str, Any]:
@@ -207,9 +193,9 @@ class FilterModule:
             "at_most_one_labelled": labelled,
             "at_most_one_latency_chart": latency,
             "at_most_one_markdown": markdown,
+            "at_most_one_notice": notice,
             "at_most_one_report_view": view,
             "at_most_one_scans_chart": scans,
-            "at_most_one_taken_back": taken_back,
             "at_most_one_timeline_chart": timeline,
             "at_most_one_traffic_chart": traffic_course,
         }

@@ -13,6 +13,7 @@ CODE = [ROOT / name for name in ("module_utils", "library", "callback_plugins", 
 FOREIGN = {
     "monitoring/findings.py": "what Ansible itself says of a module that could not run",
     "notify/messages.py": "the error of a run as the role hands it over",
+    "notify/notices.py": "the error of a run as the role hands it over",
     "report/page.py": "the error of a run as the role hands it over",
 }
 
