@@ -74,7 +74,7 @@ ANY = st.text(
         (r'"{\"password\":\"two words\",\"user\":\"x\"}"', r'"{\"password\":***,\"user\":\"x\"}"'),
         ("ALTER ROLE a PASSWORD 'x''y z' LOGIN", "ALTER ROLE a PASSWORD *** LOGIN"),
         ("docker login --password hunter2 -u me", "docker login --password *** -u me"),
-        ("//registry.npmjs.org/:_authToken=abc", "//registry.npmjs.org/:_authToken=***"),
+        ("//packages.example.org/:_authToken=abc", "//packages.example.org/:_authToken=***"),
         ("비밀번호: 가나다", "비밀번호: ***"),
         ("'Authorization': 'Basic YTpi', 'x': 1", "'Authorization': ***"),
     ],
@@ -90,7 +90,7 @@ def test_known_secrets_are_masked_wherever_they_are() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "GET https://registry.npmjs.org/@babel%2fcore: 404",
+        "GET https://packages.example.org/@babel%2fcore: 404",
         "http://localhost:3000/@vite/client, http://[::1]:3000/ and http://host:80",
         "postgresql://one:5432,two:5433/service?sslmode=verify-full",
         'duplicate key value violates unique constraint "user_key"',

@@ -126,7 +126,7 @@ def _without_passwords(line: str) -> Iterator[str]:
     """The parts of a line whose addresses have lost user and password.
 
     A password may itself contain / and @, so it ends at the last @ of the address. Only where nothing before the first
-    / can be one is an @ behind that no end of it: https://registry.npmjs.org/@scope/package.
+    / can be one is an @ behind that no end of it: https://packages.example.org/@scope/package.
     """
     at = run_ends = 0
     last = -1  # the last @ of the run of letters that this address, and others behind it, are in
