@@ -34,11 +34,12 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
-def test_two_checkouts_want_different_ports_before_either_listens(settings: ModuleType, tmp_path: Path) -> None:
-    labs = [dict(settings.chosen(tmp_path / name / ".lab")) for name in ("one", "two", "three")]
+def test_checkouts_want_different_ports_before_any_of_them_listens(settings: ModuleType, tmp_path: Path) -> None:
+    """Of many, two may want the same one; hardly any do."""
+    labs = [dict(settings.chosen(tmp_path / str(number) / ".lab")) for number in range(20)]
 
-    assert len({lab["app_port"] for lab in labs}) == 3
-    assert len({lab["database_port"] for lab in labs}) == 3
+    assert len({lab["app_port"] for lab in labs}) >= 15
+    assert len({lab["database_port"] for lab in labs}) >= 15
 
 
 def test_a_port_that_is_taken_is_not_chosen(settings: ModuleType) -> None:
