@@ -22,9 +22,11 @@ from at_most_one.postgres import server_identity
 from at_most_one.postgres.connection import Connection, Login, connect
 from at_most_one.runs import journal
 
-from tests.database.conftest import Server, _wait_until_ready, as_user, free_port, running_server
-from tests.database.prisma_release import HISTORY, MIGRATION, OURS, RULE
 from tests.database.test_own_schema import opening, rows
+from tests.support.ports import free_port
+from tests.support.postgres import Server, as_user, started
+from tests.support.prisma_stand_in import HISTORY, MIGRATION, OURS, RULE
+from tests.support.service_database import running_server
 
 PHASES = ("prepare", "cleanup", "migrate", "verify", "pm2_reload", "healthcheck")
 APPLIED = (
@@ -157,19 +159,9 @@ def standby(primary: Server) -> Iterator[tuple[Login, Callable[[], None], Callab
         options = [f"port={login.port}", "listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off"]
         options += ["max_connections=60", "max_prepared_transactions=30", "max_wal_senders=4"]
         command = [*prefix, str(primary.binaries / "postgres"), "-D", str(data)]
-        with (directory / "log").open("w") as log:
-            process = subprocess.Popen(
-                [*command, *(part for option in options for part in ("-c", option))],
-                stdout=log,
-                stderr=log,
-                cwd=directory,
-            )
-        try:
-            _wait_until_ready(login, process, directory / "log")
+        copy = Server(login, primary.binaries, directory)
+        with started([*command, *(part for option in options for part in ("-c", option))], copy):
             yield login, lambda: _caught_up(primary, login), lambda: _promote(login)
-        finally:
-            process.send_signal(3)  # SIGQUIT: at once
-            process.wait(timeout=30)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 

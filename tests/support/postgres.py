@@ -169,18 +169,23 @@ def running(
         given = {"port": str(login.port), "listen_addresses": login.host, "unix_socket_directories": "", **settings}
         options = itertools.chain.from_iterable(("-c", f"{name}={value}") for name, value in given.items())
         server = Server(login, binaries, directory)
-        with server.log.open("a") as log:  # a bench may empty it meanwhile
-            process = subprocess.Popen(
-                [*prefix, str(binaries / "postgres"), "-D", str(data), *options], stdout=log, stderr=log, cwd=directory
-            )
-        try:
-            _wait_until_ready(server, process)
+        with started([*prefix, str(binaries / "postgres"), "-D", str(data), *options], server):
             yield server
-        finally:
-            process.send_signal(signal.SIGQUIT)  # immediate shutdown: nothing here is to be kept
-            process.wait(timeout=60)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def started(command: Sequence[str], server: Server) -> Iterator[None]:
+    """The process of a server, ready, until the block ends."""
+    with server.log.open("a") as log:  # a bench may empty it meanwhile
+        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=server.log.parent)
+    try:
+        _wait_until_ready(server, process)
+        yield
+    finally:
+        process.send_signal(signal.SIGQUIT)  # immediate shutdown: nothing here is to be kept
+        process.wait(timeout=60)
 
 
 def _wait_until_ready(server: Server, process: subprocess.Popen[bytes]) -> None:
