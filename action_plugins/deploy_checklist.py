@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ansible.plugins.loader import action_loader
 
-InProcess = action_loader.get("in_process", class_only=True)
+if TYPE_CHECKING:
+    from action_plugins.in_process import ActionModule as InProcess
+else:
+    InProcess = action_loader.get("in_process", class_only=True)
 
 
 class ActionModule(InProcess):

@@ -63,7 +63,8 @@ class ActionModule(Normal):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         if not self._is_here(task_vars or {}):
-            return super().run(tmp, task_vars)
+            there: dict[str, Any] = super().run(tmp, task_vars)
+            return there
         # As a module on localhost: relative paths are those of the playbook.
         with contextlib.chdir(self._loader.get_basedir()):
             return self._answer()

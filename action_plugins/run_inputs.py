@@ -5,14 +5,17 @@ from __future__ import annotations
 import importlib
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible import context
 from ansible.errors import AnsibleUndefinedVariable
 from ansible.plugins.loader import action_loader
 from ansible.template import trust_as_template
 
-InProcess = action_loader.get("in_process", class_only=True)
+if TYPE_CHECKING:
+    from action_plugins.in_process import ActionModule as InProcess
+else:
+    InProcess = action_loader.get("in_process", class_only=True)
 inputs = importlib.import_module("ansible.module_utils.at_most_one.preflight.inputs")  # in_process has put it there
 
 PROJECT = Path(__file__).parents[1]

@@ -111,7 +111,7 @@ class CallbackModule(DefaultCallback):
                 ticker.touch()
                 return display(*arguments, **options)
 
-        self._display.display = displayed
+        self._display.display = displayed  # type: ignore[method-assign]  # Ansible has no hook for what it displays
         self._ticker = ticker
         ticker.start()
 

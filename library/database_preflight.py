@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ansible.module_utils.at_most_one.plan import Plan, parse
 from ansible.module_utils.at_most_one_entry import PHASE_SPEC, WRITING_SPEC, login_of, record_phase, run, timeouts_of
 from ansible.module_utils.basic import AnsibleModule
 
@@ -144,7 +145,6 @@ recorded:
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Read and judge."""
-    from ansible.module_utils.at_most_one.plan import parse
     from ansible.module_utils.at_most_one.postgres.connection import connect
     from ansible.module_utils.at_most_one.preflight import out_and_back, server_checks
 
@@ -156,7 +156,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
     for warning in filter(None, [server_checks.weak_tls(login_of(module)), *tried.pop("warnings")]):
         module.warn(warning)
     facts = {**facts, "trial": tried}
-    answer = {"changed": False, "facts": facts, "recorded": False}
+    answer: dict[str, Any] = {"changed": False, "facts": facts, "recorded": False}
     if module.params["release_path"] is None:
         return answer
     answer |= _of_release(module, plan)
@@ -168,7 +168,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
     return answer
 
 
-def _of_release(module: AnsibleModule, plan: Any) -> dict[str, Any]:
+def _of_release(module: AnsibleModule, plan: Plan) -> dict[str, Any]:
     from ansible.module_utils.at_most_one.release import git_origin
 
     source, release = module.params["source"], Path(module.params["release_path"])
@@ -182,7 +182,7 @@ def _of_release(module: AnsibleModule, plan: Any) -> dict[str, Any]:
     return {"history": _history(module, plan, release, str(release)), "commits": commits}
 
 
-def _history(module: AnsibleModule, plan: Any, release: Path | None, named: str) -> dict[str, Any]:
+def _history(module: AnsibleModule, plan: Plan, release: Path | None, named: str) -> dict[str, Any]:
     from ansible.module_utils.at_most_one.migration import build, readiness
 
     given, timeouts = module.params, timeouts_of(module)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from ansible.module_utils.at_most_one.plan import parse
 from ansible.module_utils.at_most_one_entry import (
     PHASE_SPEC,
     WRITING_SPEC,
@@ -159,7 +160,6 @@ reached:
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Take back, show and record."""
     from ansible.module_utils.at_most_one.migration import take_back
-    from ansible.module_utils.at_most_one.plan import parse
 
     given, plan = module.params, parse(module.params["plan"])
     wanted = take_back.Wanted(

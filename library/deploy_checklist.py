@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.module_utils.at_most_one.preflight import checklist
+from ansible.module_utils.at_most_one.rehearsal.evidence import Wanted
 from ansible.module_utils.at_most_one_entry import Call, run
 
 DOCUMENTATION = r"""
@@ -174,7 +175,7 @@ OPTIONS = {
 def act(call: Call) -> dict[str, Any]:
     """Answer each gate."""
     given, now = call.params, checklist.utc_now()
-    wanted = checklist.Wanted(
+    wanted = Wanted(
         plan_id=given["plan_id"],
         plan_sha256=given["plan_sha256"],
         commit=given["commit"],

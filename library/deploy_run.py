@@ -4,10 +4,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ansible.module_utils.at_most_one.plan import Plan, parse
 from ansible.module_utils.at_most_one_entry import LOGIN_SPEC, login_of, run, timeouts_of
 from ansible.module_utils.basic import AnsibleModule
+
+if TYPE_CHECKING:
+    from ansible.module_utils.at_most_one.postgres.connection import Connection
 
 DOCUMENTATION = r"""
 module: deploy_run
@@ -273,22 +277,20 @@ STATES = ["opened", "recorded", "closed", "read", "reached"]
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Do what ``state`` says."""
-    from ansible.module_utils.at_most_one.plan import parse
     from ansible.module_utils.at_most_one.postgres.connection import connect
     from ansible.module_utils.at_most_one.runs import journal, reached, run_status, undo
 
     wanted = module.params
-    plan = parse(wanted["plan"]) if wanted["plan"] is not None else None
     with connect(login_of(module), **timeouts_of(module)) as connection:
         if wanted["state"] == "read":
-            plan_id = plan.id if plan else None
+            plan_id = parse(wanted["plan"]).id if wanted["plan"] is not None else None
             runs = journal.read(connection, run_id=wanted["run_id"], plan_id=plan_id, limit=wanted["limit"])
             rows = run_status.rows_of(connection, [run["run_id"] for run in runs])
             return {"changed": False, "runs": [{**run, "rows": rows.get(run["run_id"])} for run in runs]}
         if wanted["state"] == "reached":
-            return {"changed": False, "reached": reached.read(connection, plan, wanted["run_id"])}
+            return {"changed": False, "reached": reached.read(connection, parse(wanted["plan"]), wanted["run_id"])}
         if wanted["state"] == "opened":
-            return _open(module, connection, plan)
+            return _open(module, connection, parse(wanted["plan"]))
         if module.check_mode:
             return {"changed": False, "run_id": wanted["run_id"], "run": {}, "phases": []}
         for phase in wanted["earlier"]:
@@ -298,7 +300,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
         if wanted["state"] == "recorded":
             journal.record(connection, wanted["run_id"], wanted["phase"], wanted["status"], wanted["details"])
         else:
-            _require_still_true(module, connection, plan)
+            _require_still_true(module, connection, parse(wanted["plan"]) if wanted["plan"] is not None else None)
             kept = {name: wanted[name] for name in ("failed_phase", "error", "report", "commit_after")}
             journal.close_run(connection, wanted["run_id"], wanted["outcome"], **kept)
         answer = {"changed": False, "run_id": wanted["run_id"], **_run(connection, wanted["run_id"])}
@@ -308,7 +310,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
         return answer
 
 
-def _require_still_true(module: AnsibleModule, connection: Any, plan: Any) -> None:
+def _require_still_true(module: AnsibleModule, connection: Connection, plan: Plan | None) -> None:
     from ansible.module_utils.at_most_one.errors import OperatorError
     from ansible.module_utils.at_most_one.migration import closing
 
@@ -326,7 +328,7 @@ def _require_still_true(module: AnsibleModule, connection: Any, plan: Any) -> No
         )
 
 
-def _open(module: AnsibleModule, connection: Any, plan: Any) -> dict[str, Any]:
+def _open(module: AnsibleModule, connection: Connection, plan: Plan) -> dict[str, Any]:
     from ansible.module_utils.at_most_one.postgres import catalog_snapshot
     from ansible.module_utils.at_most_one.runs import journal, undo
     from ansible.module_utils.at_most_one.runs.controllers import Controller
@@ -354,7 +356,7 @@ def _open(module: AnsibleModule, connection: Any, plan: Any) -> dict[str, Any]:
     }
 
 
-def _run(connection: Any, run_id: str) -> dict[str, Any]:
+def _run(connection: Connection, run_id: str) -> dict[str, Any]:
     from ansible.module_utils.at_most_one.runs import journal
 
     kept = next(iter(journal.read(connection, run_id=run_id)), {})

@@ -318,8 +318,9 @@ import json
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ansible.module_utils.at_most_one.plan import Plan, parse
 from ansible.module_utils.at_most_one_entry import (
     PHASE_SPEC,
     WRITING_SPEC,
@@ -330,6 +331,11 @@ from ansible.module_utils.at_most_one_entry import (
     timeouts_of,
 )
 from ansible.module_utils.basic import AnsibleModule
+
+if TYPE_CHECKING:
+    from ansible.module_utils.at_most_one.duplicates.groups import Group
+    from ansible.module_utils.at_most_one.duplicates.surplus_rows import Removal
+    from ansible.module_utils.at_most_one.postgres.connection import Connection, Hold
 
 ARGUMENTS: dict[str, Any] = {
     **WRITING_SPEC,
@@ -370,7 +376,6 @@ COUNTED = ("group_count", "row_count", "open_total")
 
 
 def act(module: AnsibleModule) -> dict[str, Any]:
-    from ansible.module_utils.at_most_one.plan import parse
     from ansible.module_utils.at_most_one.postgres.connection import connect
 
     plan = parse(module.params["plan"])
@@ -379,7 +384,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
         return do(module, connection, plan, hold)
 
 
-def report(module: AnsibleModule, connection: Any, plan: Any, _hold: Any) -> dict[str, Any]:
+def report(module: AnsibleModule, connection: Connection, plan: Plan, _hold: Hold) -> dict[str, Any]:
     from ansible.module_utils.at_most_one.duplicates import surplus_rows
     from ansible.module_utils.at_most_one.indexes import verification
 
@@ -394,7 +399,7 @@ def report(module: AnsibleModule, connection: Any, plan: Any, _hold: Any) -> dic
     return {"changed": False, **found, **(_preview(module, connection, plan, found, exact=exact) if preview else {})}
 
 
-def _written(module: AnsibleModule, connection: Any, plan: Any, path: str) -> dict[str, Any]:
+def _written(module: AnsibleModule, connection: Connection, plan: Plan, path: str) -> dict[str, Any]:
     """Write the report to ``path``; return it without its rows."""
     from ansible.module_utils.at_most_one.duplicates import plan_file, surplus_rows
 
@@ -415,7 +420,7 @@ def _written(module: AnsibleModule, connection: Any, plan: Any, path: str) -> di
 
 
 def _preview(
-    module: AnsibleModule, connection: Any, plan: Any, found: dict[str, Any], *, exact: bool
+    module: AnsibleModule, connection: Connection, plan: Plan, found: dict[str, Any], *, exact: bool
 ) -> dict[str, Any]:
     """Try the removal in check mode; record the phase when there is nothing to remove and nothing to build."""
     from ansible.module_utils.at_most_one.duplicates.plan_file import RowsFile
@@ -454,7 +459,7 @@ def _record(module: AnsibleModule, status: str, details: dict[str, Any]) -> bool
     return module.params["phase"] is not None and not module.check_mode
 
 
-def remove(module: AnsibleModule, connection: Any, plan: Any, hold: Any) -> dict[str, Any]:
+def remove(module: AnsibleModule, connection: Connection, plan: Plan, hold: Hold) -> dict[str, Any]:
     from ansible.module_utils.at_most_one.errors import OperatorError
     from ansible.module_utils.at_most_one.fence import write_fence
 
@@ -498,7 +503,7 @@ def _is_done(known: dict[str, Any]) -> bool:
 
 @contextlib.contextmanager
 def _given(
-    module: AnsibleModule, connection: Any, plan: Any, known: dict[str, Any]
+    module: AnsibleModule, connection: Connection, plan: Plan, known: dict[str, Any]
 ) -> Iterator[tuple[Iterable[list[str]], str, bool]]:
     """The rows that are to leave, their digest, and whether only unchanged ones are; a report's counts enter ``known``.
 
@@ -525,12 +530,12 @@ def _given(
 
 def _removal(
     module: AnsibleModule,
-    connection: Any,
-    plan: Any,
+    connection: Connection,
+    plan: Plan,
     rows: Iterable[list[str]],
     digest: str,
     **how: Any,
-) -> Any:
+) -> Removal:
     from ansible.module_utils.at_most_one.duplicates import batches, surplus_rows
 
     return surplus_rows.remove(
@@ -548,7 +553,7 @@ def _removal(
     )
 
 
-def restore(module: AnsibleModule, connection: Any, plan: Any, hold: Any) -> dict[str, Any]:
+def restore(module: AnsibleModule, connection: Connection, plan: Plan, hold: Hold) -> dict[str, Any]:
     from ansible.module_utils.at_most_one.duplicates.restore import restore as put_back
     from ansible.module_utils.at_most_one.system.strict_zip import strict_zip
 
@@ -575,12 +580,12 @@ def restore(module: AnsibleModule, connection: Any, plan: Any, hold: Any) -> dic
     }
 
 
-def _diff(plan: Any, before: str, after: str) -> dict[str, str]:
+def _diff(plan: Plan, before: str, after: str) -> dict[str, str]:
     header = f"rows of {plan.schema}.{plan.table}"
     return {"before_header": header, "after_header": header, "before": before, "after": after}
 
 
-def _lines(plan: Any, groups: Collection[Any], gone: Collection[tuple[str, ...]], *, after: bool) -> str:
+def _lines(plan: Plan, groups: Collection[Group], gone: Collection[tuple[str, ...]], *, after: bool) -> str:
     """The rows of every shown group that loses one, a line each; ``after``: without those that go."""
     from ansible.module_utils.at_most_one.system.strict_zip import strict_zip
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ansible.module_utils.at_most_one.plan import Plan, parse
 from ansible.module_utils.at_most_one_entry import (
     PHASE_SPEC,
     WRITING_SPEC,
@@ -18,6 +19,9 @@ from ansible.module_utils.at_most_one_entry import (
     timeouts_of,
 )
 from ansible.module_utils.basic import AnsibleModule
+
+if TYPE_CHECKING:
+    from ansible.module_utils.at_most_one.indexes.verification import Inspection
 
 DOCUMENTATION = r"""
 module: index_set
@@ -265,13 +269,11 @@ stalled_by:
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Do what ``state`` says."""
-    from ansible.module_utils.at_most_one.plan import parse
-
     states = {"verified": _verified, "present": _present, "absent": _absent}
     return states[module.params["state"]](module, parse(module.params["plan"]))
 
 
-def _inspect(module: AnsibleModule, plan: Any) -> Any:
+def _inspect(module: AnsibleModule, plan: Plan) -> Inspection:
     from ansible.module_utils.at_most_one.indexes import verification
     from ansible.module_utils.at_most_one.postgres.connection import connect
 
@@ -281,7 +283,7 @@ def _inspect(module: AnsibleModule, plan: Any) -> Any:
     return inspection
 
 
-def _report(inspection: Any) -> dict[str, Any]:
+def _report(inspection: Inspection) -> dict[str, Any]:
     return {
         "indexes": [asdict(verdict) for verdict in inspection.verdicts],
         "exact": inspection.exact,
@@ -290,11 +292,11 @@ def _report(inspection: Any) -> dict[str, Any]:
     }
 
 
-def _definitions(inspection: Any) -> str:
+def _definitions(inspection: Inspection) -> str:
     return "".join(f"{verdict.definition};\n" for verdict in inspection.verdicts if verdict.definition)
 
 
-def _verified(module: AnsibleModule, plan: Any) -> dict[str, Any]:
+def _verified(module: AnsibleModule, plan: Plan) -> dict[str, Any]:
     from ansible.module_utils.at_most_one.errors import OperatorError
     from ansible.module_utils.at_most_one.indexes import verification
 
@@ -319,7 +321,7 @@ def _verified(module: AnsibleModule, plan: Any) -> dict[str, Any]:
     return result
 
 
-def _history(module: AnsibleModule, plan: Any, inspection: Any) -> str:
+def _history(module: AnsibleModule, plan: Plan, inspection: Inspection) -> str:
     """Prisma's history on the plan's migration, which O(fail) wants to be applied."""
     from ansible.module_utils.at_most_one.postgres.connection import connect
     from ansible.module_utils.at_most_one.prisma import migration_history
@@ -335,7 +337,7 @@ def _history(module: AnsibleModule, plan: Any, inspection: Any) -> str:
     return str(verdict.verdict)
 
 
-def _present(module: AnsibleModule, plan: Any) -> dict[str, Any]:
+def _present(module: AnsibleModule, plan: Plan) -> dict[str, Any]:
     from ansible.module_utils.at_most_one.migration import build
 
     names = (
@@ -395,7 +397,7 @@ def _details(module: AnsibleModule, result: dict[str, Any]) -> dict[str, Any]:
     return {**kept, **module.params["phase_details"]}
 
 
-def _absent(module: AnsibleModule, plan: Any) -> dict[str, Any]:
+def _absent(module: AnsibleModule, plan: Plan) -> dict[str, Any]:
     from ansible.module_utils.at_most_one.migration import take_back
 
     with held_run(module) as hold:

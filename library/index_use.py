@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from ansible.module_utils.at_most_one.plan import parse
 from ansible.module_utils.at_most_one_entry import LOGIN_SPEC, PLAN_SPEC, login_of, run, timeouts_of
 from ansible.module_utils.basic import AnsibleModule
 
@@ -69,7 +70,6 @@ indexes:
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     from ansible.module_utils.at_most_one.indexes import usage_stats
-    from ansible.module_utils.at_most_one.plan import parse
     from ansible.module_utils.at_most_one.postgres.connection import connect
 
     thresholds = usage_stats.Thresholds(module.params["unused_days"], module.params["bloat_percent"])

@@ -5,10 +5,14 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ansible.module_utils.at_most_one.plan import Plan, parse
 from ansible.module_utils.at_most_one_entry import WRITING_SPEC, held_run, login_of, run, timeouts_of
 from ansible.module_utils.basic import AnsibleModule
+
+if TYPE_CHECKING:
+    from ansible.module_utils.at_most_one.prisma.migration_history import Row
 
 DOCUMENTATION = r"""
 module: prisma_history
@@ -137,13 +141,11 @@ statements:
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Do what ``state`` says."""
-    from ansible.module_utils.at_most_one.plan import parse
-
     states = {"read": _read, "rolled_back": _rolled_back}
     return states[module.params["state"]](module, parse(module.params["plan"]))
 
 
-def _read(module: AnsibleModule, plan: Any) -> dict[str, Any]:
+def _read(module: AnsibleModule, plan: Plan) -> dict[str, Any]:
     from ansible.module_utils.at_most_one.migration import readiness
 
     release = module.params["release_path"]
@@ -163,14 +165,14 @@ def _read(module: AnsibleModule, plan: Any) -> dict[str, Any]:
     }
 
 
-def _row(module: AnsibleModule, row: Any) -> dict[str, Any]:
+def _row(module: AnsibleModule, row: Row) -> dict[str, Any]:
     from ansible.module_utils.at_most_one.prisma.output import first_lines, scrub
 
     fields = {name: value.isoformat() if hasattr(value, "isoformat") else value for name, value in asdict(row).items()}
     return {**fields, "logs": first_lines(scrub(row.logs or "", login_of(module)))}
 
 
-def _rolled_back(module: AnsibleModule, plan: Any) -> dict[str, Any]:
+def _rolled_back(module: AnsibleModule, plan: Plan) -> dict[str, Any]:
     from ansible.module_utils.at_most_one.migration import take_back
     from ansible.module_utils.at_most_one.postgres.connection import connect
 

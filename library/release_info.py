@@ -117,7 +117,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
     given = module.params
     live, releases, release = (Path(given[name]) for name in ("before", "path", "release"))
     found = shared_files.inspect(live, releases, release, given["shared_files"], given["min_free_mb"])
-    compared = {}
+    compared: dict[str, Any] = {}
     if given["several_hosts"]:
         compared["build"] = building.describe(release, live)
         compared["platform"] = shipping.platform(given["environment_path"])

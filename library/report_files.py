@@ -105,8 +105,8 @@ def act(call: Call) -> dict[str, Any]:
         files.link(directory.parent / "latest", directory.name)
     for run_of_before in call.params["earlier"]:
         where = superseded.directory_of(directory.parent, run_of_before["run_id"])
-        texts = [run_of_before[name] for name in ("headline", "title", "note")]
-        paths += superseded.write(where, *texts, run_of_before["data"]) if where else []
+        headline, title, note = (run_of_before[name] for name in ("headline", "title", "note"))
+        paths += superseded.write(where, headline, title, note, run_of_before["data"]) if where else []
     return {"changed": False, "paths": [str(path) for path in paths]}
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+from ansible.module_utils.at_most_one.plan import parse
 from ansible.module_utils.at_most_one_entry import DATABASE_ERROR, LOGIN_SPEC, PSYCOPG2_ERROR, login_of, run
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
@@ -277,7 +278,6 @@ def _database(module: AnsibleModule) -> Callable[[], tuple[Any, int | None]]:
         module.fail_json(msg=missing_required_lib("psycopg2"), exception=PSYCOPG2_ERROR)
     from ansible.module_utils.at_most_one.errors import OperatorError
     from ansible.module_utils.at_most_one.indexes import verification
-    from ansible.module_utils.at_most_one.plan import parse
     from ansible.module_utils.at_most_one.postgres.connection import connect
     from ansible.module_utils.at_most_one.postgres.server_errors import first_line
 

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ansible.module_utils.at_most_one.plan import parse
 from ansible.module_utils.at_most_one_entry import LOGIN_SPEC, PHASE_SPEC, PLAN_SPEC, login_of, record_phase, run
 from ansible.module_utils.basic import AnsibleModule
 
@@ -98,7 +99,6 @@ recorded:
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Make it."""
-    from ansible.module_utils.at_most_one.plan import parse
     from ansible.module_utils.at_most_one.preflight import backup
 
     given, plan = module.params, parse(module.params["plan"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible.module_utils.at_most_one.plan import parse
 from ansible.module_utils.at_most_one_entry import LOGIN_SPEC, PLAN_SPEC, login_of, run, timeouts_of
 from ansible.module_utils.basic import AnsibleModule
 
@@ -81,7 +82,6 @@ differences:
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Read and compare."""
-    from ansible.module_utils.at_most_one.plan import parse
     from ansible.module_utils.at_most_one.postgres.connection import connect
     from ansible.module_utils.at_most_one.rehearsal import digests
 

@@ -289,7 +289,7 @@ REQUIRED_IF = [
     ("state", "stopped", ("output",)),
     ("state", "measured", ("urls",)),
 ]
-_NOTHING_SEEN = {
+_NOTHING_SEEN: dict[str, Any] = {
     "rate_per_s": None,
     "p50_before_ms": None,
     "requests": 0,

@@ -127,6 +127,7 @@ details:
 
 from typing import Any
 
+from ansible.module_utils.at_most_one.plan import parse
 from ansible.module_utils.at_most_one_entry import (
     WRITING_SPEC,
     fence_result,
@@ -142,7 +143,6 @@ from ansible.module_utils.basic import AnsibleModule
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     from ansible.module_utils.at_most_one.fence import write_fence
-    from ansible.module_utils.at_most_one.plan import parse
     from ansible.module_utils.at_most_one.postgres.connection import connect
 
     wanted = module.params

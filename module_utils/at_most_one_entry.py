@@ -9,15 +9,21 @@ import contextlib
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+
+if TYPE_CHECKING:
+    from ansible.module_utils.at_most_one.errors import OperatorError
+    from ansible.module_utils.at_most_one.fence.write_fence import Change
+    from ansible.module_utils.at_most_one.plan import Plan
+    from ansible.module_utils.at_most_one.postgres.connection import Hold, Login
 
 try:
     import psycopg2
 except ImportError:
     PSYCOPG2_ERROR: str | None = traceback.format_exc()
-    DATABASE_ERROR: type[Exception] = ImportError
+    DATABASE_ERROR: type[Any] = ImportError
 else:
     PSYCOPG2_ERROR = None
     DATABASE_ERROR = psycopg2.Error
@@ -60,6 +66,13 @@ class Call(Protocol):
     check_mode: bool
 
     def warn(self, warning: str) -> None: ...
+
+
+class Timeouts(TypedDict):
+    """The limits of one connection, in milliseconds."""
+
+    lock_timeout_ms: int
+    statement_timeout_ms: int
 
 
 def run(
@@ -118,7 +131,7 @@ def failed_result(error: Exception) -> dict[str, Any] | None:
     return None
 
 
-def refusal(stop: Any) -> dict[str, Any]:
+def refusal(stop: OperatorError) -> dict[str, Any]:
     """A failed task with what an OperatorError says: every log, page, message and record of it comes from here."""
     from ansible.module_utils.at_most_one.system.redaction import redact, redact_data
 
@@ -132,7 +145,7 @@ def refusal(stop: Any) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def held_run(module: AnsibleModule) -> Iterator[Any]:
+def held_run(module: AnsibleModule) -> Iterator[Hold]:
     """What the core wants to begin its writing transactions with; the run's lease is renewed until the block ends.
 
     In check mode nothing is written, and the run is not in the journal.
@@ -158,13 +171,13 @@ def record_phase(module: AnsibleModule, status: str, details: Mapping[str, Any])
         journal.record(connection, module.params["run_id"], module.params["phase"], status, details)
 
 
-def lower_fence(module: AnsibleModule, plan: Any, *, lock_timeout_ms: int, lock_attempts: int) -> dict[str, Any]:
+def lower_fence(module: AnsibleModule, plan: Plan, *, lock_timeout_ms: int, lock_attempts: int) -> dict[str, Any]:
     """Lower the plan's write fence; the result as M(write_fence) returns it. A fence that stays is a warning."""
     from ansible.module_utils.at_most_one.fence import write_fence
     from ansible.module_utils.at_most_one.postgres.connection import connect
 
     require_attempts(lock_attempts)
-    limits = {**timeouts_of(module), "lock_timeout_ms": lock_timeout_ms}
+    limits: Timeouts = {**timeouts_of(module), "lock_timeout_ms": lock_timeout_ms}
     with held_run(module) as hold, connect(login_of(module), **limits) as connection:
         wait_ms = lock_timeout_ms * lock_attempts
         change = write_fence.lower_fence(connection, plan, wait_ms=wait_ms, check=module.check_mode, hold=hold)
@@ -181,7 +194,7 @@ def require_attempts(lock_attempts: int) -> None:
         )
 
 
-def fence_result(module: AnsibleModule, change: Any) -> dict[str, Any]:
+def fence_result(module: AnsibleModule, change: Change) -> dict[str, Any]:
     """A change of the write fence as a module's result; its warnings are shown apart."""
     for warning in change.warnings:
         module.warn(warning)
@@ -192,13 +205,14 @@ def fence_result(module: AnsibleModule, change: Any) -> dict[str, Any]:
     }
 
 
-def login_of(module: AnsibleModule) -> Any:
+def login_of(module: AnsibleModule) -> Login:
     """The Login that the module's ``login`` option describes."""
     from ansible.module_utils.at_most_one.postgres.connection import Login
 
     return Login(**module.params["login"])
 
 
-def timeouts_of(module: AnsibleModule) -> dict[str, int]:
-    """The two timeouts, in milliseconds, as ``postgres.connection.connect`` takes them."""
-    return {name: module.params[name] for name in ("lock_timeout_ms", "statement_timeout_ms")}
+def timeouts_of(module: AnsibleModule) -> Timeouts:
+    """Return the two timeouts, in milliseconds, as ``postgres.connection.connect`` takes them."""
+    given = module.params
+    return {"lock_timeout_ms": given["lock_timeout_ms"], "statement_timeout_ms": given["statement_timeout_ms"]}

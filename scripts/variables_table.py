@@ -39,7 +39,7 @@ def _default(option: dict[str, Any]) -> str:
 
 def _text(option: dict[str, Any]) -> str:
     choices = f" One of {', '.join(map(str, option['choices']))}." if "choices" in option else ""
-    return (option["description"] + choices).replace("|", "\\|")
+    return f"{option['description']}{choices}".replace("|", "\\|")
 
 
 def main() -> int:

@@ -43,7 +43,8 @@ def measure(bench: Bench) -> list[Result]:
     """Both ways in turns, each on the lab as reset; then the last deployment again and again."""
     _make("lab-up")
     pairs, repeats = (max(1, round(full * bench.scale)) for full in (PAIRS, REPEATS))
-    ours, guide = [], []
+    ours: list[float] = []
+    guide: list[float] = []
     for pair in range(pairs):
         # The last way is ours: what it leaves is what the deployments with nothing to do begin with.
         for way in (_guide, _ours) if (pairs - pair) % 2 else (_ours, _guide):
@@ -145,7 +146,7 @@ def _require_deployed(lab: dict[str, Any]) -> None:
             "SELECT count(*) FROM pg_index JOIN pg_class ON oid = indexrelid WHERE indisvalid AND relname = ANY (%s)",
             ([index.name for index in PLAN.indexes],),
         )
-        valid = cursor.fetchone()[0]
+        (valid,) = cursor.fetchone() or (0,)
     if commits != {lab["commit_after"]} or valid != len(PLAN.indexes):
         raise RuntimeError(
             f"not deployed: {commits} answer, {valid} of {len(PLAN.indexes)} indexes: nothing to compare"

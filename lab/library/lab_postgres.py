@@ -114,7 +114,8 @@ class Server:
         if entry is None:
             self.fail("PostgreSQL does not run as root. Expected: a user postgres or nobody. Next: make one of them.")
         user = (entry.pw_uid, entry.pw_gid)
-        reach = ["sh", "-c", 'test -x "$1" && test -x "$2"', "sh", self.binaries / "postgres", self.data.parent]
+        tried = [str(self.binaries / "postgres"), str(self.data.parent)]
+        reach = ["sh", "-c", 'test -x "$1" && test -x "$2"', "sh", *tried]
         owner = self.data.stat().st_uid if self.data.exists() else None
         if owner in (None, entry.pw_uid) and run(reach, user=user).returncode == 0:
             self.user = user

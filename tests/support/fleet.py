@@ -257,7 +257,7 @@ def fleet_of(size: int, pm2_executable: str, first_address: int = 11) -> Iterato
 
 def _answers(host: Host) -> bool:
     with contextlib.suppress(OSError, ValueError), urlopen(f"{host.url}/api/health", timeout=5) as answer:
-        return json.load(answer)["status"] == "ok"
+        return bool(json.load(answer)["status"] == "ok")
     return False
 
 

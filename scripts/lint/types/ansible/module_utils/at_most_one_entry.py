@@ -1,0 +1,1 @@
+../../../../../module_utils/at_most_one_entry.py

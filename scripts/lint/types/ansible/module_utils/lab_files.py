@@ -1,0 +1,1 @@
+../../../../../lab/module_utils/lab_files.py
