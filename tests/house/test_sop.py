@@ -10,7 +10,13 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SOP = (ROOT / "docs/sop.ko.md").read_text(encoding="utf-8")
-PRINTS = ("roles/*/vars/**/*.yml", "roles/*/tasks/*.yml", "roles/*/templates/**/*.j2", "module_utils/**/*.py")
+PRINTS = (
+    "roles/*/vars/**/*.yml",
+    "roles/*/files/*.yml",
+    "roles/*/tasks/*.yml",
+    "roles/*/templates/**/*.j2",
+    "module_utils/**/*.py",
+)
 QUOTED = sorted(
     {" ".join(text.split()) for text in re.findall(r'"([^"`]+)"', SOP)} - {"큰따옴표", "최대 1개", "배포 전 상태"}
 )
