@@ -41,6 +41,10 @@ class Server:
     directory: Path
 
     @property
+    def data(self) -> Path:
+        return self.directory / "data"
+
+    @property
     def log(self) -> Path:
         return self.directory / "log"
 
