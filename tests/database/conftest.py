@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -44,7 +45,7 @@ _numbers = itertools.count(1)
 @pytest.fixture
 def login(server: Server) -> Iterator[Login]:
     """A fresh database with the service's schema and no rows, for ``at_most_one.postgres.connection.connect``."""
-    name = f"test_{next(_numbers)}"
+    name = f"test_{os.getpid()}_{next(_numbers)}"
     server.run(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
     yield replace(server.login, dbname=name)
     server.run(f"DROP DATABASE {name} WITH (FORCE)")

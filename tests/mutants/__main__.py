@@ -2,10 +2,10 @@
 
     python -m tests.mutants [--minutes N | --all] [--seed TEXT] [--only TEXT] [--workers N] [--list]
 
-Each mutant is run against the tests that enter its function, the likeliest first, in a copy of the checkout and on a
-server of its own. A test that fails, or that does not end in time, has noticed. Without --all it is a sample: the order
-is shuffled by the seed, today's date, and ends after --minutes. What nobody can notice stands in equivalent.yml, each
-with its reason, and is not tried. It fails below 95 %, and of all of them at any survivor.
+Each mutant is run against the tests that enter its function, the likeliest first, in a fork of a pytest that has a
+server of its own; no file is changed. A test that fails, or that does not end in time, has noticed. Without --all it is
+a sample: the order is shuffled by the seed, today's date, and ends after --minutes. What nobody can notice stands in
+equivalent.yml, each with its reason, and is not tried. It fails below 95 %, and of all of them at any survivor.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import time
 from tests.mutants.covering import Covering, MutantsError, recorded
 from tests.mutants.finding import Mutant, find
 from tests.mutants.scope import CORE, FILES, ROOT, equivalent
-from tests.mutants.trying import Tree
+from tests.mutants.trying import Session
 
 FLOOR = 95  # percent
 
@@ -84,31 +84,31 @@ def main() -> int:
 
 
 def run(trials: Trials, wanted: list[Mutant], workers: int, deadline: float | None) -> None:
-    """Try the mutants in their order, each in a free tree."""
-    trees: queue.Queue[Tree] = queue.Queue()
+    """Try the mutants in their order, each in a free session."""
+    sessions: queue.Queue[Session] = queue.Queue()
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-        made = [Tree(trials.covering) for _ in range(workers)]
+        made = [Session(trials.covering) for _ in range(workers)]
         try:
             made[0].control()
-            for tree in made:
-                trees.put(tree)
+            for session in made:
+                sessions.put(session)
 
             def one(mutant: Mutant) -> None:
                 if deadline and time.monotonic() > deadline:
                     return
-                tree = trees.get()
+                session = sessions.get()
                 try:
                     started = time.monotonic()
-                    killer = tree.killer(mutant, trials.likeliest(mutant))
+                    killer = session.killer(mutant, trials.likeliest(mutant))
                     trials.add(mutant, killer, time.monotonic() - started)
                 finally:
-                    trees.put(tree)
+                    sessions.put(session)
 
             for _ in pool.map(one, wanted):
                 pass
         finally:
-            for tree in made:
-                tree.remove()
+            for session in made:
+                session.remove()
 
 
 def verdict(trials: Trials, wanted: int, excused: int, seed: str) -> int:

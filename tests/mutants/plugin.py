@@ -1,15 +1,14 @@
 """What pytest does for `make mutants`, loaded with ``-p tests.mutants.plugin``.
 
 MUTANTS_RECORD names a directory: for each test its seconds, the core's functions that it entered and whether it failed
-are written there. MUTANTS_TESTS names a file: its tests run, in its order and no others, and one that takes longer than
-its limit ends the process by SIGALRM. Neither is set: nothing happens.
+are written there. MUTANTS_PIPES names two file descriptors: mutants are asked for on the first and answered on the
+second. Neither is set: nothing happens.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -18,7 +17,11 @@ from types import FrameType
 from typing import Any
 
 import pytest
+from _pytest.runner import runtestprotocol
 
+from tests.mutants.swapping import swap
+
+IMPORT = "the import"
 _CORE = f"{os.sep}module_utils{os.sep}at_most_one{os.sep}"
 
 
@@ -58,29 +61,70 @@ class Recorder:
         (self.directory / f"{os.getpid()}.json").write_text(json.dumps(self.tests))
 
 
-class Runner:
-    """Runs the wanted tests, each within its limit."""
+class Forker:
+    """Tries mutants: each in a fork of this process, which has everything loaded and a server that runs.
 
-    def __init__(self, file: Path) -> None:
-        self.limits: dict[str, int] = json.loads(file.read_text())
-        self.killer = file.with_suffix(".killer")
+    A request is a line of JSON: ``file``, ``source``, ``scope`` of the mutant, or none of them, and the ``tests``, by
+    name. The answer is lines: each test as it begins, then ``killed`` or ``passed``, which ends it.
+    """
 
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        places = {name: place for place, name in enumerate(self.limits)}
-        items[:] = sorted((item for item in items if item.nodeid in places), key=lambda item: places[item.nodeid])
+    def __init__(self, requests: int, answers: int) -> None:
+        self.requests, self.answers = os.fdopen(requests), answers
 
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
-        self.killer.write_text(item.nodeid)
-        signal.alarm(self.limits[item.nodeid])
+    def say(self, line: str) -> None:
+        os.write(self.answers, f"{line}\n".encode())
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        items = {item.nodeid: item for item in session.items}
+        first = next(item for item in session.items if "server" in getattr(item, "fixturenames", ()))
+        self.say("killed" if _fails(first) else "passed")
+        for line in self.requests:
+            request = json.loads(line)
+            child = os.fork()
+            if child == 0:
+                self._try(request, [items[name] for name in request["tests"]])
+                os._exit(0)
+            if os.waitpid(child, 0)[1]:
+                self.say("killed")  # the interpreter itself has ended
+        return True
+
+    def _try(self, request: dict[str, Any], items: list[pytest.Item]) -> None:
+        self.say(IMPORT)
         try:
-            return (yield)
-        finally:
-            signal.alarm(0)
+            if "file" in request:
+                swap(request["file"], request["source"], request["scope"])
+        except Exception:
+            self.say("killed")
+            return
+        for item in items:
+            self.say(item.nodeid)
+            if _fails(item):
+                self.say("killed")
+                return
+        self.say("passed")
+
+
+class _Nothing:
+    """What comes after a test: whatever keeps the fixtures of the session."""
+
+    def __init__(self, session: pytest.Session) -> None:
+        self.session = session
+
+    def listchain(self) -> list[pytest.Session]:
+        return [self.session]
+
+
+def _fails(item: pytest.Item) -> bool:
+    if hasattr(item, "_initrequest"):
+        item._initrequest()  # it may have run before
+    reports = runtestprotocol(item, log=False, nextitem=_Nothing(item.session))  # type: ignore[arg-type]
+    return any(report.failed for report in reports)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     if directory := os.environ.get("MUTANTS_RECORD"):
         config.pluginmanager.register(Recorder(Path(directory)))
-    if file := os.environ.get("MUTANTS_TESTS"):
-        config.pluginmanager.register(Runner(Path(file)))
+    if pipes := os.environ.get("MUTANTS_PIPES"):
+        requests, answers = map(int, pipes.split(","))
+        config.pluginmanager.register(Forker(requests, answers))

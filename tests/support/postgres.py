@@ -139,11 +139,10 @@ def initialise(
     *,
     user: pwd.struct_passwd | None = None,
     more: Sequence[str] = (),
-    kept: str | None = None,
 ) -> Path:
     """Make the data directory in ``directory`` for ``user``, with the login's role as superuser. Returns it.
 
-    ``more`` are options of initdb. ``kept`` names a data directory to copy, which the first call makes.
+    ``more`` are options of initdb.
     """
     data, password = directory / "data", directory / "password"
     if user:
@@ -152,24 +151,19 @@ def initialise(
     password.chmod(0o644)  # initdb reads it as another user; the server lives for minutes, on loopback
     initdb = [str(binaries / "initdb"), "-D", str(data), "-U", login.user, "-E", "UTF8", "--locale=C"]
     initdb += ["--auth=scram-sha-256", f"--pwfile={password}", *more]
-    create = ["cp", "-a", kept, str(data)] if kept and Path(kept).exists() else initdb
-    subprocess.run([*prefix, *create], check=True, capture_output=True, cwd=directory)
-    if kept and create is initdb:
-        subprocess.run(["cp", "-a", str(data), kept], check=True)
+    subprocess.run([*prefix, *initdb], check=True, capture_output=True, cwd=directory)
     return data
 
 
 @contextlib.contextmanager
-def running(
-    settings: Mapping[str, str], login: Login, *, more: Sequence[str] = (), kept: str | None = None
-) -> Iterator[Server]:
+def running(settings: Mapping[str, str], login: Login, *, more: Sequence[str] = ()) -> Iterator[Server]:
     """A server with these settings until the block ends; see :func:`initialise`. The login's port is a free one."""
     binaries = find_binaries()
     prefix, user = as_user(binaries)
     directory = Path(tempfile.mkdtemp(prefix="at-most-one-pg-"))
     try:
         login = replace(login, port=free_port())
-        data = initialise(directory, binaries, prefix, login, user=user, more=more, kept=kept)
+        data = initialise(directory, binaries, prefix, login, user=user, more=more)
         given = {"port": str(login.port), "listen_addresses": login.host, "unix_socket_directories": "", **settings}
         options = itertools.chain.from_iterable(("-c", f"{name}={value}") for name, value in given.items())
         server = Server(login, binaries, directory)

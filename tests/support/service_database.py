@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +16,6 @@ from tests.support.postgres import Server, running
 
 TEMPLATE = "guide_schema"
 SCHEMA = Path(__file__).with_name("schema.sql")
-CLUSTER = "DATABASE_TESTS_CLUSTER"  # `make mutants` starts hundreds of servers: a directory to copy instead of initdb
 # Durability is off: nothing here outlives the session.
 _SETTINGS = {
     "fsync": "off",
@@ -39,7 +37,7 @@ def running_server(**different: str) -> Iterator[Server]:
     """
     login = Login("127.0.0.1", 0, "postgres", "aedpics_admin", "only for tests: p@ss/word'")
     settings = {**_SETTINGS, **different}
-    with running(settings, login, more=["--no-sync"], kept=os.environ.get(CLUSTER)) as server:
+    with running(settings, login, more=["--no-sync"]) as server:
         template = replace(server, login=server.create(TEMPLATE))
         template.run(SCHEMA.read_text())
         yield server
