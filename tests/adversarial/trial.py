@@ -106,6 +106,8 @@ def run(
                     crowd.has_snapshot.wait(10)
                     crowd.hot += [LATE_KEY] * 4
                 time.sleep(chance.uniform(0.05, WARM_UP_S))
+                if trial.concurrent_fence:  # on a busy machine builds take longer, beside writers who come as often
+                    crowd.rest_s = max(rest_s, 4 * _build_s(login))
                 _procedure(login, connection, plan, trial, crowd, chance, result, fenced)
             except OperatorError as stop:
                 result.faults.append(f"the procedure stopped: {stop}")
@@ -182,6 +184,16 @@ def _fresh_table(connection: Connection, plan: Plan, trial: Trial) -> Ledger:
         for row in cursor.fetchall():
             ledger.committed(dict(zip(COLUMNS, row, strict=True)))
     return ledger
+
+
+def _build_s(login: Login) -> float:
+    """The seconds of a concurrent build on the table beside its writers."""
+    with connect(login, lock_timeout_ms=30_000, autocommit=True) as connection, connection.cursor() as cursor:
+        started = time.monotonic()
+        cursor.execute(f"CREATE INDEX CONCURRENTLY adversarial_measured ON {SCHEMA}.{TABLE} (started_at)")
+        seconds = time.monotonic() - started
+        cursor.execute(f"DROP INDEX {SCHEMA}.adversarial_measured")
+    return seconds
 
 
 def _procedure(
