@@ -50,7 +50,7 @@ class ActionModule(InProcess):
             host=self._text("inventory_hostname"),
             environment=self._text("environment_name") or None,
             limit=context.CLIARGS.get("subset"),
-            plan=self._text("plan") or None,
+            plan=None if self._value("plan") is None else self._text("plan"),
             names=sorted(self._variables),
             required=given["required"],
             is_set=lambda name: bool(self._value(name)),
@@ -67,7 +67,7 @@ class ActionModule(InProcess):
                 for host in environment
             },
             app_url=self._text("app_url"),
-            batch=str(self._value("pm2_reload_batch") or 1),
+            batch=self._text("pm2_reload_batch") if self._value("pm2_reload_batch") is not None else "1",
         )
 
     def _text(self, name: str) -> str:

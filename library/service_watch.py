@@ -114,20 +114,9 @@ options:
         type: str
         default: prefer
         choices: [disable, allow, prefer, require, verify-ca, verify-full]
-      sslrootcert:
-        description:
-          - The file, on the host of this module, of the authority that signs the server's certificate.
-          - Empty is C(~/.postgresql/root.crt); V(system) trusts what the machine trusts, with libpq 16 or newer.
-        type: str
-        default: ""
-      sslcert:
-        description: The file of a certificate to show to the server.
-        type: str
-        default: ""
-      sslkey:
-        description: The file of its key, which nobody else may read.
-        type: str
-        default: ""
+      sslrootcert: {description: "The authority's certificate, as in M(deploy_run).", type: str, default: ""}
+      sslcert: {description: "Our certificate, as in M(deploy_run).", type: str, default: ""}
+      sslkey: {description: "Its key, as in M(deploy_run).", type: str, default: ""}
   plan:
     description: The plan whose indexes and rule must hold; with O(login).
     type: dict

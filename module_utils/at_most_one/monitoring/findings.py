@@ -204,7 +204,7 @@ def _rule(verified: Facts) -> list[Finding]:
 
 
 def _unread(key: str, answer: Facts, otherwise: str) -> Finding:
-    """Why ``answer`` is none: a module of ours hands its phrases over; Ansible says what else may have happened."""
+    """Why there is no answer: a module of ours hands its phrases over; Ansible says what else may have happened."""
     said = answer if answer.get("findings") else parse(str(answer.get("msg") or otherwise)).findings[0].phrases()
     expected, next_step = said["expected"] or "an answer.", said["next_step"] or "run monitor.yml again with -v."
     return Finding(key, said["seen"], expected, next_step)

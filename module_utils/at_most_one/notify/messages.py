@@ -152,7 +152,7 @@ def send(notice: Notice, channels: Sequence[Channel | Mail], *, within_s: float)
 def _mail(channel: Mail, notice: Notice, timeout_s: float) -> str | None:
     try:
         letter = letters.letter(notice.title, as_text(notice), channel.sender, channel.recipients)
-    except ValueError:  # a header that is none
+    except ValueError:  # not a valid header
         return "notify_email_from or notify_email_to is no address"
     return letters.post(channel.server, letter, timeout_s)
 

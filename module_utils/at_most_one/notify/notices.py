@@ -34,7 +34,7 @@ class Run:
     removed: int = 0
     restored: int = 0
     left_count: int = 0  # rows that could not return
-    verified: Mapping[str, Any] = field(default_factory=dict)  # planned_indexes; its error where it stopped
+    verified: Mapping[str, Any] = field(default_factory=dict)  # index_set; its error where it stopped
     traffic: Mapping[str, Any] = field(default_factory=dict)  # the receipt of the traffic probe
 
     @property
@@ -59,7 +59,7 @@ class Event:
 
     @classmethod
     def of_role(cls, event: Mapping[str, Any]) -> Event:
-        """The event as the role has it: a mapping with these names; an empty ``run`` is none."""
+        """The event as the role has it: a mapping with these names. An empty ``run`` stands for no run."""
         return cls(**{**event, "run": Run(**event["run"]) if event.get("run") else None})
 
     @property

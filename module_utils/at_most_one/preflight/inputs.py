@@ -130,7 +130,7 @@ def _plan(asked: Asked) -> Iterator[Finding]:
     if not isinstance(content, dict):
         yield Finding(
             "plan",
-            f"plans/{asked.plan}.yml is no YAML mapping: {fault or f'it holds {type(content).__name__}'}.",
+            f"plans/{asked.plan}.yml does not hold a YAML mapping: {fault or f'it holds {type(content).__name__}'}.",
             "a mapping, as in the plans beside it.",
             f"correct it, then {asked.command()}",
         )

@@ -15,7 +15,7 @@ class RollbackFacts:
     """What a rollback of this run did, asked for or automatic."""
 
     commit: str = ""  # what the instances serve now
-    verified: Answer = field(default_factory=dict)  # planned_indexes, after it
+    verified: Answer = field(default_factory=dict)  # index_set, after it
     reached: Answer = field(default_factory=dict)  # deploy_run, before it
     restored: int = 0
     left: Rows = ()  # rows that could not return, by table and reason
@@ -49,8 +49,8 @@ class RunFacts:
     reached: Answer = field(default_factory=dict)  # deploy_run, where the run stopped
     found: Answer = field(default_factory=dict)  # duplicate_rows, the table of groups for people
     cleanup: Answer = field(default_factory=dict)  # duplicate_rows, the removal
-    build: Answer = field(default_factory=dict)  # planned_indexes
-    verified: Answer = field(default_factory=dict)  # planned_indexes, verify; its error where it stopped
+    build: Answer = field(default_factory=dict)  # index_set
+    verified: Answer = field(default_factory=dict)  # index_set, verify; its error where it stopped
     traffic: Answer = field(default_factory=dict)  # the receipt of the traffic probe
     checks: Rows = ()
     known_faults: Rows = ()
