@@ -34,14 +34,12 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("first", ["APP_PORTS", "DATABASE_PORTS"])
-def test_checkouts_want_different_ports_before_any_of_them_listens(settings: ModuleType, first: str) -> None:
-    """By their paths, which are fixed here: any two of many may meet."""
-    roots = [Path("/srv") / name / ".lab" for name in ("one", "two", "three")]
-    ports = [settings.preferred_port(root, getattr(settings, first)) for root in roots]
+def test_checkouts_want_different_ports_before_any_of_them_listens(settings: ModuleType) -> None:
+    """By their paths, which are fixed here: of many, any two may meet."""
+    labs = [dict(settings.chosen(Path("/srv") / name / ".lab")) for name in ("one", "two", "three")]
 
-    assert len(set(ports)) == 3
-    assert ports == [settings.preferred_port(root, getattr(settings, first)) for root in roots]
+    assert len({lab["app_port"] for lab in labs}) == 3
+    assert len({lab["database_port"] for lab in labs}) == 3
 
 
 def test_a_port_that_is_taken_is_not_chosen(settings: ModuleType) -> None:
