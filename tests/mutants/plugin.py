@@ -118,7 +118,7 @@ class _Nothing:
 def _fails(item: pytest.Item) -> bool:
     if hasattr(item, "_initrequest"):
         item._initrequest()  # it may have run before
-    reports = runtestprotocol(item, log=False, nextitem=_Nothing(item.session))  # type: ignore[arg-type]
+    reports = runtestprotocol(item, log=False, nextitem=_Nothing(item.session))  # type: ignore[arg-type]  # asked for its chain
     return any(report.failed for report in reports)
 
 
