@@ -10,6 +10,7 @@ import json
 import os
 import re
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -159,6 +160,27 @@ class Lab:
     def link(self) -> str:
         path = Path(self.values["app_path"])
         return os.readlink(path) if path.is_symlink() else "in place"
+
+
+@contextmanager
+def forgetting(lab: Lab, phase: str, status: str) -> Iterator[None]:
+    """The journal loses this phase of the run that is open, as a standby does that is promoted without its last commits."""
+    over = threading.Event()
+    lost = "DELETE FROM at_most_one.step s USING at_most_one.run r WHERE s.run_id = r.run_id AND r.outcome IS NULL"
+
+    def forget() -> None:
+        while not over.wait(0.05):
+            if lab.journal_has(phase, status):
+                lab.rows(f"{lost} AND s.phase = %s", phase)
+                return
+
+    thread = threading.Thread(target=forget)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def make(*targets: str) -> None:

@@ -409,9 +409,9 @@ FAULTS = {
     "failover with loss between two connections": Fault(
         "a standby, made by pg_basebackup, that is promoted without the commits of the last phases",
         "verify",
-        None,
+        "stopped",
         ("cannot be closed: phase migrate is not in its journal", "opened on timeline 1, and timeline 2 answers"),
-        "what the new primary has; it is never called deployed, and the same command goes on from there",
+        "what the new primary has, with the release that serves; nothing is taken back, and the same command goes on",
         "tests/database/test_moved_back.py::test_a_standby_promoted_without_the_last_phases_is_never_deployed[cleanup]",
     ),
     "schema of somebody else": Fault(

@@ -16,7 +16,19 @@ from contextlib import contextmanager
 import pytest
 
 from tests.deploy import picture
-from tests.deploy.conftest import PLANNED, ROOT, SCHEDULES, SESSIONS, Lab, Run, light_build, make, reset, run_playbook
+from tests.deploy.conftest import (
+    PLANNED,
+    ROOT,
+    SCHEDULES,
+    SESSIONS,
+    Lab,
+    Run,
+    forgetting,
+    light_build,
+    make,
+    reset,
+    run_playbook,
+)
 from tests.deploy.faults import FAULTS
 from tests.deploy.users import Users
 
@@ -239,3 +251,25 @@ def test_link_switched_and_the_run_after_the_repair_deploys(ground: Lab) -> None
     assert repaired.report["cleanup"]["removed"] == 25
     assert ground.indexes() == dict.fromkeys(PLANNED, (True, True))
     assert ground.served(20) == {ground.values["commit_after"]}
+
+
+@pytest.mark.thorough  # tests/database/test_moved_back.py holds what is refused, test_deployment.py that it stops
+def test_what_was_lost_before_the_run_was_closed_is_left_to_a_person(ground: Lab) -> None:
+    """The application is proven and the rows are in the archive: nothing is taken back, and the next run goes on."""
+    ground = reset(ground)
+
+    with forgetting(ground, "cleanup", "ok"):
+        run = run_playbook("deploy.yml")
+
+    assert run.code != 0
+    assert (run.report["outcome"], run.report["failed_phase"]) == ("stopped", "verify"), run.report["error"]
+    assert "phase cleanup is not in its journal" in run.report["error"]
+    assert "Rolled back" not in run.report["error"]
+    assert ground.archived() == 25
+    assert ground.indexes() == dict.fromkeys(PLANNED, (True, True))
+    assert ground.served(20) == {ground.values["commit_after"]}
+
+    again = run_playbook("deploy.yml")
+    assert again.code == 0, again.output
+    assert again.report["outcome"] == "unchanged"
+    assert ground.archived() == 25

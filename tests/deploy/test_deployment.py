@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.deploy.conftest import PLANNED, ROOT, Lab, Run, reset, run_playbook
+from tests.deploy.conftest import PLANNED, ROOT, Lab, Run, forgetting, reset, run_playbook
 from tests.deploy.executions import Executions
 
 Before = dict[str, Any]
@@ -158,6 +158,25 @@ def test_the_journal_has_both_runs(deployed: tuple[Lab, Before, Run]) -> None:
     outcomes = lab.rows("SELECT run_id, outcome FROM at_most_one.run ORDER BY started_at")
     assert (run.report["run_id"], "deployed") in outcomes
     assert outcomes[-1][1] == "unchanged"
+
+
+def test_a_run_whose_journal_has_lost_a_phase_ends_as_no_success(deployed: tuple[Lab, Before, Run]) -> None:
+    lab, _, _ = deployed
+    pids, catalog, archived = lab.pids(), lab.catalog(), lab.archived()
+
+    with forgetting(lab, "verify", "unchanged"):
+        run = run_playbook("deploy.yml")
+
+    assert run.code != 0
+    assert (run.report["outcome"], run.report["failed_phase"]) == ("stopped", "verify")
+    for words in (
+        "cannot be closed: phase verify is not in its journal",
+        "Expected:",
+        "Next:",
+        "the same command again",
+    ):
+        assert words in run.report["error"]
+    assert (lab.pids(), lab.catalog(), lab.archived()) == (pids, catalog, archived)
 
 
 def test_no_secret_is_in_any_artifact_or_in_the_output(deployed: tuple[Lab, Before, Run]) -> None:
