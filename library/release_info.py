@@ -13,23 +13,23 @@ DOCUMENTATION = r"""
 module: release_info
 short_description: Read what a release has already
 description:
-  - Stops when a file of O(shared_files) is nowhere, when a finished build has lost files since, or when fewer than
+  - Stops when a file of O(shared) is nowhere, when a finished build has lost files since, or when fewer than
     O(min_free_mb) are free for one that is to be made.
 options:
-  path:
+  release:
+    description: The directory of the release that was built, or will be.
+    type: path
+    required: true
+  live:
+    description: The application's path. The release that it leads to is served until now.
+    type: path
+    required: true
+  releases:
     description: The directory of the releases, one per commit.
     type: path
     required: true
-  before:
-    description: The release, or its link, that is served until now.
-    type: path
-    required: true
-  release:
-    description: The release that was built, or will be.
-    type: path
-    required: true
-  shared_files:
-    description: Names of the files that git does not have and every release shares.
+  shared:
+    description: Files that git does not have and every release of the host shares, as paths below the release.
     type: list
     elements: str
     default: []
@@ -38,7 +38,7 @@ options:
     type: int
     default: 0
   several_hosts:
-    description: Whether other hosts serve the same build. Then returns also RV(build) and RV(platform).
+    description: Whether other hosts serve the same build. Then RV(build) and RV(platform) are returned too.
     type: bool
     default: false
   environment_path:
@@ -59,10 +59,10 @@ author:
 EXAMPLES = r"""
 - name: Check what the release has already
   release_info:
-    path: /var/www/aedpics.releases
-    before: /var/www/aedpics
     release: /var/www/aedpics.releases/4b825dc642cb6eb9a060e54bf8d69288fbee4904
-    shared_files: [.env.production]
+    live: /var/www/aedpics
+    releases: /var/www/aedpics.releases
+    shared: [.env.production]
 """
 
 RETURN = r"""
@@ -100,10 +100,10 @@ platform:
 """
 
 OPTIONS = {
-    "path": {"type": "path", "required": True},
-    "before": {"type": "path", "required": True},
     "release": {"type": "path", "required": True},
-    "shared_files": {"type": "list", "elements": "str", "default": []},
+    "live": {"type": "path", "required": True},
+    "releases": {"type": "path", "required": True},
+    "shared": {"type": "list", "elements": "str", "default": []},
     "min_free_mb": {"type": "int", "default": 0},
     "several_hosts": {"type": "bool", "default": False},
     "environment_path": {"type": "str", "default": ""},
@@ -115,8 +115,8 @@ def act(module: AnsibleModule) -> dict[str, Any]:
     from ansible.module_utils.at_most_one.release import building, shared_files, shipping
 
     given = module.params
-    live, releases, release = (Path(given[name]) for name in ("before", "path", "release"))
-    found = shared_files.inspect(live, releases, release, given["shared_files"], given["min_free_mb"])
+    live, releases, release = (Path(given[name]) for name in ("live", "releases", "release"))
+    found = shared_files.inspect(live, releases, release, given["shared"], given["min_free_mb"])
     compared: dict[str, Any] = {}
     if given["several_hosts"]:
         compared["build"] = building.describe(release, live)

@@ -164,7 +164,7 @@ class Lab:
 
 @contextmanager
 def forgetting(lab: Lab, phase: str, status: str) -> Iterator[None]:
-    """The journal loses this phase of the run that is open, as a standby does that is promoted without its last commits."""
+    """The journal loses this phase of the open run, as a standby does that is promoted without the last commits."""
     over = threading.Event()
     lost = "DELETE FROM at_most_one.step s USING at_most_one.run r WHERE s.run_id = r.run_id AND r.outcome IS NULL"
 

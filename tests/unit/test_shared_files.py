@@ -128,8 +128,8 @@ def test_a_full_disk_is_named_before_a_release_is_made(
 ) -> None:
     """What is finished, or serves, needs no more space."""
     path, releases, release = ground
-    places = {"before": str(path), "path": str(releases), "release": str(release)}
-    arguments = {"shared_files": [".env.production"], "min_free_mb": 10**12, **places}
+    places = {"live": str(path), "releases": str(releases), "release": str(release)}
+    arguments = {"shared": [".env.production"], "min_free_mb": 10**12, **places}
 
     full = run_module("release_info", arguments, check=check)
     assert "MB left." in full["msg"]
@@ -152,8 +152,8 @@ def test_for_several_hosts_the_build_and_the_host_are_told_too(
     node.parent.mkdir()
     node.write_text("#!/bin/sh\nprintf 'Node.js 24, x64, glibc'\n")
     node.chmod(0o755)
-    places = {"before": str(path), "path": str(releases), "release": str(release)}
-    arguments = {"shared_files": [".env.production"], **places}
+    places = {"live": str(path), "releases": str(releases), "release": str(release)}
+    arguments = {"shared": [".env.production"], **places}
 
     found = run_module("release_info", {**arguments, "several_hosts": True, "environment_path": str(node.parent)})
 
