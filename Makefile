@@ -49,6 +49,10 @@ $(STAMPS)/collections: requirements/collections.txt requirements.yml scripts/col
 	@rm -rf $(STAMPS)/wheels
 	@touch $@
 
+.PHONY: collection
+collection: setup ## The Ansible collection of this tree, for your own repository: dist/*.tar.gz (docs/collection.md)
+	@$(BIN)/python scripts/build_collection.py
+
 .PHONY: lock
 lock: $(STAMPS)/uv ## Compile the lock files of requirements/ again (UPGRADE=1: to newer versions)
 	for name in run dev collections lab-node lab-postgres; do \

@@ -25,6 +25,8 @@ from ansible.plugins.action.normal import ActionModule as Normal
 from ansible.utils.display import Display
 
 ROOT = Path(__file__).parents[1]
+# A collection has them in a directory of another name.
+MODULES = next(path for path in (ROOT / "library", ROOT / "modules") if path.is_dir())
 # On a host Ansible ships module_utils/ as ansible.module_utils, and library/ imports it as that.
 ansible.module_utils.__path__.append(str(ROOT / "module_utils"))
 from ansible.module_utils import at_most_one_entry
@@ -47,7 +49,7 @@ def load(name: str) -> ModuleType:
 
     Ansible loads an action before it starts the process of a task, so that this and the core are loaded once for all.
     """
-    spec = importlib.util.spec_from_file_location(f"at_most_one_library_{name}", ROOT / "library" / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"at_most_one_library_{name}", MODULES / f"{name}.py")
     if spec is None or spec.loader is None:
         raise ImportError(f"library/{name}.py cannot be loaded")
     module = importlib.util.module_from_spec(spec)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from action_plugins.in_process import ActionModule as InProcess
 else:
     InProcess = action_loader.get("in_process", class_only=True)
-inputs = importlib.import_module("ansible.module_utils.at_most_one.preflight.inputs")  # in_process has put it there
+from ansible.module_utils.at_most_one.preflight import inputs  # in_process lets it be found
 
 PROJECT = Path(__file__).parents[1]
 

@@ -281,9 +281,8 @@ class CallbackModule(DefaultCallback):
             self._error(result, self._words["hidden"])
         else:
             # The filters that make the report's error: a command with what it printed last, and no secret.
-            first_error, first_findings = (
-                filter_loader.get(f"at_most_one_first_{what}").j2_function for what in ("error", "findings")
-            )
+            first_error = filter_loader.get("at_most_one_first_error").j2_function
+            first_findings = filter_loader.get("at_most_one_first_findings").j2_function
             failed = [{"ansible_failed_result": result.result}]
             self._error(result, str(first_error(failed)), [findings.Finding(**one) for one in first_findings(failed)])
 

@@ -18,7 +18,8 @@ from ansible.plugins.inventory import BaseInventoryPlugin
 sys.path.insert(0, str(Path(__file__).parents[1] / "module_utils"))
 from at_most_one.system import command_line
 
-ROOT = Path(__file__).parents[1]
+# A collection has plugins/ in between.
+ROOT = next(path for path in Path(__file__).parents if (path / "inventories/all.yml").is_file())
 
 DOCUMENTATION = """
 name: target_guard
@@ -32,9 +33,8 @@ description:
     of another environment in C(inventories/) is answered with that environment.
 options:
   plugin:
-    description: Always V(target_guard).
+    description: Always V(target_guard), with the collection's name in front of it where that is installed.
     required: true
-    choices: [target_guard]
 """
 
 EXAMPLES = """
@@ -42,6 +42,7 @@ EXAMPLES = """
 plugin: target_guard
 """
 
+FILES = ("target.guard", "target_guard.yml")  # the second name is what Ansible's own plugin `auto` reads
 PLAIN_NAME = re.compile(r"[\w.-]+")
 
 
@@ -51,7 +52,7 @@ class InventoryModule(BaseInventoryPlugin):
     NAME = "target_guard"
 
     def verify_file(self, path: str) -> bool:
-        return super().verify_file(path) and Path(path).name == "target.guard"
+        return super().verify_file(path) and Path(path).name in FILES
 
     def parse(self, inventory: Any, loader: Any, path: str, cache: bool = True) -> None:
         super().parse(inventory, loader, path, cache)

@@ -21,7 +21,8 @@ from ansible.parsing.splitter import parse_kv  # type: ignore[import-untyped]
 
 from tests.house.command_blocks import ROOT, SOME, Command
 
-MADE = ("artifacts", ".lab", ".venv")  # by runs, by the lab, by make setup: not in the repository
+# By runs, the lab, make setup, make collection: not in the repository.
+MADE = ("artifacts", ".lab", ".venv", "collections", "dist")
 OWN = "inventories/trial"  # the reader's, as docs/first-day.md makes it
 
 
