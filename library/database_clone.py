@@ -3,12 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any
-
-from ansible.module_utils.at_most_one_entry import LOGIN_SPEC, login_of, run
-from ansible.module_utils.basic import AnsibleModule
-
 DOCUMENTATION = r"""
 module: database_clone
 short_description: Put a masked copy of another database in the place of this one
@@ -100,6 +94,12 @@ invalid_indexes:
   elements: str
   sample: [aedpics.idx_old on inspection_sessions]
 """
+
+from dataclasses import asdict
+from typing import Any
+
+from ansible.module_utils.at_most_one_entry import LOGIN_SPEC, login_of, run
+from ansible.module_utils.basic import AnsibleModule
 
 
 def act(module: AnsibleModule) -> dict[str, Any]:

@@ -3,14 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
-
-from ansible.module_utils.at_most_one.plan import Plan, parse
-from ansible.module_utils.at_most_one_entry import PHASE_SPEC, WRITING_SPEC, login_of, record_phase, run, timeouts_of
-from ansible.module_utils.basic import AnsibleModule
-
 DOCUMENTATION = r"""
 module: database_preflight
 short_description: Check the server, the tables and Prisma's history before anything is changed
@@ -141,6 +133,14 @@ recorded:
   type: bool
   sample: false
 """
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.at_most_one.plan import Plan, parse
+from ansible.module_utils.at_most_one_entry import PHASE_SPEC, WRITING_SPEC, login_of, record_phase, run, timeouts_of
+from ansible.module_utils.basic import AnsibleModule
 
 
 def act(module: AnsibleModule) -> dict[str, Any]:

@@ -3,21 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any
-
-from ansible.module_utils.at_most_one.plan import parse
-from ansible.module_utils.at_most_one_entry import (
-    PHASE_SPEC,
-    WRITING_SPEC,
-    held_run,
-    login_of,
-    record_phase,
-    run,
-    timeouts_of,
-)
-from ansible.module_utils.basic import AnsibleModule
-
 DOCUMENTATION = r"""
 module: database_rollback
 short_description: Take back what a deployment did in the database
@@ -155,6 +140,21 @@ reached:
   type: dict
   sample: {point: nothing, differences: [], recorded: true}
 """
+
+from dataclasses import asdict
+from typing import Any
+
+from ansible.module_utils.at_most_one.plan import parse
+from ansible.module_utils.at_most_one_entry import (
+    PHASE_SPEC,
+    WRITING_SPEC,
+    held_run,
+    login_of,
+    record_phase,
+    run,
+    timeouts_of,
+)
+from ansible.module_utils.basic import AnsibleModule
 
 
 def act(module: AnsibleModule) -> dict[str, Any]:

@@ -3,12 +3,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from ansible.module_utils.at_most_one.preflight import checklist
-from ansible.module_utils.at_most_one.rehearsal.evidence import Wanted
-from ansible.module_utils.at_most_one_entry import Call, run
-
 DOCUMENTATION = r"""
 module: deploy_checklist
 short_description: Answer the gates of the checklist by what can be shown
@@ -141,6 +135,11 @@ answers:
       facts: {from: "2025-11-10T13:00:00Z", until: "2025-11-10T14:00:00Z"}
 """
 
+from typing import Any
+
+from ansible.module_utils.at_most_one.preflight import checklist
+from ansible.module_utils.at_most_one.rehearsal.evidence import Wanted
+from ansible.module_utils.at_most_one_entry import Call, run
 
 TEXT = {"type": "str", "default": ""}
 OPTIONS = {

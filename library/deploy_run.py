@@ -3,16 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
-
-from ansible.module_utils.at_most_one.plan import Plan, parse
-from ansible.module_utils.at_most_one_entry import LOGIN_SPEC, login_of, run, timeouts_of
-from ansible.module_utils.basic import AnsibleModule
-
-if TYPE_CHECKING:
-    from ansible.module_utils.at_most_one.postgres.connection import Connection
-
 DOCUMENTATION = r"""
 module: deploy_run
 short_description: Keep the journal of deployments and allow one at a time per plan
@@ -270,6 +260,16 @@ runs:
   elements: dict
   sample: [{run_id: 20251110T053000Z-1a2b3c, outcome: deployed, dead_since: null, rows: {archived: 25, restored: 0}}]
 """
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from ansible.module_utils.at_most_one.plan import Plan, parse
+from ansible.module_utils.at_most_one_entry import LOGIN_SPEC, login_of, run, timeouts_of
+from ansible.module_utils.basic import AnsibleModule
+
+if TYPE_CHECKING:
+    from ansible.module_utils.at_most_one.postgres.connection import Connection
 
 
 STATES = ["opened", "recorded", "closed", "read", "reached"]

@@ -1,5 +1,4 @@
 #!/usr/bin/python
-# ruff: noqa: E402 (Ansible wants the documentation before the imports)
 """Ansible module: report, remove and restore the surplus rows of a plan."""
 
 from __future__ import annotations

@@ -3,13 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
-
-from ansible.module_utils.at_most_one_entry import run
-from ansible.module_utils.basic import AnsibleModule
-
 DOCUMENTATION = r"""
 module: git_origin
 short_description: Read and check out commits of the origin, with its token out of every command line
@@ -107,6 +100,13 @@ changes:
   elements: str
   sample: []
 """
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.at_most_one_entry import run
+from ansible.module_utils.basic import AnsibleModule
 
 
 def act(module: AnsibleModule) -> dict[str, Any]:

@@ -3,26 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from ansible.module_utils.at_most_one.plan import Plan, parse
-from ansible.module_utils.at_most_one_entry import (
-    PHASE_SPEC,
-    WRITING_SPEC,
-    held_run,
-    login_of,
-    lower_fence,
-    record_phase,
-    run,
-    timeouts_of,
-)
-from ansible.module_utils.basic import AnsibleModule
-
-if TYPE_CHECKING:
-    from ansible.module_utils.at_most_one.indexes.verification import Inspection
-
 DOCUMENTATION = r"""
 module: index_set
 short_description: Verify, build or remove exactly the indexes of a plan
@@ -263,8 +243,28 @@ stalled_by:
   elements: dict
   sample:
     - {pid: 4711, user: reporting, application: psql, client: 192.0.2.7, state: idle in transaction, age_s: 912,
-       query: SELECT ?, on_the_table: false}
+       query: 'SELECT ?', on_the_table: false}
 """
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ansible.module_utils.at_most_one.plan import Plan, parse
+from ansible.module_utils.at_most_one_entry import (
+    PHASE_SPEC,
+    WRITING_SPEC,
+    held_run,
+    login_of,
+    lower_fence,
+    record_phase,
+    run,
+    timeouts_of,
+)
+from ansible.module_utils.basic import AnsibleModule
+
+if TYPE_CHECKING:
+    from ansible.module_utils.at_most_one.indexes.verification import Inspection
 
 
 def act(module: AnsibleModule) -> dict[str, Any]:

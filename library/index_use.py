@@ -3,13 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any
-
-from ansible.module_utils.at_most_one.plan import parse
-from ansible.module_utils.at_most_one_entry import LOGIN_SPEC, PLAN_SPEC, login_of, run, timeouts_of
-from ansible.module_utils.basic import AnsibleModule
-
 DOCUMENTATION = r"""
 module: index_use
 short_description: Read how the indexes of the planned tables are used, and what that suggests
@@ -66,6 +59,13 @@ indexes:
       days: 31.2
       advice: fine
 """
+
+from dataclasses import asdict
+from typing import Any
+
+from ansible.module_utils.at_most_one.plan import parse
+from ansible.module_utils.at_most_one_entry import LOGIN_SPEC, PLAN_SPEC, login_of, run, timeouts_of
+from ansible.module_utils.basic import AnsibleModule
 
 
 def act(module: AnsibleModule) -> dict[str, Any]:

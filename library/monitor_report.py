@@ -3,16 +3,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import time
-from dataclasses import asdict
-from typing import Any
-
-from ansible.module_utils.at_most_one.monitoring import findings, prometheus
-from ansible.module_utils.at_most_one.system import files
-from ansible.module_utils.at_most_one_entry import Call, run
-
 DOCUMENTATION = r"""
 module: monitor_report
 short_description: Judge what a monitoring run has read, and say what is new and what is over
@@ -108,6 +98,15 @@ history:
   sample: [{at: "2025-11-10T05:30:00Z", duplicates: 0, findings: [], indexes: {}}]
 """
 
+import json
+import os
+import time
+from dataclasses import asdict
+from typing import Any
+
+from ansible.module_utils.at_most_one.monitoring import findings, prometheus
+from ansible.module_utils.at_most_one.system import files
+from ansible.module_utils.at_most_one_entry import Call, run
 
 OPTIONS = {
     "facts": {"type": "dict", "required": True},

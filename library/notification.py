@@ -3,12 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any
-
-from ansible.module_utils.at_most_one.notify import letters, messages
-from ansible.module_utils.at_most_one_entry import Call, run
-
 DOCUMENTATION = r"""
 module: notification
 short_description: Send one message to Slack, a webhook and a mail server, and never wait for them
@@ -139,6 +133,11 @@ text:
   sample: "Deployment has begun: production\n\nCommit: 4f743598c145"
 """
 
+from dataclasses import asdict
+from typing import Any
+
+from ansible.module_utils.at_most_one.notify import letters, messages
+from ansible.module_utils.at_most_one_entry import Call, run
 
 EMAIL = {
     "to": {"type": "list", "elements": "str", "default": []},

@@ -1,5 +1,4 @@
 #!/usr/bin/python
-# ruff: noqa: E402 (Ansible wants the documentation before the imports)
 """An application under PM2: read, start, reload instance by instance with proof, save."""
 
 from __future__ import annotations
@@ -266,10 +265,10 @@ daemon:
   sample: {"pid": 4700, "user": "deploy", "version": "7.0.4"}
 details:
   description:
-    - The machine-readable part of a failure. RV(details.failed) has pm_id, cause (pm2_refused, no_new_process, crashed,
+    - The machine-readable part of a failure. C(failed) has pm_id, cause (pm2_refused, no_new_process, crashed,
       wrong_directory, no_answer, wrong_build), seen, error_lines, and isolated, which says that the instance was
-      stopped so that the others serve every request. RV(details.reloaded) has the pm_ids that were switched before it,
-      RV(details.serving) those that are online.
+      stopped so that the others serve every request. C(reloaded) has the pm_ids that were switched before it,
+      C(serving) those that are online.
   returned: failure
   type: dict
   sample: {"failed": {"pm_id": 0, "cause": "crashed"}, "reloaded": [], "serving": [1]}

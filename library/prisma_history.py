@@ -3,17 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from ansible.module_utils.at_most_one.plan import Plan, parse
-from ansible.module_utils.at_most_one_entry import WRITING_SPEC, held_run, login_of, run, timeouts_of
-from ansible.module_utils.basic import AnsibleModule
-
-if TYPE_CHECKING:
-    from ansible.module_utils.at_most_one.prisma.migration_history import Row
-
 DOCUMENTATION = r"""
 module: prisma_history
 short_description: Read Prisma's migration history for what it means, and mark a migration rolled back
@@ -137,6 +126,17 @@ statements:
       UPDATE "aedpics"."_prisma_migrations" SET rolled_back_at = now()
       WHERE migration_name = %s AND rolled_back_at IS NULL
 """
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ansible.module_utils.at_most_one.plan import Plan, parse
+from ansible.module_utils.at_most_one_entry import WRITING_SPEC, held_run, login_of, run, timeouts_of
+from ansible.module_utils.basic import AnsibleModule
+
+if TYPE_CHECKING:
+    from ansible.module_utils.at_most_one.prisma.migration_history import Row
 
 
 def act(module: AnsibleModule) -> dict[str, Any]:

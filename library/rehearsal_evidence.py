@@ -3,12 +3,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
-from ansible.module_utils.at_most_one_entry import LOGIN_SPEC, login_of, run, timeouts_of
-from ansible.module_utils.basic import AnsibleModule
-
 DOCUMENTATION = r"""
 module: rehearsal_evidence
 short_description: Seal the evidence of a rehearsal and write it
@@ -87,6 +81,12 @@ sha256:
   type: str
   sample: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
 """
+
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.at_most_one_entry import LOGIN_SPEC, login_of, run, timeouts_of
+from ansible.module_utils.basic import AnsibleModule
 
 
 def act(module: AnsibleModule) -> dict[str, Any]:

@@ -3,12 +3,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
-from ansible.module_utils.at_most_one_entry import run
-from ansible.module_utils.basic import AnsibleModule
-
 DOCUMENTATION = r"""
 module: release_archive
 short_description: Pack a built release, unpack it on another host
@@ -47,6 +41,7 @@ attributes:
     description: Writes nothing.
   diff_mode:
     support: none
+    description: Which files an archive holds is decided by the release that was built.
 author:
   - the at-most-one maintainers (@at-most-one)
 """
@@ -79,6 +74,12 @@ size_mb:
   type: int
   sample: 140
 """
+
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.at_most_one_entry import run
+from ansible.module_utils.basic import AnsibleModule
 
 OPTIONS = {
     "state": {"type": "str", "choices": ["packed", "unpacked"], "required": True},

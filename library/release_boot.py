@@ -3,12 +3,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
-from ansible.module_utils.at_most_one_entry import run
-from ansible.module_utils.basic import AnsibleModule
-
 DOCUMENTATION = r"""
 module: release_boot
 short_description: Boot a release once beside the service
@@ -82,6 +76,12 @@ seconds:
   type: float
   sample: 1.2
 """
+
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.at_most_one_entry import run
+from ansible.module_utils.basic import AnsibleModule
 
 
 def act(module: AnsibleModule) -> dict[str, Any]:

@@ -3,13 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
-
-from ansible.module_utils.at_most_one_entry import run
-from ansible.module_utils.basic import AnsibleModule
-
 DOCUMENTATION = r"""
 module: release_build
 short_description: Link the shared files of a release, build it, require that it is whole, and mark it as finished
@@ -139,6 +132,13 @@ build:
   returned: success
   type: dict
 """
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.at_most_one_entry import run
+from ansible.module_utils.basic import AnsibleModule
 
 OPTIONS = {
     "release": {"type": "path", "required": True},

@@ -3,12 +3,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
-from ansible.module_utils.at_most_one_entry import run
-from ansible.module_utils.basic import AnsibleModule
-
 DOCUMENTATION = r"""
 module: release_info
 short_description: Read what a release has already
@@ -98,6 +92,12 @@ platform:
   type: str
   sample: Node.js 24, x64, glibc
 """
+
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.at_most_one_entry import run
+from ansible.module_utils.basic import AnsibleModule
 
 OPTIONS = {
     "release": {"type": "path", "required": True},

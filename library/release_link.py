@@ -3,13 +3,6 @@
 
 from __future__ import annotations
 
-import time
-from pathlib import Path
-from typing import Any
-
-from ansible.module_utils.at_most_one_entry import run
-from ansible.module_utils.basic import AnsibleModule
-
 DOCUMENTATION = r"""
 module: release_link
 short_description: Point the application's path at a release, atomically
@@ -89,6 +82,13 @@ carried:
   type: int
   sample: 34
 """
+
+import time
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.at_most_one_entry import run
+from ansible.module_utils.basic import AnsibleModule
 
 
 def act(module: AnsibleModule) -> dict[str, Any]:

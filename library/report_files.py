@@ -3,15 +3,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Any
-
-from ansible.module_utils.at_most_one.runs import superseded
-from ansible.module_utils.at_most_one.system import files
-from ansible.module_utils.at_most_one.system.redaction import redact, redact_data
-from ansible.module_utils.at_most_one_entry import Call, run
-
 DOCUMENTATION = r"""
 module: report_files
 short_description: Write the files of a report, and point latest at it
@@ -51,8 +42,10 @@ options:
 attributes:
   check_mode:
     support: full
+    description: Writes the report of the check, which changes nothing of the service.
   diff_mode:
     support: none
+    description: Its files are new with each run.
 extends_documentation_fragment:
   - at_most_one.in_process
 author:
@@ -76,6 +69,15 @@ paths:
   elements: str
   sample: [artifacts/staging/20251110T053000Z-1a2b3c/report.md]
 """
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.at_most_one.runs import superseded
+from ansible.module_utils.at_most_one.system import files
+from ansible.module_utils.at_most_one.system.redaction import redact, redact_data
+from ansible.module_utils.at_most_one_entry import Call, run
 
 EARLIER = {
     "run_id": {"type": "str", "required": True},

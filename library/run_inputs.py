@@ -3,10 +3,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from ansible.module_utils.at_most_one_entry import Call, run
-
 DOCUMENTATION = r"""
 module: run_inputs
 short_description: Check the target, the plan, the values and the hosts that a command asks for
@@ -71,6 +67,10 @@ controller_pid:
   type: int
   sample: 4711
 """
+
+from typing import Any
+
+from ansible.module_utils.at_most_one_entry import Call, run
 
 OPTIONS = {
     "playbook": {"type": "str", "required": True},

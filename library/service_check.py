@@ -1,5 +1,4 @@
 #!/usr/bin/python
-# ruff: noqa: E402 (Ansible wants the documentation before the imports)
 """The health gates: what a user, an administrator and a monitor would see."""
 
 from __future__ import annotations

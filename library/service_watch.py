@@ -3,15 +3,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from dataclasses import asdict
-from typing import Any
-
-from ansible.module_utils.at_most_one.plan import parse
-from ansible.module_utils.at_most_one_entry import DATABASE_ERROR, LOGIN_SPEC, PSYCOPG2_ERROR, login_of, run
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-
 DOCUMENTATION = r"""
 module: service_watch
 short_description: Watch one host of a service round by round, and end at the first finding
@@ -206,6 +197,15 @@ suspects:
   elements: str
   sample: [latency]
 """
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from ansible.module_utils.at_most_one.plan import parse
+from ansible.module_utils.at_most_one_entry import DATABASE_ERROR, LOGIN_SPEC, PSYCOPG2_ERROR, login_of, run
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 LOGIN = {**LOGIN_SPEC["login"], "required": False}
 

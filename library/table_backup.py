@@ -3,14 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
-
-from ansible.module_utils.at_most_one.plan import parse
-from ansible.module_utils.at_most_one_entry import LOGIN_SPEC, PHASE_SPEC, PLAN_SPEC, login_of, record_phase, run
-from ansible.module_utils.basic import AnsibleModule
-
 DOCUMENTATION = r"""
 module: table_backup
 short_description: Dump the tables that a plan touches, and read the dump again
@@ -95,6 +87,14 @@ recorded:
   type: bool
   sample: true
 """
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.at_most_one.plan import parse
+from ansible.module_utils.at_most_one_entry import LOGIN_SPEC, PHASE_SPEC, PLAN_SPEC, login_of, record_phase, run
+from ansible.module_utils.basic import AnsibleModule
 
 
 def act(module: AnsibleModule) -> dict[str, Any]:

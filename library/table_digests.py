@@ -3,12 +3,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from ansible.module_utils.at_most_one.plan import parse
-from ansible.module_utils.at_most_one_entry import LOGIN_SPEC, PLAN_SPEC, login_of, run, timeouts_of
-from ansible.module_utils.basic import AnsibleModule
-
 DOCUMENTATION = r"""
 module: table_digests
 short_description: Read what the plan's tables are now, and compare it with another moment
@@ -78,6 +72,12 @@ differences:
   elements: str
   sample: ["content of aedpics.inspection_sessions: 68 rows then, 69 now, digest fcde2b2edba5 -> baa5a0964d33"]
 """
+
+from typing import Any
+
+from ansible.module_utils.at_most_one.plan import parse
+from ansible.module_utils.at_most_one_entry import LOGIN_SPEC, PLAN_SPEC, login_of, run, timeouts_of
+from ansible.module_utils.basic import AnsibleModule
 
 
 def act(module: AnsibleModule) -> dict[str, Any]:

@@ -1,5 +1,4 @@
 #!/usr/bin/python
-# ruff: noqa: E402 (Ansible wants the documentation before the imports)
 """A prober that asks the application from outside while it is being switched, and its receipt."""
 
 from __future__ import annotations
