@@ -38,7 +38,7 @@ ALIAS = "AED-9"  # a trigger makes AED-0 of it
 ROUNDS = 5  # roles/cleanup/vars
 ONE_IN = 10  # so many trials have a writer whose snapshot is older than the fence
 SCHEMA, TABLE = "aedpics", "adversarial"
-LIMITS = {"max_rows": 100_000, "expected_groups": 100_000, "expected_rows": 100_000}
+LIMITS: dict[str, Any] = {"max_rows": 100_000, "expected_groups": 100_000, "expected_rows": 100_000}
 
 
 @dataclass(frozen=True)

@@ -216,7 +216,7 @@ class World(Truths):
         (inventory / "group_vars").mkdir(parents=True)
         (inventory / "group_vars/all.yml").symlink_to(ROOT / "inventories/all.yml")
         (inventory / f"group_vars/{self.name}.yml").write_text(json.dumps(variables, indent=1))
-        hosts = {self.name: {"hosts": {f"{self.name}-host": {}}}}
+        hosts: dict[str, Any] = {self.name: {"hosts": {f"{self.name}-host": {}}}}
         (inventory / "hosts.yml").write_text(json.dumps(hosts, indent=1))
 
     # ---- What is done to it ----

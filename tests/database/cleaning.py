@@ -56,7 +56,7 @@ class Waiting:
         with self.other.cursor() as cursor:
             cursor.execute(statement, values)
 
-    def start(self, work: Callable[[Connection], Any], **timeouts: int) -> Future[Any]:
+    def start(self, work: Callable[[Connection], Any], **timeouts: Any) -> Future[Any]:
         def with_connection() -> Any:
             with connect(self.login, **timeouts) as connection:
                 return work(connection)

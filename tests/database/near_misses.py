@@ -27,14 +27,14 @@ TYPES = {
     **dict.fromkeys(RANGES, "int4range"),
 }
 GROUPS = (TEXTS, VARCHARS, NUMBERS, STATES, TIMES, RANGES)
-VALUES = {
+VALUES: dict[tuple[str, ...], tuple[str, ...]] = {
     TEXTS: ("active", "paused", "it''s", "100% {x}", "", "활성"),
     VARCHARS: ("active", "paused", "it''s", "100% {x}", "", "활성"),
     NUMBERS: ("0", "1", "-7", "2147483647"),
     STATES: ("active", "paused", "in_progress", "completed", "cancelled"),
     TIMES: ("2025-11-10 00:00+09", "2025-11-10 00:00+00", "2024-02-29 12:00-03"),
 }
-PATTERN_OPS = {TEXTS: "text_pattern_ops", VARCHARS: "varchar_pattern_ops"}
+PATTERN_OPS: dict[tuple[str, ...], str] = {TEXTS: "text_pattern_ops", VARCHARS: "varchar_pattern_ops"}
 OPERATORS = {"=": "<>", "<>": "=", "<": "<=", "<=": "<", ">": ">=", ">=": ">", "IN": "NOT IN", "NOT IN": "IN",
              "LIKE": "NOT LIKE", "IS NULL": "IS NOT NULL", "IS NOT NULL": "IS NULL",
              "BETWEEN": "NOT BETWEEN"}  # fmt: skip

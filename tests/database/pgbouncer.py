@@ -47,8 +47,9 @@ def pgbouncer(
         + "\n[pgbouncer]\n"
         + "".join(f"{name} = {value}\n" for name, value in lines.items())
     )
-    for path in (directory, *directory.iterdir()) if user else ():
-        os.chown(path, user.pw_uid, user.pw_gid)
+    for path in (directory, *directory.iterdir()):
+        if user:
+            os.chown(path, user.pw_uid, user.pw_gid)
     log = directory / "log"
     with log.open("w") as output:
         process = subprocess.Popen(

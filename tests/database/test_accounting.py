@@ -159,7 +159,7 @@ def test_each_row_that_is_not_archived_is_named_with_why(
     keeper = found.groups[3].keep["id"]
     promoted = found.groups[3].surplus[0]["id"]
     surplus_rows.remove(
-        connection, plan, rows=[[earlier]], digest=surplus_rows.digest([[str(earlier)]]), run_id="run-0"
+        connection, plan, rows=[[str(earlier)]], digest=surplus_rows.digest([[str(earlier)]]), run_id="run-0"
     )
     run(connection, f"UPDATE {TABLE} SET status = 'completed' WHERE id IN (%s, %s)", closed, keeper)
     run(connection, f"DELETE FROM {TABLE} WHERE id = %s", deleted)

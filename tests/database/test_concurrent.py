@@ -258,7 +258,7 @@ def test_an_abandoned_index_is_being_built_only_beside_the_lock_of_a_build(
 
 def test_the_planned_indexes_are_dropped_one_by_one(login: Login, plan: Plan) -> None:
     build(login, plan)
-    found, held = inspect(login, plan), []
+    found, held = inspect(login, plan), list[Any]()
     with connect(login, lock_timeout_ms=0, statement_timeout_ms=500, autocommit=True) as connection:
         expected = [f'DROP INDEX CONCURRENTLY IF EXISTS "aedpics"."{name}"' for name in (RULE, DATE, ACTIVE)]
         assert verification.drop(connection, plan, found, check=True, hold=held.append) == expected

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from psycopg2 import sql
 
 _special = st.sampled_from(["\t", "\n", "\r", "\\", "\\N", "\\.", "\b", "\f", "\v", "%", "%s", "점검"])
-_field = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=6) | _special
+_field = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=6) | _special
 _rows = st.lists(st.tuples(_field, _field).map(list), max_size=20)
 
 

@@ -40,7 +40,12 @@ def test_the_file_and_the_journal_hold_the_same_document(
     play = {"hosts": "here", "gather_facts": False, "tasks": [role]}
     (tmp_path / "play.yml").write_text(yaml.safe_dump([play]), encoding="utf-8")
     (tmp_path / "variables.yml").write_text(yaml.safe_dump(variables), encoding="utf-8")
-    command = [Path(sys.executable).with_name("ansible-playbook"), tmp_path / "play.yml", "-i", tmp_path / "hosts.yml"]
+    command: list[str | Path] = [
+        Path(sys.executable).with_name("ansible-playbook"),
+        tmp_path / "play.yml",
+        "-i",
+        tmp_path / "hosts.yml",
+    ]
     done = subprocess.run(
         [*command, "-e", f"@{tmp_path}/variables.yml"],
         cwd=ROOT,

@@ -56,7 +56,7 @@ def found(connection: Connection) -> list[tuple[str, bool, bool]]:
 
 def remove(connection: Connection, plan: Plan) -> surplus_rows.Removal:
     report = surplus_rows.report(connection, plan)
-    limits = {"max_rows": 10_000, "expected_groups": 10_000, "expected_rows": 10_000}
+    limits: dict[str, Any] = {"max_rows": 10_000, "expected_groups": 10_000, "expected_rows": 10_000}
     return surplus_rows.remove(connection, plan, rows=report.rows, digest=report.digest, run_id="run-1", **limits)
 
 

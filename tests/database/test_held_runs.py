@@ -120,7 +120,7 @@ def test_a_take_over_waits_for_the_batch_that_is_under_way(
 
         def clean(ours: Connection) -> None:
             pace = batches.Pace(target_ms=10_000, first=5, smallest=5, largest=5)
-            report = {"rows": found.rows, "digest": found.digest, "run_id": held}
+            report: dict[str, Any] = {"rows": found.rows, "digest": found.digest, "run_id": held}
             surplus_rows.remove(ours, plan, **report, pace=pace, hold=journal.holding(held))
 
         waiting.change("SELECT FROM aedpics.inspection_sessions FOR UPDATE")

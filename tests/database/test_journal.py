@@ -36,7 +36,7 @@ def opening(plan: Plan) -> Opening:
 
 
 @pytest.fixture
-def dead() -> Iterator[Controller]:
+def dead() -> Controller:
     """A controller on this host that has ended."""
     process = subprocess.Popen([sys.executable, "-c", ""])
     controller = Controller(HERE, process.pid)

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 from at_most_one.plan import Plan
+from at_most_one.postgres import own_schema
 from at_most_one.postgres.connection import Login, connect
-from at_most_one.runs import journal
 
 HERE = socket.gethostname()
 
@@ -26,7 +26,7 @@ def deploy_run(
     """Runs the module; opened as minsu from this process unless said otherwise."""
 
     def run(state: str, *, check: bool = False, **options: Any) -> dict[str, Any]:
-        args = {"login": login_args, "state": state}
+        args: dict[str, Any] = {"login": login_args, "state": state}
         if state == "opened":
             args |= {"plan": plan_data, "environment": "local", "who": "minsu"}
             args |= {"controller": HERE, "controller_pid": os.getpid()}
@@ -46,7 +46,7 @@ def test_check_mode_writes_nothing_and_still_refuses(
     closed = deploy_run("closed", check=True, run_id=predicted["run_id"], outcome="unchanged")
     assert (recorded["phases"], closed["phases"]) == ([], [])
     with connect(login) as connection:
-        assert not journal.exists(connection)
+        assert not own_schema.exists(connection)
     assert deploy_run("read")["runs"] == []
 
     opened = deploy_run("opened")

@@ -23,7 +23,7 @@ BUILD = (
 @pytest.fixture
 def deploy_run(run_module: Module, login_args: dict[str, Any], plan_data: dict[str, Any]) -> Module:
     def run(state: str, **options: Any) -> dict[str, Any]:
-        args = {"login": login_args, "state": state}
+        args: dict[str, Any] = {"login": login_args, "state": state}
         if state == "opened":
             args |= {"environment": "local", "who": "minsu", "controller_pid": os.getpid()}
             args |= {"controller": socket.gethostname(), "commit_before": "a" * 40, "commit_after": "b" * 40}

@@ -154,8 +154,9 @@ def standby(primary: Server) -> Iterator[tuple[Login, Callable[[], None], Callab
             check=True,
             capture_output=True,
         )
-        for path in (directory, *directory.rglob("*")) if user else ():
-            os.chown(path, user.pw_uid, user.pw_gid)
+        for path in (directory, *directory.rglob("*")):
+            if user:
+                os.chown(path, user.pw_uid, user.pw_gid)
         options = [f"port={login.port}", "listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off"]
         options += ["max_connections=60", "max_prepared_transactions=30", "max_wal_senders=4"]
         command = [*prefix, str(primary.binaries / "postgres"), "-D", str(data)]

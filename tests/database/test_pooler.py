@@ -14,7 +14,6 @@ import psycopg2.errors
 import pytest
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan
-from at_most_one.postgres import connection as database
 from at_most_one.postgres.connection import Connection, Login, connect
 from at_most_one.preflight import server_checks
 
@@ -119,7 +118,7 @@ def test_behind_one_that_passes_settings_on_the_preflight_tells_its_mode(
     server: Server, login: Login, plan: Plan, monkeypatch: pytest.MonkeyPatch, mode: str, settings: dict[str, str]
 ) -> None:
     """PgBouncer passes none on; with the mark in each of its connections it stands for a pooler that does."""
-    monkeypatch.setattr(database.secrets, "token_hex", lambda _: "known")
+    monkeypatch.setattr("secrets.token_hex", lambda _: "known")
     mark = "SET at_most_one.session TO 'known'"
     with pgbouncer(server, login, mode, connect_query=mark, server_reset_query="", **settings, **DROPS) as through:
         if "default_pool_size" not in settings:

@@ -281,7 +281,7 @@ def judge(bench: Bench, rows: Sequence[Row], keep: Sequence[tuple[str, str, str]
     shown = [[tuple(map(row.get, shape.primary_key)) for row in (g.keep, *g.surplus)] for g in found.groups]
     assert sorted(shown) == sorted(ranked)
 
-    work = {"rows": found.rows, "digest": found.digest, "run_id": "run-1", **EVERY_LIMIT}
+    work: dict[str, Any] = {"rows": found.rows, "digest": found.digest, "run_id": "run-1", **EVERY_LIMIT}
     predicted = surplus_rows.remove(connection, plan, **work, check=True)
     assert (predicted.archived, predicted.groups_left, predicted.rows_left) == (len(keeper), 0, 0)
     assert bench.digest() == hash_before

@@ -34,7 +34,7 @@ def foreseen(login: Login, plan: Plan, release: Path) -> Callable[..., readiness
     """What prepare asks, by a strategy."""
 
     def read(strategy: str, max_write_pause_ms: int = 500) -> readiness.Readiness:
-        timeouts = {"lock_timeout_ms": 3_000, "statement_timeout_ms": 60_000}
+        timeouts: dict[str, Any] = {"lock_timeout_ms": 3_000, "statement_timeout_ms": 60_000}
         options = Options(strategy, max_write_pause_ms, 1, 0, 0, **timeouts)
         return readiness.read(login, plan, release, options, **timeouts)
 

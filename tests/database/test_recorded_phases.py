@@ -76,7 +76,7 @@ def verify(
     plan: Plan,
     recorded: Recorded,
 ) -> Verify:
-    args = {"login": login_args, "plan": plan_data, "state": "verified", "release_path": str(release)}
+    args: dict[str, Any] = {"login": login_args, "plan": plan_data, "state": "verified", "release_path": str(release)}
     args |= {"lower_fence": True, "run_id": run_id, "phase": "verify", "phase_details": {"faults_before": FAULTS}}
 
     def call(*, check: bool = False, **options: Any) -> dict[str, Any]:

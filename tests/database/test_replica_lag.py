@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from at_most_one.duplicates import surplus_rows
@@ -50,7 +51,7 @@ def left_so_far(connection: Connection) -> int:
     return int(count)
 
 
-def pace(**limits: float) -> Pace:
+def pace(**limits: Any) -> Pace:
     return Pace(first=4, smallest=4, largest=4, **limits)
 
 

@@ -72,6 +72,7 @@ class Subscriber:
 
     def worker(self) -> int | None:
         """The process that applies changes; it ends at the first one that it cannot apply, and another one begins."""
+        pid: int | None
         ((pid,),) = self.sql("SELECT max(pid) FROM pg_catalog.pg_stat_subscription WHERE relid IS NULL")
         return pid
 

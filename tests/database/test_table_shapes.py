@@ -132,7 +132,7 @@ def removed(connection: Connection, plan: Plan, shape: Shape) -> surplus_rows.Re
     try:
         try_out(connection, plan)
         found = surplus_rows.report(connection, plan)
-        given = {"rows": found.rows, "digest": found.digest, "run_id": "run-1"}
+        given: dict[str, Any] = {"rows": found.rows, "digest": found.digest, "run_id": "run-1"}
         surplus_rows.remove(connection, plan, check=True, **given)
         if shape.fenced:
             write_fence.raise_fence(connection, plan)

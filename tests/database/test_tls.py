@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -115,7 +116,7 @@ def test_a_server_without_tls_is_refused_in_words(server: Server, tmp_path: Path
 
 def test_a_certificate_of_our_own_is_shown(server: Server, certificate: Signed, tmp_path: Path) -> None:
     mine = signed(tmp_path / "mine", "deployer")
-    tls = {"sslmode": "verify-full", "sslrootcert": str(certificate.root)}
+    tls: dict[str, Any] = {"sslmode": "verify-full", "sslrootcert": str(certificate.root)}
     login = replace(server.login, **tls, sslcert=str(mine.certificate), sslkey=str(mine.key))
     assert _is_encrypted(login)
     mine.key.chmod(0o644)

@@ -22,7 +22,7 @@ def content(connection: Connection) -> list[tuple[Any, ...]]:
     return run(connection, f"SELECT t::text FROM {TABLE} AS t ORDER BY 1")
 
 
-def allowing(plan: Plan, *triggers: str, writes: tuple[str, ...] = (), **values: str) -> Plan:
+def allowing(plan: Plan, *triggers: str, writes: tuple[str, ...] = (), **values: Any) -> Plan:
     return replace(plan, surplus=Surplus("update" if values else "delete", values, "stop", triggers, writes))
 
 
@@ -43,7 +43,7 @@ def refusal(connection: Connection, plan: Plan) -> OperatorError:
 @pytest.mark.versions
 @pytest.mark.parametrize("values", [{}, {"status": "cancelled"}], ids=["delete", "update"])
 def test_rows_leave_and_return_and_nothing_is_left_of_it(
-    connection: Connection, plan: Plan, example: Any, values: dict[str, str]
+    connection: Connection, plan: Plan, example: Any, values: dict[str, Any]
 ) -> None:
     before = content(connection)
     tried = try_out(connection, allowing(plan, **values))
@@ -56,7 +56,7 @@ def test_rows_leave_and_return_and_nothing_is_left_of_it(
 def test_a_row_of_each_shape_is_tried(connection: Connection, plan: Plan, example: Any) -> None:
     """One row in fifty has what bars the way: another column filled, or another value of a flag."""
     run(connection, f"ALTER TABLE {TABLE} ADD COLUMN sealed boolean NOT NULL DEFAULT false, ADD COLUMN seal text")
-    last = max(group.surplus[-1]["id"] for group in surplus_rows.report(connection, plan).groups)
+    last = max(str(group.surplus[-1]["id"]) for group in surplus_rows.report(connection, plan).groups)
     barring = "IF NEW.{} THEN RAISE EXCEPTION 'sealed'; END IF; RETURN NEW;"
     for column, condition in (("sealed = true", "sealed"), ("seal = 'wax'", "seal IS NOT NULL")):
         trigger(connection, "BEFORE INSERT", barring.format(condition))
@@ -79,7 +79,7 @@ class TestEffects:
         ],
     )
     def test_a_trigger_that_would_fire_must_be_named_by_the_plan(
-        self, connection: Connection, plan: Plan, example: Any, when: str, values: dict[str, str], named: bool
+        self, connection: Connection, plan: Plan, example: Any, when: str, values: dict[str, Any], named: bool
     ) -> None:
         trigger(connection, when, "RETURN coalesce(NEW, OLD);")
         if not named:

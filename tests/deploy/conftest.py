@@ -122,10 +122,11 @@ class Lab:
         return {name: (valid, ready) for name, valid, ready in found}
 
     def duplicate_groups(self) -> int:
-        return self.value(
+        found = self.value(
             f"""SELECT count(*) FROM (SELECT 1 FROM {SESSIONS} WHERE status IN ('active', 'paused')
                 GROUP BY equipment_serial HAVING count(*) > 1) t"""
         )
+        return int(found)
 
     def pids(self) -> list[int]:
         """The application's processes, from PM2's own table."""

@@ -26,9 +26,10 @@ class Subscriber:
 
     def worker(self) -> int | None:
         """The process that applies the changes. Where one cannot be applied it ends, and another one begins."""
-        return self.database.value(
+        pid: int | None = self.database.value(
             "SELECT max(pid) FROM pg_stat_subscription WHERE subname = %s AND relid IS NULL", NAME
         )
+        return pid
 
     def await_everything(self) -> None:
         """Wait until every change that is committed by now is applied."""
@@ -88,7 +89,14 @@ def _copy_schema(lab: Lab) -> None:
     programs = Path(v["postgres_bin"])
     environment = {"PATH": os.environ["PATH"], "PGPASSWORD": v["superuser_password"]}
     where = [f"--host={v['database_host']}", f"--port={v['database_port']}", f"--username={v['superuser_name']}"]
-    dump = [programs / "pg_dump", *where, "--schema-only", "--no-publications", "--schema=aedpics", v["database_name"]]
+    dump: list[str | Path] = [
+        programs / "pg_dump",
+        *where,
+        "--schema-only",
+        "--no-publications",
+        "--schema=aedpics",
+        v["database_name"],
+    ]
     made = subprocess.run(dump, env=environment, check=True, capture_output=True)
-    load = [programs / "psql", *where, "--quiet", "--set=ON_ERROR_STOP=1", NAME]
+    load: list[str | Path] = [programs / "psql", *where, "--quiet", "--set=ON_ERROR_STOP=1", NAME]
     subprocess.run(load, env=environment, input=made.stdout, check=True, capture_output=True)

@@ -40,7 +40,7 @@ def unfinished(lab: Lab) -> tuple[str, ...]:
 
 
 def kept_ticket(report: dict[str, Any]) -> str:
-    return (ROOT / "artifacts/local" / report["run_id"] / "report.md").read_text()
+    return Path(ROOT, "artifacts/local", report["run_id"], "report.md").read_text()
 
 
 def test_reports_what_it_did(deployed: tuple[Lab, Before, Run]) -> None:

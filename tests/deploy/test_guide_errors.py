@@ -30,7 +30,7 @@ def prisma(lab: Lab, release: Path, *arguments: str) -> subprocess.CompletedProc
         f"/{v['database_name']}?schema=aedpics"
     )
     environment = {**os.environ, "PATH": v["path"], "DATABASE_URL": url, "CHECKPOINT_DISABLE": "1"}
-    command = [release / "node_modules/.bin/prisma", *arguments]
+    command: list[str | Path] = [release / "node_modules/.bin/prisma", *arguments]
     return subprocess.run(command, cwd=release, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -151,7 +151,7 @@ def test_the_guides_rollback_drops_nothing_and_prisma_never_brings_dropped_index
 def status_of(url: str, method: str = "GET", **headers: str) -> int:
     try:
         with urlopen(Request(url, method=method, headers=headers, data=b"{}" if method == "POST" else None)) as answer:
-            return answer.status
+            return int(answer.status)
     except HTTPError as error:
         return error.code
 

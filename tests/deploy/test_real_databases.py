@@ -231,7 +231,7 @@ def bulk_insert(lab: Lab) -> Iterator[Future[dict[str, Any]]]:
         while not over.is_set() and not lab.fences():
             time.sleep(0.02)
         with lab.cursor() as cursor:
-            found = {"indexes": lab.indexes()}
+            found: dict[str, Any] = {"indexes": lab.indexes()}
             cursor.execute(insert, ([f"bulk-{number}" for number in range(BULK)],))
             found |= {"rows": cursor.rowcount, "fences": lab.fences()}
             with pytest.raises(psycopg2.errors.UniqueViolation) as refused:

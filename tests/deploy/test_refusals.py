@@ -22,7 +22,13 @@ CASES = {
 
 
 def ansible_playbook(*arguments: str, inventory: str = "local") -> tuple[int, str]:
-    command = [ROOT / ".venv/bin/ansible-playbook", "deploy.yml", "-i", f"inventories/{inventory}", *arguments]
+    command: list[str | Path] = [
+        ROOT / ".venv/bin/ansible-playbook",
+        "deploy.yml",
+        "-i",
+        f"inventories/{inventory}",
+        *arguments,
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     return done.returncode, " ".join((done.stdout + done.stderr).split())
 

@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +17,14 @@ TWICE_MORE = pytest.mark.thorough  # the same race again: tests/database/test_tw
 
 @pytest.mark.parametrize("turn", [0, pytest.param(1, marks=TWICE_MORE), pytest.param(2, marks=TWICE_MORE)])
 def test_one_of_two_starts_goes_on(deployed_ground: Lab, turn: int) -> None:
-    command = [ROOT / ".venv/bin/ansible-playbook", "deploy.yml", "-i", "inventories/local", "-l", "local"]
+    command: list[str | Path] = [
+        ROOT / ".venv/bin/ansible-playbook",
+        "deploy.yml",
+        "-i",
+        "inventories/local",
+        "-l",
+        "local",
+    ]
     starts = [
         subprocess.Popen(
             [*command, "--tags", "verify"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

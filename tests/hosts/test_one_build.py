@@ -18,7 +18,7 @@ from tests.deploy.faults import FAULTS
 from tests.hosts.conftest import Site
 from tests.support.fleet import ROOT, Host, asset
 
-DIFFERS = {"prepare_build_commands": [["sh", "build.sh", "random"]]}
+DIFFERS: dict[str, Any] = {"prepare_build_commands": [["sh", "build.sh", "random"]]}
 
 # Answers what is asked of it about itself as another version would, and else is the real one.
 NODE = """\

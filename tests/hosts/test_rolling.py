@@ -135,7 +135,7 @@ def test_a_host_lost_in_the_middle_sends_the_first_back_and_the_next_run_goes_on
 def status(url: str) -> int:
     try:
         with urlopen(url, timeout=10) as answer:
-            return answer.status
+            return int(answer.status)
     except HTTPError as refused:
         return refused.code
 

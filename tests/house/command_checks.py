@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from ansible.cli.playbook import PlaybookCLI  # type: ignore[import-untyped]
-from ansible.parsing.splitter import parse_kv  # type: ignore[import-untyped]
+from ansible.cli.playbook import PlaybookCLI
+from ansible.parsing.splitter import parse_kv
 
 from tests.house.command_blocks import ROOT, SOME, Command
 
@@ -54,6 +54,7 @@ def options(arguments: tuple[str, ...]) -> Namespace:
     def refuse(message: str) -> None:
         raise UsageError(message)
 
+    assert cli.parser is not None
     cli.parser.error = refuse  # instead of ending the process
     playbook = any(word.endswith(".yml") for word in arguments)
     parsed: Namespace = cli.parser.parse_args(list(arguments) if playbook else [*arguments, "deploy.yml"])

@@ -80,7 +80,7 @@ def test_production_is_deployed_by_hand_and_by_approval() -> None:
 @pytest.mark.parametrize("name", ["run", "test"])
 def test_a_workflow_checks_out_without_showing_its_token(tmp_path: Path, name: str) -> None:
     token, source, bare = "planted-github-token", tmp_path / "source", tmp_path / "owner/project"
-    for command in (
+    commands: tuple[list[str | Path], ...] = (
         ["git", "init", "--quiet", source],
         [
             "git",
@@ -97,7 +97,8 @@ def test_a_workflow_checks_out_without_showing_its_token(tmp_path: Path, name: s
             "x",
         ],
         ["git", "clone", "--quiet", "--bare", source, bare],
-    ):
+    )
+    for command in commands:
         subprocess.run(command, check=True)
     commit = subprocess.check_output(["git", "-C", bare, "rev-parse", "HEAD"], text=True).strip()
     (tmp_path / "work").mkdir()
@@ -109,9 +110,9 @@ def test_a_workflow_checks_out_without_showing_its_token(tmp_path: Path, name: s
             "TOKEN": token,
         }
         # The server of the tests gives files and knows nothing of depths.
-        command = script(name, "Check out").replace(" --depth 1", "")
+        checkout = script(name, "Check out").replace(" --depth 1", "")
         environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "GIT_TERMINAL_PROMPT": "0", **place}
-        subprocess.run(["bash", "-e", "-c", command], cwd=tmp_path / "work", env=environment, check=True)
+        subprocess.run(["bash", "-e", "-c", checkout], cwd=tmp_path / "work", env=environment, check=True)
     assert (tmp_path / "work/.git/HEAD").read_text().strip() == commit
     assert token not in seen.text
     assert "git-remote-http" in seen.text, "it was looked at while it worked"

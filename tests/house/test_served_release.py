@@ -36,7 +36,12 @@ def said(tmp_path: Path) -> dict[str, str]:
     (tmp_path / "play.yml").write_text(yaml.safe_dump(plays), encoding="utf-8")
     here = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": {"web1": here}}}), encoding="utf-8")
-    command = [Path(sys.executable).with_name("ansible-playbook"), tmp_path / "play.yml", "-i", tmp_path / "hosts.yml"]
+    command: list[str | Path] = [
+        Path(sys.executable).with_name("ansible-playbook"),
+        tmp_path / "play.yml",
+        "-i",
+        tmp_path / "hosts.yml",
+    ]
     done = subprocess.run(
         command,
         cwd=ROOT,

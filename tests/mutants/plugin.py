@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from _pytest.runner import runtestprotocol
@@ -41,13 +41,13 @@ class Recorder:
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
         self.entered.clear()
         self.tests[item.nodeid] = {"seconds": 0.0}
-        threading.settrace(self._call)  # type: ignore[arg-type]
-        sys.settrace(self._call)  # type: ignore[arg-type]
+        threading.settrace(self._call)
+        sys.settrace(self._call)
         try:
             return (yield)
         finally:
             sys.settrace(None)
-            threading.settrace(None)  # type: ignore[arg-type]
+            threading.settrace(None)
             functions = {f"{file.partition(_CORE)[2].replace(os.sep, '/')} {name}" for file, name in self.entered}
             self.tests[item.nodeid]["functions"] = sorted(functions)
 
@@ -106,7 +106,7 @@ class Forker:
 
 
 class _Nothing:
-    """What comes after a test: whatever keeps the fixtures of the session."""
+    """What comes after a test, asked for its chain alone: whatever keeps the fixtures of the session."""
 
     def __init__(self, session: pytest.Session) -> None:
         self.session = session
@@ -118,7 +118,7 @@ class _Nothing:
 def _fails(item: pytest.Item) -> bool:
     if hasattr(item, "_initrequest"):
         item._initrequest()  # it may have run before
-    reports = runtestprotocol(item, log=False, nextitem=_Nothing(item.session))  # type: ignore[arg-type]  # asked for its chain
+    reports = runtestprotocol(item, log=False, nextitem=cast(pytest.Item, _Nothing(item.session)))
     return any(report.failed for report in reports)
 
 

@@ -9,7 +9,7 @@ import subprocess
 import time
 from email.header import decode_header, make_header
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -32,7 +32,12 @@ def tell(directory: Path, case: str, events: list[str], *options: str, **variabl
     (directory / "hosts.yml").write_text(INVENTORY)
     facts = {**SERVICE, **CASES[case], "events": events, **variables}
     (directory / "facts.json").write_text(json.dumps(facts))
-    command = [ROOT / ".venv/bin/ansible-playbook", ROOT / "tests/notify/tell.yml", "-i", directory / "hosts.yml"]
+    command: list[str | Path] = [
+        ROOT / ".venv/bin/ansible-playbook",
+        ROOT / "tests/notify/tell.yml",
+        "-i",
+        directory / "hosts.yml",
+    ]
     command += ["-e", f"@{directory / 'facts.json'}", *options]
     environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "NO_COLOR": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
@@ -164,7 +169,9 @@ def test_a_letter_says_the_same(tmp_path: Path) -> None:
     assert str(make_header(decode_header(letter["Subject"]))) == "배포 완료: staging | aedpics"
     assert letter["To"] == "duty@example.org"
     content = "".join(
-        part.get_payload(decode=True).decode() for part in letter.walk() if part.get_content_type() == "text/plain"
+        cast(bytes, part.get_payload(decode=True)).decode()
+        for part in letter.walk()
+        if part.get_content_type() == "text/plain"
     )
     assert "정리한 행: 20" in content
     assert "계획된 인덱스: 3 / 3" in content

@@ -70,7 +70,12 @@ def play(directory: Path, project: Path, playbook: str, *options: str) -> str:
     (directory / "bin").mkdir(exist_ok=True)
     (directory / "bin/crontab").write_text(CRONTAB)
     (directory / "bin/crontab").chmod(0o755)
-    command = [str(ROOT / ".venv/bin/ansible-playbook"), str(ROOT / playbook), "-i", str(directory / "staging")]
+    command: list[str | Path] = [
+        str(ROOT / ".venv/bin/ansible-playbook"),
+        str(ROOT / playbook),
+        "-i",
+        str(directory / "staging"),
+    ]
     command += ["-l", "staging", *options]
     environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "NO_COLOR": "1"}
     environment |= {
@@ -113,7 +118,12 @@ def test_systemd_accepts_the_units(tmp_path: Path, project: Path) -> None:
     (tmp_path / "render.yml").write_text(RENDER)
     (tmp_path / "staging").mkdir()
     (tmp_path / "staging/hosts.yml").write_text(INVENTORY % project)
-    command = [ROOT / ".venv/bin/ansible-playbook", tmp_path / "render.yml", "-i", tmp_path / "staging/hosts.yml"]
+    command: list[str | Path] = [
+        ROOT / ".venv/bin/ansible-playbook",
+        tmp_path / "render.yml",
+        "-i",
+        tmp_path / "staging/hosts.yml",
+    ]
     command += ["-e", f"role={ROOT / 'roles/monitoring'} to={tmp_path}"]
     environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)

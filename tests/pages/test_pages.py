@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page
@@ -18,7 +19,7 @@ PAPER = 718  # A4 between margins of 1 cm, in pixels of 1/96 inch
 
 
 @contextmanager
-def opened(browser: Browser, file: Path, width: int, language: str, **options: str) -> Iterator[Page]:
+def opened(browser: Browser, file: Path, width: int, language: str, **options: Any) -> Iterator[Page]:
     """The page as it stands after its scripts have run. It wrote nothing to the console and asked for nothing else."""
     context = browser.new_context(viewport={"width": width, "height": 800}, locale=language, **options)
     page = context.new_page()

@@ -25,7 +25,12 @@ def test_the_lock_and_its_holder_are_the_error_whatever_fails_after_it(tmp_path:
     }
     (tmp_path / "facts.json").write_text(json.dumps(facts))
     (tmp_path / "hosts.yml").write_text(rendering.INVENTORY)
-    command = [ROOT / ".venv/bin/ansible-playbook", ROOT / "tests/report/stop.yml", "-i", tmp_path / "hosts.yml"]
+    command: list[str | Path] = [
+        ROOT / ".venv/bin/ansible-playbook",
+        ROOT / "tests/report/stop.yml",
+        "-i",
+        tmp_path / "hosts.yml",
+    ]
     environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "NO_COLOR": "1"}
     command += ["-l", "web1", "-e", f"@{tmp_path / 'facts.json'}"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)

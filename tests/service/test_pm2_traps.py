@@ -97,8 +97,8 @@ def test_a_variable_that_only_the_newer_release_declared_is_gone_after_going_bac
     assert "COLOUR" not in Path(app.pm2.home, "dump.pm2").read_text()
     assert not reload.reload(app.pm2, patient(app, old))["changed"]
 
-    for command in ("kill", "resurrect"):  # as a reboot does it
-        client.run(app.pm2, command)
+    for request in ("kill", "resurrect"):  # as a reboot does it
+        client.run(app.pm2, request)
     wait_until(lambda: listens("127.0.0.1", app.port), why="nothing listens after PM2 has come back")
     assert colours(app) == {"none"}
     assert not lifecycle.save(app.pm2, app.name), "nothing but PM2's own variables differs from what is saved"

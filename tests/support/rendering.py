@@ -29,7 +29,7 @@ def _play(playbook: str, facts: dict[str, Any], directory: Path) -> None:
         (directory / language).mkdir(exist_ok=True)
     (directory / "hosts.yml").write_text(INVENTORY)
     (directory / "facts.json").write_text(json.dumps(facts))
-    command = [ROOT / ".venv/bin/ansible-playbook", ROOT / playbook]
+    command: list[str | Path] = [ROOT / ".venv/bin/ansible-playbook", ROOT / playbook]
     command += ["-i", directory / "hosts.yml", "-l", "web1", "-e", f"@{directory / 'facts.json'}"]
     environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)

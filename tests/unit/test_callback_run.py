@@ -225,6 +225,11 @@ def test_ansible_runner_has_its_events_and_the_same_lines(command: list[str], tm
     Path(command[1]).write_text(FAILING)
     (tmp_path / "runner").mkdir()
     events: list[dict[str, Any]] = []
+
+    def keep(event: dict[str, Any]) -> bool:
+        events.append(event)
+        return True
+
     runner = ansible_runner.run(
         private_data_dir=str(tmp_path / "runner"),
         project_dir=str(ROOT),
@@ -232,7 +237,7 @@ def test_ansible_runner_has_its_events_and_the_same_lines(command: list[str], tm
         inventory=command[3],
         limit="web1",
         quiet=True,
-        event_handler=lambda event: events.append(event) or True,
+        event_handler=keep,
         envvars={"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_STDOUT_CALLBACK": "phases"}
         | {
             "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "callback_plugins"),

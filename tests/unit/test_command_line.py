@@ -7,7 +7,7 @@ import shlex
 from typing import Any
 
 import pytest
-from ansible.cli.playbook import PlaybookCLI  # type: ignore[import-untyped]
+from ansible.cli.playbook import PlaybookCLI
 from at_most_one.system.command_line import command, fill
 
 PROJECT = "/srv/at-most-one"
@@ -17,6 +17,7 @@ def options(*arguments: str) -> dict[str, Any]:
     """As ansible-playbook reads them."""
     cli = PlaybookCLI(["ansible-playbook", *arguments])
     cli.init_parser()
+    assert cli.parser is not None
     return dict(vars(cli.parser.parse_args(list(arguments))))
 
 
@@ -46,7 +47,7 @@ def test_an_inventory_elsewhere_keeps_its_path_and_several_stay_several() -> Non
     ],
 )
 def test_values_arrive_as_they_were_given(extra: list[str]) -> None:
-    from ansible.parsing.splitter import parse_kv  # type: ignore[import-untyped]
+    from ansible.parsing.splitter import parse_kv
 
     def read(arguments: list[str]) -> list[Any]:
         texts = options(*arguments)["extra_vars"]

@@ -115,7 +115,7 @@ def test_what_is_no_evidence_is_refused_by_name(tmp_path: Path, file: str) -> No
     assert str(path) in refused.value.seen
 
 
-JUDGED = {
+JUDGED: dict[str, tuple[dict[str, Any], str]] = {
     "another plan": ({"plan": {"id": "other", "sha256": "a" * 64}}, "was of plan other, and one-active is deployed"),
     "the plan changed": ({"plan": {"id": "one-active", "sha256": "d" * 64}}, "then dddddddddddd, now aaaaaaaaaaaa"),
     "another commit": ({"commit": {"after": "e" * 40}}, "was of commit eeeeeeeeeeee, and cccccccccccc is deployed"),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+import at_most_one_entry
 from at_most_one.errors import OperatorError
 from at_most_one.findings import Finding
 
-from action_plugins.in_process import at_most_one_entry
 from filter_plugins.at_most_one import first_error, first_findings
 
 LOST = {"unreachable": True, "msg": "ssh: connect to host 10.0.0.12 port 22: Connection refused"}
@@ -53,7 +53,7 @@ def test_what_a_module_hands_over_is_not_taken_apart_and_shows_no_secret() -> No
         Finding("a", "Seen: one. Expected: two.", "no a.", "ansible-playbook deploy.yml -l <environment>"),
         Finding("b", "DATABASE_URL=postgresql://u:hunter2@h/d", "no b.", "go."),
     ]
-    result = at_most_one_entry.refusal(OperatorError.of(found, count=2))
+    result = at_most_one_entry.refusal(OperatorError.of(found, count=2))  # type: ignore[arg-type]
     assert result["findings"][0] == asdict(found[0])
     assert "hunter2" not in str(result)
     for failed in (result, {"results": [{"msg": "fine"}, result], "msg": "One or more items failed"}):

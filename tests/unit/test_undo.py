@@ -16,7 +16,7 @@ def run(name: str, outcome: str, commits: str, **phases: str) -> dict[str, Any]:
         else {"name": phase, "status": status, "details": {}}
         for phase, status in phases.items()
     ]
-    before, after = commits
+    before, after = tuple(commits)
     return {"run_id": name, "outcome": outcome, "commit_before": before, "commit_after": after, "phases": steps}
 
 

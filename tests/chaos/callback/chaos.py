@@ -65,7 +65,7 @@ class CallbackModule(CallbackBase):
             arguments = result._result.get("invocation", {}).get("module_args")
             _append(self.calls, number=self.number, module=self.action, arguments=arguments)
 
-    v2_runner_item_on_ok = v2_runner_on_failed = v2_runner_on_ok
+    v2_runner_item_on_ok = v2_runner_on_failed = v2_runner_on_ok  # type: ignore[assignment]  # their own are untyped
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
         """The last boundary: everything is done, and nobody has been told."""
