@@ -124,7 +124,7 @@ test-packages: ## The system packages that only tests need: installed by root on
 	@scripts/test_packages.sh sshd:openssh-server nginx:nginx-light chromium:chromium \
 	  pgbouncer:pgbouncer fc-list:fontconfig lang=ko:fonts-nanum
 
-lint: setup-dev ## Style, types, the packages' layers, the hosts' Python, the playbooks' rules, the modules' documentation, the docs' tables
+lint: setup-dev ## Style, types, the packages' layers, the hosts' Python, the playbooks' rules, ansible-test's checks, the docs' tables
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -139,6 +139,7 @@ lint: setup-dev ## Style, types, the packages' layers, the hosts' Python, the pl
 	$(BIN)/python scripts/variables_table.py --check
 	$(BIN)/python scripts/troubleshooting.py --check
 	@$(BIN)/ansible-doc --type module --json $(notdir $(basename $(wildcard library/*.py))) > /dev/null
+	@$(BIN)/python -m scripts.sanity > .ansible/sanity.log 2>&1 || { cat .ansible/sanity.log; exit 1; }
 	@for environment in production staging local local_staging; do for playbook in $(FRONT_DOORS); do \
 	  echo $$playbook -i inventories/$$environment -l $$environment; done; done \
 	  | xargs -P 2 -L 1 $(PLAYBOOK) --syntax-check > /dev/null

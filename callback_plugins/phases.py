@@ -2,6 +2,26 @@
 
 from __future__ import annotations
 
+DOCUMENTATION = r"""
+name: phases
+type: stdout
+short_description: Numbered phases, one live line, errors as seen, expected and next
+description:
+  - One block for each numbered play. On a terminal its last line says what is being waited for, and for how long.
+    With no terminal, in CI or with NO_COLOR there are plain lines without control characters.
+  - A message, which is what a debug task prints, comes out whole. An error says what was seen, what was expected and
+    what to do next.
+  - With C(-v) and more it prints what Ansible's default callback prints, and the table of phases at the end.
+  - The variable C(report_language) chooses Korean or English. Task names and errors stay English, as in the documents.
+extends_documentation_fragment:
+  - default_callback
+  - result_format_callback
+requirements:
+  - set as stdout in configuration
+author:
+  - the at-most-one maintainers (@at-most-one)
+"""
+
 import json
 import os
 import shutil
@@ -23,26 +43,6 @@ from at_most_one import findings
 from at_most_one.display import progress, terminal
 from at_most_one.display.translations import KOREAN_PHASES, WORDS
 from at_most_one.system.redaction import redact
-
-DOCUMENTATION = r"""
-name: phases
-type: stdout
-short_description: Numbered phases, one live line, errors as seen, expected and next
-description:
-  - One block for each numbered play. On a terminal its last line says what is being waited for, and for how long.
-    With no terminal, in CI or with NO_COLOR there are plain lines without control characters.
-  - A message, which is what a debug task prints, comes out whole. An error says what was seen, what was expected and
-    what to do next.
-  - With C(-v) and more it prints what Ansible's default callback prints, and the table of phases at the end.
-  - The variable C(report_language) chooses Korean or English. Task names and errors stay English, as in the documents.
-extends_documentation_fragment:
-  - default_callback
-  - result_format_callback
-requirements:
-  - set as stdout in configuration
-author:
-  - the at-most-one maintainers (@at-most-one)
-"""
 
 ARTIFACTS = Path(__file__).parents[1] / "artifacts"
 STILL_S = 60.0  # in a log: how often a long task says that it still runs

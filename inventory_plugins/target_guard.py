@@ -2,25 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import os
-import re
-import sys
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
-
-import yaml
-from ansible import context
-from ansible.errors import ExitCode
-from ansible.plugins.inventory import BaseInventoryPlugin
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "module_utils"))
-from at_most_one.system import command_line
-
-# A collection has plugins/ in between.
-ROOT = next(path for path in Path(__file__).parents if (path / "inventories/all.yml").is_file())
-
 DOCUMENTATION = """
 name: target_guard
 short_description: Share the common values, and refuse a limit that matches no host or group with the right command
@@ -41,6 +22,25 @@ EXAMPLES = """
 # inventories/production/target.guard, read after hosts.yml: the sources of a directory are read in order of their names
 plugin: target_guard
 """
+
+import difflib
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible import context
+from ansible.errors import ExitCode
+from ansible.plugins.inventory import BaseInventoryPlugin
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "module_utils"))
+from at_most_one.system import command_line
+
+# A collection has plugins/ in between.
+ROOT = next(path for path in Path(__file__).parents if (path / "inventories/all.yml").is_file())
 
 FILES = ("target.guard", "target_guard.yml")  # the second name is what Ansible's own plugin `auto` reads
 PLAIN_NAME = re.compile(r"[\w.-]+")

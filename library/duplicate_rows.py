@@ -513,7 +513,7 @@ def _given(
     path, rows, digest = (module.params[name] for name in ("path", "rows", "digest"))
     with tempfile.TemporaryFile("w+", encoding="utf-8") as waiting:
         if module.params["report_first"]:
-            found = surplus_rows.report(connection, plan, limit=0, into=lambda line: print(line, file=waiting))
+            found = surplus_rows.report(connection, plan, limit=0, into=lambda line: waiting.writelines((line, "\n")))
             known.update({name: getattr(found, name) for name in COUNTED})
         if path is not None:
             reviewed = plan_file.RowsFile(path)

@@ -14,9 +14,10 @@ description:
 options:
   facts:
     description:
-      - What was read. C(environment), C(environment_hosts), C(plan), C(min_instances); C(database) with the results of
-        M(index_set), M(write_fence), M(prisma_history), M(index_use) and M(deploy_run), or with the error of each;
-        C(service) of M(service_check); C(hosts).
+      - What was read. C(environment), C(environment_hosts), C(plan), C(min_instances), C(hosts).
+      - C(service) of M(service_check), or its error.
+      - C(database) with the results of M(index_set), M(write_fence), M(prisma_history),
+        M(index_use) and M(deploy_run), or with the error of each.
     type: dict
     required: true
   directory:

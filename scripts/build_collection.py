@@ -151,7 +151,8 @@ def _documents(tree: ast.Module) -> Iterator[Any]:
 
 
 def _documentation(text: str, names: Names) -> Iterator[Edit]:
-    """Edits of DOCUMENTATION, EXAMPLES, RETURN or a fragment: tasks, fragments, the plugin's own name, M(...)."""
+    """Edits of DOCUMENTATION, EXAMPLES, RETURN or a fragment: tasks, fragments, the plugin's own name, M(...),
+    O(...#module:...)."""
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError:
@@ -164,9 +165,10 @@ def _documentation(text: str, names: Names) -> Iterator[Edit]:
                     yield (item.start_mark.index, item.start_mark.index, names.full(""))
         elif key.value == "plugin" and value.value == "target_guard":
             yield (value.start_mark.index, value.end_mark.index, names.full(value.value))
-    for found in re.finditer(r"\bM\((\w+)\)", text):
-        if found[1] in names.modules:
-            yield (found.start(1), found.start(1), names.full(""))
+    for found in re.finditer(r"\bM\((\w+)\)|\b(?:O|RV)\((\w+)#module:", text):
+        if found[found.lastindex or 1] in names.modules:
+            start = found.start(found.lastindex or 1)
+            yield (start, start, names.full(""))
 
 
 def yaml_file(source: str, names: Names) -> str:
@@ -271,9 +273,15 @@ def _write_metadata(root: Path, target: Path, settings: dict[str, Any], names: N
     (target / "requirements.txt").write_text("".join(f"{name}{bounds[name]}\n" for name in settings["python"]))
 
 
+def read_settings() -> dict[str, Any]:
+    """[tool.collection] of pyproject.toml."""
+    tool: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    return dict(tool["collection"])
+
+
 def build(destination: Path) -> Path:
     """Stage and pack; the path of the file."""
-    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["collection"]
+    settings = read_settings()
     destination.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as directory:
         stage(ROOT, Path(directory), settings)

@@ -254,7 +254,7 @@ def _reached(test: str) -> list[tuple[Definition, Scope]]:
             continue
         seen.add(definition)
         there = _definitions(definition.path)
-        visible = [one.node for one in there.values() if isinstance(one.node, ast.Assign)]
+        visible = [one.node for one in there.values() if isinstance(one.node, ast.Assign | ast.AnnAssign)]
         found.append((definition, _scope([*visible, definition.node])))
         for node in ast.walk(definition.node):
             used = node.id if isinstance(node, ast.Name) else node.arg if isinstance(node, ast.arg) else ""
@@ -271,6 +271,8 @@ def _scope(nodes: list[ast.stmt]) -> Scope:
                 for target in node.targets:
                     if isinstance(target, ast.Name):
                         scope[target.id] = [node.value]
+            elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:
+                scope[node.target.id] = [node.value]
             elif isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
                 scope.setdefault(node.target.id, []).append(node.value)
     return scope
@@ -297,3 +299,5 @@ def _defined(node: ast.stmt) -> Iterator[str]:
         yield node.name
     elif isinstance(node, ast.Assign):
         yield from (target.id for name in node.targets for target in ast.walk(name) if isinstance(target, ast.Name))
+    elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+        yield node.target.id

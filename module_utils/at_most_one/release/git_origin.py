@@ -232,7 +232,13 @@ def _git(arguments: list[str], source: Remote | None, timeout_s: float) -> subpr
     command = ["git", *options, *arguments]
     try:
         return subprocess.run(  # noqa: S603  (a fixed program, no shell)
-            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout_s
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         return subprocess.CompletedProcess(command, 124, "", f"no answer within {timeout_s:g} s")
