@@ -46,8 +46,8 @@ PROVEN: dict[str, tuple[str, ...]] = {
     ),
     **dict.fromkeys(
         [
-            "monitor.yml --tags schedule -e monitoring_vault_password_file=",
-            "monitor.yml --tags schedule -e monitoring_state=",
+            "monitor.yml --tags schedule -e monitor_schedule_vault_password_file=",
+            "monitor.yml --tags schedule -e monitor_schedule_state=",
         ],
         ("tests/notify/test_schedule.py::test_cron_starts_it_and_it_goes_as_it_came",),
     ),

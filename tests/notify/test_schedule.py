@@ -91,7 +91,7 @@ def play(directory: Path, project: Path, playbook: str, *options: str) -> str:
 def test_cron_starts_it_and_it_goes_as_it_came(tmp_path: Path, project: Path) -> None:
     crontab = tmp_path / "crontab"
     crontab.write_text("0 1 * * * /bin/true # somebody else's\n")
-    cron = ("-e", "monitoring_scheduler=cron", "-e", "monitoring_vault_password_file=/etc/vault")
+    cron = ("-e", "monitor_schedule_scheduler=cron", "-e", "monitor_schedule_vault_password_file=/etc/vault")
     schedule = ("monitor.yml", "--tags", "schedule", *cron)
 
     assert "changed=1" in play(tmp_path, project, *schedule)
@@ -109,9 +109,9 @@ def test_cron_starts_it_and_it_goes_as_it_came(tmp_path: Path, project: Path) ->
     started = f"monitor.yml -i {tmp_path / 'staging'} -l staging --vault-password-file /etc/vault"
     assert log == f"{project} | {started} | C.UTF-8\n", "with the inventory as it was given"
 
-    assert "changed=1" in play(tmp_path, project, *schedule, "-e", "monitoring_state=absent")
+    assert "changed=1" in play(tmp_path, project, *schedule, "-e", "monitor_schedule_state=absent")
     assert crontab.read_text() == "0 1 * * * /bin/true # somebody else's\n"
-    assert "changed=0" in play(tmp_path, project, *schedule, "-e", "monitoring_state=absent")
+    assert "changed=0" in play(tmp_path, project, *schedule, "-e", "monitor_schedule_state=absent")
 
 
 def test_systemd_accepts_the_units(tmp_path: Path, project: Path) -> None:
@@ -124,7 +124,7 @@ def test_systemd_accepts_the_units(tmp_path: Path, project: Path) -> None:
         "-i",
         tmp_path / "staging/hosts.yml",
     ]
-    command += ["-e", f"role={ROOT / 'roles/monitoring'} to={tmp_path}"]
+    command += ["-e", f"role={ROOT / 'roles/monitor_schedule'} to={tmp_path}"]
     environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
