@@ -155,6 +155,15 @@ database: setup-dev tools test-packages ## The core against a real PostgreSQL
 	$(PYTEST) $(WORKERS) tests/database
 	$(PYTEST) tests/adversarial
 
+.PHONY: coverage
+COVERED := duplicates indexes prisma migration runs # what touches rows, indexes and what is recorded of them
+coverage: setup-dev tools test-packages ## Which lines and branches of the core the unit and database tests reach
+	@rm -rf .ansible/coverage && mkdir -p .ansible/coverage
+	$(BIN)/coverage run -m pytest $(WORKERS) tests/unit tests/database
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage json --quiet -o .ansible/coverage/report.json
+	@$(BIN)/python scripts/coverage_table.py .ansible/coverage/report.json $(COVERED)
+
 .PHONY: matrix matrix-ends
 matrix: setup-dev tools test-packages ## The same on PostgreSQL 13, 14, 15, 16, 17 and 18, one line each (docs/versions.md)
 	@$(BIN)/python matrix/run.py
