@@ -127,6 +127,9 @@ options:
     description: With O(state=read), how many runs are returned at most.
     type: int
     default: 20
+  keep_days:
+    description: With O(state=read), for how many days archived rows are kept, to return RV(archive). V(0) is for ever.
+    type: int
 extends_documentation_fragment:
   - at_most_one.login
 attributes:
@@ -244,6 +247,10 @@ reached:
     left_behind:
       description: C(runs) that were taken back and whose rows are not all back, and their C(content).
       type: dict
+    purged:
+      description: Those of C(runs) whose archived rows a purge has removed, with C(at) and how many C(rows).
+      type: list
+      elements: dict
     in_the_way: {description: Runs of other plans that are at work or serve on top., type: list, elements: str}
   sample: {runs: [20251110T053000Z-1a2b3c], point: migration, built: [idx_inspection_schedules_active], applied: true}
 rollback:
@@ -259,6 +266,18 @@ runs:
   type: list
   elements: dict
   sample: [{run_id: 20251110T053000Z-1a2b3c, outcome: deployed, dead_since: null, rows: {archived: 25, restored: 0}}]
+archive:
+  description: >-
+    The archived rows of every plan: their size, the age of the oldest, and what purge.yml would remove, by plan. Null
+    where nothing of this release is archived yet.
+  returned: O(state=read) with O(keep_days)
+  type: dict
+  sample:
+    keep_days: 90
+    bytes: 65536
+    rows: 50
+    oldest_days: 120.4
+    overdue: [{plan_id: one-active-inspection-session, rows: 25, runs: 1}]
 """
 
 from dataclasses import asdict
@@ -286,7 +305,8 @@ def act(module: AnsibleModule) -> dict[str, Any]:
             plan_id = parse(wanted["plan"]).id if wanted["plan"] is not None else None
             runs = journal.read(connection, run_id=wanted["run_id"], plan_id=plan_id, limit=wanted["limit"])
             rows = run_status.rows_of(connection, [run["run_id"] for run in runs])
-            return {"changed": False, "runs": [{**run, "rows": rows.get(run["run_id"])} for run in runs]}
+            archive = {} if wanted["keep_days"] is None else {"archive": _archive(connection, wanted["keep_days"])}
+            return {"changed": False, "runs": [{**run, "rows": rows.get(run["run_id"])} for run in runs], **archive}
         if wanted["state"] == "reached":
             return {"changed": False, "reached": reached.read(connection, parse(wanted["plan"]), wanted["run_id"])}
         if wanted["state"] == "opened":
@@ -308,6 +328,12 @@ def act(module: AnsibleModule) -> dict[str, Any]:
             runs = journal.read(connection, plan_id=answer["run"]["plan_id"], limit=10_000)
             answer["rollback"] = asdict(found) if (found := undo.last_deployment(runs)) else {}
         return answer
+
+
+def _archive(connection: Connection, keep_days: int) -> dict[str, Any] | None:
+    from ansible.module_utils.at_most_one.runs import archive_age
+
+    return archive_age.summary(connection, keep_days)
 
 
 def _require_still_true(module: AnsibleModule, connection: Connection, plan: Plan | None) -> None:
@@ -401,6 +427,7 @@ def main() -> None:
             "error": {"type": "str"},
             "report": {"type": "dict"},
             "limit": {"type": "int", "default": 20},
+            "keep_days": {"type": "int"},
         },
         act,
         required_if=[

@@ -91,6 +91,12 @@ all_errors:
   returned: always
   type: str
   sample: ""
+warnings:
+  description: What somebody should do some day. Nobody is told of it, and it is no finding.
+  returned: always
+  type: list
+  elements: dict
+  sample: []
 history:
   description: One entry for each run, oldest first, this one included.
   returned: always
@@ -149,6 +155,7 @@ def act(call: Call) -> dict[str, Any]:
         "before": before,
         "error": findings.as_text(change.new),
         "all_errors": findings.as_text(found),
+        "warnings": [asdict(one) for one in findings.warnings(facts)],
         "history": entries,
     }
 

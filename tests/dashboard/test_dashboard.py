@@ -52,6 +52,9 @@ def test_what_it_says(drawn: dict[str, Path]) -> None:
 
     assert says(good, "모두 정상입니다", "내려감", "applied", "80.00 KB", "99.8 %", "유지", "배포 완료", AFTER[:12])
     assert not says(good, "이상 항목")
+    assert says(
+        good, "50행, 디스크 64.00 KB.", "300.5일 전", "보관 기간은 90일", "The archive holds 25 rows of", "purge."
+    )
     assert says(bad, "이상이 있습니다", "is missing.", "build it.", "최초 확인 2025-11-20 07:30:00 UTC")
     assert says(blind, "읽지 못함", "두 번째 점검부터")
     by_api = [page.text[page.text.index("API로 확인한 중복") + 1 :] for page in (good, bad, blind)]

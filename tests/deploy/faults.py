@@ -341,6 +341,22 @@ FAULTS = {
         "whole batches are back; the next call puts back the rest",
         f"{RETURN}::TestBatches::test_stopped_between_two_the_next_call_goes_on",
     ),
+    "rows purged before a rollback": Fault(
+        "the archived rows of the deployment that rollback.yml would take back are past their time and were purged",
+        None,
+        None,
+        ("rows cannot return",),
+        "nothing was touched: the purged runs are named, with the dates, by --check as well",
+        "tests/house/test_rollback_rows.py::test_rows_that_were_purged_are_named_before_anything_changes",
+    ),
+    "purge killed between two batches": Fault(
+        "SIGKILL to a purge after its second batch of archived rows",
+        None,
+        None,
+        ("the journal says what is gone, not more",),
+        "what is gone is in the journal, at the run whose rows they were; the next purge removes the rest",
+        "tests/database/test_purge.py::test_killed_between_two_batches_the_next_purge_goes_on",
+    ),
     "soft-delete trigger": Fault(
         "a BEFORE DELETE trigger that updates the row's status and returns NULL, named by the plan",
         "prepare",

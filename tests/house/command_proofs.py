@@ -24,6 +24,7 @@ REHEARSED = "tests/deploy/test_rehearsal.py::test_forward_back_forward_leaves_a_
 EVIDENCE = (
     "tests/deploy/test_rehearsal.py::test_with_evidence_it_deploys_says_the_rehearsed_times_first_and_keeps_the_digest"
 )
+PURGED = "tests/database/test_purge_playbook.py::test_it_lists_then_removes_what_is_confirmed_and_then_nothing"
 ALL_GATES = "-e prepare_backup_taken_at= -e prepare_notice_from= -e prepare_notice_sent="
 PROVEN: dict[str, tuple[str, ...]] = {
     "deploy.yml": (DEPLOYED,),
@@ -44,6 +45,7 @@ PROVEN: dict[str, tuple[str, ...]] = {
     "monitor.yml": (
         "tests/deploy/test_people.py::test_the_monitor_speaks_once_of_what_is_new_and_once_when_it_is_over",
     ),
+    **dict.fromkeys(["purge.yml", "purge.yml -e purge_confirmed="], (PURGED,)),
     **dict.fromkeys(
         [
             "monitor.yml --tags schedule -e monitor_schedule_vault_password_file=",

@@ -75,6 +75,7 @@ def test_every_playbook_parses_against_its_inventory() -> None:
         "rollback.yml",
         "watch.yml",
         "monitor.yml",
+        "purge.yml",
     }
 
 

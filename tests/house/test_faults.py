@@ -49,6 +49,8 @@ DEMANDED = {
     "row that cannot return",
     "trigger that changes returning rows",
     "restore killed between two batches",
+    "rows purged before a rollback",
+    "purge killed between two batches",
     "soft-delete trigger",
     "stamping trigger",
     "trigger that writes to another table",

@@ -49,7 +49,7 @@ def test_every_described_option_has_its_default_somewhere(role: str) -> None:
 def test_variables_carry_their_roles_prefix(role: str) -> None:
     prefixes = (
         f"{role}_",
-        *(("app_", "database_", "pm2_", "release_", "plan", "environment_name") if role == "run" else ()),
+        *(("app_", "archive_", "database_", "pm2_", "release_", "plan", "environment_name") if role == "run" else ()),
     )
     assert all(name.startswith(prefixes) for name in options_of(role))
 

@@ -45,6 +45,7 @@ DEPLOYED = {
         "fence": False,
         "hosts": {},
         "in_the_way": [],
+        "purged": [],
     },
     **{"differences": [], "recorded": True, "left_behind": {"runs": ["run-1"], "content": content(2)}},
 }
@@ -146,3 +147,23 @@ def test_rows_alone_touch_neither_application_nor_indexes(rollback: Rollback) ->
     assert not asked["rule"]
     assert asked["left_behind"] in (True, "true")
     assert rollback.calls("release_link") + rollback.calls("pm2_app") == []
+
+
+def test_rows_that_were_purged_are_named_before_anything_changes(
+    rollback: Rollback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    purged = [{"run_id": "run-2", "at": "2026-03-01T05:30:00Z", "rows": 25}]
+    monkeypatch.setitem(DEPLOYED, "purged", purged)
+    assert rollback.run({"restored": 0, "left": [], "left_count": 0}, 0, "--check") == 2, rollback.said
+    said = " ".join(rollback.said.split())
+    assert "was purged (run-2 on 2026-03-01T05:30:00Z): its 25 rows cannot return." in said
+    assert "-e rollback_restore_rows=false" in said
+    assert rollback.calls("database_rollback") == rollback.calls("release_link") == []
+
+
+def test_without_the_rows_a_purged_deployment_goes_back(rollback: Rollback, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(DEPLOYED, "purged", [{"run_id": "run-2", "at": "2026-03-01T05:30:00Z", "rows": 25}])
+    without = ("-e", "rollback_restore_rows=false")
+    assert rollback.run({"restored": 0, "left": [], "left_count": 0}, 0, *without) == 0, rollback.said
+    (asked,) = rollback.calls("database_rollback")
+    assert asked["restore_rows"] == "false"

@@ -36,6 +36,12 @@ def _run(outcome: str | None, day: int) -> dict[str, Any]:
     return {"outcome": outcome, "commit_before": BEFORE, "commit_after": AFTER, "who": who, "started_at": started}
 
 
+WARNING = {
+    "name": "archive:p",
+    "seen": f"The archive holds 25 rows of {HOSTILE}.",
+    "expected": "none.",
+    "next_step": "purge.",
+}
 GOOD: dict[str, Any] = {
     "environment_name": "production",
     "app_name": "aedpics",
@@ -46,9 +52,15 @@ GOOD: dict[str, Any] = {
     "__monitor_fence": {"state": "lowered"},
     "__monitor_history": {"verdict": "applied"},
     "__monitor_use": {"indexes": INDEXES},
-    "__monitor_journal": {"runs": [_run("deployed", 12), _run("stopped", 11), _run("rolled_back", 10), _run(None, 9)]},
+    "__monitor_journal": {
+        "runs": [_run("deployed", 12), _run("stopped", 11), _run("rolled_back", 10), _run(None, 9)],
+        "archive": {"keep_days": 90, "bytes": 65_536, "rows": 50, "oldest_days": 300.5, "overdue": []},
+    },
     "__monitor_service": {"checks": [{"name": "monitoring", "ok": True}]},
-    "__monitor_report": {"findings": [], "since": {}, "history": _history(*[10] * 5, 3, *[0] * 20)},
+    "__monitor_report": {
+        **{"findings": [], "since": {}, "warnings": [WARNING]},
+        "history": _history(*[10] * 5, 3, *[0] * 20),
+    },
     "host_serves": {"commit": AFTER, "pm2": {"instances": [{"status": "online"}, {"status": "errored"}]}},
 }
 BAD_FINDING = {"name": "index:x", "seen": f"Index {HOSTILE} is missing.", "expected": "it.", "next_step": "build it."}
@@ -67,6 +79,7 @@ CASES: dict[str, dict[str, Any]] = {
         "__monitor_report": {
             "findings": [BAD_FINDING],
             "since": {"index:x": "2025-11-20T07:30:00Z"},
+            "warnings": [],
             "history": _history(0, 0, 2),
         },
     },
@@ -78,6 +91,7 @@ CASES: dict[str, dict[str, Any]] = {
         "__monitor_report": {
             "findings": [FENCE_FINDING, BAD_FINDING],
             "since": {"fence": "2025-11-13T07:30:00Z", "index:x": "2025-11-13T07:30:00Z"},
+            "warnings": [],
             "history": _history(*[10] * 5, *[0] * 3),
         },
     },
@@ -91,6 +105,7 @@ CASES: dict[str, dict[str, Any]] = {
         "__monitor_report": {
             "findings": [BAD_FINDING],
             "since": {"index:x": "2025-11-13T07:30:00Z"},
+            "warnings": [],
             "history": _history(*[0] * 8, 10, 10),
         },
         "host_serves": {"commit": BEFORE, "pm2": {"instances": [{"status": "online"}] * 2}},
@@ -102,6 +117,7 @@ CASES: dict[str, dict[str, Any]] = {
         "__monitor_report": {
             "findings": [{**BAD_FINDING, "name": "database"}],
             "since": {"database": "2025-11-20T07:30:00Z"},
+            "warnings": [],
             "history": _history(None),
         },
         "host_serves": {"commit": "", "pm2": {"msg": "gone"}},

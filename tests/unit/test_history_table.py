@@ -26,6 +26,8 @@ def table(language: str, **run: Any) -> str:
 
 DEAD = {"dead_since": "2025-11-10T06:00:00Z", "rows": {"archived": 25, "restored": 0, "restored_at": None}}
 BACK = {"outcome": "deployed", "rows": {"archived": 0, "restored": 25, "restored_at": "2025-11-11T01:02:03Z"}}
+PURGED = {"outcome": "deployed", "phases": [{"name": "purged", "details": {"rows": 25, "at": "2026-03-01T05:30:00Z"}}]}
+PURGE = {"outcome": "unchanged", "phases": [{"name": "purge", "details": {}}]}
 LEFT = {"outcome": "rolled_back", "phases": [{"name": "rollback", "details": {"left_count": 2}}]}
 
 
@@ -39,6 +41,10 @@ LEFT = {"outcome": "rolled_back", "phases": [{"name": "rollback", "details": {"l
         ("en", DEAD, "| 25 rows removed\n"),
         ("en", BACK, "| 25 rows removed | 25 put back at 2025-11-11 01:02:03\n"),
         ("ko", BACK, "| 25행 정리 | 25행 복원 (2025-11-11 01:02:03)\n"),
+        ("en", PURGED, " | 25 rows purged at 2026-03-01 05:30:00\n"),
+        ("ko", PURGED, " | 25행 파기 (2026-03-01 05:30:00)\n"),
+        ("en", PURGE, "R1  archive purged\n"),
+        ("ko", PURGE, "R1  보관 자료 파기\n"),
         ("en", LEFT, " | 2 rows could not return\n"),
         ("ko", LEFT, " | 2행은 복원하지 못함\n"),
     ],

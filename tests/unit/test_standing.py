@@ -213,6 +213,48 @@ def test_a_dead_run_says_what_it_left_and_how_to_go_on_or_back() -> None:
     assert "fence" not in found.seen
 
 
+PURGE = {"phases": [{"name": "purge"}], "commit_after": None, "rows": None}
+
+
+def test_a_dead_purge_is_gone_on_with_and_its_fence_is_another_runs() -> None:
+    facts = copy.deepcopy(GOOD)
+    fence_of({**DEAD, **PURGE})(facts)
+    fence, dead = sorted(findings.findings(facts), key=lambda one: one.name)
+    assert (fence.name, dead.name) == ("fence", "run:R1")
+    assert dead.seen == "Run R1 of minsu@gw, a purge of the archive, is dead since T0."
+    assert dead.next_step == ("ansible-playbook purge.yml -l <environment> -e purge_confirmed=true goes on from it.")
+
+
+OVERDUE = {"plan_id": "one-active-inspection-session", "rows": 25, "runs": 2}
+ARCHIVE = {"keep_days": 90, "bytes": 65_536, "rows": 50, "oldest_days": 300.5, "overdue": [OVERDUE]}
+
+
+def test_an_archive_past_its_time_is_a_warning_and_no_finding() -> None:
+    facts = copy.deepcopy(GOOD)
+    facts["database"]["journal"]["archive"] = {**ARCHIVE, "overdue": [OVERDUE, {**OVERDUE, "plan_id": "another"}]}
+    assert findings.findings(facts) == []
+    ours, other = findings.warnings(facts)
+    assert (ours.name, other.name) == ("archive:one-active-inspection-session", "archive:another")
+    assert "25 rows of 2 runs of plan one-active-inspection-session for longer than 90 days" in ours.seen
+    assert ours.next_step == "ansible-playbook purge.yml -l <environment> lists what would go."
+    assert other.next_step == "ansible-playbook purge.yml -l <environment> -e plan=another lists what would go."
+
+
+@pytest.mark.parametrize("journal", [GONE, {"runs": []}, {"runs": [], "archive": None}])
+def test_an_archive_that_was_not_read_is_no_warning(journal: dict[str, Any]) -> None:
+    facts = copy.deepcopy(GOOD)
+    facts["database"]["journal"] = journal
+    assert findings.warnings(facts) == []
+
+
+def test_prometheus_reads_the_archive() -> None:
+    facts = copy.deepcopy(GOOD)
+    facts["database"]["journal"]["archive"] = ARCHIVE
+    read = samples(prometheus.metrics(facts, [], 1_762_752_600))
+    named = {key.removeprefix("at_most_one_archive_"): value for (key, _), value in read.items() if "archive" in key}
+    assert named == {"rows": 50, "size_bytes": 65_536, "oldest_days": 300.5, "overdue_rows": 25}
+
+
 def run(outcome: str | None, phases: Mapping[str, dict[str, Any]] | None = None, **values: Any) -> dict[str, Any]:
     named = [{"name": name, "details": details} for name, details in (phases or {}).items()]
     return {
@@ -233,6 +275,8 @@ def run(outcome: str | None, phases: Mapping[str, dict[str, Any]] | None = None,
         ([run("rolled_back", failed_phase="verify")], OLD),
         ([run("stopped", {"pm2_reload": {}})], COMMIT),
         ([run("stopped", {"verify": {}}), run("abandoned")], None),
+        ([run("unchanged", {"purge": {}}, commit_after=None), run("deployed")], COMMIT),
+        ([run("deployed", {"healthcheck": {}, "purged": {}})], COMMIT),
     ],
 )
 def test_what_was_released_last(runs: list[dict[str, Any]], expected: str | None) -> None:

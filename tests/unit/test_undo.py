@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from at_most_one.runs.undo import faults_before, in_the_way, last_deployment, reached_by, taken_back
+from at_most_one.runs.undo import (
+    faults_before,
+    in_the_way,
+    last_deployment,
+    needed_by_rollback,
+    reached_by,
+    taken_back,
+)
 
 
 def run(name: str, outcome: str, commits: str, **phases: str) -> dict[str, Any]:
@@ -95,6 +102,16 @@ CASES: dict[str, tuple[list[dict[str, Any]], list[Any]]] = {
         [run("1", "stopped", "AB", prepare="ok", cleanup="failed25")],
         [("1",), "A", True],
     ),
+    "a purge, also one that was killed, is nothing to take back": (
+        [
+            run("3", "abandoned", "BB", purge="ok"),
+            run("2", "unchanged", "BB", purge="ok"),
+            run("1", "deployed", "AB", **WHOLE),
+        ],
+        [("1",), "A", True],
+    ),
+    "a purged deployment is still one": ([run("1", "deployed", "AB", **WHOLE, purged="ok")], [("1",), "A", True]),
+    "an abandoned run that was purged is still one": ([run("1", "abandoned", "AB", purged="ok")], [("1",), "A", True]),
     "an abandoned run, of which only the catalog knows": ([run("1", "abandoned", "AB")], [("1",), "A", True]),
 }
 
@@ -203,3 +220,50 @@ def test_the_runs_that_were_taken_back_are_those_that_rollbacks_named() -> None:
         run("1", "abandoned", "AB"),
     ]
     assert taken_back(runs) == {"1", "2"}
+
+
+NEEDED: dict[str, tuple[list[dict[str, Any]], dict[str, int], dict[str, int], dict[str, str]]] = {
+    "the newest deployment alone": (
+        [run("2", "deployed", "BC", **WHOLE), run("1", "deployed", "AB", **WHOLE)],
+        {"1": 25, "2": 25},
+        {},
+        {"2": "rollback"},
+    ),
+    "with the stopped run that it went on from": (
+        [run("2", "deployed", "AB", **WHOLE), run("1", "stopped", "AB", cleanup="ok", migrate="failed")],
+        {"1": 25},
+        {},
+        {"1": "rollback", "2": "rollback"},
+    ),
+    "an open run, and what it is deployed on": (
+        [open_run("2", "BC", cleanup="ok"), run("1", "deployed", "AB", **WHOLE)],
+        {"1": 25, "2": 25},
+        {},
+        {"1": "rollback", "2": "open"},
+    ),
+    "what a rollback had to leave": (
+        [back("3", "2"), run("2", "deployed", "BC", **WHOLE), run("1", "deployed", "AB", **WHOLE)],
+        {"2": 2},
+        {"2": 23},
+        {"2": "left_behind", "1": "rollback"},
+    ),
+    "of a rollback that all rows are back from nothing": (
+        [back("3", "2"), run("2", "deployed", "BC", **WHOLE), run("1", "deployed", "AB", **WHOLE)],
+        {},
+        {"2": 25},
+        {"1": "rollback"},
+    ),
+    "what a rollback that stopped has begun": (
+        [run("2", "deployed", "BC", **WHOLE), run("1", "deployed", "AB", **WHOLE)],
+        {"1": 15},
+        {"1": 10},
+        {"2": "rollback", "1": "half_restored"},
+    ),
+    "of an archive without a deployment every row": ([], {"1": 25, "0": 0}, {"0": 25}, {"1": "every_run"}),
+}
+
+
+@pytest.mark.parametrize("case", NEEDED)
+def test_a_rollback_may_yet_need(case: str) -> None:
+    runs, pending, restored, expected = NEEDED[case]
+    assert needed_by_rollback(runs, pending, restored) == expected

@@ -87,10 +87,14 @@ class RowsFile:
 
     def digest(self) -> str:
         """The header's ``digest``."""
-        found = self._header(self._lines()).get("digest")
+        found = self.header().get("digest")
         if not isinstance(found, str):
             raise self._fault("its header has no digest", 1)
         return found
+
+    def header(self) -> dict[str, Any]:
+        """The keys before the rows."""
+        return self._header(self._lines())
 
     def rows(self) -> Iterator[list[str]]:
         """The rows, one at a time, in the document's order. Numbers become text; anything else is a fault."""

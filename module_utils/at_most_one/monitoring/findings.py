@@ -13,6 +13,7 @@ from typing import Any
 from ..findings import Finding, parse
 
 Facts = Mapping[str, Any]
+PURGE = "purge"  # the phase of a run that removes archived rows, as runs/undo.py names it
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,23 @@ def findings(facts: Facts, before: Iterable[str] = ()) -> list[Finding]:
         found += _host(host, state, facts)
     names = {finding.name for finding in found}
     return found + [_kept(name) for name in before if name not in names and _cannot_be_judged(name, facts)]
+
+
+def warnings(facts: Facts) -> list[Finding]:
+    """What somebody should do some day, and what is no alarm: nobody is told of it, and the monitor does not fail."""
+    archive = (facts["database"].get("journal") or {}).get("archive") or {}
+    return [
+        Finding(
+            f"archive:{one['plan_id']}",
+            f"The archive holds {one['rows']} rows of {one['runs']} runs of plan {one['plan_id']} for longer than"
+            f" {archive['keep_days']} days; its oldest row is {archive['oldest_days']:.0f} days old.",
+            "no archived row, backup or clean-up plan that is older than archive_keep_days and that no rollback needs.",
+            "ansible-playbook purge.yml -l <environment>"
+            + (f" -e plan={one['plan_id']}" if one["plan_id"] != facts["plan"] else "")
+            + " lists what would go.",
+        )
+        for one in archive.get("overdue") or []
+    ]
 
 
 def _kept(name: str) -> Finding:
@@ -90,7 +108,11 @@ def _database(facts: Facts) -> list[Finding]:
     if "verified" not in unread:
         found += _rule(read["verified"])
     # While a run is at work its fence is where it belongs; a dead run's fence is in the finding about that run.
-    unfinished = [] if "journal" in unread else [run for run in _unfinished(facts) if _is_of_plan(run, facts)]
+    unfinished = [
+        run
+        for run in ([] if "journal" in unread else _unfinished(facts))
+        if _is_of_plan(run, facts) and not _is_purge(run)
+    ]
     if not {"fence", "journal"} & {*unread} and read["fence"]["state"] != "lowered" and not unfinished:
         names = ", ".join(read["fence"].get("indexes") or [])
         by_hand = "; ".join(read["fence"].get("statements") or [])
@@ -148,6 +170,10 @@ def _is_of_plan(run: Facts, facts: Facts) -> bool:
     return run.get("plan_id") in (None, facts["plan"])
 
 
+def _is_purge(run: Facts) -> bool:
+    return any(phase["name"] == PURGE for phase in run.get("phases") or [])
+
+
 def _dead_run(run: Facts, facts: Facts) -> Finding:
     """A run that nobody goes on with: what it has left, and the commands to go on or to take it back."""
     read = facts["database"]
@@ -162,8 +188,16 @@ def _dead_run(run: Facts, facts: Facts) -> Finding:
     ]
     phases = run.get("phases") or []
     done = f"after {phases[-1]['name']}" if phases else "before its first phase ended"
-    back = run.get("commit_after") is None  # a rollback learns at its end what it goes back to
     plan = "" if same_plan else f" -e plan={run['plan_id']}"
+    if _is_purge(run):
+        return Finding(
+            f"run:{run['run_id']}",
+            f"Run {run['run_id']} of {run['who']}@{run['controller']}, a purge of the archive, is dead since"
+            f" {run['dead_since']}.",
+            "every run closed.",
+            f"ansible-playbook purge.yml -l <environment>{plan} -e purge_confirmed=true goes on from it.",
+        )
+    back = run.get("commit_after") is None  # a rollback learns at its end what it goes back to
     commands = {name: f"ansible-playbook {name}.yml -l <environment>{plan}" for name in ("deploy", "rollback")}
     return Finding(
         f"run:{run['run_id']}",
@@ -299,6 +333,8 @@ def released(runs: Iterable[Facts], environment: str) -> str | None:
         if run.get("environment") != environment:
             continue
         phases = {phase["name"]: phase for phase in run.get("phases") or []}
+        if _is_purge(run):  # it has released nothing
+            continue
         outcome = run.get("outcome")
         if outcome == "rolled_back":
             commit = ((phases.get("rollback") or {}).get("details") or {}).get("commit") or run.get("commit_before")

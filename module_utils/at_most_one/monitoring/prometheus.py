@@ -31,6 +31,15 @@ def metrics(facts: Facts, found: Sequence[Finding], now: float) -> str:
     if "state" in fence:
         up = fence["state"] != "lowered"
         families.append(("fence_up", "Whether the write fence stands.", [({}, float(up))]))
+    archive = (database.get("journal") or {}).get("archive") or {}
+    if archive:
+        overdue = sum(one["rows"] for one in archive["overdue"])
+        families += [
+            ("archive_rows", "Rows that the archive holds, of every plan.", [({}, archive["rows"])]),
+            ("archive_size_bytes", "Size of the archive.", [({}, archive["bytes"])]),
+            ("archive_oldest_days", "Age of its oldest row.", [({}, archive["oldest_days"] or 0)]),
+            ("archive_overdue_rows", "Rows that purge.yml would remove, of every plan.", [({}, overdue)]),
+        ]
     use = (database.get("use") or {}).get("indexes") or []
     for name, key, description in (
         ("index_scans_total", "scans", "Scans of an index since the statistics were reset."),

@@ -24,6 +24,7 @@ from ..errors import OperatorError
 from ..plan import Plan
 from ..postgres import catalog_snapshot, client_programs
 from ..postgres.connection import Connection, Login, connect
+from ..system import files
 
 Table = tuple[str, str]  # schema, name
 
@@ -58,6 +59,7 @@ class Made:
     bytes: int  # of the file; in check mode an upper bound
     seconds: float
     pruned: tuple[str, ...]
+    sha256: str = ""  # of the file; a purge removes no other one. Empty in check mode
 
 
 def make(login: Login, plan: Plan, wanted: Wanted, *, lock_timeout_ms: int, check_mode: bool) -> Made:
@@ -83,10 +85,11 @@ def make(login: Login, plan: Plan, wanted: Wanted, *, lock_timeout_ms: int, chec
         with _partial(path) as partial:
             rows = _dump(connection, login, programs[0], tables, partial, lock_timeout_ms)
             _verify(programs[1], partial, rows)
+            sha256 = files.sha256(partial)
             os.replace(partial, path)
     named = {f"{schema}.{name}": count for (schema, name), count in rows.items()}
     seconds = time.monotonic() - began
-    return Made(True, str(path), named, path.stat().st_size, seconds, _prune(wanted, plan))
+    return Made(True, str(path), named, path.stat().st_size, seconds, _prune(wanted, plan), sha256)
 
 
 def _is_done(connection: Connection, plan: Plan) -> bool:

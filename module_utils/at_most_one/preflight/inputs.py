@@ -22,7 +22,13 @@ from ..system import command_line
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # fifteen files in each run: libyaml is ten times as fast
 # What every environment has to say. The vault's names come first (required): these may be made of them.
 _BASE = ("app_name", "app_path", "app_url", "database_host", "database_name", "database_user", "database_password")
-_SERVICE = ("app", "database", "pm2", "release")  # prefixes of what describes the service, beside the roles' own
+_SERVICE = (
+    "app",
+    "archive",
+    "database",
+    "pm2",
+    "release",
+)  # prefixes of what describes the service, beside the roles' own
 _BATCH = re.compile(r"([1-9][0-9]*|[1-9][0-9]?%|100%)")
 
 

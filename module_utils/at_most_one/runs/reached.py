@@ -21,9 +21,8 @@ def read(connection: Connection, plan: Plan, run_id: str | None = None) -> dict[
     if not before and not (found and found.database):
         change["built"] = ()  # nothing says that what is there now was not there before
     content = catalog_snapshot.content(connection, plan, found.runs if found else None)
-    taken_back = sorted(undo.taken_back(ours))
-    rows = run_status.rows_of(connection, taken_back)
-    left = [name for name in taken_back if rows.get(name, {}).get("archived")]
+    rows = run_status.rows_of(connection, sorted(undo.taken_back(ours)))
+    left = undo.left_behind(ours, {name: of["archived"] for name, of in rows.items()})
     nothing = {"runs": (), "commit_before": None, "commit_after": None, "database": False}
     return {
         **(asdict(found) if found else nothing),
@@ -32,5 +31,6 @@ def read(connection: Connection, plan: Plan, run_id: str | None = None) -> dict[
         "content": asdict(content),
         "point": "migration" if change["built"] or change["applied"] else "rows" if content.pending else "nothing",
         "left_behind": {"runs": left, "content": asdict(catalog_snapshot.content(connection, plan, left))},
+        "purged": [one for one in map(run_status.purged, ours) if found and one and one["run_id"] in found.runs],
         "in_the_way": undo.in_the_way(runs, plan.id, found),
     }

@@ -34,6 +34,14 @@ def dead_since(run: Mapping[str, Any]) -> str | None:
     return str(run["lease_until"] if run["lease_expired"] else run["last_sign_at"])
 
 
+def purged(run: Mapping[str, Any]) -> dict[str, Any] | None:
+    """When purge.yml removed this run's archived rows, and how many; ``None`` when it has not."""
+    for phase in run["phases"]:
+        if phase["name"] == "purged":
+            return {"run_id": run["run_id"], "at": phase["details"]["at"], "rows": phase["details"]["rows"]}
+    return None
+
+
 def rows_of(connection: Connection, run_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
     """How many rows each of these runs archived that are not back, how many are back, and when the last one came."""
     with connection.cursor(cursor_factory=RealDictCursor) as cursor:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 Run = Mapping[str, Any]  # as journal.read returns it
+PURGE = "purge"  # the phase of a run that removes archived rows; "purged" is that of a run whose rows it removes
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,41 @@ def taken_back(runs: Sequence[Run]) -> set[str]:
     return {name for run in runs if run["outcome"] == "rolled_back" for name in _taken_back_by(run) or ()}
 
 
+def left_behind(runs: Sequence[Run], pending: Mapping[str, int]) -> list[str]:
+    """The runs that were taken back and have rows that are not back yet; ``pending`` counts those by run.
+
+    ``-e rollback_only_rows=true`` puts them back.
+    """
+    return sorted(name for name in taken_back(runs) if pending.get(name))
+
+
+def whose_rows(runs: Sequence[Run]) -> tuple[str, ...] | None:
+    """The runs whose archived rows rollback.yml would put back now; None is every run of the plan."""
+    last = last_deployment(runs)
+    return last.runs if last else None
+
+
+def needed_by_rollback(runs: Sequence[Run], pending: Mapping[str, int], restored: Mapping[str, int]) -> dict[str, str]:
+    """Why the archived rows of a run are still needed, by run: what a rollback may yet put back is not purged.
+
+    ``runs`` is the plan's journal, newest first; ``pending`` counts each run's archived rows that are not back,
+    ``restored`` those that are.
+    """
+    found: dict[str, str] = {}
+    found.update((name, "half_restored") for name, rows in pending.items() if rows and restored.get(name))
+    wanted = whose_rows(runs)
+    found.update((name, "every_run") for name, rows in pending.items() if rows and wanted is None)
+    found.update((name, "left_behind") for name in left_behind(runs, pending))
+    found.update((name, "rollback") for name in wanted or ())
+    found.update((run["run_id"], "open") for run in runs if run["outcome"] is None)
+    return found
+
+
+def is_purge(run: Run) -> bool:
+    """Whether this run is one of purge.yml, which changes nothing that a rollback takes back."""
+    return any(phase["name"] == PURGE for phase in run.get("phases") or ())
+
+
 def in_the_way(runs: Sequence[Run], plan_id: str, deployment: Deployment | None) -> list[str]:
     """The runs of other plans that need what a rollback of this deployment would take back.
 
@@ -118,6 +154,8 @@ def _was_found_complete(run: Run) -> bool:
 
 
 def _changed_something(run: Run) -> bool:
+    if is_purge(run):
+        return False
     if run["outcome"] == "abandoned":  # nobody recorded where it died: what it changed is for the catalog to say
         return True
     return run["outcome"] in ("deployed", "stopped") and _touched(run, "cleanup", "migrate", "pm2_reload")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -45,3 +46,12 @@ def link(path: Path, target: str | Path) -> None:
     fresh.unlink(missing_ok=True)  # left by a process with this number that was killed
     fresh.symlink_to(target)
     os.replace(fresh, path)
+
+
+def sha256(path: str | Path) -> str:
+    """The SHA-256 of a file's content, read in parts."""
+    made = hashlib.sha256()
+    with open(path, "rb") as file:
+        while part := file.read(1 << 20):
+            made.update(part)
+    return made.hexdigest()
