@@ -1,4 +1,4 @@
-"""Write the table of variables in README.md from the roles' argument_specs; with --check, fail if it is out of date."""
+"""Write docs/variables.md from the roles' argument_specs; with --check, fail if it is out of date."""
 
 from __future__ import annotations
 
@@ -9,12 +9,18 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).parents[1]
-README = ROOT / "README.md"
-BEGIN = "<!-- variables: generated from roles/*/meta/argument_specs.yml by `make docs` -->\n"
-END = "<!-- end of variables -->"
+PAGE = ROOT / "docs/variables.md"
+HEAD = """# Every variable
+
+<!-- Generated from roles/*/meta/argument_specs.yml by `make docs`. -->
+
+Look a variable up here: its default and its consequence. Set it in the inventory (`group_vars/<environment>/main.yml`)
+or for one run with `-e`. What has to be filled in first: [deploy.md](deploy.md#fill-in).
+
+"""
 
 
-def table() -> str:
+def page() -> str:
     """One table per role, in the order of the phases; then the roles that are no phase."""
     order = ["run", "prepare", "cleanup", "migrate", "verify", "pm2_reload", "healthcheck", "rollback", "report"]
     others = {path.parent.parent.name for path in ROOT.glob("roles/*/meta/argument_specs.yml")} - {*order}
@@ -23,11 +29,10 @@ def table() -> str:
         spec = yaml.safe_load((ROOT / f"roles/{role}/meta/argument_specs.yml").read_text(encoding="utf-8"))
         entry = spec["argument_specs"]["main"]
         rows = [f"| `{name}` | {_default(option)} | {_text(option)} |" for name, option in entry["options"].items()]
-        parts.append(
-            f"**{role}**: {entry['short_description'].lower()}\n\n| variable | default | what |\n|---|---|---|\n"
-        )
+        title = entry["short_description"]
+        parts.append(f"## {role}\n\n{title[0].upper()}{title[1:]}.\n\n| variable | default | what |\n|---|---|---|\n")
         parts.append("\n".join(rows) + "\n\n")
-    return "<details><summary>All variables</summary>\n\n" + "".join(parts) + "</details>\n"
+    return HEAD + "".join(parts).rstrip() + "\n"
 
 
 def _default(option: dict[str, Any]) -> str:
@@ -43,17 +48,12 @@ def _text(option: dict[str, Any]) -> str:
 
 
 def main() -> int:
-    """Replace what stands between the two markers."""
-    old = README.read_text(encoding="utf-8")
-    head, rest = old.split(BEGIN, 1)
-    new = head + BEGIN + "\n" + table() + "\n" + END + rest.split(END, 1)[1]
+    new, old = page(), PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
     if "--check" in sys.argv:
         if new != old:
-            print(
-                "README.md: the table of variables is out of date. Expected: what argument_specs say. Next: make docs"
-            )
+            print("docs/variables.md is out of date. Expected: what argument_specs say. Next: make docs")
         return int(new != old)
-    README.write_text(new, encoding="utf-8")
+    PAGE.write_text(new, encoding="utf-8")
     return 0
 
 
