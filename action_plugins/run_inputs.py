@@ -54,6 +54,7 @@ class ActionModule(InProcess):
             required=given["required"],
             is_set=lambda name: bool(self._value(name)),
             reviewed_plan=self._text("cleanup_reviewed_plan"),
+            needs_plan=given["needs_plan"],
         )
 
     def _hosts(self) -> Any:

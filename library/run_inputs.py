@@ -27,6 +27,10 @@ options:
     description: Whether the hosts of the environment are checked too, for a playbook that changes them.
     type: bool
     default: false
+  needs_plan:
+    description: Whether the plan must be there. Without it, RV(plan) is empty, as for a playbook that makes plans.
+    type: bool
+    default: true
 attributes:
   check_mode:
     support: full
@@ -76,6 +80,7 @@ OPTIONS = {
     "playbook": {"type": "str", "required": True},
     "required": {"type": "list", "elements": "str", "default": []},
     "hosts": {"type": "bool", "default": False},
+    "needs_plan": {"type": "bool", "default": True},
 }
 
 

@@ -182,7 +182,7 @@ def test_a_count_that_takes_too_long_becomes_a_sample_and_then_an_estimate(
     (exact,) = [one.count for one in survey.survey(large, request).candidates]
     assert (exact.how, exact.groups, exact.surplus) == ("exact", 66666, 66666)
 
-    monkeypatch.setattr(survey, "_EACH_S", 0.005)
+    request = replace(request, each_s=0.005)
     monkeypatch.setattr(counting, "SAMPLE_PAGES", 400)
     sample = survey.survey(large, request).candidates[0].count
     assert sample.how == "sample"

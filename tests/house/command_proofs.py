@@ -47,6 +47,10 @@ PROVEN: dict[str, tuple[str, ...]] = {
     ),
     **dict.fromkeys(["purge.yml", "purge.yml -e purge_confirmed="], (PURGED,)),
     **dict.fromkeys(
+        ["discover.yml", "discover.yml -e discover_choice= -e discover_plan_id="],
+        ("tests/database/test_discover_role.py::test_it_shows_and_with_a_choice_writes_what_the_plans_reader_accepts",),
+    ),
+    **dict.fromkeys(
         [
             "monitor.yml --tags schedule -e monitor_schedule_vault_password_file=",
             "monitor.yml --tags schedule -e monitor_schedule_state=",

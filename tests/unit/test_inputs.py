@@ -58,6 +58,12 @@ def test_a_right_command_gets_its_plan(asked: Asked) -> None:
     assert inputs.plan_of(asked) == inputs.plan_of(asked, GOOD) == {"id": "rule"}
 
 
+def test_a_playbook_that_makes_plans_needs_none(asked: Asked) -> None:
+    asked = replace(asked, names=[], plan="none-yet")
+    assert "There is no plan none-yet" in refused(asked).seen
+    assert inputs.plan_of(replace(asked, needs_plan=False)) == {}
+
+
 @pytest.mark.parametrize(
     ("change", "seen", "next_step"),
     [

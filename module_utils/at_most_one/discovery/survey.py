@@ -24,7 +24,6 @@ from .counting import Deadline
 
 _MOST_COUNTS = 24  # full scans of one call, whatever the database holds
 _PER_TABLE = 6
-_EACH_S = 20.0  # for one count
 _CATALOG_S = 20.0  # for one of its statements; never less than the second, however short the deadline
 _CATALOG_LEAST_S = 5.0
 
@@ -37,7 +36,8 @@ class Request:
     key: tuple[str, ...] = ()
     limit: int = 5  # how many candidates are shown
     deadline_s: float = 90.0
-    lock_timeout_ms: int = 1_000
+    each_s: float = 20.0  # for one count
+    lock_timeout_ms: int = 3_000
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Survey:
 def survey(login: Login, request: Request) -> Survey:
     """Find, count, rank. Raises OperatorError when the catalog cannot be read or holds no such table or key."""
     started = time.monotonic()
-    deadline = Deadline(started + request.deadline_s, _EACH_S)
+    deadline = Deadline(started + request.deadline_s, request.each_s)
     with connect(login, lock_timeout_ms=request.lock_timeout_ms) as connection:
         tables = _tables(connection, request, deadline)
         counting.add_values(connection, tables, deadline)
@@ -213,4 +213,5 @@ def _facts(number: int, one: Candidate, pause_ms: int | None) -> Mapping[str, An
         "triggers": list(table.triggers),
         "write_pause_ms": pause_ms,
         "index_bytes": one.index_bytes,
+        "plan_id": writing.suggested_id(one),
     }

@@ -45,6 +45,14 @@ class Files:
     migration_sql: str
     schema_hint: str
 
+    def by_path(self) -> dict[str, str]:
+        """The texts by their paths below plans/. A directory of the plan's name holds what the application gets."""
+        return {
+            f"{self.plan_id}.yml": self.plan,
+            f"{self.plan_id}/prisma/migrations/{self.migration}/migration.sql": self.migration_sql,
+            f"{self.plan_id}/schema.prisma.txt": self.schema_hint,
+        }
+
 
 def require_id(plan_id: str) -> None:
     """Raise OperatorError unless this can be the name of a plan and of its files."""
@@ -54,6 +62,14 @@ def require_id(plan_id: str) -> None:
             expected="small letters, digits and hyphens, 63 at most, such as one-open-order-per-customer.",
             next_step="name the plan with -e discover_plan_id=one-open-order-per-customer.",
         )
+
+
+def suggested_id(candidate: Candidate) -> str:
+    """A name for the candidate's plan, of what its table's and its key's names have in small letters and digits."""
+    said = ["one", *statuses.words(candidate.table.name), "per"]
+    said += [word for name in candidate.key.columns for word in statuses.words(name)]
+    plan_id = "-".join(filter(None, (re.sub(r"[^a-z0-9]", "", word) for word in said)))
+    return plan_id[:_LONGEST_NAME].rstrip("-")
 
 
 def index_names(candidate: Candidate) -> list[str]:
@@ -129,8 +145,7 @@ def _plan_text(content: Mapping[str, Any], candidate: Candidate) -> str:
     keep, surplus, index = content["keep"][0], content["surplus"], content["indexes"][0]
     referring = ", ".join(f"{one['table']} by {one['constraint']}" for one in candidate.table.references)
     review = [
-        f"# {content['title']['en']}: written by discover.yml.",
-        "# Review keep, surplus and ceiling before you deploy; plans/README.md describes every key.",
+        "# Written by discover.yml. Review keep, surplus and ceiling; plans/README.md describes every key.",
         *([f"# Foreign keys to this table: {referring}."] if referring else []),
         *([f"# Triggers of this table: {', '.join(candidate.table.triggers)}."] if candidate.table.triggers else []),
     ]

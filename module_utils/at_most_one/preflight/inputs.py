@@ -48,6 +48,7 @@ class Asked:
     required: Sequence[str]  # those without which nothing starts, beside those of every environment
     is_set: Callable[[str], bool]  # whether a variable has a value; which one nobody asks
     reviewed_plan: str  # the path of the reviewed file, empty without
+    needs_plan: bool = True  # false: the command comes before any plan
 
     def command(
         self, *, limit: str | None = None, without: Sequence[str] = (), inventory: str = "", vault: bool = False
@@ -73,19 +74,20 @@ class Hosts:
 
 
 def plan_of(asked: Asked, hosts: Hosts | None = None) -> dict[str, Any]:
-    """The plan's content, once all that was asked for is right. Raises OperatorError with every finding otherwise.
+    """The plan's content, where one is needed, once all that was asked for is right.
 
-    ``hosts``: what to check of them too, for a playbook that changes them.
+    Raises OperatorError with every finding otherwise. ``hosts``: what to check of them too, for a playbook that changes
+    them.
     """
     findings = [*_target(asked)] or [
-        *_plan(asked),
+        *(_plan(asked) if asked.needs_plan else ()),
         *_names(asked),
         *_values(asked),
         *(_hosts(asked, hosts) if hosts else ()),
     ]
     if findings:
         raise OperatorError.of(findings)
-    return dict(_read(_path(asked)))
+    return dict(_read(_path(asked))) if asked.needs_plan else {}
 
 
 def role_options(project: Path) -> dict[str, list[str]]:
