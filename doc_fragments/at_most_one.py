@@ -108,3 +108,27 @@ attributes:
       - Where it is delegated to C(localhost) with the local connection. With C(become), C(async) or C(environment), and
         on any other host, it is a module as ever.
 """
+
+    RUN = r"""
+options:
+  run:
+    description:
+      - The run that writes, as M(deploy_run) returned it. Right before each write its number is compared with that of
+        the last run that wrote on this host. A lower one is refused by name, so that a controller which was frozen
+        while another one deployed changes nothing more.
+      - In check mode the two are compared and nothing is written down. Without it nothing is compared.
+    type: dict
+    suboptions:
+      id:
+        description: The run.
+        type: str
+        required: true
+      number:
+        description: Its number; each run has a higher one than those before it.
+        type: int
+        required: true
+      path:
+        description: The directory of the releases, where the number is kept (C(.run.json)).
+        type: path
+        required: true
+"""

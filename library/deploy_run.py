@@ -54,6 +54,10 @@ options:
         Prisma's history, for O(state=reached) to compare with.
     type: dict
     default: {}
+  above:
+    description: The highest number that a host knows of a run, see M(git_origin). That of the opened run is higher.
+    type: int
+    default: 0
   takeover:
     description:
       - Take the plan from whoever holds it.
@@ -199,6 +203,11 @@ took_over:
     controller_pid: 4242
     since: "2025-11-10T04:15:00Z"
     phase: cleanup
+number:
+  description: The number of the run, higher than that of each run before it, of whatever plan.
+  returned: O(state=opened)
+  type: int
+  sample: 42
 faults_before:
   description:
     - RV(service_check#module:faults) of the release that ran before the unfinished runs from which this one goes on.
@@ -368,6 +377,7 @@ def _open(module: AnsibleModule, connection: Connection, plan: Plan) -> dict[str
         commit_before=wanted["commit_before"] or None,
         commit_after=wanted["commit_after"] or None,
         lease_minutes=wanted["lease_minutes"],
+        above=wanted["above"],
         before={"hosts": wanted["hosts"], **catalog_snapshot.take(connection, plan).kept()},
     )
     do = journal.look if module.check_mode else journal.open_run
@@ -375,6 +385,7 @@ def _open(module: AnsibleModule, connection: Connection, plan: Plan) -> dict[str
     return {
         "changed": opened.created,
         "run_id": opened.run_id,
+        "number": opened.number,
         "plan_sha256": plan.sha256,
         "took_over": opened.took_over or {},
         "faults_before": undo.faults_before(journal.read(connection, plan_id=plan.id, limit=1_000), opened.run_id),
@@ -405,6 +416,7 @@ def main() -> None:
             "commit_before": {"type": "str"},
             "commit_after": {"type": "str"},
             "hosts": {"type": "dict", "default": {}},
+            "above": {"type": "int", "default": 0},
             "takeover": {"type": "bool", "default": False},
             "lease_minutes": {"type": "int", "default": 30},
             "phase": {"type": "str"},

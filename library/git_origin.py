@@ -35,6 +35,11 @@ options:
   release_path:
     description: The directory to check it out into; made when it is not there.
     type: path
+  releases:
+    description: The directory of the releases; with V(served), RV(run_number) is read there.
+    type: path
+extends_documentation_fragment:
+  - at_most_one.run
 attributes:
   check_mode:
     support: full
@@ -99,30 +104,40 @@ changes:
   type: list
   elements: str
   sample: []
+run_number:
+  description: The number of the last run that wrote on this host, 0 where none has; see M(release_link).
+  returned: state is served, with O(releases)
+  type: int
+  sample: 42
 """
 
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.at_most_one_entry import run
+from ansible.module_utils.at_most_one_entry import RUN_SPEC, guard_of, run
 from ansible.module_utils.basic import AnsibleModule
 
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Do what ``state`` says."""
     from ansible.module_utils.at_most_one.release import git_origin
+    from ansible.module_utils.at_most_one.system import run_token
 
     wanted = module.params
     checkout = Path(wanted["path"])
     if wanted["state"] == "served":
-        newest = {}
+        newest: dict[str, Any] = {}
+        if wanted["releases"]:
+            newest["run_number"] = run_token.last_number(Path(wanted["releases"]))
         if wanted["branch"]:
             _mask(module, checkout)
             newest["wanted"] = git_origin.newest(checkout, wanted["origin"], wanted["branch"])
         return {"changed": False, **newest, **asdict(git_origin.served(checkout))}
     _mask(module, checkout)
     release = Path(wanted["release_path"])
+    with guard_of(module)([]):  # what is checked out serves nobody yet: fetching it need not keep others from the host
+        pass
     if module.check_mode:
         changed = not git_origin.is_at(release, wanted["commit"])
     else:
@@ -148,6 +163,8 @@ def main() -> None:
             "branch": {"type": "str"},
             "commit": {"type": "str"},
             "release_path": {"type": "path"},
+            "releases": {"type": "path"},
+            **RUN_SPEC,
         },
         act,
         needs_psycopg2=False,

@@ -145,6 +145,8 @@ options:
     description: How many lines of a failed instance's log are returned.
     type: int
     default: 20
+extends_documentation_fragment:
+  - at_most_one.run
 attributes:
   check_mode:
     support: full
@@ -283,7 +285,7 @@ from ansible.module_utils.at_most_one.http.served_build import Probe
 from ansible.module_utils.at_most_one.pm2 import client, lifecycle, preflight, proof, reload
 from ansible.module_utils.at_most_one.release import retention
 from ansible.module_utils.at_most_one.system import log_errors
-from ansible.module_utils.at_most_one_entry import run
+from ansible.module_utils.at_most_one_entry import RUN_SPEC, guard_of, run
 from ansible.module_utils.basic import AnsibleModule
 
 PROBE = {
@@ -323,6 +325,7 @@ OPTIONS = {
             "needed": {"type": "list", "elements": "path", "default": []},
         },
     },
+    **RUN_SPEC,
 }
 
 
@@ -371,12 +374,15 @@ def act(module: AnsibleModule) -> dict[str, Any]:
         if given["fail"]:
             preflight.preflight(target, _aim(module), linked=False)
         return {"changed": False, **_query(target, given["name"])}
+    guard = guard_of(module)
     if given["state"] == "saved":
-        differed = lifecycle.save(target, given["name"], check=module.check_mode)
-        gone = _prune(module)
+        with guard([]):
+            differed = lifecycle.save(target, given["name"], check=module.check_mode)
+            gone = _prune(module)
         return {"changed": differed or bool(gone), "differed": differed, "removed": gone}
     if given["state"] == "started":
-        changed = lifecycle.start(target, _aim(module), check=module.check_mode)
+        with guard([]):
+            changed = lifecycle.start(target, _aim(module), check=module.check_mode)
         line = f"{given['name']} runs\n"
         return {
             "changed": changed,
@@ -384,7 +390,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
             **_query(target, given["name"]),
         }
     only = given["only"] if given["restore"] else None
-    result = reload.reload(target, _aim(module), only=only, check=module.check_mode)
+    result = reload.reload(target, _aim(module), only=only, check=module.check_mode, guard=guard)
     if result["build_proof"] == "nothing" and not module.check_mode:
         module.warn(
             f"Nothing tells the build of {given['name']} from the one before: no header or key names it "
@@ -392,7 +398,8 @@ def act(module: AnsibleModule) -> dict[str, Any]:
             "and stability of each instance are proven."
         )
     if given["save"]:
-        differed = lifecycle.save(target, given["name"], check=module.check_mode)
+        with guard([reload.words(one) for one in result["instances"]]):
+            differed = lifecycle.save(target, given["name"], check=module.check_mode)
         return {**result, "changed": result["changed"] or differed, "differed": differed}
     differed = bool(result["changed"]) or lifecycle.save(target, given["name"], check=True)
     return {**result, "differed": differed}

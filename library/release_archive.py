@@ -35,6 +35,8 @@ options:
     type: list
     elements: str
     default: []
+extends_documentation_fragment:
+  - at_most_one.run
 attributes:
   check_mode:
     support: full
@@ -78,7 +80,7 @@ size_mb:
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.at_most_one_entry import run
+from ansible.module_utils.at_most_one_entry import RUN_SPEC, guard_of, run
 from ansible.module_utils.basic import AnsibleModule
 
 OPTIONS = {
@@ -87,6 +89,7 @@ OPTIONS = {
     "live": {"type": "path", "required": True},
     "archive": {"type": "path", "required": True},
     "shared": {"type": "list", "elements": "str", "default": []},
+    **RUN_SPEC,
 }
 
 
@@ -96,13 +99,14 @@ def act(module: AnsibleModule) -> dict[str, Any]:
 
     given = module.params
     release, live = Path(given["release"]), Path(given["live"])
-    if module.check_mode:
-        return {"changed": True}
-    if given["state"] == "packed":
-        archive = Path(given["archive"])
-        sha256 = shipping.pack(release, archive, given["shared"])
-        return {"changed": True, "sha256": sha256, "size_mb": archive.stat().st_size // 1_000_000}
-    shipping.unpack(Path(given["archive"]), release, live)
+    with guard_of(module)([]):
+        if module.check_mode:
+            return {"changed": True}
+        if given["state"] == "packed":
+            archive = Path(given["archive"])
+            sha256 = shipping.pack(release, archive, given["shared"])
+            return {"changed": True, "sha256": sha256, "size_mb": archive.stat().st_size // 1_000_000}
+        shipping.unpack(Path(given["archive"]), release, live)
     return {"changed": True}
 
 

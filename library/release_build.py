@@ -73,6 +73,8 @@ options:
   sha256:
     description: The digest with which the release was packed on the host that built it. Another one is refused.
     type: str
+extends_documentation_fragment:
+  - at_most_one.run
 attributes:
   check_mode:
     support: full
@@ -137,7 +139,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.at_most_one_entry import run
+from ansible.module_utils.at_most_one_entry import RUN_SPEC, guard_of, run
 from ansible.module_utils.basic import AnsibleModule
 
 OPTIONS = {
@@ -154,6 +156,7 @@ OPTIONS = {
     "shared": {"type": "list", "elements": "str", "default": []},
     "with_digest": {"type": "bool", "default": False},
     "sha256": {"type": "str"},
+    **RUN_SPEC,
 }
 
 
@@ -162,14 +165,16 @@ def act(module: AnsibleModule) -> dict[str, Any]:
     from ansible.module_utils.at_most_one.release import building, shared_files
 
     given = module.params
-    links = shared_files.link(
-        Path(given["live"]),
-        Path(given["releases"]),
-        Path(given["release"]),
-        given["shared"],
-        in_place=given["in_place"],
-        check_mode=module.check_mode,
-    )
+    guard = guard_of(module)
+    with guard([]):
+        links = shared_files.link(
+            Path(given["live"]),
+            Path(given["releases"]),
+            Path(given["release"]),
+            given["shared"],
+            in_place=given["in_place"],
+            check_mode=module.check_mode,
+        )
     order = building.Order(
         release=Path(given["release"]),
         live=Path(given["live"]),
@@ -183,7 +188,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
         sha256=given["sha256"],
     )
     builds = given["build"] and not building.is_finished(order)
-    made = building.make(order) if given["build"] and not module.check_mode else building.Made()
+    made = building.make(order, guard) if given["build"] and not module.check_mode else building.Made()
     return {
         "changed": links.changed or builds,
         "copied": list(links.copied),

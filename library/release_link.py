@@ -44,6 +44,8 @@ options:
         left and named in a warning.
       - Without it no files are linked.
     type: path
+extends_documentation_fragment:
+  - at_most_one.run
 attributes:
   check_mode:
     support: full
@@ -63,6 +65,7 @@ EXAMPLES = r"""
     adopt_as: /var/www/aedpics.releases/1c5af34
     keep_assets_hours: 168
     shared: /var/www/aedpics.releases/shared
+    run: {id: 20261127T105314Z-1f2e3d, number: 42, path: /var/www/aedpics.releases}
 """
 
 RETURN = r"""
@@ -87,7 +90,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.at_most_one_entry import run
+from ansible.module_utils.at_most_one_entry import RUN_SPEC, guard_of, run
 from ansible.module_utils.basic import AnsibleModule
 
 
@@ -97,21 +100,17 @@ def act(module: AnsibleModule) -> dict[str, Any]:
 
     given = module.params
     path, release = Path(given["path"]), Path(given["release"])
-    before = link.current(path)
-    adopt_as = Path(given["adopt_as"] or path)
-    carried = 0
-    leaves = before if release.is_dir() and before != release.resolve() else None
-    if given["keep_assets_hours"] is not None and leaves is not None:
-        keep_s = given["keep_assets_hours"] * 3600
-        carried = assets.carry(leaves, release, given["assets"], keep_s, time.time(), check_mode=module.check_mode).kept
-    previous, changed = link.switch(path, release, adopt_as, check_mode=module.check_mode)
-    if changed and given["shared"] and not module.check_mode:
-        for place in filter(None, (previous, release)):
-            for file in link.share(place, Path(given["shared"])):
-                module.warn(
-                    f"{file} differs from the file of that name in {given['shared']} and was left as it is. "
-                    "Compare the two; a later change of the shared file does not reach this release."
-                )
+    with guard_of(module)([]):
+        before = link.current(path)
+        adopt_as = Path(given["adopt_as"] or path)
+        carried = 0
+        leaves = before if release.is_dir() and before != release.resolve() else None
+        if given["keep_assets_hours"] is not None and leaves is not None:
+            keep_s, check = given["keep_assets_hours"] * 3600, module.check_mode
+            carried = assets.carry(leaves, release, given["assets"], keep_s, time.time(), check_mode=check).kept
+        previous, changed = link.switch(path, release, adopt_as, check_mode=module.check_mode)
+        if changed and given["shared"] and not module.check_mode:
+            _share(module, [place for place in (previous, release) if place], Path(given["shared"]))
     return {
         "changed": changed,
         "previous": str(previous or ""),
@@ -124,6 +123,17 @@ def act(module: AnsibleModule) -> dict[str, Any]:
     }
 
 
+def _share(module: AnsibleModule, releases: list[Path], shared: Path) -> None:
+    from ansible.module_utils.at_most_one.release import link
+
+    for place in releases:
+        for file in link.share(place, shared):
+            module.warn(
+                f"{file} differs from the file of that name in {shared} and was left as it is. "
+                "Compare the two; a later change of the shared file does not reach this release."
+            )
+
+
 def main() -> None:
     """Arguments in, core called, result out."""
     run(
@@ -134,6 +144,7 @@ def main() -> None:
             "assets": {"type": "str", "default": ".next/static"},
             "keep_assets_hours": {"type": "float"},
             "shared": {"type": "path"},
+            **RUN_SPEC,
         },
         act,
         needs_psycopg2=False,

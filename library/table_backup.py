@@ -93,7 +93,15 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.at_most_one.plan import parse
-from ansible.module_utils.at_most_one_entry import LOGIN_SPEC, PHASE_SPEC, PLAN_SPEC, login_of, record_phase, run
+from ansible.module_utils.at_most_one_entry import (
+    LOGIN_SPEC,
+    PHASE_SPEC,
+    PLAN_SPEC,
+    held_run,
+    login_of,
+    record_phase,
+    run,
+)
 from ansible.module_utils.basic import AnsibleModule
 
 
@@ -108,9 +116,10 @@ def act(module: AnsibleModule) -> dict[str, Any]:
         keep=given["keep"],
         search_path=given["environment_path"],
     )
-    made = backup.make(
-        login_of(module), plan, wanted, lock_timeout_ms=given["lock_timeout_ms"], check_mode=module.check_mode
-    )
+    with held_run(module):  # a large table takes longer than a lease
+        made = backup.make(
+            login_of(module), plan, wanted, lock_timeout_ms=given["lock_timeout_ms"], check_mode=module.check_mode
+        )
     record_phase(module, given["status"], {**given["details"], "backup": asdict(made)})
     return {"changed": False, "backup": asdict(made), "recorded": given["phase"] is not None and not module.check_mode}
 

@@ -9,6 +9,7 @@ import contextlib
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from ansible.module_utils.at_most_one.fence.write_fence import Change
     from ansible.module_utils.at_most_one.plan import Plan
     from ansible.module_utils.at_most_one.postgres.connection import Hold, Login
+    from ansible.module_utils.at_most_one.system.run_token import Guard
 
 try:
     import psycopg2
@@ -57,6 +59,17 @@ PLAN_SPEC: dict[str, Any] = {"plan": {"type": "dict", "required": True}}
 WRITING_SPEC: dict[str, Any] = {**LOGIN_SPEC, **PLAN_SPEC, "run_id": {"type": "str"}}
 # A module whose call can be the last one of a phase: see record_phase.
 PHASE_SPEC: dict[str, Any] = {"phase": {"type": "str"}}
+# A module that writes on a host: see guard_of.
+RUN_SPEC: dict[str, Any] = {
+    "run": {
+        "type": "dict",
+        "options": {
+            "id": {"type": "str", "required": True},
+            "number": {"type": "int", "required": True},
+            "path": {"type": "path", "required": True},
+        },
+    }
+}
 
 
 class Call(Protocol):
@@ -155,6 +168,17 @@ def held_run(module: AnsibleModule) -> Iterator[Hold]:
     run_id = None if module.check_mode else module.params["run_id"]
     with journal.kept_alive(login_of(module), run_id):
         yield journal.holding(run_id)
+
+
+def guard_of(module: AnsibleModule) -> Guard:
+    """What the core begins to write on this host with: a run that was overtaken there is refused."""
+    from ansible.module_utils.at_most_one.system import run_token
+
+    given = module.params["run"]
+    if given is None:
+        return run_token.unguarded
+    run = run_token.Run(given["id"], given["number"], Path(given["path"]))
+    return run_token.guard(run, check=module.check_mode)
 
 
 def record_phase(module: AnsibleModule, status: str, details: Mapping[str, Any]) -> None:

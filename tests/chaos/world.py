@@ -255,7 +255,7 @@ class World(Truths):
                 (self.releases / self.before).rename(self.path)
                 self._write_settings()
             for left in self.releases.iterdir():
-                shutil.rmtree(left)
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
 
     def put_database(self, template: str) -> None:
         """The database as it was kept under that name."""

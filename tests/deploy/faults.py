@@ -446,4 +446,20 @@ FAULTS = {
         "nothing was touched: no run was opened; with the service's schema published instead it deploys",
         f"{REAL}::test_a_subscriber_of_all_tables_stays_alive",
     ),
+    "run overtaken while its controller was frozen": Fault(
+        "a later run writes on the host before the link, between two instances, in a build, and before the way back",
+        None,
+        None,
+        ("was overtaken by run", "this call had changed before"),
+        "what the later run has made; the overtaken one moves no link, reloads, stops, builds and saves nothing more",
+        "tests/service/test_overtaken.py::test_a_reload_ends_at_the_instance_before_which_it_was_overtaken",
+    ),
+    "run frozen inside a write": Fault(
+        "SIGSTOP for a process that has compared its number and has not written yet, while a later run begins to write",
+        None,
+        None,
+        ("is writing on this host and is frozen",),
+        "nothing of the later run, which names the process to end; the frozen one writes once more, if it is woken",
+        "tests/unit/test_run_token.py::test_a_later_run_does_not_get_between_check_and_write_of_a_frozen_one",
+    ),
 }

@@ -62,6 +62,8 @@ DEMANDED = {
     "publication for all tables",
     "failover with loss between two connections",
     "schema of somebody else",
+    "run overtaken while its controller was frozen",
+    "run frozen inside a write",
 }
 
 

@@ -16,6 +16,7 @@ from ..errors import OperatorError
 from ..system.app_logs import log_sizes
 from ..system.log_errors import Mark, Moment, Served, moments
 from ..system.processes import start_ticks, working_directory
+from ..system.run_token import Guard, unguarded
 from . import rpc
 from .bus import Overheard
 from .client import Instance, Listing, Pm2, listing, run
@@ -37,11 +38,16 @@ from .proof import (
 _ISOLATE = ("crashed", "no_answer")
 
 
-def reload(pm2: Pm2, aim: Aim, *, only: Sequence[int] | None = None, check: bool = False) -> dict[str, Any]:
+def reload(
+    pm2: Pm2, aim: Aim, *, only: Sequence[int] | None = None, check: bool = False, guard: Guard = unguarded
+) -> dict[str, Any]:
     """Bring every instance, or ``only`` those, to the release, one at a time; OperatorError at the first failure.
 
     Instances already proven are left alone. In check mode nothing is reloaded and the result says what would be.
+    ``guard`` stands around each write: between two instances a later run may have deployed something else.
     """
+    with guard([]):  # before anything is judged: after a later run nothing is as this one expects it
+        pass
     ready = preflight(pm2, aim, linked=not check)
     found = ready.found
     total = len(found.instances)
@@ -87,7 +93,7 @@ def reload(pm2: Pm2, aim: Aim, *, only: Sequence[int] | None = None, check: bool
             try:
                 _require_sibling(latest, before)
                 known = [one.pid for one in latest.instances]
-                with held(aim.demand.probe if before.online else None, before.pid, known):
+                with guard(_words(done)), held(aim.demand.probe if before.online else None, before.pid, known):
                     ticks = start_ticks(before.pid) if before.pid else None
                     before = _reload_one(pm2, aim, ready, before)
                 _await_end(before.pid, ticks, aim.demand.instance_timeout_s)
@@ -95,7 +101,7 @@ def reload(pm2: Pm2, aim: Aim, *, only: Sequence[int] | None = None, check: bool
                 after, latest = prove(pm2, aim.demand, before, total)
                 done.append((before, after))
             except Unproven as unproven:
-                _fail(pm2, aim, unproven, before, done, heard, since)
+                _fail(pm2, aim, guard, unproven, before, done, heard, since)
         now = latest.instances
         suspect = _died_meanwhile(done, now) or _elsewhere(aim, now) or _outdated(pm2, aim, ready, now)
         try:
@@ -103,7 +109,7 @@ def reload(pm2: Pm2, aim: Aim, *, only: Sequence[int] | None = None, check: bool
                 raise suspect[1]
             hear_only_new(aim.demand, total)
         except Unproven as unproven:
-            _fail(pm2, aim, unproven, suspect[0] if suspect else now[-1], done, heard, since)
+            _fail(pm2, aim, guard, unproven, suspect[0] if suspect else now[-1], done, heard, since)
     return {
         **result,
         "instances": [as_result(before, after) for before, after in done],
@@ -223,6 +229,7 @@ def _reload_one(pm2: Pm2, aim: Aim, ready: Ready, before: Instance) -> Instance:
 def _fail(
     pm2: Pm2,
     aim: Aim,
+    guard: Guard,
     unproven: Unproven,
     failed: Instance,
     done: Sequence[tuple[Instance, Instance]],
@@ -231,11 +238,12 @@ def _fail(
 ) -> NoReturn:
     name = aim.demand.name
     lines = error_lines(pm2, name, failed, heard, offsets, aim.log_lines)
-    others = [one for one in listing(pm2, name).instances if one.pm_id != failed.pm_id]
-    serving = [one.pm_id for one in others if one.online]
-    isolated = unproven.cause in _ISOLATE and bool(serving)
-    if isolated:
-        run(pm2, "stop", str(failed.pm_id))
+    with guard([*_words(done), f"instance {failed.pm_id} begun and not proven ({unproven.cause})"]):
+        others = [one for one in listing(pm2, name).instances if one.pm_id != failed.pm_id]
+        serving = [one.pm_id for one in others if one.online]
+        isolated = unproven.cause in _ISOLATE and bool(serving)
+        if isolated:
+            run(pm2, "stop", str(failed.pm_id))
     reloaded = [before.pm_id for before, _after in done]
     back = sorted({*reloaded, failed.pm_id})
     raise OperatorError(
@@ -255,6 +263,15 @@ def _fail(
         reloaded=reloaded,
         serving=serving,
     )
+
+
+def words(instance: Mapping[str, Any]) -> str:
+    """An instance of the result of :func:`reload`, for a sentence."""
+    return f"instance {instance['pm_id']} reloaded (pid {instance['old_pid']} -> {instance['new_pid']})"
+
+
+def _words(done: Sequence[tuple[Instance, Instance]]) -> list[str]:
+    return [words(as_result(before, after)) for before, after in done]
 
 
 def _telling(lines: Sequence[str]) -> str:

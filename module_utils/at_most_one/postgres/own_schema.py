@@ -17,7 +17,8 @@ from .server_errors import first_line
 # 1: without a version in the comment, and, in the oldest, without run.before and archived_row.after_sha256.
 # 2: with whatever rights the database's default privileges had given others.
 # 3: without run.server.
-VERSION = 4
+# 4: without run.number.
+VERSION = 5
 
 _RULE = "run_one_unfinished_per_plan"
 # Each statement can be run again: that is how an older schema is upgraded. CREATE SCHEMA IF NOT EXISTS asks for the
@@ -48,6 +49,7 @@ CREATE TABLE IF NOT EXISTS at_most_one.run (
 )""",
     "ALTER TABLE at_most_one.run ADD COLUMN IF NOT EXISTS before jsonb",
     "ALTER TABLE at_most_one.run ADD COLUMN IF NOT EXISTS server jsonb",
+    "ALTER TABLE at_most_one.run ADD COLUMN IF NOT EXISTS number bigint",
     f"CREATE UNIQUE INDEX IF NOT EXISTS {_RULE} ON at_most_one.run (plan_id) WHERE finished_at IS NULL",
     """
 CREATE TABLE IF NOT EXISTS at_most_one.step (

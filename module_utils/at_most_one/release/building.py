@@ -23,6 +23,7 @@ from ..errors import OperatorError
 from ..http.build_probe import require_files
 from ..system.app_logs import log_tail
 from ..system.redaction import redact
+from ..system.run_token import Guard, unguarded
 from . import assets, next_build, shipping
 
 _BUILD_ID = ".next/BUILD_ID"
@@ -59,8 +60,11 @@ def is_finished(order: Order) -> bool:
     return bool(shipping.marker(order.release).get("commit") == order.marker["commit"])
 
 
-def make(order: Order) -> Made:
-    """Build the release, unless it is finished. Stops with an OperatorError at the first step that fails."""
+def make(order: Order, guard: Guard = unguarded) -> Made:
+    """Build the release, unless it is finished. Stops with an OperatorError at the first step that fails.
+
+    The commands run outside of ``guard``, for minutes and in a directory that nothing serves yet.
+    """
     if is_finished(order):
         _require_artefacts(order)
         return Made()
@@ -68,8 +72,9 @@ def make(order: Order) -> Made:
         ran = [_run(order, command) for command in order.commands]
         _require_artefacts(order)
         require_files(order.release)
-        old = assets.carry(order.live, order.release, next_build.STATIC, order.keep_assets_s, time.time())
-        shipping.write_marker(order.release, _marker(order))
+        with guard([f"{order.release} built"]):
+            old = assets.carry(order.live, order.release, next_build.STATIC, order.keep_assets_s, time.time())
+            shipping.write_marker(order.release, _marker(order))
     return Made(ran, old.kept, old.left)
 
 

@@ -75,14 +75,19 @@ class Opening:
     commit_before: str | None = None
     commit_after: str | None = None
     lease_minutes: int = 30
+    above: int = 0  # the highest number that a host knows: a journal that was restored may not know it
     before: Mapping[str, Any] | None = None  # what a rollback compares with: see postgres/catalog_snapshot.py
 
 
 @dataclass(frozen=True)
 class Opened:
-    """The run that now holds the plan; ``took_over`` was abandoned for it; ``created``: the journal is new."""
+    """The run that now holds the plan; ``took_over`` was abandoned for it; ``created``: the journal is new.
+
+    ``number`` is higher than that of each run before it, of whatever plan: by it a host knows whom to refuse.
+    """
 
     run_id: str
+    number: int
     took_over: dict[str, Any] | None
     created: bool
 
@@ -107,14 +112,15 @@ def open_run(connection: Connection, opening: Opening, *, takeover: bool = False
                 taken_over_by=run_id,
                 error=f"taken over by {opening.who}: {_why_free(holder, takeover)}",
             )
+        number = _next_number(connection, opening.above, alone=True)
         with connection.cursor() as cursor:
             cursor.execute(
-                "INSERT INTO at_most_one.run (run_id, plan_id, plan_sha256, environment, who, controller,"
+                "INSERT INTO at_most_one.run (run_id, number, plan_id, plan_sha256, environment, who, controller,"
                 " controller_pid, controller_process, commit_before, commit_after, before, server, lease, lease_until)"
-                " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s * interval '1 minute',"
+                " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s * interval '1 minute',"
                 " clock_timestamp() + %s * interval '1 minute')",
                 (
-                    *(run_id, opening.plan.id, opening.plan.sha256, opening.environment, opening.who),
+                    *(run_id, number, opening.plan.id, opening.plan.sha256, opening.environment, opening.who),
                     *(opening.controller.host, opening.controller.pid, opening.controller.process()),
                     *(opening.commit_before, opening.commit_after),
                     None if opening.before is None else _json(opening.before),
@@ -125,7 +131,7 @@ def open_run(connection: Connection, opening: Opening, *, takeover: bool = False
     except (psycopg2.errors.UniqueViolation, psycopg2.errors.LockNotAvailable) as lost:
         connection.rollback()
         raise _refusal(_holder(connection, opening.plan.id), opening.plan.id) from lost
-    return Opened(run_id, _public(holder) if holder else None, created)
+    return Opened(run_id, number, _public(holder) if holder else None, created)
 
 
 def look(connection: Connection, opening: Opening, *, takeover: bool = False) -> Opened:
@@ -136,7 +142,8 @@ def look(connection: Connection, opening: Opening, *, takeover: bool = False) ->
     if holder:
         _require_free(holder, takeover)
     run_id = f"{_new_run_id(connection).partition('-')[0]}-check"
-    return Opened(run_id, _public(holder) if holder else None, False)
+    number = _next_number(connection, opening.above)
+    return Opened(run_id, number, _public(holder) if holder else None, False)
 
 
 def record(
@@ -405,6 +412,19 @@ def _public(holder: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in holder.items()
         if key not in ("controller_process", "lease_expired", "last_sign_at")
     }
+
+
+def _next_number(connection: Connection, above: int, *, alone: bool = False) -> int:
+    """The number of the next run. With ``alone`` nobody else is given one before this transaction ends."""
+    highest = 0
+    if exists(connection):
+        with connection.cursor() as cursor:
+            if alone:
+                cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended('at_most_one run number', 0))")
+            # Through jsonb, because a journal that was only read so far may not have the column yet.
+            cursor.execute("SELECT coalesce(max((to_jsonb(r) ->> 'number')::bigint), 0) FROM at_most_one.run r")
+            ((highest,),) = cursor.fetchall()
+    return max(highest, above) + 1
 
 
 def _new_run_id(connection: Connection) -> str:

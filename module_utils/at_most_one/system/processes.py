@@ -14,6 +14,12 @@ def start_ticks(pid: int) -> int | None:
     return None if fields is None else int(fields[19])
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether a signal (SIGSTOP, SIGTSTP) keeps the process from going on."""
+    fields = _stat(pid)
+    return fields is not None and fields[0] in "Tt"
+
+
 def children(pid: int) -> list[int]:
     """The pids of the living processes whose parent is ``pid``."""
     entries = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
