@@ -462,4 +462,12 @@ FAULTS = {
         "nothing of the later run, which names the process to end; the frozen one writes once more, if it is woken",
         "tests/unit/test_run_token.py::test_a_later_run_does_not_get_between_check_and_write_of_a_frozen_one",
     ),
+    "network that loses every packet": Fault(
+        "a blackhole route in a network namespace, under a statement that runs, before one, and under psql",
+        None,
+        None,
+        ("The connection to", "was lost: could not receive data from server: Connection timed out"),
+        "what was committed; each of our connections, pg_dump's and pg_restore's give up after half a minute, by name",
+        "tests/database/test_packet_loss.py::test_within_a_minute[statement]",
+    ),
 }

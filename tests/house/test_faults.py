@@ -64,6 +64,7 @@ DEMANDED = {
     "schema of somebody else",
     "run overtaken while its controller was frozen",
     "run frozen inside a write",
+    "network that loses every packet",
 }
 
 

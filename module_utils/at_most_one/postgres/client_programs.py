@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..errors import OperatorError
 from ..system.redaction import redact
-from .connection import Login
+from .connection import NETWORK, Login
 
 
 def find(name: str, search_path: str) -> str:
@@ -52,10 +52,12 @@ def access(login: Login) -> Iterator[Access]:
     """
     fields = (login.host, str(login.port), login.dbname, login.user, login.password)
     line = ":".join(part.replace("\\", "\\\\").replace(":", "\\:") for part in fields)
-    number = os.memfd_create("pgpass")
+    number, service = os.memfd_create("pgpass"), os.memfd_create("pg_service")
     try:
         os.fchmod(number, 0o600)
         os.write(number, f"{line}\n".encode())
+        # When to give up a network that is gone has no variable of its own, but a service may have it.
+        os.write(service, "".join(["[network]\n", *(f"{name}={value}\n" for name, value in NETWORK.items())]).encode())
         variables = {
             "PGHOST": login.host,
             "PGPORT": str(login.port),
@@ -64,13 +66,16 @@ def access(login: Login) -> Iterator[Access]:
             "PGSSLMODE": login.sslmode,
             **{f"PG{name.upper()}": path for name, path in login.tls_files().items()},
             "PGPASSFILE": f"/proc/self/fd/{number}",
+            "PGSERVICEFILE": f"/proc/self/fd/{service}",
+            "PGSERVICE": "network",
             "PGCONNECT_TIMEOUT": "10",
             "PGAPPNAME": "at-most-one",
             "PGOPTIONS": "-c client_min_messages=warning",
         }
-        yield Access({**no_access().environment, **variables}, (number,))
+        yield Access({**no_access().environment, **variables}, (number, service))
     finally:
         os.close(number)
+        os.close(service)
 
 
 def run(arguments: Sequence[str], given: Access, secrets: Sequence[str], next_step: str) -> str:

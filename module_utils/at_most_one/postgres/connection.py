@@ -48,6 +48,17 @@ _MARK = "at_most_one.session"
 # server connection came free for as long as it lets a client wait.
 _POOLER_SAYS = ("unsupported startup parameter", "command-line options", "query_wait_timeout")
 
+# A network that is gone refuses nothing, and every timeout of the session is the server's: without these a call waits
+# for two hours, or for ever. The server is asked after so many seconds of silence, and given up after half a minute;
+# one that works on a long statement still answers. https://www.postgresql.org/docs/current/libpq-connect.html
+NETWORK = {
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 4,
+    "tcp_user_timeout": 30_000,
+}
+
 
 VERIFYING = ("verify-ca", "verify-full")  # the modes that ask who the server is
 # What libpq says when TLS fails before the login: the certificate, its name, its file, a server without TLS.
@@ -140,8 +151,9 @@ def connect(
             raise
         raise OperatorError(
             f"The connection to {login.where()} was lost: {first_line(failure)}.",
-            expected="a connection that lasts.",
-            next_step="check the server, then run the same again: what was committed stays, and it goes on from there.",
+            expected="a connection that lasts, to a server that answers.",
+            next_step="check the server and the network, then run the same again: what was committed stays, and it goes"
+            " on from there.",
             database=login.where(),
         ) from failure
     finally:
@@ -153,7 +165,7 @@ def _open(login: Login, settings: Mapping[str, Any], connect_timeout_s: int) -> 
     settings = {**settings, _MARK: secrets.token_hex(8)}
     for name in _OVERRULING:
         os.environ.pop(name, None)
-    tls: dict[str, Any] = login.tls_files()
+    network: dict[str, Any] = {**NETWORK, **login.tls_files()}
     connection: Connection | None = None
     try:
         connection = psycopg2.connect(
@@ -163,7 +175,7 @@ def _open(login: Login, settings: Mapping[str, Any], connect_timeout_s: int) -> 
             user=login.user,
             password=login.password,
             sslmode=login.sslmode,
-            **tls,
+            **network,
             connect_timeout=connect_timeout_s,
             application_name="at-most-one",
             # At connect, not by SET: through a transaction pooler SET would change a connection that the application
