@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 else:
     InProcess = action_loader.get("in_process", class_only=True)
 from ansible.module_utils.at_most_one.preflight import inputs  # in_process lets it be found
-
-PROJECT = Path(__file__).parents[1]
+from ansible.module_utils.at_most_one.system import project
 
 
 class ActionModule(InProcess):
@@ -42,7 +41,9 @@ class ActionModule(InProcess):
 
     def _asked(self, given: dict[str, Any]) -> Any:
         return inputs.Asked(
-            project=PROJECT,
+            project=Path(self._text("project_path") or project.base()),
+            home=project.home(),
+            base=project.base(),
             options=context.CLIARGS,
             playbook=given["playbook"],
             inventory=self._text("inventory_dir"),

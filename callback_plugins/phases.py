@@ -42,9 +42,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "module_utils"))
 from at_most_one import findings
 from at_most_one.display import progress, terminal
 from at_most_one.display.translations import KOREAN_PHASES, WORDS
+from at_most_one.system import project
 from at_most_one.system.redaction import redact
 
-ARTIFACTS = Path(__file__).parents[1] / "artifacts"
 STILL_S = 60.0  # in a log: how often a long task says that it still runs
 WIDE = 100  # columns from which on the seconds of the run before stand beside this one's
 LAST_WORDS = 78  # columns of the lines at the end, which get copied into chats and tickets
@@ -140,7 +140,8 @@ class CallbackModule(DefaultCallback):
             translation = progress.translated(name, KOREAN_PHASES) if language == "ko" else ""
             self._phases.append(progress.Phase(name, str(play.get_vars().get("_run_phase", "")), translation))
         if self._earlier is None and "environment_name" in variables:
-            self._earlier = progress.earlier_seconds(ARTIFACTS, str(variables["environment_name"]))
+            artifacts = project.base() / "artifacts"
+            self._earlier = progress.earlier_seconds(artifacts, str(variables["environment_name"]))
         if self._verbose:
             super().v2_playbook_on_play_start(play)
         self._play = play

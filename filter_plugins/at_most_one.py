@@ -10,7 +10,7 @@ from typing import Any
 from ansible import context
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "module_utils"))
-from at_most_one.system import command_line
+from at_most_one.system import command_line, project
 from at_most_one.system.redaction import redact
 
 
@@ -60,7 +60,7 @@ def first_findings(hosts: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
 
 
 def _filled(text: str) -> str:
-    return command_line.fill(text, context.CLIARGS, str(Path(__file__).parents[1]))
+    return command_line.fill(text, context.CLIARGS, str(project.base()))
 
 
 def _failed_result(hosts: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:

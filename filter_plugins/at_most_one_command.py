@@ -10,9 +10,7 @@ from typing import Any
 from ansible import context
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "module_utils"))
-from at_most_one.system import command_line
-
-ROOT = Path(__file__).parents[1]
+from at_most_one.system import command_line, project
 
 
 def command(
@@ -32,13 +30,13 @@ def command(
     options["ask_vault_pass"] = options.get("ask_vault_pass") or (
         vault and not options.get("vault_ids") and not options.get("vault_password_files")
     )
-    return command_line.command(playbook, options, str(ROOT), limit=limit, without=without)
+    return command_line.command(playbook, options, str(project.base()), limit=limit, without=without)
 
 
 def fill(value: Any) -> Any:
     """A module's messages with ``ansible-playbook <playbook> -l <environment>`` as this run has it, however nested."""
     if isinstance(value, str):
-        return command_line.fill(value, context.CLIARGS, str(ROOT))
+        return command_line.fill(value, context.CLIARGS, str(project.base()))
     if isinstance(value, Mapping):
         return {key: fill(item) for key, item in value.items()}
     return [fill(item) for item in value] if isinstance(value, Sequence) else value
@@ -46,7 +44,7 @@ def fill(value: Any) -> Any:
 
 def inventory(path: str) -> str:
     """An inventory's path (``inventory_dir``) relative to the project inside of it, absolute elsewhere."""
-    return command_line.inventory(path, str(ROOT))
+    return command_line.inventory(path, str(project.base()))
 
 
 class FilterModule:
@@ -57,4 +55,5 @@ class FilterModule:
             "at_most_one_command": command,
             "at_most_one_fill_commands": fill,
             "at_most_one_inventory": inventory,
+            "at_most_one_playbook": project.playbook,
         }

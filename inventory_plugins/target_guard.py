@@ -37,12 +37,9 @@ from ansible.errors import ExitCode
 from ansible.plugins.inventory import BaseInventoryPlugin
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "module_utils"))
-from at_most_one.system import command_line
+from at_most_one.preflight.inputs import GUARDS
+from at_most_one.system import command_line, project
 
-# A collection has plugins/ in between.
-ROOT = next(path for path in Path(__file__).parents if (path / "inventories/all.yml").is_file())
-
-FILES = ("target.guard", "target_guard.yml")  # the second name is what Ansible's own plugin `auto` reads
 PLAIN_NAME = re.compile(r"[\w.-]+")
 
 
@@ -52,11 +49,13 @@ class InventoryModule(BaseInventoryPlugin):
     NAME = "target_guard"
 
     def verify_file(self, path: str) -> bool:
-        return super().verify_file(path) and Path(path).name in FILES
+        return super().verify_file(path) and Path(path).name in GUARDS
 
     def parse(self, inventory: Any, loader: Any, path: str, cache: bool = True) -> None:
         super().parse(inventory, loader, path, cache)
-        common = loader.load_from_file(str(ROOT / "inventories/all.yml"), trusted_as_template=True)
+        common = dict(loader.load_from_file(str(project.home() / "inventories/all.yml"), trusted_as_template=True))
+        if project.COLLECTION:
+            common["at_most_one_project"] = str(project.base())
         for name, value in common.items():
             if name not in inventory.groups["all"].vars:  # hosts.yml may set it
                 inventory.set_variable("all", name, value)
@@ -76,7 +75,7 @@ class InventoryModule(BaseInventoryPlugin):
 
 def _refusal(limit: str, unknown: list[str], groups: list[str], directory: Path) -> str:
     """Say what was typed and the command that was probably meant: never one for an environment that was not typed."""
-    place = command_line.inventory(str(directory), str(ROOT))
+    place = command_line.inventory(str(directory), str(project.base()))
     names = ", ".join(unknown)
     environments = dict(_environments())
     if place in environments.values():  # one of this project's own
@@ -92,16 +91,17 @@ def _refusal(limit: str, unknown: list[str], groups: list[str], directory: Path)
             f"\n  Expected: {' or '.join(groups)}; every environment has an inventory of its own."
             f"\n  Next: the same command with one of {inventories}"
         )
-    options = {**context.CLIARGS, "inventory": [str(ROOT / target[0])], "subset": target[1]}
+    options = {**context.CLIARGS, "inventory": [str(project.base() / target[0])], "subset": target[1]}
     playbook = os.path.basename((context.CLIARGS.get("args") or ["deploy.yml"])[0])
+    command = command_line.command(playbook, options, str(project.base()))
     return (
         f"--limit {limit}: {names} is neither a host nor a group of {place}."
-        f"\n  Expected: {target[1]} of {target[0]}.\n  Next: {command_line.command(playbook, options, str(ROOT))}"
+        f"\n  Expected: {target[1]} of {target[0]}.\n  Next: {command}"
     )
 
 
 def _environments() -> Iterator[tuple[str, str]]:
     """The groups of the inventories of this project, each with its inventory."""
-    for path in sorted(ROOT.glob("inventories/*/hosts.yml")):
+    for path in sorted(project.base().glob("inventories/*/hosts.yml")):
         for group in yaml.safe_load(path.read_text(encoding="utf-8")):
-            yield group, str(path.parent.relative_to(ROOT))
+            yield group, str(path.parent.relative_to(project.base()))

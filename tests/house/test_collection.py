@@ -6,6 +6,7 @@ import ast
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -24,6 +25,17 @@ BIN = Path(sys.executable).parent
 NAME = "aedpics.at_most_one"
 MODULES = sorted(path.stem for path in (ROOT / "library").glob("*.py"))
 PLAYBOOKS = sorted(path.stem for path in (ROOT / "playbooks").glob("*.yml"))
+HERE = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+NOWHERE = {
+    "environment_name": "local",
+    "report_language": "en",
+    "app_path": "/nowhere",
+    "app_url": "http://127.0.0.1:1",  # nothing listens there
+    **{f"database_{name}": "nowhere" for name in ("name", "user", "password")},
+    "database_host": "127.0.0.1",
+    "database_port": 1,
+    **{f"app_{who}_login": {"email": "a", "password": "b"} for who in ("admin", "user")},
+}
 NAMES = build_collection.names_of(ROOT, NAME)
 
 
@@ -34,29 +46,23 @@ def user(tmp_path_factory: pytest.TempPathFactory) -> Path:
     built = build_collection.build(directory / "dist")
     run(directory, "ansible-galaxy", "collection", "install", "--offline", str(built), "-p", "collections")
     for path, text in {
-        "mine/hosts.yml": "local: {hosts: {lab: {ansible_connection: local}}}\n",
+        "ansible.cfg": f"[defaults]\ncollections_path = collections\nstdout_callback = {NAME}.phases\n",
+        "mine/hosts.yml": json.dumps({"local": {"hosts": {"lab": HERE}}}),
         "mine/target_guard.yml": f"plugin: {NAME}.target_guard\n",
-        "mine/group_vars/local.yml": "environment_name: local\n",
+        # An inventory of theirs: two of these begin as our variables do.
+        "mine/group_vars/local.yml": json.dumps({**NOWHERE, "database_url": "theirs", "monitor_every": "theirs"}),
     }.items():
         (directory / path).parent.mkdir(parents=True, exist_ok=True)
         (directory / path).write_text(text)
-    (directory / "plans").mkdir()
-    (directory / "plans/one-active-inspection-session.yml").write_text(
-        (ROOT / "plans/one-active-inspection-session.yml").read_text()
-    )
     return directory
 
 
 def run(directory: Path, program: str, *arguments: str, expected: int = 0) -> str:
-    """What it prints. Nothing of this project's settings, only the collection in the user's directory."""
+    """What it prints. Nothing of this project's settings counts, only those in the user's directory."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
-    done = subprocess.run(
-        [BIN / program, *arguments],
-        cwd=directory,
-        env={**kept, "ANSIBLE_COLLECTIONS_PATH": str(directory / "collections"), "NO_COLOR": "1"},
-        capture_output=True,
-        text=True,
-    )
+    environment = {**kept, "NO_COLOR": "1"}
+    command = [str(BIN / program), *arguments]
+    done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True)
     assert done.returncode == expected, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -87,6 +93,27 @@ def test_every_playbook_parses_outside_of_this_tree(user: Path) -> None:
     assert shown.count("playbook: ") == len(PLAYBOOKS)
     refused = run(user, "ansible-playbook", f"{NAME}.deploy", "-i", "mine", "-l", "locl", expected=4)
     assert "--limit locl: locl is neither a host nor a group" in refused
+
+
+def test_plans_and_artifacts_are_those_of_the_project_where_it_was_started(user: Path) -> None:
+    """And the commands that it offers are of that directory too."""
+    monitor = ("ansible-playbook", f"{NAME}.monitor", "-i", "mine", "-l", "local")
+    missing = " ".join(run(user, *monitor, expected=2).split())
+    assert "There is no plan one-active-inspection-session: plans/one-active-inspection-session.yml does not" in missing
+    assert "No role knows" not in missing
+
+    elsewhere = user / "deep/er"
+    shutil.copytree(ROOT / "plans", elsewhere / "plans")
+    shown = " ".join(run(user, *monitor, "-e", "at_most_one_project=deep/er", expected=2).split())
+    assert "Not as it should be: local | aedpics" in shown, "modules of the collection have looked"
+    assert "Connection refused" in shown
+    assert (elsewhere / "artifacts/local/monitor/index.html").is_file()
+    assert not (user / "artifacts").exists()
+
+    wrong = run(user, *monitor, "-e", "at_most_one_project=deep/er", "-e", "plan=none", expected=2)
+    assert (
+        f"Next: ansible-playbook {NAME}.monitor -i mine -l local -e at_most_one_project=deep/er -e plan=one-" in wrong
+    )
 
 
 def test_no_part_is_left_with_the_name_that_it_has_in_the_tree(user: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from ansible.cli.playbook import PlaybookCLI
+from at_most_one.system import project
 from at_most_one.system.command_line import command, fill
 
 PROJECT = "/srv/at-most-one"
@@ -97,3 +98,17 @@ def test_a_placeholder_of_a_module_is_filled() -> None:
     assert fill(text, started, PROJECT) == (
         "Seen. Next: ansible-playbook rollback.yml -i /elsewhere -l x -e plan=p drops them."
     )
+
+
+def test_an_installed_collection_names_its_playbooks_as_ansible_finds_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(project, "COLLECTION", "some.rule")
+    started = options("some.rule.deploy", "-i", "/srv/theirs/mine", "-l", "web", "--tags", "verify")
+    assert command("deploy.yml", started, "/srv/theirs") == (
+        "ansible-playbook some.rule.deploy -i mine -l web --tags verify"
+    )
+    said = "ansible-playbook rollback.yml -l <environment>, or ansible-playbook rehearse.yml -i inventories/staging."
+    assert fill(said, started, "/srv/theirs") == (
+        "ansible-playbook some.rule.rollback -i mine -l web, or ansible-playbook some.rule.rehearse "
+        "-i inventories/staging."
+    )
+    assert command("site.yml", started, "/srv/theirs").startswith("ansible-playbook site.yml "), "not one of ours"

@@ -29,6 +29,8 @@ def asked(tmp_path: Path) -> Asked:
     (tmp_path / "inventories/staging/target.guard").touch()
     return Asked(
         project=tmp_path,
+        home=tmp_path,
+        base=tmp_path,
         options={"inventory": [str(tmp_path / "inventories/staging")], "subset": "staging"},
         playbook="deploy.yml",
         inventory=str(tmp_path / "inventories/staging"),
@@ -111,6 +113,24 @@ def test_an_unknown_variable_is_told_which_ones_look_like_it(asked: Asked) -> No
     )
     assert "run_lease_minutes" in error.expected.partition(", such as ")[2]
     assert error.next_step.endswith("-l staging -e a=1"), "the command leaves the wrong name out, and only that"
+
+
+def test_in_a_project_of_somebody_else_only_mistakes_of_our_names_are_refused(asked: Asked, tmp_path: Path) -> None:
+    """Without the roles beside the plans: their variables may begin as ours do."""
+    theirs = replace(asked, base=tmp_path / "theirs", names=["app_nginx", "database_url", "run_every_day"])
+    spec = SPEC.replace("run_front_door: {}", "run_front_door: {}, app_name: {}, database_user: {}")
+    (tmp_path / "roles/run/meta/argument_specs.yml").write_text(spec)
+    assert inputs.plan_of(theirs) == {"id": "rule"}
+    assert refused(replace(theirs, base=tmp_path)).seen == "No role knows app_nginx, database_url, run_every_day."
+    assert refused(replace(theirs, names=["app_nmae"])).seen == "No role knows app_nmae."
+    given = {**asked.options, "extra_vars": ("run_every_day=1",)}
+    assert refused(replace(theirs, options=given)).seen == "No role knows run_every_day.", "-e is for this very run"
+
+
+def test_a_project_without_a_plan_is_told_where_to_see_one(asked: Asked, tmp_path: Path) -> None:
+    error = refused(replace(asked, names=[], project=tmp_path / "theirs"))
+    assert error.seen == "There is no plan rule: theirs/plans/rule.yml does not exist."
+    assert error.next_step.startswith(f"write it as {tmp_path}/plans/README.md explains")
 
 
 def test_everything_that_is_wrong_is_named_at_once(asked: Asked) -> None:

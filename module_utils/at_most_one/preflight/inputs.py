@@ -18,6 +18,7 @@ import yaml
 from ..errors import OperatorError
 from ..findings import Finding
 from ..system import command_line
+from ..system.project import COLLECTION
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # fifteen files in each run: libyaml is ten times as fast
 # What every environment has to say. The vault's names come first (required): these may be made of them.
@@ -29,6 +30,7 @@ _SERVICE = (
     "pm2",
     "release",
 )  # prefixes of what describes the service, beside the roles' own
+GUARDS = ("target.guard", "target_guard.yml")  # the second name is what Ansible's own plugin `auto` reads
 _BATCH = re.compile(r"([1-9][0-9]*|[1-9][0-9]?%|100%)")
 
 
@@ -36,7 +38,9 @@ _BATCH = re.compile(r"([1-9][0-9]*|[1-9][0-9]?%|100%)")
 class Asked:
     """What a command asks for. ``options`` are those of ansible-playbook, as ``ansible.context.CLIARGS`` has them."""
 
-    project: Path
+    project: Path  # of plans/ and artifacts/
+    home: Path  # of the roles
+    base: Path  # which commands and inventories are named from
     options: Mapping[str, Any]
     playbook: str
     inventory: str  # the directory
@@ -59,7 +63,7 @@ class Asked:
             options["inventory"] = [inventory]
         if vault and not options.get("vault_ids") and not options.get("vault_password_files"):
             options["ask_vault_pass"] = True
-        return command_line.command(self.playbook, options, str(self.project), limit=limit, without=without)
+        return command_line.command(self.playbook, options, str(self.base), limit=limit, without=without)
 
 
 @dataclass(frozen=True)
@@ -90,10 +94,10 @@ def plan_of(asked: Asked, hosts: Hosts | None = None) -> dict[str, Any]:
     return dict(_read(_path(asked))) if asked.needs_plan else {}
 
 
-def role_options(project: Path) -> dict[str, list[str]]:
+def role_options(home: Path) -> dict[str, list[str]]:
     """Every option of every role, by role: the union over the role's entry points."""
     options: dict[str, list[str]] = {}
-    for spec in sorted(project.glob("roles/*/meta/argument_specs.yml")):
+    for spec in sorted(home.glob("roles/*/meta/argument_specs.yml")):
         entry_points = _read(spec)["argument_specs"].values()
         options[spec.parent.parent.name] = sorted({name for entry in entry_points for name in entry.get("options", {})})
     return options
@@ -102,13 +106,16 @@ def role_options(project: Path) -> dict[str, list[str]]:
 def _target(asked: Asked) -> Iterator[Finding]:
     """Without an inventory's common values, or a limit, nothing else can be judged."""
     if asked.plan is None:
-        missing = not (Path(asked.inventory) / "target.guard").exists()
-        copy = f"cp inventories/production/target.guard {shlex.quote(asked.inventory)}/, then " if missing else ""
+        missing = not any((Path(asked.inventory) / name).exists() for name in GUARDS)
+        guard = f"{shlex.quote(command_line.inventory(asked.inventory, str(asked.base)))}/{GUARDS[1]}"
+        copy = f"cp inventories/production/target.guard {shlex.quote(asked.inventory)}/, then "
+        if COLLECTION:
+            copy = f"echo 'plugin: {COLLECTION}.target_guard' > {guard}, then "
         yield Finding(
             "inventory",
             f"The inventory of {asked.host} lacks plan, and what else inventories/all.yml gives every environment.",
-            "a directory with target.guard in it, named as a directory.",
-            f"{copy}{asked.command(inventory=asked.inventory)}",
+            f"a directory with {GUARDS[bool(COLLECTION)]} in it, named as a directory.",
+            f"{copy if missing else ''}{asked.command(inventory=asked.inventory)}",
         )
     elif asked.limit is None:
         yield Finding(
@@ -121,13 +128,16 @@ def _target(asked: Asked) -> Iterator[Finding]:
 
 def _plan(asked: Asked) -> Iterator[Finding]:
     path = _path(asked)
+    shown = command_line.inventory(str(path), str(asked.base))
     if not path.is_file():
         known = sorted(file.stem for file in path.parent.glob("*.yml"))
         yield Finding(
             "plan",
-            f"There is no plan {asked.plan}: plans/{asked.plan}.yml does not exist.",
-            f"one of {', '.join(known)}.",
-            f"{asked.command(without=['plan'])} -e plan={known[0] if known else ''}",
+            f"There is no plan {asked.plan}: {shown} does not exist.",
+            f"one of {', '.join(known)}." if known else "a plan there.",
+            f"{asked.command(without=['plan'])} -e plan={known[0]}"
+            if known
+            else f"write it as {asked.home}/plans/README.md explains; the plans beside that are examples.",
         )
         return
     try:
@@ -138,18 +148,29 @@ def _plan(asked: Asked) -> Iterator[Finding]:
     if not isinstance(content, dict):
         yield Finding(
             "plan",
-            f"plans/{asked.plan}.yml does not hold a YAML mapping: {fault or f'it holds {type(content).__name__}'}.",
+            f"{shown} does not hold a YAML mapping: {fault or f'it holds {type(content).__name__}'}.",
             "a mapping, as in the plans beside it.",
             f"correct it, then {asked.command()}",
         )
 
 
 def _names(asked: Asked) -> Iterator[Finding]:
-    """What starts with a role's prefix and is no option of any role is a mistake."""
-    known = role_options(asked.project)
+    """What starts with a role's prefix and is no option of any role is a mistake.
+
+    In somebody else's project it may be theirs: there only what -e sets for this very run, and what nearly is an
+    option's name.
+    """
+    known = role_options(asked.home)
     options = {name for names in known.values() for name in names}
     ours = re.compile(rf"({'|'.join((*known, *_SERVICE))})_[a-z]")
-    unknown = sorted(name for name in asked.names if ours.match(name) and name not in options)
+    given = command_line.given_names(asked.options)
+    unknown = sorted(
+        name
+        for name in asked.names
+        if ours.match(name)
+        and name not in options
+        and (asked.home == asked.base or name in given or any(_edits(name, option) <= 2 for option in options))
+    )
     if unknown:
         every = sorted(options)
         alike = sorted({match for name in unknown for match in difflib.get_close_matches(name, every, n=3, cutoff=0.4)})
@@ -172,12 +193,13 @@ def _values(asked: Asked) -> Iterator[Finding]:
     missing = [name for name in asked.required if not asked.is_set(name)]
     missing = missing or [name for name in _BASE if not asked.is_set(name)]
     if missing:
-        inventory = command_line.inventory(asked.inventory, str(asked.project))
+        inventory = command_line.inventory(asked.inventory, str(asked.base))
+        example = Path(asked.inventory) / f"group_vars/{asked.environment}/vault.example.yml"
+        shown = " (vault.example.yml there shows them)" if example.is_file() else ""
         yield Finding(
             "value",
             f"{asked.environment} lacks {', '.join(missing)}.",
-            f"a value for each, vault_ names in {inventory}/group_vars/{asked.environment}/vault.yml "
-            "(vault.example.yml there shows them).",
+            f"a value for each, vault_ names in {inventory}/group_vars/{asked.environment}/vault.yml{shown}.",
             f"ansible-vault create that file, then {asked.command(vault=True)}",
         )
 
@@ -207,6 +229,16 @@ def _hosts(asked: Asked, hosts: Hosts) -> Iterator[Finding]:
             f"set it, for all of them in group_vars/{asked.environment}/main.yml (app_instance_url: "
             "http://127.0.0.1:3000) or for each in hosts.yml.",
         )
+
+
+def _edits(one: str, other: str) -> int:
+    """How many letters have to be put in, taken out or replaced to make one name of the other."""
+    row = list(range(len(other) + 1))
+    for number, letter in enumerate(one, 1):
+        before, row = row, [number]
+        for place, wanted in enumerate(other, 1):
+            row.append(min(row[-1] + 1, before[place] + 1, before[place - 1] + (letter != wanted)))
+    return row[-1]
 
 
 def _path(asked: Asked) -> Path:

@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from . import project as projects
 from .redaction import redact
 
 # Modules run where nobody knows the inventory: their messages carry this placeholder. See fill().
@@ -40,6 +41,7 @@ def command(
     A value that is or may be a secret is left out, and the variables ``without`` which the command is to run. The tags
     are repeated for the playbook that was started with them.
     """
+    playbook = projects.playbook(playbook)
     words = ["ansible-playbook", playbook, *_target(options, project, limit)]
     words += [*_extra(options, without), *_vault(options)]
     if [os.path.basename(name) for name in options.get("args") or ()] == [playbook]:
@@ -50,14 +52,27 @@ def command(
 
 
 def fill(text: str, options: Mapping[str, Any], project: str) -> str:
-    """Replace the placeholder of each command in a module's message by this run's inventory, limit and values."""
-    if PLACEHOLDER not in text:
-        return text
-    return re.sub(
+    """Replace the placeholder of each command in a module's message by this run's inventory, limit and values.
+
+    A command that names its own inventory gets the playbook's name in an installed collection.
+    """
+    filled = re.sub(
         r"ansible-playbook ([\w-]+\.yml) " + re.escape(PLACEHOLDER),
         lambda found: command(found[1], options, project),
         text,
     )
+    return re.sub(r"(?<=ansible-playbook )[\w-]+\.yml", lambda found: projects.playbook(found[0]), filled)
+
+
+def given_names(options: Mapping[str, Any]) -> set[str]:
+    """The variables that ``-e`` sets, without those of files."""
+    names: set[str] = set()
+    for given in map(str, options.get("extra_vars") or ()):
+        if given.startswith(("{", "[")):
+            names.update(yaml.safe_load(given))
+        elif not given.startswith("@"):
+            names.update(name for name, _ in _pairs(given))
+    return names
 
 
 def inventory(path: str, project: str) -> str:
