@@ -91,7 +91,7 @@ all_errors:
   returned: always
   type: str
   sample: ""
-warnings:
+advice:
   description: What somebody should do some day. Nobody is told of it, and it is no finding.
   returned: always
   type: list
@@ -155,7 +155,7 @@ def act(call: Call) -> dict[str, Any]:
         "before": before,
         "error": findings.as_text(change.new),
         "all_errors": findings.as_text(found),
-        "warnings": [asdict(one) for one in findings.warnings(facts)],
+        "advice": [asdict(one) for one in findings.warnings(facts)],  # Ansible keeps "warnings" of a result for itself
         "history": entries,
     }
 

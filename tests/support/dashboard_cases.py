@@ -58,7 +58,7 @@ GOOD: dict[str, Any] = {
     },
     "__monitor_service": {"checks": [{"name": "monitoring", "ok": True}]},
     "__monitor_report": {
-        **{"findings": [], "since": {}, "warnings": [WARNING]},
+        **{"findings": [], "since": {}, "advice": [WARNING]},
         "history": _history(*[10] * 5, 3, *[0] * 20),
     },
     "host_serves": {"commit": AFTER, "pm2": {"instances": [{"status": "online"}, {"status": "errored"}]}},
@@ -79,7 +79,7 @@ CASES: dict[str, dict[str, Any]] = {
         "__monitor_report": {
             "findings": [BAD_FINDING],
             "since": {"index:x": "2025-11-20T07:30:00Z"},
-            "warnings": [],
+            "advice": [],
             "history": _history(0, 0, 2),
         },
     },
@@ -91,7 +91,7 @@ CASES: dict[str, dict[str, Any]] = {
         "__monitor_report": {
             "findings": [FENCE_FINDING, BAD_FINDING],
             "since": {"fence": "2025-11-13T07:30:00Z", "index:x": "2025-11-13T07:30:00Z"},
-            "warnings": [],
+            "advice": [],
             "history": _history(*[10] * 5, *[0] * 3),
         },
     },
@@ -105,7 +105,7 @@ CASES: dict[str, dict[str, Any]] = {
         "__monitor_report": {
             "findings": [BAD_FINDING],
             "since": {"index:x": "2025-11-13T07:30:00Z"},
-            "warnings": [],
+            "advice": [],
             "history": _history(*[0] * 8, 10, 10),
         },
         "host_serves": {"commit": BEFORE, "pm2": {"instances": [{"status": "online"}] * 2}},
@@ -117,7 +117,7 @@ CASES: dict[str, dict[str, Any]] = {
         "__monitor_report": {
             "findings": [{**BAD_FINDING, "name": "database"}],
             "since": {"database": "2025-11-20T07:30:00Z"},
-            "warnings": [],
+            "advice": [],
             "history": _history(None),
         },
         "host_serves": {"commit": "", "pm2": {"msg": "gone"}},
