@@ -23,13 +23,8 @@ from ..system.project import COLLECTION
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # fifteen files in each run: libyaml is ten times as fast
 # What every environment has to say. The vault's names come first (required): these may be made of them.
 _BASE = ("app_name", "app_path", "app_url", "database_host", "database_name", "database_user", "database_password")
-_SERVICE = (
-    "app",
-    "archive",
-    "database",
-    "pm2",
-    "release",
-)  # prefixes of what describes the service, beside the roles' own
+# Prefixes of what describes the service, beside the roles' own.
+_SERVICE = ("app", "archive", "database", "pm2", "release")
 GUARDS = ("target.guard", "target_guard.yml")  # the second name is what Ansible's own plugin `auto` reads
 _BATCH = re.compile(r"([1-9][0-9]*|[1-9][0-9]?%|100%)")
 
