@@ -109,7 +109,7 @@ attributes:
         on any other host, it is a module as ever.
 """
 
-    RUN = r"""
+    RUN_ON_HOST = r"""
 options:
   run:
     description:

@@ -39,7 +39,7 @@ options:
     description: The directory of the releases; with V(served), RV(run_number) is read there.
     type: path
 extends_documentation_fragment:
-  - at_most_one.run
+  - at_most_one.run_on_host
 attributes:
   check_mode:
     support: full

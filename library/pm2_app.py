@@ -146,7 +146,7 @@ options:
     type: int
     default: 20
 extends_documentation_fragment:
-  - at_most_one.run
+  - at_most_one.run_on_host
 attributes:
   check_mode:
     support: full

@@ -36,7 +36,7 @@ options:
     elements: str
     default: []
 extends_documentation_fragment:
-  - at_most_one.run
+  - at_most_one.run_on_host
 attributes:
   check_mode:
     support: full

@@ -74,7 +74,7 @@ options:
     description: The digest with which the release was packed on the host that built it. Another one is refused.
     type: str
 extends_documentation_fragment:
-  - at_most_one.run
+  - at_most_one.run_on_host
 attributes:
   check_mode:
     support: full

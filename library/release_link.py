@@ -45,7 +45,7 @@ options:
       - Without it no files are linked.
     type: path
 extends_documentation_fragment:
-  - at_most_one.run
+  - at_most_one.run_on_host
 attributes:
   check_mode:
     support: full
