@@ -49,6 +49,10 @@ $(STAMPS)/collections: requirements/collections.txt requirements.yml scripts/col
 	@rm -rf $(STAMPS)/wheels
 	@touch $@
 
+.PHONY: new-service
+new-service: setup ## An inventory for a service of your own, with one file to fill in: NAME=shop URL=https://shop.example.org
+	@$(PLAYBOOK) new_service.yml -e new_service_name='$(NAME)' -e new_service_url='$(URL)'
+
 .PHONY: collection
 collection: setup ## The Ansible collection of this tree, for your own repository: dist/*.tar.gz (docs/collection.md)
 	@$(BIN)/python scripts/build_collection.py

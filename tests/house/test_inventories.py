@@ -83,6 +83,6 @@ def test_an_inventory_without_the_common_values_is_refused_with_what_to_do(copie
 def test_what_is_empty_or_zero_is_named_as_what_it_is(copied: Path) -> None:
     values = {"plan": "", "pm2_reload_batch": 0, "report_language": "en"}
     output = " ".join(playbook("deploy.yml", "-i", copied, "-l", "production", "-e", json.dumps(values)).split())
-    assert "There is no plan" in output
+    assert "plan is empty." in output
     assert "pm2_reload_batch is 0." in output
     assert "target.guard" not in output, "the inventory has its common values"

@@ -80,6 +80,7 @@ def test_a_playbook_that_makes_plans_needs_none(asked: Asked) -> None:
             "ansible-playbook deploy.yml -i inventories/staging -l staging",
         ),
         ({"plan": "other"}, "There is no plan other: plans/other.yml does not exist.", "-l staging -e plan=rule"),
+        ({"plan": ""}, "plan is empty.", "-l staging -e plan=rule"),
         ({"names": ["run_lease_minute"]}, "No role knows run_lease_minute.", "correct the name, or take it out: "),
         ({"names": ["app_nome"]}, "No role knows app_nome.", "correct the name, or take it out: "),
         ({"reviewed_plan": "/nope.json"}, "/nope.json is not a file.", "-l staging --check"),

@@ -128,7 +128,7 @@ def _plan(asked: Asked) -> Iterator[Finding]:
         known = sorted(file.stem for file in path.parent.glob("*.yml"))
         yield Finding(
             "plan",
-            f"There is no plan {asked.plan}: {shown} does not exist.",
+            f"There is no plan {asked.plan}: {shown} does not exist." if asked.plan else "plan is empty.",
             f"one of {', '.join(known)}." if known else "a plan there.",
             f"{asked.command(without=['plan'])} -e plan={known[0]}"
             if known

@@ -1,0 +1,101 @@
+"""new_service.yml: what it writes is an inventory, says what is still to be filled in, and overwrites nothing."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support.playbooks import ROOT, Run, run_playbook
+
+GIVEN = ("-e", "new_service_name=shop", "-e", "new_service_url=https://shop.example.org")
+
+
+def new_service(directory: Path, *given: str) -> Run:
+    return run_playbook("new_service.yml", *(given or GIVEN), "-e", f"new_service_path={directory}", limit=None)
+
+
+def files(directory: Path) -> dict[str, str]:
+    return {str(path.relative_to(directory)): path.read_text() for path in directory.rglob("*") if path.is_file()}
+
+
+def to_fill_in(written: dict[str, str]) -> list[str]:
+    """The names of the values that a person has to give."""
+    service = re.findall(r'^(\w+): "" # \[fill in\]', written["shop/group_vars/shop/service.yml"], re.MULTILINE)
+    needed, _ = written["shop/group_vars/shop/vault.example.yml"].split("# May stay empty")
+    return [*service, *re.findall(r'^(\w+): ""', needed, re.MULTILINE)]
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("inventories")
+    predicted = new_service(directory, *GIVEN, "--check")
+    assert (predicted.code, files(directory)) == (0, {}), predicted.output
+    done = new_service(directory)
+    assert done.code == 0, done.output
+    return directory
+
+
+def test_a_person_fills_in_at_most_20_values(shop: Path) -> None:
+    assert sorted(files(shop)) == [
+        "shop/group_vars/shop/service.yml",
+        "shop/group_vars/shop/vault.example.yml",
+        "shop/hosts.yml",
+        "shop/target.guard",
+    ]
+    assert len(to_fill_in(files(shop))) <= 20
+    options: set[str] = {"rehearsal_allowed"}
+    for path in (ROOT / "roles").glob("*/meta/argument_specs.yml"):
+        for entry in yaml.safe_load(path.read_text())["argument_specs"].values():
+            options.update(entry.get("options", {}))
+    common = yaml.safe_load((ROOT / "inventories/all.yml").read_text())
+    service: dict[str, Any] = yaml.safe_load(files(shop)["shop/group_vars/shop/service.yml"])
+    assert set(service) <= options | set(common) | {"environment_name"}
+
+
+def lacking(shop: Path) -> list[str]:
+    """What deploy.yml says that the inventory lacks."""
+    run = run_playbook("deploy.yml", "--check", limit="shop", inventory=str(shop / "shop"))
+    assert run.code != 0
+    said = " ".join(run.failures)
+    assert "plan" in said
+    found = re.search(r"shop lacks ([\w, ]+)\.", said)
+    assert found, said
+    return found[1].split(", ")
+
+
+def test_what_is_not_filled_in_is_named_before_anything_starts(shop: Path) -> None:
+    wanted = to_fill_in(files(shop))
+    vault = {name: "x" for name in wanted if name.startswith("vault_")}
+    assert lacking(shop) == list(vault)
+    (shop / "shop/group_vars/shop/vault.yml").write_text(yaml.safe_dump(vault))
+    assert {*lacking(shop), "plan"} == {*wanted} - {*vault}
+
+
+def test_nothing_is_overwritten(shop: Path) -> None:
+    (shop / "shop/hosts.yml").write_text("---\n# mine\n")
+    before = files(shop)
+    again = new_service(shop)
+    assert again.code != 0
+    assert "is there already. Nothing was written." in " ".join(again.failures)
+    assert files(shop) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "url", "said"),
+    [
+        ("Shop-1", "https://shop.example.org", 'new_service_name is "Shop-1"'),
+        ("all", "https://shop.example.org", 'new_service_name is "all"'),
+        ("shop", "https://shop.example.org/", "new_service_url is not an address"),
+        ("shop", "https://somebody:hunter2@shop.example.org", "new_service_url is not an address"),
+    ],
+)
+def test_a_name_or_an_address_that_is_none_is_refused(tmp_path: Path, name: str, url: str, said: str) -> None:
+    run = new_service(tmp_path, "-e", f"new_service_name={name}", "-e", f"new_service_url={url}")
+    assert run.code != 0
+    assert said in " ".join(run.failures)
+    assert "hunter2" not in run.output.replace(f"new_service_url={url}", "")
+    assert files(tmp_path) == {}
