@@ -266,6 +266,16 @@ class TestCheckBeforeTheIndexIsDropped:
         assert (checked.restored, checked.left) == (25, [])
         assert {row for (row,) in checked.rows} == indexed.surplus
 
+    @pytest.mark.parametrize("ready", [True, False])
+    def test_an_index_that_a_build_which_was_cut_off_has_left(
+        self, connection: Connection, plan: Plan, indexed: Any, ready: bool
+    ) -> None:
+        """INVALID, it rejects rows as soon as it is ready, and is dropped like a whole one."""
+        cut_off = "UPDATE pg_catalog.pg_index SET indisvalid = false, indisready = %s WHERE indexrelid = %s::regclass"
+        run(connection, cut_off, ready, f"aedpics.{plan.rule_index.name}")
+        checked = restore(connection, plan, run_id="run-1", check=True, possible=True, index_dropped_first=True)
+        assert (checked.restored, checked.left) == (25, [])
+
     def test_who_refers_to_a_row_that_is_gone(self, connection: Connection, plan: Plan, example: Any) -> None:
         stays = set(sorted(example.surplus)[:3])
         new_inspector(connection, stays)

@@ -74,6 +74,11 @@ INSERT INTO {table} AS {here} ({targets}) OVERRIDING SYSTEM VALUE SELECT {values
 ON CONFLICT ({keys}) {predicate} DO UPDATE SET {column} = {here}.{column}
 WHERE pg_catalog.set_config('at_most_one.excluded', {excluded}::text, true) IS NULL"""
 
+# ON CONFLICT does not know an index that a build which was cut off has left INVALID, although it may reject rows. The
+# row is taken as it is then: what BEFORE triggers would make of it cannot be seen.
+_AS_IT_IS = """
+PERFORM pg_catalog.set_config('at_most_one.excluded', (SELECT at_most_one_row::text FROM {incoming}), true)"""
+
 # The row is tried as it is first: an older index than the rule's, the primary key's among them, rejects it there.
 _ONE_BEHIND = """BEGIN
                 {plainly}
@@ -99,9 +104,9 @@ _ONE_BEHIND = """BEGIN
 _RULE_INDEX = """
 SELECT (SELECT pg_catalog.string_agg(pg_catalog.pg_get_indexdef(x.indexrelid, n, false), ', ' ORDER BY n)
         FROM pg_catalog.generate_series(1, x.indnkeyatts) AS n),
-    coalesce('WHERE ' || pg_catalog.pg_get_expr(x.indpred, x.indrelid), '')
+    coalesce('WHERE ' || pg_catalog.pg_get_expr(x.indpred, x.indrelid), ''), x.indisvalid
 FROM pg_catalog.pg_index AS x JOIN pg_catalog.pg_class AS i ON i.oid = x.indexrelid
-WHERE x.indrelid = pg_catalog.to_regclass(%s) AND i.relname = %s AND x.indisunique AND x.indisvalid"""
+WHERE x.indrelid = pg_catalog.to_regclass(%s) AND i.relname = %s AND x.indisunique"""
 
 # By the foreign key's own operators; those to the table itself are left out, because a check's rows are not in it.
 _REFERS = """
@@ -125,6 +130,7 @@ class _RuleIndex:
 
     keys: str
     predicate: str
+    valid: bool
     missing: sql.Composable  # the name of a foreign key whose row is not there, of a row of the archive
 
 
@@ -147,7 +153,8 @@ def _rule_index(cursor: Cursor, plan: Plan, table: str) -> _RuleIndex | None:
                 "CASE WHEN ROW({}) IS NOT NULL AND NOT EXISTS (SELECT FROM {} AS referenced WHERE {}) THEN {} END"
             ).format(listed(of(_INCOMING, ours)), sql.Identifier(schema, referenced), same, sql.Literal(name))
         )
-    return _RuleIndex(found[0], found[1], sql.SQL("coalesce({})").format(listed(missing)))
+    keys, predicate, valid = found
+    return _RuleIndex(keys, predicate, valid, sql.SQL("coalesce({})").format(listed(missing)))
 
 
 class Table:
@@ -201,7 +208,7 @@ class _Way:
             name for name in self.names if name not in self.into.fixed and not self.into.columns[name].generated
         ]
         change = self._with(
-            _INSERT_BEHIND,
+            _INSERT_BEHIND if rule.valid else _AS_IT_IS,
             one,
             keys=sql.SQL(rule.keys),
             predicate=sql.SQL(rule.predicate),
