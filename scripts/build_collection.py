@@ -73,7 +73,7 @@ def names_of(root: Path, collection: str) -> Names:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef) and node.name == "filters":
                 returned = next(part.value for part in node.body if isinstance(part, ast.Return))
-                filters.update(ast.literal_eval(key) for key in returned.keys if key)  # type: ignore[union-attr]
+                filters.update(ast.literal_eval(key) for key in returned.keys if key)  # type: ignore[union-attr]  # a dict
     modules = frozenset(path.stem for path in root.glob("library/*.py"))
     return Names(collection, modules, frozenset(filters))
 

@@ -53,6 +53,7 @@ def test_what_a_module_hands_over_is_not_taken_apart_and_shows_no_secret() -> No
         Finding("a", "Seen: one. Expected: two.", "no a.", "ansible-playbook deploy.yml -l <environment>"),
         Finding("b", "DATABASE_URL=postgresql://u:hunter2@h/d", "no b.", "go."),
     ]
+    # mypy knows the class by two names, by which tests and modules import it.
     result = at_most_one_entry.refusal(OperatorError.of(found, count=2))  # type: ignore[arg-type]
     assert result["findings"][0] == asdict(found[0])
     assert "hunter2" not in str(result)

@@ -155,6 +155,7 @@ def test_an_error_names_the_file_of_the_task_and_not_its_copy(monkeypatch: pytes
     copied = "/tmp/ansible-1/reviewed.json"
     action = duplicate_rows.ActionModule.__new__(duplicate_rows.ActionModule)
     stop = OperatorError(f"{copied} is cut.", expected="all.", next_step=f"bring {copied} again.", path=copied)
+    # mypy knows the class by two names, by which tests and modules import it.
     monkeypatch.setattr(action, "_execute_module", lambda **_: at_most_one_entry.refusal(stop))  # type: ignore[arg-type]
     result = action._call({"reviewed": "plan.json"}, {"reviewed": copied}, None)
     assert copied not in str(result)

@@ -99,6 +99,7 @@ def test_a_fence_that_is_left_comes_with_the_statements_that_drop_it() -> None:
 def test_what_a_module_hands_over_is_not_taken_apart_again() -> None:
     stop = OperatorError("The answer says Expected: x. Next: y.", expected="this.", next_step="do that.")
     facts = copy.deepcopy(GOOD)
+    # mypy knows the class by two names, by which tests and modules import it.
     facts["database"]["fence"] = facts["service"] = at_most_one_entry.refusal(stop)  # type: ignore[arg-type]
     fence, service = findings.findings(facts)
     assert fence == Finding("database:fence", f"Could not read fence: {stop.seen}", "this.", "do that.")

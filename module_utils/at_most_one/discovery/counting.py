@@ -119,7 +119,7 @@ def add_values(connection: Connection, tables: list[Table], deadline: Deadline) 
             try:
                 with reading(connection, limit_ms) as cursor:
                     cursor.execute(values)
-                    # One more than a status may have tells that it is none; the others stay where they are.
+                    # One value more than a status column may have shows that this is no status column.
                     found = cursor.fetchmany(statuses.MOST_VALUES + 1)
             except psycopg2.errors.QueryCanceled:
                 continue

@@ -144,7 +144,7 @@ def _tables(connection: Connection, request: Request, deadline: Deadline) -> lis
         raise OperatorError(
             f"There is no table {request.table}." if request.table else "There is no table to look at.",
             expected="an ordinary, logged table outside the system's schemas that this role may read; partitioned "
-            "tables and views are none.",
+            "tables and views do not count.",
             next_step="name discover_table as schema.table, and grant USAGE on its schema and SELECT on it.",
         )
     unkeyed = sorted(f"{one.schema}.{one.name}" for one in tables if not one.primary_key)

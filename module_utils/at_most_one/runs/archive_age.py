@@ -69,7 +69,7 @@ class KeptRun:
 
 
 def require_days(keep_days: int) -> None:
-    """Raise OperatorError for a time that is none."""
+    """Raise OperatorError for a negative number of days."""
     if keep_days < 0:
         raise OperatorError(
             f"archive_keep_days is {keep_days}.",
