@@ -96,6 +96,13 @@ summary:
   returned: success
   type: str
   sample: 0 of 3 planned indexes present and valid, 0 unexpected, 10 duplicate groups, 25 rows put back
+sentence:
+  description: What was taken back, in whole English phrases, for the error of a run that has taken itself back.
+  returned: success
+  type: str
+  sample: >-
+    3 indexes dropped, 25 rows restored, 0 kept in the archive. The catalog and Prisma's history are as before
+    (compared).
 history:
   description: Prisma's history on the plan's migration, see M(prisma_history).
   returned: success
@@ -186,6 +193,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
         "indexes": [asdict(verdict) for verdict in done.inspection.verdicts],
         "duplicates_left": done.inspection.duplicates_left,
         "summary": f"{done.inspection.summary()}, {rows['restored']} rows put back",
+        "sentence": done.sentence,
         "history": done.history,
         "fence": done.fence.state if done.fence else "lowered",
         "statements": done.statements,

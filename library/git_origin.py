@@ -36,7 +36,7 @@ options:
     description: The directory to check it out into; made when it is not there.
     type: path
   releases:
-    description: The directory of the releases; with V(served), RV(run_number) is read there.
+    description: The directory of the releases; with V(served), RV(run_number) and RV(releases) are read there.
     type: path
 extends_documentation_fragment:
   - at_most_one.run_on_host
@@ -109,6 +109,11 @@ run_number:
   returned: state is served, with O(releases)
   type: int
   sample: 42
+releases:
+  description: O(releases) as C(path), and as C(kept) the commits of the releases in it.
+  returned: state is served, with O(releases)
+  type: dict
+  sample: {path: /var/www/aedpics.releases, kept: [3f616e0d1b7f0c4b8f6d6a1d9b0f7c3f1e2d4c5b]}
 """
 
 from dataclasses import asdict
@@ -121,7 +126,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Do what ``state`` says."""
-    from ansible.module_utils.at_most_one.release import git_origin
+    from ansible.module_utils.at_most_one.release import git_origin, retention
     from ansible.module_utils.at_most_one.system import run_token
 
     wanted = module.params
@@ -130,6 +135,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
         newest: dict[str, Any] = {}
         if wanted["releases"]:
             newest["run_number"] = run_token.last_number(Path(wanted["releases"]))
+            newest["releases"] = {"path": wanted["releases"], "kept": retention.kept(Path(wanted["releases"]))}
         if wanted["branch"]:
             _mask(module, checkout)
             newest["wanted"] = git_origin.newest(checkout, wanted["origin"], wanted["branch"])

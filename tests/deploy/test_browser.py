@@ -24,7 +24,7 @@ from tests.support import chromium
 from tests.support.ports import listens, wait_until
 
 STATIC = ".next/static"
-ROLLBACK = 8  # the most starts of Python for a module, to take a completed deployment back on one host
+ROLLBACK = 7  # the most starts of Python for a module, to take a completed deployment back on one host
 
 
 @pytest.fixture

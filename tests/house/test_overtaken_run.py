@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[2]
 # Whatever it asks or wants done is refused by this answer.
 STAND_IN = "#!{python}\n# WANT_JSON\nimport json\nprint(json.dumps({answer!r}))\n"
 LINK = {"changed": True}
+SERVED = {"commit": "a" * 40, "in_place": True, "releases": {"path": "/nowhere.releases", "kept": []}}
 RELOADED = {"changed": True, "instances": [{"pm_id": 0}], "details": {"changed": ["instance 1 begun"]}}
 
 
@@ -39,7 +40,8 @@ def settled(directory: Path, answer: dict[str, Any], facts: dict[str, Any], task
         env={
             **{"PATH": "/usr/bin:/bin", "HOME": str(directory), "ANSIBLE_LIBRARY": str(library)},
             **{"ANSIBLE_ROLES_PATH": str(ROOT / "roles"), "ANSIBLE_FILTER_PLUGINS": str(ROOT / "filter_plugins")},
-            "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
+            **{"ANSIBLE_ACTION_PLUGINS": str(ROOT / "action_plugins"), "ANSIBLE_PYTHON_INTERPRETER": sys.executable},
+            "ANSIBLE_LOCALHOST_WARNING": "false",
         },
         capture_output=True,
         text=True,
@@ -78,7 +80,7 @@ def test_an_overtaken_way_back_does_not_ask_to_take_the_later_run_back(tmp_path:
         {
             **{"__run_reached": {"reached": reached}, "_run_plan": {"indexes": []}, "run_front_door": "deploy.yml"},
             **{"app_path": str(tmp_path), "app_releases_path": str(tmp_path), "rollback_automatic": True},
-            **{"_run_failed_phase": "cleanup", "_run_in_place": True, "_run_commit_before": "a" * 40},
+            **{"_run_failed_phase": "cleanup", "run_host": SERVED},
         },
         "back",
     )

@@ -134,6 +134,8 @@ INSTANCES = [{"host": "web1", "pm_id": n, "old_pid": 100 + n, "new_pid": 200 + n
 BUILD = {"strategy": "prisma", "write_pause_predicted_ms": 180, "write_pause_ms": 42, "seconds": 1.4, "attempts": 1}
 REMOVED = {"groups": 10, "planned": 20, "removed": 20, "archived": 20}
 
+_TAKEN_BACK = {"runs": [EARLIER], "built": [index["name"] for index in PLAN["indexes"]]}
+
 _deployed = [_phase(name) for name in PHASES]
 _deployed[0]["details"] = {"checklist": GATES}
 _deployed[2]["details"] = BUILD
@@ -180,31 +182,28 @@ CASES: dict[str, Facts] = {
     "rolled_back": {
         **_run("rolled_back"),
         **_journal([_phase("rollback", runs=[EARLIER], commit=BEFORE, restored=20)]),
-        "_rollback_commit": BEFORE,
-        "_rollback_restored": 20,
-        "_rollback_instances": INSTANCES,
-        "__rollback_verified": {"indexes": _indexes("missing"), "duplicates_left": 10},
-        "__rollback_reached": {"reached": {"runs": [EARLIER], "built": [index["name"] for index in PLAN["indexes"]]}},
+        "rollback_plan": {"commit": BEFORE, "found": _TAKEN_BACK},
+        "rollback_instances": INSTANCES,
+        "rollback_done": {"indexes": _indexes("missing"), "duplicates_left": 10, "restored": 20},
     },
     # Two of its rows could not return.
     "left": {
         **_run("rolled_back"),
         **_journal([_phase("rollback", runs=[EARLIER], commit=BEFORE, restored=18, left_count=2)]),
-        "_rollback_commit": BEFORE,
-        "_rollback_restored": 18,
-        "_rollback_left_count": 2,
-        "_rollback_left": [
-            {
-                "table": "aedpics.inspection_sessions",
-                "reason": "constraint",
-                "name": "sessions_fkey",
-                "count": 2,
-                "rows": [],
-            }
-        ],
-        "_rollback_instances": INSTANCES,
-        "__rollback_verified": {"indexes": _indexes("missing"), "duplicates_left": 9},
-        "__rollback_reached": {"reached": {"runs": [EARLIER], "built": [index["name"] for index in PLAN["indexes"]]}},
+        "rollback_plan": {"commit": BEFORE, "found": _TAKEN_BACK},
+        "rollback_instances": INSTANCES,
+        "rollback_done": {
+            **{"indexes": _indexes("missing"), "duplicates_left": 9, "restored": 18, "left_count": 2},
+            "left": [
+                {
+                    "table": "aedpics.inspection_sessions",
+                    "reason": "constraint",
+                    "name": "sessions_fkey",
+                    "count": 2,
+                    "rows": [],
+                }
+            ],
+        },
     },
     # The run took itself back, and an earlier one that it went on from.
     "taken_back": {
@@ -216,10 +215,9 @@ CASES: dict[str, Facts] = {
         " back where it may; otherwise ansible-playbook rollback.yml -l staging\n"
         "Rolled back automatically: the application to f30ada37db1b on web1, 3 indexes dropped, 20 rows restored.",
         "_cleanup_result": REMOVED,
-        "_rollback_commit": BEFORE,
-        "_rollback_restored": 20,
-        "_rollback_instances": INSTANCES,
-        "__rollback_verified": {"indexes": _indexes("missing"), "duplicates_left": 10},
+        "rollback_plan": {"commit": BEFORE},
+        "rollback_instances": INSTANCES,
+        "rollback_done": {"indexes": _indexes("missing"), "duplicates_left": 10, "restored": 20},
         "__run_reached": {"reached": {"runs": [RUN, EARLIER], "built": [index["name"] for index in PLAN["indexes"]]}},
     },
     # Refused before it touched anything; rollback.yml would take back the deployment before it.

@@ -69,10 +69,8 @@ def test_a_rollback_counts_the_indexes_that_are_gone_and_that_were_built() -> No
     rolled_back = facts(
         "rolled_back",
         rollback={
-            "commit": "f30a",
-            "verified": verdicts("missing", "missing", "present"),
-            "reached": REACHED,
-            "restored": 4,
+            "plan": {"commit": "f30a", "found": REACHED["reached"]},
+            "done": {**verdicts("missing", "missing", "present"), "restored": 4},
         },
     )
     assert written(rolled_back).taken_back.startswith("2 of the planned indexes dropped, 4 rows restored")

@@ -119,6 +119,27 @@ class TakenBack:
         steps = (self.fence, self.dropped, self.marked, *self.restored)
         return [statement for step in steps if step for statement in step.statements]
 
+    @property
+    def sentence(self) -> str:
+        """What was done, for the error of a run that has taken itself back."""
+        dropped = len(self.dropped.statements) if self.dropped else 0
+        restored = sum(one.restored for one in self.restored)
+        pending, recorded = self.reached["content"]["pending"], self.reached["recorded"]
+        compared = "as before (compared)" if recorded else "taken back, but their beginning is not recorded"
+        said = (
+            f"{dropped} indexes dropped, {restored} rows restored, {pending} kept in the archive."
+            f" The catalog and Prisma's history are {compared}."
+        )
+        if self.fence and self.fence.state != "lowered":  # the fence's warning names who keeps it from being dropped
+            said += " The write fence could not be dropped yet and refuses new duplicates until the next run drops it."
+        if self.left_count:
+            said += (
+                f" {self.left_count} rows could not return and stay in the archive:"
+                f" {'; '.join(str(left) for one in self.restored for left in one.left)}. Next: remove what bars them,"
+                " then ansible-playbook rollback.yml -l <environment> -e rollback_only_rows=true"
+            )
+        return said
+
     def diff(self, plan: Plan) -> list[dict[str, str]]:
         """A diff for each step that has changed something."""
         diffs = []

@@ -29,6 +29,13 @@ def require_free_space(releases: Path, least_mb: int) -> None:
         )
 
 
+def kept(releases: Path) -> list[str]:
+    """The commits whose releases are there, in the order of their names; none where the directory is not."""
+    if not releases.is_dir():
+        return []
+    return sorted(path.name for path in releases.iterdir() if _COMMIT.fullmatch(path.name) and path.is_dir())
+
+
 def surplus(releases: Path, keep: int, needed: Collection[Path]) -> list[Path]:
     """The releases that may go, the oldest first: those beyond the newest ``keep`` that nobody needs or works in."""
     try:

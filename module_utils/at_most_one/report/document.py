@@ -41,7 +41,7 @@ def document(run: RunFacts) -> dict[str, Any]:
 
 def verification(run: RunFacts) -> Mapping[str, Any]:
     """What verify, or the rollback, read last; a verify that stopped has it among the details of its error."""
-    last = run.rollback.verified or run.verified
+    last = run.rollback.done or run.verified
     details: Mapping[str, Any] = last.get("details", last)
     return details
 

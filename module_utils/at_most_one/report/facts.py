@@ -14,13 +14,31 @@ Answer = Mapping[str, Any]  # what a module has returned; empty where it was not
 class RollbackFacts:
     """What a rollback of this run did, asked for or automatic."""
 
-    commit: str = ""  # what the instances serve now
-    verified: Answer = field(default_factory=dict)  # index_set, after it
-    reached: Answer = field(default_factory=dict)  # deploy_run, before it
-    restored: int = 0
-    left: Rows = ()  # rows that could not return, by table and reason
-    left_count: int = 0
+    plan: Answer = field(default_factory=dict)  # rollback_plan, before it
+    done: Answer = field(default_factory=dict)  # database_rollback
     instances: Rows = ()
+
+    @property
+    def commit(self) -> str:
+        """What the instances serve now."""
+        commit: str = self.plan.get("commit", "")
+        return commit
+
+    @property
+    def restored(self) -> int:
+        """How many rows are back."""
+        return int(self.done.get("restored", 0))
+
+    @property
+    def left(self) -> Rows:
+        """What could not return, by table and reason."""
+        left: Rows = self.done.get("left", ())
+        return left
+
+    @property
+    def left_count(self) -> int:
+        """How many rows of the plan's table could not return."""
+        return int(self.done.get("left_count", 0))
 
 
 @dataclass(frozen=True)
@@ -84,8 +102,9 @@ class RunFacts:
     @property
     def taken_back(self) -> Mapping[str, Any]:
         """What the rollback took back: ``runs``, and ``built``, the indexes that were there before it."""
-        answer = self.reached if self.error else self.rollback.reached
-        reached: Mapping[str, Any] = answer.get("reached", {})
+        reached: Mapping[str, Any] = (
+            self.reached.get("reached", {}) if self.error else self.rollback.plan.get("found", {})
+        )
         return reached
 
 

@@ -1,0 +1,238 @@
+"""Decide where a rollback leads: the release of each host, what of the database is taken back, what forbids it.
+
+Both ways back are decided here: the one that a person asks for (:func:`asked_for`), and that of a run that has failed
+(:func:`after_failure`). ``found`` is what :mod:`.reached` has read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..findings import Finding
+from ..plan import Plan
+from ..system.strict_zip import strict_zip
+
+Answer = Mapping[str, Any]  # what a module has returned; empty where it was not called
+CUTOVER = ("pm2_reload", "healthcheck")  # the phases in which a host may serve the new release
+# What stays as it is where nothing but rows returns: whatever is deployed now, application and indexes.
+_ROWS_ALONE: Answer = {
+    **{"commit_before": "", "database": False, "point": "nothing", "fence": False, "hosts": {}},
+    **{"built": [], "kept": [], "in_the_way": [], "purged": []},
+}
+
+
+@dataclass(frozen=True)
+class Served:
+    """What a host served when the run began, and the releases that are kept there."""
+
+    commit: str
+    in_place: bool  # the application's path is the checkout itself
+    releases: str  # the directory of the kept releases
+    kept: Sequence[str]  # their commits
+
+    @classmethod
+    def of(cls, host: Answer) -> Served:
+        """The host as git_origin describes it."""
+        releases = host["releases"]
+        return cls(host["commit"], host["in_place"], releases["path"], tuple(releases["kept"]))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a person wants to be taken back."""
+
+    commit: str = ""  # the release to go to, where it is not the one before
+    only_rows: bool = False  # the rows that earlier rollbacks had to leave
+    restore_rows: bool = True
+    restore: str = "possible"  # or "all": one row that cannot return refuses all of them
+
+
+@dataclass(frozen=True)
+class HostWay:
+    """Where one host goes: the directory, and the commit that its answers have to name."""
+
+    name: str
+    before: str  # the commit that it serves
+    release: str
+    build: str
+    stays: bool  # it serves that already, from where it stands
+
+
+@dataclass(frozen=True)
+class WayBack:
+    """What is taken back. ``found`` is that part of what was read which counts."""
+
+    found: Answer
+    commit: str  # what is served afterwards
+    hosts: tuple[HostWay, ...]
+    rows: bool = True  # whether archived rows return
+    lost: tuple[str, ...] = ()  # hosts that cannot be reached and may serve the new release
+    findings: tuple[Finding, ...] = ()  # why it must not be taken back
+    is_of_failed_run: bool = False
+
+    @property
+    def rule(self) -> bool:
+        """Whether the fence, the indexes and the history are taken back.
+
+        Indexes that were there before are not this deployment's, and while the rule's own holds no row can return.
+        """
+        found = self.found
+        touched = found["database"] or found["point"] != "nothing" or found["fence"]
+        return bool(not found["kept"] and found["runs"] and touched)
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether a failed run has reached anything."""
+        return bool(self.hosts) or self.found["point"] != "nothing"
+
+    @property
+    def sentence(self) -> str:
+        """What becomes of the application, for the error of a failed run."""
+        names = ", ".join(host.name for host in self.hosts)
+        return f"the application to {self.commit[:12]} on {names}" if names else "no host was switched"
+
+    @property
+    def refusal(self) -> str:
+        """Why it must not be taken back; empty where nothing forbids it."""
+        if len(self.findings) == 1:
+            return str(self.findings[0])
+        return " ".join(f"Seen: {finding}" for finding in self.findings)
+
+    @property
+    def lost_refusal(self) -> str:
+        """Why the database stays while a host cannot be reached; empty where each one answers."""
+        if not self.lost:
+            return ""
+        names = ", ".join(host.name for host in self.hosts)
+        done = f"Back at {self.commit[:12]}: {names}" if names else "No other host was switched"
+        return (
+            f"{', '.join(self.lost)} cannot be reached: the new code may run there, and would lose its guard without"
+            f" the indexes, so the database stays as it is. {done}. Expected: a connection to every host."
+        )
+
+
+def asked_for(plan: Plan, found: Answer, asked: Asked, hosts: Mapping[str, Served]) -> WayBack:
+    """The way back that a person asks for, over all ``hosts``."""
+    if asked.only_rows:
+        found = {**found, **_ROWS_ALONE, **found["left_behind"]}
+    ways = []
+    for name, served in hosts.items():
+        before = {} if asked.commit else found["hosts"].get(name, {})
+        ways.append(_way(name, served, before, asked.commit or found["commit_before"] or served.commit))
+    first = next(iter(hosts.values()))
+    return WayBack(
+        found,
+        asked.commit or found["commit_before"] or first.commit,
+        tuple(ways),
+        rows=asked.restore_rows and found["content"]["pending"] > 0,
+        findings=tuple(_forbidding(plan, found, asked, hosts, ways)),
+    )
+
+
+def after_failure(
+    found: Answer,
+    hosts: Mapping[str, Served],
+    *,
+    phase: str,
+    paths: Sequence[Answer],
+    links: Sequence[Answer],
+    reloads: Sequence[Answer],
+) -> WayBack:
+    """The way back of a run that failed in ``phase``: what it has reached, and no more.
+
+    ``paths``, ``links`` and ``reloads`` are in the order of ``hosts``: what stat says of the application's path, and
+    what the run's own switch and reload have answered. A host whose link leads back again had begun to reload all the
+    same: its instances are made sure of. A release that did not boot has touched neither.
+    """
+    ways, lost = [], []
+    for (name, served), path, link, reload in strict_zip(hosts.items(), paths, links, reloads):
+        way = _way(name, served, found["hosts"].get(name, {}), found["commit_before"] or "")
+        stat = path.get("stat")
+        if stat is None:
+            lost += [name] if phase in CUTOVER else []
+        elif stat.get("islnk") and (
+            stat.get("lnk_source") != way.release
+            or link.get("changed")
+            or reload.get("changed")
+            or reload.get("failed")
+        ):
+            ways.append(way)
+    return WayBack(found, found["commit_before"] or "", tuple(ways), lost=tuple(lost), is_of_failed_run=True)
+
+
+def _way(name: str, served: Served, before: Answer, commit: str) -> HostWay:
+    build = before.get("commit") or commit
+    # A checkout that stood in place then has been adopted since: it is the release of its commit, behind the link.
+    adopted = before.get("in_place") or not before.get("release")
+    release = f"{served.releases}/{build}" if adopted else before["release"]
+    return HostWay(name, served.commit, release, build, served.in_place and served.commit == build)
+
+
+def _forbidding(
+    plan: Plan, found: Answer, asked: Asked, hosts: Mapping[str, Served], ways: Sequence[HostWay]
+) -> Iterator[Finding]:
+    content, rows = found["content"], asked.restore_rows and found["content"]["pending"] > 0
+    if not found["runs"] and not rows:
+        yield Finding(
+            "nothing",
+            f"There is nothing to roll back: the journal has no run of {plan.id} that changed anything and was not"
+            f" taken back, and {content['pending']} rows are in the archive"
+            f" (rollback_restore_rows={str(asked.restore_rows).lower()}).",
+            "a deployed or stopped run, or rows to restore.",
+            "nothing; ansible-playbook history.yml -l <environment> shows the runs.",
+        )
+        return
+    if found["in_the_way"]:
+        yield Finding(
+            "in_the_way",
+            f"{len(found['in_the_way'])} runs of other plans are at work, or serve a later commit on top of this"
+            f" deployment: {', '.join(found['in_the_way'])}.",
+            "none.",
+            "wait for them, or take them back first: ansible-playbook rollback.yml -l <environment> -e plan=<their"
+            " plan>; ansible-playbook history.yml -l <environment> names it.",
+        )
+    for way in ways:
+        served = hosts[way.name]
+        before = found["hosts"].get(way.name, {}).get("commit", "") if not asked.commit else ""
+        known = list(dict.fromkeys(filter(None, (found.get("commit_after"), found["commit_before"], before))))
+        if found["runs"] and not asked.only_rows and not asked.commit and served.commit not in known:
+            yield Finding(
+                "served",
+                f"{way.name} serves {served.commit}, which this deployment neither brought nor found: going back to"
+                f" {way.build} would take away newer code.",
+                f"{' or '.join(known)}.",
+                "name the release to go to: -e rollback_commit=<40 hexadecimal digits>.",
+            )
+        if not way.stays and way.release.rpartition("/")[2] not in served.kept:
+            yield Finding(
+                "kept",
+                f"The release to go back to, {way.release}, is not there on {way.name}.",
+                "a kept release.",
+                f"name one of {', '.join(served.kept) or 'those that are kept, of which there are none'} with -e"
+                " rollback_commit=<40 hexadecimal digits>.",
+            )
+    if asked.restore_rows and found["purged"]:
+        purged = ", ".join(f"{one['run_id']} on {one['at']}" for one in found["purged"])
+        yield Finding(
+            "purged",
+            f"The archive of this deployment was purged ({purged}): its {sum(one['rows'] for one in found['purged'])}"
+            " rows cannot return.",
+            "every archived row that the deployment removed. Nothing was touched.",
+            "go back without the rows: ansible-playbook rollback.yml -l <environment> -e rollback_restore_rows=false; a"
+            " backup of the provider may have them.",
+        )
+    if rows and asked.restore == "all" and content["taken"]:
+        yield Finding(
+            "taken",
+            f"Newer rows are in {plan.schema}.{plan.table} in the place of archived ones: {_keys(content['taken'])}.",
+            "none; restoring would overwrite newer data. Nothing was touched.",
+            "compare them by hand, or put back the others and leave these in the archive: -e"
+            " rollback_restore=possible.",
+        )
+
+
+def _keys(taken: Sequence[Answer]) -> str:
+    return json.dumps([dict(key) for key in taken], ensure_ascii=False)
