@@ -53,6 +53,10 @@ $(STAMPS)/collections: requirements/collections.txt requirements.yml scripts/col
 new-service: setup ## An inventory for a service of your own, with one file to fill in: NAME=shop URL=https://shop.example.org
 	@$(PLAYBOOK) new_service.yml -e new_service_name='$(NAME)' -e new_service_url='$(URL)'
 
+.PHONY: plan-check
+plan-check: setup ## Every error of a plan at once, by line, without a server: PLAN=name (all), RELEASE=path compares the migration
+	@$(BIN)/python scripts/plan_check.py $(PLAN) $(if $(RELEASE),--release '$(RELEASE)')
+
 .PHONY: collection
 collection: setup ## The Ansible collection of this tree, for your own repository: dist/*.tar.gz (docs/collection.md)
 	@$(BIN)/python scripts/build_collection.py

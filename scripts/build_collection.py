@@ -43,6 +43,7 @@ FILES = {
     "CHANGELOG.md": "CHANGELOG.md",
     "docs/collection.md": "README.md",
     "inventories/all.yml": "inventories/all.yml",
+    "scripts/plan_check.py": "scripts/plan_check.py",
 }
 PACKAGES = {directory: place.replace("/", ".") for directory, place in LAYOUT.items() if place.startswith("plugins/")}
 TASK_LISTS = {"tasks", "pre_tasks", "post_tasks", "handlers", "block", "rescue", "always"}

@@ -1,19 +1,23 @@
 """A plan: one "at most one" rule, its clean-up, its indexes and its Prisma migration, as validated data.
 
 ``parse`` turns the mapping read from ``plans/<id>.yml`` into a :class:`Plan` or raises an :class:`OperatorError` that
-names the key at fault. Nothing here talks to a database: whether table and columns exist is asked elsewhere.
+names every key at fault. Nothing here talks to a database: whether table and columns exist is asked elsewhere.
 """
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Union
 
 from .errors import OperatorError
+from .findings import Finding
+
+Place = tuple[Union[str, int], ...]  # of a value in a plan: names of keys, numbers of entries
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ class Plan:
     """The whole plan. ``rule_index`` is the unique index that will enforce the rule."""
 
     id: str
-    title: Mapping[str, str]  # by language: en, ko
+    title: Mapping[str, str]  # by language: en, ko; the English one where there is no Korean one
     schema: str
     table: str
     primary_key: tuple[str, ...]
@@ -102,70 +106,96 @@ class Plan:
     sha256: str
 
 
+_UNREAD = "?"  # stands in for a text that is missing
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One value that is not as it has to be: where it stands, what it is, what belongs there."""
+
+    place: Place
+    seen: str
+    expected: str
+
+    @property
+    def key(self) -> str:
+        """The place as people write it: ``indexes[0].columns``."""
+        text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in self.place)
+        return text.lstrip(".") or "(top level)"
+
+
 class _Reader:
-    """Reads typed keys from one mapping and knows the path to name in an error."""
+    """Reads typed values from one mapping. What is wrong goes to ``faults``; a value of the right type stands in."""
 
-    def __init__(self, plan_id: str, path: str, data: Any, known: Sequence[str]) -> None:
-        self.plan_id, self.path = plan_id, path
+    def __init__(
+        self, faults: list[Fault], place: Place, data: Any, known: Sequence[str], readable: bool = True
+    ) -> None:
+        self.faults, self.place, self.readable = faults, place, readable
         if not isinstance(data, Mapping):
-            raise self.error("", f"{_kind(data)}", "a mapping")
-        self.data: Mapping[str, Any] = data
-        unknown = sorted(set(map(str, data)) - set(known))
-        if unknown:
-            raise self.error(unknown[0], "an unknown key", f"only {', '.join(known)}")
+            self.fault((), _kind(data), "a mapping")
+            self.readable = False  # each of its keys would be missing as well
+        self.data: Mapping[str, Any] = data if self.readable else {}
+        for key in sorted(set(map(str, self.data)) - set(known)):
+            alike = difflib.get_close_matches(key, known, n=1)
+            hint = f"perhaps {alike[0]}; " if alike else ""
+            self.fault((key,), "an unknown key", f"{hint}the keys here are {', '.join(known)}")
 
-    def error(self, key: str, seen: str, expected: str) -> OperatorError:
-        where = ".".join(part for part in (self.path, key) if part) or "(top level)"
-        return OperatorError(
-            f"Plan {self.plan_id}: {where} is {seen}.",
-            expected=f"{expected}.",
-            next_step=f"correct {where} in plans/{self.plan_id}.yml; plans/README.md describes every key.",
-            plan=self.plan_id,
-            key=where,
-        )
+    def fault(self, place: Place, seen: str, expected: str) -> None:
+        if self.readable:
+            self.faults.append(Fault((*self.place, *place), seen, expected))
 
     def text(self, key: str, default: str | None = None) -> str:
         value = self.data.get(key, default)
         if not isinstance(value, str) or not value.strip():
-            raise self.error(key, _kind(value), "a non-empty text")
+            self.fault((key,), _kind(value), "a non-empty text")
+            return _UNREAD
         return value.strip()
 
     def optional_text(self, key: str) -> str | None:
         return None if self.data.get(key) is None else self.text(key)
 
     def choice(self, key: str, choices: Sequence[str], default: str | None = None) -> str:
+        """The chosen word; empty for any other, after its fault."""
         value = self.data.get(key, default)
         if value not in choices:
-            raise self.error(key, repr(value), f"one of {', '.join(choices)}")
+            self.fault((key,), "missing" if value is None else repr(value), f"one of {', '.join(choices)}")
+            return ""
         return str(value)
+
+    def optional_choice(self, key: str, choices: Sequence[str]) -> str | None:
+        return None if self.data.get(key) is None else self.choice(key, choices)
 
     def flag(self, key: str) -> bool:
         value = self.data.get(key, False)
         if not isinstance(value, bool):
-            raise self.error(key, _kind(value), "true or false")
-        return value
+            self.fault((key,), _kind(value), "true or false")
+        return value is True
 
     def count(self, key: str) -> int | None:
         value = self.data.get(key)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
-            raise self.error(key, repr(value), "a whole number, zero or more")
+            self.fault((key,), repr(value), "a whole number, zero or more")
+            return 0
         return value
 
     def names(self, key: str, *, required: bool = False) -> tuple[str, ...]:
         value = self.data.get(key, [])
         if not isinstance(value, list) or not all(isinstance(name, str) and name for name in value):
-            raise self.error(key, _kind(value), "a list of names")
+            self.fault((key,), _kind(value), "a list of names")
+            return ()
         if required and not value:
-            raise self.error(key, "empty or missing", "at least one name")
+            self.fault((key,), "empty or missing", "at least one name")
         if len(set(value)) != len(value):
-            raise self.error(key, "a list that names something twice", "each name once")
+            self.fault((key,), "a list that names something twice", "each name once")
         return tuple(value)
 
-    def items(self, key: str) -> list[Any]:
+    def entries(self, key: str) -> list[tuple[Place, Any]]:
+        """The entries of a list, each with its place."""
         value = self.data.get(key)
         if not isinstance(value, list) or not value:
-            raise self.error(key, _kind(value), "a list with at least one entry")
-        return value
+            self.fault((key,), _kind(value), "a list with at least one entry")
+            return []
+        return [((*self.place, key, number), entry) for number, entry in enumerate(value)]
 
 
 def _kind(value: Any) -> str:
@@ -185,52 +215,109 @@ _COLUMN_KEYS = ("column", "expression", "order", "nulls", "opclass", "collation"
 
 
 def parse(data: Any) -> Plan:
-    """Validate the mapping read from a plan file. Raises OperatorError naming the plan, the key, what was seen."""
-    plan_id = str(data.get("id", "?")) if isinstance(data, Mapping) else "?"
-    top = _Reader(plan_id, "", data, _PLAN_KEYS)
-    table = top.text("table")
-    indexes = tuple(_index(plan_id, f"indexes[{n}]", item, table) for n, item in enumerate(top.items("indexes")))
-    if len({index.name for index in indexes}) != len(indexes):
-        raise top.error("indexes", "a list in which two indexes share a name", "each index once")
+    """Validate the mapping read from a plan file. Raises OperatorError naming the plan, and every key at fault."""
+    plan, found = _read(data)
+    if found:
+        plan_id = plan.id
+        raise OperatorError.of(
+            [
+                Finding(
+                    fault.key,
+                    f"Plan {plan_id}: {fault.key} is {fault.seen}.",
+                    f"{fault.expected}.",
+                    f"correct plans/{plan_id}.yml; plans/README.md describes every key.",
+                )
+                for fault in found
+            ],
+            plan=plan_id,
+            key=found[0].key,
+            keys=[fault.key for fault in found],
+        )
+    return plan
+
+
+def faults(data: Any) -> list[Fault]:
+    """Everything that is wrong with the content of a plan file, in the order of plans/README.md."""
+    return _read(data)[1]
+
+
+def filled(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of a valid plan with its title in every language: English stands where there is no Korean one."""
+    title = {language: text for language, text in data["title"].items() if text is not None}
+    return {**data, "title": {"ko": title["en"], **title}}
+
+
+def _read(data: Any) -> tuple[Plan, list[Fault]]:
+    """The plan, and what is wrong with it: only without a fault does the plan count."""
+    found: list[Fault] = []
+    top = _Reader(found, (), data, _PLAN_KEYS)
+    plan_id, title, schema, table = top.text("id"), _title(top), top.text("schema"), top.text("table")
+    primary_key, key = top.names("primary_key", required=True), top.names("key", required=True)
+    predicate = top.text("predicate")
+    keep = tuple(_sort_key(found, *entry) for entry in top.entries("keep"))
+    show, surplus, expected = top.names("show"), _surplus(top), _expected(top)
     ceiling = top.count("ceiling")
     if ceiling is None:
-        raise top.error("ceiling", "missing", "the largest number of rows that may leave in one run")
-    family = _Reader(plan_id, "family", data.get("family"), ("pattern", "neighbours"))
-    try:
-        re.compile(family.text("pattern"))
-    except re.error as broken:
-        raise family.error(
-            "pattern", f"not a regular expression ({broken})", "one that matches index names"
-        ) from broken
-    key, predicate = top.names("key", required=True), top.text("predicate")
-    return Plan(
-        id=top.text("id"),
-        title=_title(plan_id, data.get("title")),
-        schema=top.text("schema"),
+        top.fault(("ceiling",), "missing", "the largest number of rows that may leave in one run")
+    before = len(found)
+    indexes = tuple(_index(found, *entry, table) for entry in top.entries("indexes"))
+    names = [index.name for index in indexes if index.name != _UNREAD]
+    if len(set(names)) != len(names):
+        top.fault(("indexes",), "a list in which two indexes share a name", "each index once")
+    comparable = len(found) == before and {"table", "key", "predicate"}.isdisjoint(fault.key for fault in found)
+    rule_index = _rule_index(indexes, table, key, predicate)
+    if rule_index is None and comparable:
+        top.fault(("indexes",), *_without_rule_index(indexes, table, key, predicate))
+    plan = Plan(
+        id=plan_id,
+        title=title,
+        schema=schema,
         table=table,
-        primary_key=top.names("primary_key", required=True),
+        primary_key=primary_key,
         key=key,
         predicate=predicate,
-        keep=tuple(_sort_key(plan_id, f"keep[{n}]", item) for n, item in enumerate(top.items("keep"))),
-        show=top.names("show"),
-        surplus=_surplus(plan_id, data.get("surplus")),
-        expected=_expected(plan_id, data.get("expected")),
-        ceiling=ceiling,
+        keep=keep,
+        show=show,
+        surplus=surplus,
+        expected=expected,
+        ceiling=ceiling or 0,
         indexes=indexes,
-        family=Family(family.text("pattern"), family.names("neighbours")),
-        rule_index=_rule_index(top, indexes, table, key, predicate),
+        family=_family(top),
+        rule_index=rule_index or Index(_UNREAD, table, (), True, "btree", (), predicate, False),
         migration=top.text("migration"),
-        sha256=hashlib.sha256(json.dumps(data, sort_keys=True, ensure_ascii=False).encode()).hexdigest(),
+        sha256="" if found else _digest(filled(data)),
     )
+    return plan, found
 
 
-def _title(plan_id: str, data: Any) -> Mapping[str, str]:
-    reader = _Reader(plan_id, "title", data, ("en", "ko"))
-    return {"en": reader.text("en"), "ko": reader.text("ko")}
+def _digest(data: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(data, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
-def _sort_key(plan_id: str, path: str, data: Any) -> SortKey:
-    reader = _Reader(plan_id, path, data, ("column", "direction", "nulls"))
+def _part(parent: _Reader, key: str, known: Sequence[str], default: Any = None) -> _Reader:
+    """The reader of the mapping that a key of another one holds."""
+    value = parent.data.get(key)
+    return _Reader(parent.faults, (*parent.place, key), default if value is None else value, known, parent.readable)
+
+
+def _title(top: _Reader) -> Mapping[str, str]:
+    reader = _part(top, "title", ("en", "ko"))
+    english = reader.text("en")
+    return {"en": english, "ko": reader.optional_text("ko") or english}
+
+
+def _family(top: _Reader) -> Family:
+    reader = _part(top, "family", ("pattern", "neighbours"))
+    pattern = reader.text("pattern")
+    try:
+        re.compile(pattern if pattern != _UNREAD else "")
+    except re.error as broken:
+        reader.fault(("pattern",), f"not a regular expression ({broken})", "one that matches index names")
+    return Family(pattern, reader.names("neighbours"))
+
+
+def _sort_key(found: list[Fault], place: Place, data: Any) -> SortKey:
+    reader = _Reader(found, place, data, ("column", "direction", "nulls"))
     return SortKey(
         reader.text("column"), reader.choice("direction", ("asc", "desc")), reader.choice("nulls", ("first", "last"))
     )
@@ -239,16 +326,17 @@ def _sort_key(plan_id: str, path: str, data: Any) -> SortKey:
 _ALLOWED = ("triggers", "writes", "publications")
 
 
-def _surplus(plan_id: str, data: Any) -> Surplus:
-    reader = _Reader(plan_id, "surplus", data, ("action", "values", "references", *_ALLOWED))
+def _surplus(top: _Reader) -> Surplus:
+    reader = _part(top, "surplus", ("action", "values", "references", *_ALLOWED))
     action = reader.choice("action", ("delete", "update"))
     values = reader.data.get("values") or {}
     if not isinstance(values, Mapping) or not all(
         isinstance(v, (str, int, float, type(None))) for v in values.values()
     ):
-        raise reader.error("values", _kind(values), "a mapping of column to value")
-    if (action == "update") != bool(values):
-        raise reader.error("values", "given" if values else "missing", "values with action update, and only with it")
+        reader.fault(("values",), _kind(values), "a mapping of column to value")
+        values = {}
+    elif action and (action == "update") != bool(values):
+        reader.fault(("values",), "given" if values else "missing", "values with action update, and only with it")
     texts = {str(column): None if value is None else str(value) for column, value in values.items()}
     return Surplus(
         action,
@@ -258,17 +346,17 @@ def _surplus(plan_id: str, data: Any) -> Surplus:
     )
 
 
-def _expected(plan_id: str, data: Any) -> Expected:
-    reader = _Reader(plan_id, "expected", data or {}, ("groups", "rows"))
+def _expected(top: _Reader) -> Expected:
+    reader = _part(top, "expected", ("groups", "rows"), {})
     return Expected(reader.count("groups"), reader.count("rows"))
 
 
-def _index(plan_id: str, path: str, data: Any, default_table: str) -> Index:
-    reader = _Reader(plan_id, path, data, _INDEX_KEYS)
+def _index(found: list[Fault], place: Place, data: Any, default_table: str) -> Index:
+    reader = _Reader(found, place, data, _INDEX_KEYS)
     return Index(
         name=reader.text("name"),
         table=reader.text("table", default_table),
-        keys=tuple(_index_key(plan_id, f"{path}.columns[{n}]", item) for n, item in enumerate(reader.items("columns"))),
+        keys=tuple(_index_key(found, *entry) for entry in reader.entries("columns")),
         unique=reader.flag("unique"),
         method=reader.text("method", "btree"),
         include=reader.names("include"),
@@ -277,22 +365,22 @@ def _index(plan_id: str, path: str, data: Any, default_table: str) -> Index:
     )
 
 
-def _index_key(plan_id: str, path: str, data: Any) -> IndexKey:
-    reader = _Reader(plan_id, path, {"column": data} if isinstance(data, str) else data, _COLUMN_KEYS)
+def _index_key(found: list[Fault], place: Place, data: Any) -> IndexKey:
+    reader = _Reader(found, place, {"column": data} if isinstance(data, str) else data, _COLUMN_KEYS)
     column, expression = reader.optional_text("column"), reader.optional_text("expression")
     if (column is None) == (expression is None):
-        raise reader.error("", "not exactly one of column and expression", "one of the two")
+        reader.fault((), "not exactly one of column and expression", "one of the two")
     return IndexKey(
         column,
         expression,
-        None if reader.data.get("order") is None else reader.choice("order", ("asc", "desc")),
-        None if reader.data.get("nulls") is None else reader.choice("nulls", ("first", "last")),
+        reader.optional_choice("order", ("asc", "desc")),
+        reader.optional_choice("nulls", ("first", "last")),
         reader.optional_text("opclass"),
         reader.optional_text("collation"),
     )
 
 
-def _rule_index(top: _Reader, indexes: Sequence[Index], table: str, key: Sequence[str], predicate: str) -> Index:
+def _rule_index(indexes: Sequence[Index], table: str, key: Sequence[str], predicate: str) -> Index | None:
     """The unique index on exactly the rule's table, key and predicate: without it the plan would enforce nothing."""
     for index in indexes:
         columns = [k.column for k in index.keys]
@@ -303,15 +391,18 @@ def _rule_index(top: _Reader, indexes: Sequence[Index], table: str, key: Sequenc
             and index.predicate == predicate
         ):
             return index
+    return None
+
+
+def _without_rule_index(indexes: Sequence[Index], table: str, key: Sequence[str], predicate: str) -> tuple[str, str]:
+    """What is seen and what is expected where no index enforces the rule."""
     for index in indexes:
         if index.unique and index.table == table and None in [k.column for k in index.keys]:
-            raise top.error(
-                "indexes",
+            return (
                 f"a list without the index that enforces the rule: {index.name} is over an expression",
                 "a unique index over columns: add a generated column for the expression, and make that the key",
             )
-    raise top.error(
-        "indexes",
+    return (
         "a list without the index that enforces the rule",
         f"a unique index on {table} ({', '.join(key)}) with the plan's own predicate, {predicate!r}",
     )

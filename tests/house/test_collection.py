@@ -116,6 +116,15 @@ def test_plans_and_artifacts_are_those_of_the_project_where_it_was_started(user:
     )
 
 
+def test_a_plan_is_checked_without_a_checkout(user: Path) -> None:
+    script = f"collections/ansible_collections/{NAME.replace('.', '/')}/scripts/plan_check.py"
+    (user / "checked.yml").write_text((ROOT / "tests/unit/plans/good.yml").read_text().replace("shop", "7"))
+    said = run(user, "python", script, "checked.yml", expected=1)
+    assert "checked.yml:2: id is 'good'." in said
+    assert "checked.yml:5: schema is 7 (int)." in said
+    assert f"as collections/ansible_collections/{NAME.replace('.', '/')}/plans/README.md describes it" in said
+
+
 def test_no_part_is_left_with_the_name_that_it_has_in_the_tree(user: Path) -> None:
     """Ansible looks for filters and dynamic includes only once they are needed."""
     installed = user / "collections/ansible_collections/aedpics/at_most_one"

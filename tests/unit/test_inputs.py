@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from at_most_one.errors import OperatorError
+from at_most_one.plan import filled
 from at_most_one.preflight import inputs
 from at_most_one.preflight.inputs import Asked, Hosts
 
 SPEC = (
     "argument_specs: {main: {options: {run_front_door: {}, run_lease_minutes: {}}}, check: {options: {run_extra: {}}}}"
 )
+PLAN = (Path(__file__).parent / "plans/good.yml").read_text().replace("id: good", "id: rule")
 GOOD = Hosts("app-1", ("app-1", "app-2"), {"app-1": "http://a", "app-2": "http://b"}, "https://app", "25%")
 
 
@@ -22,7 +25,7 @@ GOOD = Hosts("app-1", ("app-1", "app-2"), {"app-1": "http://a", "app-2": "http:/
 def asked(tmp_path: Path) -> Asked:
     """A project with one role and one plan, and a command in which nothing is wrong."""
     (tmp_path / "plans").mkdir()
-    (tmp_path / "plans/rule.yml").write_text("id: rule\n")
+    (tmp_path / "plans/rule.yml").write_text(PLAN)
     (tmp_path / "roles/run/meta").mkdir(parents=True)
     (tmp_path / "roles/run/meta/argument_specs.yml").write_text(SPEC)
     (tmp_path / "inventories/staging").mkdir(parents=True)
@@ -57,7 +60,9 @@ def without(*names: str) -> Callable[[str], bool]:
 
 def test_a_right_command_gets_its_plan(asked: Asked) -> None:
     asked = replace(asked, names=[name for name in asked.names if name != "app_name"])
-    assert inputs.plan_of(asked) == inputs.plan_of(asked, GOOD) == {"id": "rule"}
+    plan = inputs.plan_of(asked)
+    assert plan == inputs.plan_of(asked, GOOD) == filled(yaml.safe_load(PLAN))
+    assert plan["title"]["ko"] == plan["title"]["en"], "every report finds a title"
 
 
 def test_a_playbook_that_makes_plans_needs_none(asked: Asked) -> None:
@@ -121,7 +126,7 @@ def test_in_a_project_of_somebody_else_only_mistakes_of_our_names_are_refused(as
     theirs = replace(asked, base=tmp_path / "theirs", names=["app_nginx", "database_url", "run_every_day"])
     spec = SPEC.replace("run_front_door: {}", "run_front_door: {}, app_name: {}, database_user: {}")
     (tmp_path / "roles/run/meta/argument_specs.yml").write_text(spec)
-    assert inputs.plan_of(theirs) == {"id": "rule"}
+    assert inputs.plan_of(theirs)["id"] == "rule"
     assert refused(replace(theirs, base=tmp_path)).seen == "No role knows app_nginx, database_url, run_every_day."
     assert refused(replace(theirs, names=["app_nmae"])).seen == "No role knows app_nmae."
     given = {**asked.options, "extra_vars": ("run_every_day=1",)}
@@ -171,8 +176,25 @@ def test_one_host_needs_no_address_of_its_own(asked: Asked) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "seen"), [("a: [", " in line "), ("- a\n", "it holds list."), ("", "it holds NoneType.")]
+    ("content", "seen"),
+    [
+        ("a: [\n\nb", "plans/rule.yml:3: the file cannot be read as YAML: "),
+        ("- a\n", "plans/rule.yml:1: (top level) is a list."),
+        ("", "plans/rule.yml:1: (top level) is missing."),
+        ("\xff", "plans/rule.yml:1: the file cannot be read as YAML: "),
+        ("a: 2025-13-45", "plans/rule.yml:1: the file cannot be read as YAML: "),
+    ],
 )
 def test_a_plan_that_is_no_mapping_is_named(asked: Asked, content: str, seen: str) -> None:
-    (asked.project / "plans/rule.yml").write_text(content)
+    (asked.project / "plans/rule.yml").write_text(content, encoding="latin-1")
     assert seen in refused(replace(asked, names=[])).seen
+
+
+def test_every_fault_of_a_plan_is_named_with_its_line(asked: Asked) -> None:
+    (asked.project / "plans/rule.yml").write_text(PLAN.replace("shop", "7").replace("ceiling: 8", "ceiling: many"))
+    findings = refused(replace(asked, names=[])).findings
+    assert [finding.seen for finding in findings] == [
+        "plans/rule.yml:5: schema is 7 (int).",
+        "plans/rule.yml:20: ceiling is 'many'.",
+    ]
+    assert findings[0].next_step == "correct it, then ansible-playbook deploy.yml -i inventories/staging -l staging"

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from at_most_one.errors import OperatorError
-from at_most_one.plan import Expected, IndexKey, SortKey, Surplus, parse
+from at_most_one.plan import Expected, IndexKey, SortKey, Surplus, filled, parse
 
 PLANS = Path(__file__).resolve().parents[2] / "plans"
 PLAN_FILE = PLANS / "one-active-inspection-session.yml"
@@ -97,7 +97,8 @@ FAULTS = [
     ("id", None, "id", "missing"),
     ("tabel", "x", "tabel", "an unknown key"),
     ("schema", "  ", "schema", "non-empty text"),
-    ("title.ko", None, "title.ko", "missing"),
+    ("title.en", None, "title.en", "missing"),
+    ("title.ko", " ", "title.ko", "a non-empty text"),
     ("title.de", "x", "title.de", "an unknown key"),
     ("primary_key", [], "primary_key", "empty or missing"),
     ("primary_key", "id", "primary_key", "a list of names"),
@@ -147,6 +148,15 @@ class TestFaults:
             parse(data)
         assert str(stop.value.details["key"]).split(".")[0] == key
 
+    def test_every_fault_is_named_at_once(self, data: dict[str, Any]) -> None:
+        data |= {"schema": None, "ceiling": "52", "surplus": {"action": "hide"}}
+        with pytest.raises(OperatorError) as stop:
+            parse(data)
+        assert stop.value.details["keys"] == ["schema", "surplus.action", "ceiling"]
+        assert [finding.name for finding in stop.value.findings] == ["schema", "surplus.action", "ceiling"]
+        assert "schema is missing." in stop.value.seen
+        assert "ceiling is '52'." in stop.value.seen
+
     @pytest.mark.parametrize("data", [None, [], "plan", 1])
     def test_something_else_than_a_mapping_is_refused(self, data: Any) -> None:
         with pytest.raises(OperatorError, match="a mapping"):
@@ -187,6 +197,14 @@ class TestOptions:
         surplus = parse(data).surplus
         assert surplus.values == {"status": "cancelled", "current_step": "3", "notes": None}
         assert surplus.references == "stop"
+
+    def test_a_title_without_korean_is_the_english_one(self, data: dict[str, Any]) -> None:
+        del data["title"]["ko"]
+        plan = parse(data)
+        assert plan.title["ko"] == plan.title["en"] == filled(data)["title"]["ko"]
+        assert (
+            plan.sha256 == parse(filled(data)).sha256 == parse({**data, "title": {**data["title"], "ko": None}}).sha256
+        )
 
     def test_figures_may_be_left_open(self, data: dict[str, Any]) -> None:
         del data["expected"]

@@ -151,6 +151,7 @@ def _plan_text(content: Mapping[str, Any], candidate: Candidate) -> str:
     ]
     lines = [
         "---",
+        "# yaml-language-server: $schema=schema.json",
         *review,
         f"id: {_scalar(content['id'])}",
         "title:",

@@ -17,10 +17,11 @@ import yaml
 
 from ..errors import OperatorError
 from ..findings import Finding
+from ..plan import filled
 from ..system import command_line
 from ..system.project import COLLECTION
+from . import plan_source
 
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # fifteen files in each run: libyaml is ten times as fast
 # What every environment has to say. The vault's names come first (required): these may be made of them.
 _BASE = ("app_name", "app_path", "app_url", "database_host", "database_name", "database_user", "database_password")
 # Prefixes of what describes the service, beside the roles' own.
@@ -86,7 +87,7 @@ def plan_of(asked: Asked, hosts: Hosts | None = None) -> dict[str, Any]:
     ]
     if findings:
         raise OperatorError.of(findings)
-    return dict(_read(_path(asked))) if asked.needs_plan else {}
+    return filled(plan_source.read(_path(asked)).content) if asked.needs_plan else {}
 
 
 def role_options(home: Path) -> dict[str, list[str]]:
@@ -135,17 +136,9 @@ def _plan(asked: Asked) -> Iterator[Finding]:
             else f"write it as {asked.home}/plans/README.md explains; the plans beside that are examples.",
         )
         return
-    try:
-        content, fault = _read(path), ""
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        content, fault = None, f"{getattr(error, 'problem', None)} in line {mark.line + 1}" if mark else "not readable"
-    if not isinstance(content, dict):
+    for fault in plan_source.read(path).faults:
         yield Finding(
-            "plan",
-            f"{shown} does not hold a YAML mapping: {fault or f'it holds {type(content).__name__}'}.",
-            "a mapping, as in the plans beside it.",
-            f"correct it, then {asked.command()}",
+            "plan", f"{shown}:{fault.line}: {fault.seen}", fault.expected, f"correct it, then {asked.command()}"
         )
 
 
@@ -241,4 +234,4 @@ def _path(asked: Asked) -> Path:
 
 
 def _read(path: Path) -> Any:
-    return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 (both are safe loaders)
+    return yaml.load(path.read_text(encoding="utf-8"), Loader=plan_source.LOADER)  # noqa: S506 (both are safe loaders)

@@ -128,7 +128,7 @@ def split(text: str) -> tuple[Statement, ...]:
             if isinstance(action := statements[-1].action, SetSearchPath):
                 search_path = action.schemas
 
-    for token in _tokens(text):
+    for token in tokens_of(text):
         if token.kind == "end":
             end(text[: token.start])
         else:
@@ -137,7 +137,8 @@ def split(text: str) -> tuple[Statement, ...]:
     return tuple(statements)
 
 
-def _tokens(text: str) -> Iterator[Token]:
+def tokens_of(text: str) -> Iterator[Token]:
+    """The words, names, literals and signs of a text, without comments and space."""
     position = 0
     while position < len(text):
         found = _TOKEN.match(text, position)
