@@ -14,31 +14,10 @@ from at_most_one.system import command_line, project
 from at_most_one.system.redaction import redact
 
 
-def known_faults(
-    checks: Iterable[Mapping[str, Any]],
-    before: Mapping[str, Iterable[int]],
-    policy: Mapping[str, str],
-    repair: Mapping[str, str],
-) -> list[dict[str, Any]]:
-    """Of the running release's faults those that were there before the change, each with its policy and repair."""
-    return [
-        {key: check[key] for key in ("request", "got", "statuses")}
-        | {"check": check["name"], "policy": policy.get(check["name"], "refuse"), "repair": repair[check["name"]]}
-        | {"after": None}
-        for check in checks
-        if check["statuses"] and set(check["statuses"]) <= set(before[check["name"]])
-    ]
-
-
-def faults_after(faults: Iterable[Mapping[str, Any]], checks: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The same faults with what the release after the change answered: repaired, known (still there) or None."""
-    after = {check["name"]: "known" if check["known"] else "repaired" if check["ok"] else None for check in checks}
-    return [{**fault, "after": after.get(fault["check"])} for fault in faults]
-
-
 def any_true(hosts: Iterable[Mapping[str, Any]], *facts: str) -> bool:
-    """Whether any of the facts is set and true on any host."""
-    return any(host.get(fact, False) for host in hosts for fact in facts)
+    """Whether any of the facts is set and true on any host; a task's result is where it changed something."""
+    found = (host.get(fact, False) for host in hosts for fact in facts)
+    return any(one.get("changed", False) if isinstance(one, Mapping) else one for one in found)
 
 
 def first_error(hosts: Iterable[Mapping[str, Any]]) -> str:
@@ -109,14 +88,18 @@ def _lost(host: Mapping[str, Any]) -> str:
     return ""
 
 
+def is_lost(host: Mapping[str, Any]) -> bool:
+    """Whether the connection to the host was lost at a task that registers its result."""
+    return bool(_lost(host))
+
+
 class FilterModule:
     """What Ansible loads."""
 
     def filters(self) -> dict[str, Any]:
         return {
             "at_most_one_any_true": any_true,
-            "at_most_one_faults_after": faults_after,
             "at_most_one_first_error": first_error,
             "at_most_one_first_findings": first_findings,
-            "at_most_one_known_faults": known_faults,
+            "at_most_one_is_lost": is_lost,
         }

@@ -250,6 +250,11 @@ logs:
   returned: when state is queried or started
   type: dict
   sample: {"/home/deploy/.pm2/logs/aedpics-error-0.log": {"size": 512, "at": 1762752480.0}}
+ready_wait_s:
+  description: Seconds that PM2 waits at most for an instance to send C(ready) (C(wait_ready)), 0 for none.
+  returned: when state is queried or started
+  type: float
+  sample: 0.0
 version:
   description: The version of the daemon in memory, null when there is none.
   returned: when state is queried or started
@@ -362,6 +367,7 @@ def _query(target: client.Pm2, name: str) -> dict[str, Any]:
         "executable_version": client.executable_version(target),
         "daemon": asdict(found.daemon) if found.daemon else None,
         "instances": [client.described(one) for one in found.instances],
+        "ready_wait_s": max((one.ready_wait_s for one in found.instances), default=0.0),
         "logs": {path: asdict(moment) for path, moment in log_errors.moments(logs).items()},
     }
 

@@ -44,6 +44,16 @@ options:
     description: RV(faults) of the release before. A check that it lacks was not asked, so none of its faults is known.
     type: dict
     default: {}
+  found:
+    description: RV(found) of the call before, to go on from.
+    type: list
+    elements: dict
+    default: []
+  language:
+    description: The language in which RV(found) says what to repair.
+    type: str
+    choices: [en, ko]
+    default: en
   known_faults:
     description:
       - What becomes of a fault in O(faults_before) that is still there, with no other status. V(accept) lets it stay
@@ -200,6 +210,37 @@ faults:
   returned: success
   type: dict
   sample: {monitoring: [500], race: []}
+before:
+  description: O(before).
+  returned: success
+  type: bool
+  sample: false
+faults_before:
+  description: O(faults_before), with O(before=true) completed by RV(faults).
+  returned: success
+  type: dict
+  sample: {monitoring: [500]}
+found:
+  description:
+    - The faults that were there before the change, O(found) included, each with its policy and how to repair it.
+    - C(after) is C(known) for one that is still there, C(repaired), or null where nobody has asked since.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - check: monitoring
+      request: GET /api/monitoring/duplicate-sessions
+      got: '500 {"error":"Failed"}'
+      statuses: [500]
+      policy: accept
+      repair: qualify each column of the endpoint's query with its table.
+      after: known
+told:
+  description: Those of RV(found) that are to be reported now.
+  returned: success
+  type: list
+  elements: dict
+  sample: []
 all_ok:
   description: Whether every check that was run is as expected or known.
   returned: success
@@ -213,7 +254,7 @@ from typing import Any
 
 from ansible.module_utils.at_most_one.errors import OperatorError
 from ansible.module_utils.at_most_one.http.client import place
-from ansible.module_utils.at_most_one.service import health_checks
+from ansible.module_utils.at_most_one.service import fault_reports, health_checks
 from ansible.module_utils.at_most_one.service.api_client import Settings
 from ansible.module_utils.at_most_one.service.known_faults import ACCEPT, JUDGED, REFUSE, KnownFaults
 from ansible.module_utils.at_most_one.service.nextauth import Credentials
@@ -235,6 +276,8 @@ OPTIONS = {
     },
     "before": {"type": "bool", "default": False},
     "faults_before": {"type": "dict", "default": {}},
+    "found": {"type": "list", "elements": "dict", "default": []},
+    "language": {"type": "str", "choices": ["en", "ko"], "default": "en"},
     "known_faults": {"type": "dict", "default": {}, "options": dict.fromkeys(JUDGED, POLICY)},
     "fail": {"type": "bool", "default": True},
     "timeout_s": {"type": "float", "default": 10.0},
@@ -263,7 +306,7 @@ OPTIONS = {
 def _settings(params: dict[str, Any]) -> Settings:
     given = dict(params)
     names = given.pop("checks")
-    for name in ("fail", "faults_before", "known_faults"):
+    for name in ("fail", "faults_before", "found", "known_faults", "language"):
         given.pop(name)
     given["before_change"] = given.pop("before")
     place(given["base_url"])
@@ -322,8 +365,21 @@ def act(call: Call) -> dict[str, Any]:
             next_step="repeat the request by hand and read the application's log of that moment; after a cutover, roll "
             "back while the old release is still there.",
             checks=checks,
+            **{name: given[name] for name in ("before", "found")},
         )
-    return {"changed": False, "checks": checks, "faults": health_checks.faults_of(done), "all_ok": not failed}
+    return {
+        **{"changed": False, "checks": checks, "faults": health_checks.faults_of(done), "all_ok": not failed},
+        **{"before": given["before"], **asdict(_followed(given, done))},
+    }
+
+
+def _followed(given: dict[str, Any], done: list[health_checks.Check]) -> fault_reports.Followed:
+    if given["before"]:
+        policy, language = given["known_faults"], given["language"]
+        return fault_reports.before_change(
+            done, given["faults_before"], given["found"], policy=policy, language=language
+        )
+    return fault_reports.after_change(done, given["faults_before"], given["found"])
 
 
 def main() -> None:

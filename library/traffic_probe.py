@@ -71,6 +71,21 @@ options:
     description: With V(measured), the rate below which RV(watched_closely) is false.
     type: float
     default: 2
+  below_least:
+    description: With V(measured), whether a rate below O(least_rate_per_s) fails the task.
+    type: str
+    choices: [warn, stop]
+    default: warn
+  max_failed_percent:
+    description:
+      - With V(stopped), percent of the requests that may have failed; unless it is 0, a single one may. Together with
+        O(max_gap_ms).
+    type: float
+  max_gap_ms:
+    description:
+      - With V(stopped), milliseconds without a good answer. The time between two requests and RV(p50_before_ms) are
+        added.
+    type: int
   measure_s:
     description: Seconds that V(measured) takes; a request under way is waited for.
     type: float
@@ -159,6 +174,16 @@ bears_per_s:
   returned: when state is measured
   type: float
   sample: 66.4
+shortest_gap_ms:
+  description: Milliseconds; a shorter pause does not show in a receipt at that rate.
+  returned: when state is measured
+  type: int
+  sample: 60
+refusal:
+  description: Why the receipt is not within O(max_failed_percent) and O(max_gap_ms), empty where it is.
+  returned: when state is stopped and the two are given
+  type: str
+  sample: ""
 watched_closely:
   description: Whether RV(rate_per_s) is at least O(least_rate_per_s).
   returned: when state is measured
@@ -256,7 +281,7 @@ from typing import Any
 
 from ansible.module_utils.at_most_one.errors import OperatorError
 from ansible.module_utils.at_most_one.http.client import place
-from ansible.module_utils.at_most_one.service import capacity, traffic_probe
+from ansible.module_utils.at_most_one.service import capacity, receipt, traffic_probe
 from ansible.module_utils.at_most_one_entry import Call, run
 
 URL = {
@@ -274,6 +299,9 @@ OPTIONS = {
     "urls": {"type": "list", "elements": "dict", "options": URL},
     "rate_per_s": {"type": "float", "default": 20.0},
     "least_rate_per_s": {"type": "float", "default": 2.0},
+    "below_least": {"type": "str", "choices": ["warn", "stop"], "default": "warn"},
+    "max_failed_percent": {"type": "float"},
+    "max_gap_ms": {"type": "int"},
     "measure_s": {"type": "float", "default": 3.0},
     "p50_before_ms": {"type": "float"},
     "keepalive": {"type": "bool", "default": False},
@@ -345,6 +373,8 @@ def act(call: Call) -> dict[str, Any]:
         found = capacity.measure(
             _settings(given), seconds=given["measure_s"], least_rate_per_s=given["least_rate_per_s"]
         )
+        if given["below_least"] == "stop":
+            capacity.require(found, given["least_rate_per_s"])
         return {"changed": False, **asdict(found)}
     if given["state"] == "started":
         settings = _settings(given)
@@ -354,8 +384,11 @@ def act(call: Call) -> dict[str, Any]:
         return {"changed": changed, "pid": pid}
     if call.check_mode:
         return {"changed": traffic_probe.running(output) is not None, **_NOTHING_SEEN}
-    receipt, ran = traffic_probe.stop(output)
-    return {"changed": ran, **receipt}
+    seen, ran = traffic_probe.stop(output)
+    percent, gap_ms = given["max_failed_percent"], given["max_gap_ms"]
+    if percent is None or gap_ms is None:
+        return {"changed": ran, **seen}
+    return {"changed": ran, **seen, "refusal": receipt.refusal(seen, receipt.Limits(percent, gap_ms), output)}
 
 
 def main() -> None:

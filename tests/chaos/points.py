@@ -51,7 +51,7 @@ _NO_RETURN = {
         "rows removed": "Stop if a duplicate is left",
         "history recorded": "Remember whether an index was built",
         "link switched": "Ensure that every instance serves the wanted release",
-        "instances reloaded": "Remember what was reloaded",
+        "instances reloaded": "Remember when it ended",
         "run not yet closed": "Close the run in the journal",
     },
     "rollback": {

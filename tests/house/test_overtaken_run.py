@@ -26,7 +26,7 @@ def settled(directory: Path, answer: dict[str, Any], facts: dict[str, Any], task
     variables = {
         **{"_run_id": "run-41", "_run_error": "First.", "_run_phase": "pm2_reload", "database_login": {}},
         **{"database_gateway": "web1", "report_language": "en", "_run_release_path": "/r", "_run_outcome": "stopped"},
-        **{"_healthcheck_checks": [], "_healthcheck_known_faults": [], "ansible_connection": "local", **facts},
+        **{"ansible_connection": "local", **facts},
     }
     tasks = [
         {"ansible.builtin.include_role": {"name": "run", "tasks_from": tasks_from}},

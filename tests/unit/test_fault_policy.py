@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from at_most_one.service.fault_reports import after_change, before_change
+from at_most_one.service.health_checks import Check
 from at_most_one.service.known_faults import KnownFaults
-
-from filter_plugins.at_most_one import faults_after, known_faults
 
 ACCEPT = {"monitoring": "accept", "race": "accept"}
 
@@ -51,29 +51,60 @@ def test_no_reason_where_the_policy_has_no_part() -> None:
     assert KnownFaults(ACCEPT, {}).reason("race", ()) == ""
 
 
-def checks(status: int) -> list[dict[str, object]]:
-    fault = {
-        "request": "GET /m",
-        "got": f"{status} no",
-        "statuses": [status],
-        "ok": False,
-        "known": True,
-        "name": "race",
-    }
-    return [fault, {**fault, "name": "health", "statuses": [], "ok": True, "known": False}]
+HEALTHY = Check("health", True, "GET /h", "200", "200")
+FAULT = {
+    **{"check": "monitoring", "request": "GET /m", "got": "500 no", "statuses": [500], "policy": "accept"},
+    "after": None,
+}
 
 
-def test_what_is_reported_is_what_was_there_before_the_change() -> None:
-    (fault,) = known_faults(checks(500), {"race": [500]}, {"race": "accept"}, {"race": "map it"})
-    assert (fault["check"], fault["policy"], fault["repair"], fault["after"]) == ("race", "accept", "map it", None)
-    assert known_faults(checks(500), {"race": [500]}, {}, {"race": "map it"})[0]["policy"] == "refuse"
-    assert known_faults(checks(500), {"race": []}, {"race": "accept"}, {"race": "map it"}) == []
+def answered(name: str, *statuses: int, known: bool = False) -> Check:
+    """Not well with these statuses 5xx; well with none."""
+    got = f"{statuses[0]} no" if statuses else "200"
+    return Check(name, not statuses, f"GET /{name[0]}", "200", got, statuses=statuses, known=known)
 
 
-def test_what_became_of_it() -> None:
-    (fault,) = known_faults(checks(500), {"race": [500]}, {"race": "accept"}, {"race": "map it"})
-    assert faults_after([fault], checks(500))[0]["after"] == "known"
-    well = {**checks(500)[0], "statuses": [], "ok": True, "known": False}
-    assert faults_after([fault], [well])[0]["after"] == "repaired"
-    assert faults_after([fault], [{**checks(500)[0], "known": False}])[0]["after"] is None
-    assert faults_after([fault], [])[0]["after"] is None
+@pytest.mark.parametrize(
+    ("language", "repair"), [("en", "qualify each column of the endpoint's query"), ("ko", "이 API의 쿼리에서")]
+)
+def test_a_fault_of_the_running_release_is_reported_once(language: str, repair: str) -> None:
+    asked = [HEALTHY, answered("monitoring", 500)]
+    told = before_change(asked, {}, [], policy=ACCEPT, language=language)
+    (fault,) = told.found
+    assert {name: value for name, value in fault.items() if name != "repair"} == FAULT
+    assert fault["repair"].startswith(repair)
+    assert told.told == told.found
+    assert told.faults_before == {"monitoring": [500]}
+
+    raced = before_change([answered("race", 500)], told.faults_before, told.found, policy={}, language=language)
+    assert [(one["check"], one["policy"]) for one in raced.found] == [("monitoring", "accept"), ("race", "refuse")]
+    assert raced.told == [], "code that does not know the rule yet is not blamed for it"
+    assert raced.faults_before == {"monitoring": [500], "race": [500]}
+
+
+def test_the_release_that_an_unfinished_run_has_switched_to_is_no_witness() -> None:
+    seen = before_change([answered("monitoring", 500)], {"monitoring": []}, [], policy=ACCEPT, language="en")
+    assert (seen.faults_before, seen.found) == ({"monitoring": []}, [])
+
+
+@pytest.mark.parametrize(
+    ("asked", "after", "told"),
+    [
+        ([answered("race", 500, known=True)], "known", True),
+        ([answered("race")], "repaired", False),
+        ([answered("race", 500)], None, False),
+        ([], None, False),
+    ],
+)
+def test_what_became_of_it(asked: list[Check], after: str | None, told: bool) -> None:
+    fault = {**FAULT, "check": "race"}
+    became = after_change(asked, {"race": [500]}, [fault])
+    assert became.found == [{**fault, "after": after}]
+    assert became.told == (became.found if told else [])
+    assert became.faults_before == {"race": [500]}
+
+
+def test_only_the_race_is_reported_again() -> None:
+    became = after_change([answered("monitoring", 500, known=True)], {"monitoring": [500]}, [FAULT])
+    assert [one["after"] for one in became.found] == ["known"]
+    assert became.told == []

@@ -70,15 +70,37 @@ class RunFacts:
     build: Answer = field(default_factory=dict)  # index_set
     verified: Answer = field(default_factory=dict)  # index_set, verify; its error where it stopped
     traffic: Answer = field(default_factory=dict)  # the receipt of the traffic probe
-    checks: Rows = ()
-    known_faults: Rows = ()
-    instances: Rows = ()
+    service: Answer = field(default_factory=dict)  # service_check, the last call; its error where it stopped
+    log: Answer = field(default_factory=dict)  # service_check, of the host that writes the report
+    reloaded: Mapping[str, Answer] = field(default_factory=dict)  # pm2_app, of each host
     rollback: RollbackFacts = field(default_factory=RollbackFacts)
 
     @classmethod
     def of_role(cls, facts: Mapping[str, Any]) -> RunFacts:
         """The facts as the role has them: a mapping with these names."""
         return cls(**{**facts, "rollback": RollbackFacts(**facts.get("rollback", {}))})
+
+    @property
+    def checks(self) -> Rows:
+        """What was checked after the change."""
+        said = self._said_of_service
+        return [] if said.get("before", True) else [*said["checks"], *self.log.get("checks", [])]
+
+    @property
+    def known_faults(self) -> Rows:
+        """The faults of the release before, with what became of each."""
+        found: Rows = self._said_of_service.get("found", [])
+        return found
+
+    @property
+    def _said_of_service(self) -> Answer:
+        said: Answer = self.service.get("details", self.service)
+        return said
+
+    @property
+    def instances(self) -> Rows:
+        """The instances that were reloaded."""
+        return [{**one, "host": host} for host, answer in self.reloaded.items() for one in answer.get("instances", [])]
 
     @property
     def rolled_back(self) -> bool:

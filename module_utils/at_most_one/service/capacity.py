@@ -6,6 +6,7 @@ import itertools
 import time
 from dataclasses import dataclass, replace
 
+from ..errors import OperatorError
 from ..system.strict_zip import strict_zip
 from . import traffic_probe
 
@@ -24,6 +25,7 @@ class Capacity:
     targets_p50_ms: dict[str, float]
     bears_per_s: float  # what one connection brings, the targets in turn
     rate_per_s: float  # what a probe may ask
+    shortest_gap_ms: int  # a shorter pause does not show in a receipt at this rate
     watched_closely: bool
 
 
@@ -66,5 +68,19 @@ def measure(settings: traffic_probe.Settings, *, seconds: float, least_rate_per_
         medians,
         round(bears, 1),
         round(rate, 1),
+        round(1000 / round(rate, 1) + (0.0 if middle is None else round(middle, 1))),
         rate >= min(least_rate_per_s, settings.rate_per_s),
     )
+
+
+def require(found: Capacity, least_rate_per_s: float) -> None:
+    """Raise OperatorError if a cutover could not be watched closely."""
+    if not found.watched_closely:
+        raise OperatorError(
+            f"Asked alone, the service answers {found.bears_per_s:g} requests a second, so the traffic probe may send "
+            f"{found.rate_per_s:g}.",
+            expected=f"{least_rate_per_s:g} (pm2_reload_probe_min_rate_per_s), so that a lost request shows in the "
+            "cutover.",
+            next_step="deploy when the service has less to do, or accept a coarse receipt: "
+            "ansible-playbook deploy.yml -l <environment> -e pm2_reload_probe_below_min=warn",
+        )
