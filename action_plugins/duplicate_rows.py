@@ -22,15 +22,16 @@ from ansible.module_utils.at_most_one.system import files  # noqa: E402
 
 
 class ActionModule(ActionBase):
-    """With ``reported``, ``path`` is written here and ``reviewed`` read; with ``removed``, ``path`` is read."""
+    """``reviewed`` is read here, and so is ``path``, but that ``reported`` writes it."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
         arguments = dict(self._task.args)
         reported = arguments.get("state") == "reported"
         sent = {}
-        for name in ["reviewed" if reported else "path"]:
+        for name in ["reviewed"] if reported else ["reviewed", "path"]:
             if arguments.get(name):
+                arguments[name] = str(Path(arguments[name]).expanduser().resolve())
                 sent[name] = self._send(Path(arguments[name]))
         if not (reported and arguments.get("path")):
             return self._call(arguments, sent, task_vars)

@@ -22,12 +22,16 @@ options:
   state:
     description:
       - V(reported) reads one snapshot and changes nothing in the database. With O(path) it writes a file.
-      - V(removed) removes the surplus rows among those of O(path), among O(rows), or with O(report_first) all of them.
+      - V(removed) removes the surplus rows among those of O(path) or among O(rows).
+      - V(cleaned) is the clean-up phase. Unless the planned indexes hold it raises the write fence, as M(write_fence)
+        does. Then it removes the surplus rows, those of O(reviewed) or all of them, and those that have become surplus
+        meanwhile, in a few rounds. It fails when a row is left, or when a planned one is neither archived nor known to
+        be changed by somebody else. What the fence could not exempt leaves before it is raised.
       - V(restored) puts back the rows that O(archived_by), or every run of the plan, archived, each byte for byte, in
         batches. The table's own constraints, indexes and triggers judge every row; O(restore) says what becomes of the
         others when one cannot return. Lower the fence and drop the index first.
     type: str
-    choices: [reported, removed, restored]
+    choices: [reported, removed, cleaned, restored]
     required: true
   limit:
     description: How many groups RV(groups) holds at most. The counts, RV(rows) and RV(digest) are always complete.
@@ -51,26 +55,16 @@ options:
     description:
       - For V(reported) with O(path). Return also what has to be known before anything is written, RV(exact) and
         RV(preview), or RV(refusal). The removal is tried as in check mode, with the same limits.
-      - O(phase) is recorded when there is nothing to do, with no surplus row and RV(exact).
+      - O(phase) is recorded when there is nothing to do, with no surplus row and RV(exact), and the run has not cleaned
+        up before.
     type: bool
     default: false
   reviewed:
     description:
-      - For V(reported) with O(preview), the clean-up plan whose rows are to leave; without it, the one just written.
+      - The clean-up plan whose rows are to leave, with the content that was reviewed. For V(reported) with O(preview);
+        without it, the one just written. For V(cleaned); without it, every surplus row.
       - In a playbook it is a file of the control node, as O(path) is.
     type: path
-  report_first:
-    description:
-      - For V(removed). Report the surplus rows first, as V(reported) does, and return their counts. On failure the
-        details have them.
-      - Without O(path) and O(rows) these rows are removed. No file is left of them.
-    type: bool
-  earlier:
-    description:
-      - For V(removed) with O(report_first), RV(sum) of the removals before it that belong to the same phase.
-      - O(phase) is recorded with RV(sum) when it has removed rows, none is left, and each is accounted for.
-    type: dict
-    default: {}
   header:
     description: What else the file of V(reported) says, ahead of the report's own keys.
     type: dict
@@ -84,7 +78,8 @@ options:
     type: str
   run_id:
     description:
-      - The run that does this, as M(deploy_run) opened it. V(removed) requires it, and archives the rows under it.
+      - The run that does this, as M(deploy_run) opened it. V(removed) and V(cleaned) require it, and archive the rows
+        under it. V(cleaned) adds to what the run's earlier clean-ups have recorded.
       - Each transaction that writes begins by making sure that the run still holds its plan, and nobody can take it
         over before that transaction ends. The lease is renewed meanwhile. A run that was taken over writes no more.
     type: str
@@ -128,6 +123,18 @@ options:
   expected_rows:
     description: More surplus rows than this stop the task; fewer are only reported. Default is the plan's.
     type: int
+  lock_attempts:
+    description: As O(write_fence#module:lock_attempts), for V(cleaned).
+    type: int
+    default: 10
+  max_write_pause_ms:
+    description: As O(write_fence#module:max_write_pause_ms), for V(cleaned).
+    type: int
+    default: 500
+  deadline_s:
+    description: As O(write_fence#module:deadline_s), for V(cleaned).
+    type: int
+    default: 300
 attributes:
   check_mode:
     description:
@@ -137,7 +144,9 @@ attributes:
         C(nextval), stays. Until it ends, who deletes a row that a returning one refers to waits for it.
     support: full
   diff_mode:
-    description: Shows the rows of the groups in question before and after, at most 1000 rows.
+    description:
+      - Shows the rows of the groups in question before and after, at most 1000 rows; with V(cleaned) the fence alone,
+        because the report has shown the rows.
     support: full
 """
 
@@ -157,12 +166,12 @@ EXAMPLES = r"""
     path: "{{ playbook_dir }}/cleanup_plan.json"
     run_id: 20251110T053000Z-1a2b3c
 
-- name: Ensure that every surplus row is archived and removed
+- name: Ensure that every surplus row is archived and removed, behind the write fence
   duplicate_rows:
     login: "{{ database_login }}"
     plan: "{{ lookup('file', 'plans/one-active-inspection-session.yml') | from_yaml }}"
-    state: removed
-    report_first: true
+    state: cleaned
+    phase: cleanup
     run_id: 20251110T053000Z-1a2b3c
 
 - name: Ensure that the archived rows are back
@@ -191,12 +200,12 @@ groups:
       surplus_count: 1
 truncated: {description: "Whether RV(groups) is cut off at O(limit) groups, or at 10000 rows.",
   returned: state is reported, type: bool, sample: false}
-group_count: {description: "Number of duplicate groups.", returned: "state is reported, or report_first", type: int,
+group_count: {description: "Number of duplicate groups.", returned: state is reported, type: int,
   sample: 10}
-row_count: {description: "Number of surplus rows.", returned: "state is reported, or report_first", type: int,
+row_count: {description: "Number of surplus rows.", returned: state is reported, type: int,
   sample: 25}
 open_total: {description: "Number of rows inside the predicate, the surplus ones included.",
-  returned: "state is reported, or report_first", type: int, sample: 35}
+  returned: state is reported, type: int, sample: 35}
 rows:
   description: Primary keys of all surplus rows, sorted.
   returned: state is reported, without path
@@ -228,17 +237,17 @@ refusal:
   returned: preview
   type: str
   sample: ""
-recorded: {description: "Whether O(phase) is recorded.", returned: "preview, or report_first", type: bool,
-  sample: false}
 sum:
-  description: What the phase has planned and done so far. On failure the details have it.
-  returned: preview, or report_first
+  description: What the run's clean-up has planned and done so far, each clean-up of the run added up.
+  returned: preview, or state is cleaned; on failure, too
   type: dict
   sample: {groups: 10, planned: 25, removed: 25, archived: 25, kept_meanwhile: 0, gone_meanwhile: 0, batches: 1}
+fence_raised: {description: "Whether the write fence was raised, and was not up before.",
+  returned: "state is cleaned; on failure, too", type: bool, sample: true}
 removed: {description: "Number of rows removed, or updated as the plan says; in check mode, that would be.",
-  returned: state is removed, type: int, sample: 25}
+  returned: state is removed or cleaned, type: int, sample: 25}
 archived: {description: "Number of rows that entered the archive. Always the same as RV(removed).",
-  returned: state is removed, type: int, sample: 25}
+  returned: state is removed or cleaned, type: int, sample: 25}
 kept_meanwhile: {description: "Number of given rows that stayed because they are no longer surplus.",
   returned: state is removed, type: int, sample: 0}
 kept_examples: {description: "Primary keys of at most 1000 of them.",
@@ -301,7 +310,7 @@ left_count: {description: "How many rows of the plan's table RV(left) counts.",
   returned: state is restored, type: int, sample: 0}
 statements:
   description: The SQL that changed something, or in check mode would, with the names of parameters for values.
-  returned: state is removed or restored
+  returned: state is removed, cleaned or restored
   type: list
   elements: str
   sample: [DELETE FROM "aedpics"."inspection_sessions" USING surplus WHERE "inspection_sessions"."id" = surplus."p0"]
@@ -312,10 +321,7 @@ details:
   sample: {rows: 60, ceiling: 52}
 """
 
-import contextlib
-import json
-import tempfile
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -323,30 +329,32 @@ from ansible.module_utils.at_most_one.plan import Plan, parse
 from ansible.module_utils.at_most_one_entry import (
     PHASE_SPEC,
     WRITING_SPEC,
+    fail,
+    fence_diff,
     held_run,
     login_of,
     record_phase,
+    require_attempts,
     run,
     timeouts_of,
 )
 from ansible.module_utils.basic import AnsibleModule
 
 if TYPE_CHECKING:
+    from ansible.module_utils.at_most_one.cleanup.phase import Limits, Progress
+    from ansible.module_utils.at_most_one.duplicates.batches import Pace
     from ansible.module_utils.at_most_one.duplicates.groups import Group
-    from ansible.module_utils.at_most_one.duplicates.surplus_rows import Removal
     from ansible.module_utils.at_most_one.postgres.connection import Connection, Hold
 
 ARGUMENTS: dict[str, Any] = {
     **WRITING_SPEC,
     **PHASE_SPEC,
-    "state": {"type": "str", "choices": ["reported", "removed", "restored"], "required": True},
+    "state": {"type": "str", "choices": ["reported", "removed", "cleaned", "restored"], "required": True},
     "limit": {"type": "int", "default": 1000},
     "path": {"type": "path"},
     "only_unchanged": {"type": "bool", "default": True},
     "preview": {"type": "bool", "default": False},
     "reviewed": {"type": "path"},
-    "report_first": {"type": "bool"},
-    "earlier": {"type": "dict", "default": {}},
     "header": {"type": "dict", "default": {}},
     "rows": {"type": "list", "elements": "list"},
     "digest": {"type": "str"},
@@ -359,26 +367,23 @@ ARGUMENTS: dict[str, Any] = {
     "max_replica_wait_s": {"type": "int", "default": 600},
     "expected_groups": {"type": "int"},
     "expected_rows": {"type": "int"},
+    "lock_attempts": {"type": "int", "default": 10},
+    "max_write_pause_ms": {"type": "int", "default": 500},
+    "deadline_s": {"type": "int", "default": 300},
 }
 REQUIRED = [
     ("state", "removed", ["run_id"]),
-    ("state", "removed", ["path", "rows", "report_first"], True),
+    ("state", "removed", ["path", "rows"], True),
+    ("state", "cleaned", ["run_id"]),
     ("preview", True, ["path", "run_id"]),
 ]
-# What is added up over a phase, and what a removal calls it.
-ADDED = {
-    **{"groups": "group_count", "planned": "row_count", "removed": "removed", "archived": "removed"},
-    **{name: name for name in ("repointed", "kept_meanwhile", "gone_meanwhile", "batches", "seconds")},
-}
-PREVIEWED = ("removed", "groups_left", "rows_left", "kept_meanwhile", "gone_meanwhile", "unarchived")
-COUNTED = ("group_count", "row_count", "open_total")
 
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     from ansible.module_utils.at_most_one.postgres.connection import connect
 
     plan = parse(module.params["plan"])
-    do = {"reported": report, "removed": remove, "restored": restore}[module.params["state"]]
+    do = {"reported": report, "removed": remove, "cleaned": clean, "restored": restore}[module.params["state"]]
     with held_run(module) as hold, connect(login_of(module), **timeouts_of(module)) as connection:
         return do(module, connection, plan, hold)
 
@@ -422,72 +427,95 @@ def _preview(
     module: AnsibleModule, connection: Connection, plan: Plan, found: dict[str, Any], *, exact: bool
 ) -> dict[str, Any]:
     """Try the removal in check mode; record the phase when there is nothing to remove and nothing to build."""
-    from ansible.module_utils.at_most_one.duplicates.plan_file import RowsFile
-    from ansible.module_utils.at_most_one.errors import OperatorError
+    from ansible.module_utils.at_most_one.cleanup import phase
 
-    preview, refusal, reviewed = {}, "", module.params["reviewed"]
+    run_id, path, reviewed = (module.params[name] for name in ("run_id", "path", "reviewed"))
+    preview: dict[str, Any] = {}
+    refusal = ""
     if found["row_count"]:
-        given = RowsFile(reviewed or module.params["path"])
-        try:
-            removal = _removal(
-                *(module, connection, plan, given.rows(), given.digest()),
-                only_unchanged=reviewed is not None,
-                check=True,
-            )
-            preview = {name: value for name, value in asdict(removal).items() if name in PREVIEWED}
-        except OperatorError as stop:
-            refusal = str(stop)
-    planned = _sum({}, {name: found[name] for name in COUNTED})
-    recorded = exact and not found["row_count"] and _record(module, "unchanged", planned)
-    return {"exact": exact, "preview": preview, "refusal": refusal, "recorded": recorded, "sum": planned}
+        preview, refusal = phase.preview(connection, plan, run_id, _limits(module), path, reviewed)
+    before = phase.earlier(connection, run_id)
+    planned = asdict((before or phase.Account()).plus({name: found[name] for name in phase.COUNTED}))
+    if exact and not found["row_count"] and before is None:
+        record_phase(module, "unchanged", planned)
+    return {"exact": exact, "preview": preview, "refusal": refusal, "sum": planned}
 
 
-def _sum(earlier: dict[str, Any], removal: dict[str, Any]) -> dict[str, Any]:
-    """What the phase has done with this removal, which may have stopped half way."""
-    return {
-        **{name: earlier.get(name, 0) + removal.get(theirs, 0) for name, theirs in ADDED.items()},
-        # Each row that was planned and not archived, by its primary key, and why; at most 1,000 of each removal.
-        "unarchived": [*earlier.get("unarchived", []), *removal.get("unarchived", [])],
-        "longest_batch_ms": max(earlier.get("longest_batch_ms", 0), removal.get("longest_batch_ms", 0)),
+def clean(module: AnsibleModule, connection: Connection, plan: Plan, hold: Hold) -> dict[str, Any]:
+    from ansible.module_utils.at_most_one.cleanup import phase
+
+    run_id, reviewed = module.params["run_id"], module.params["reviewed"]
+    require_attempts(module.params["lock_attempts"])
+    done = phase.Progress(phase.earlier(connection, run_id) or phase.Account())
+    try:
+        phase.clean(
+            *(connection, plan, run_id, _limits(module), done), reviewed=reviewed, check=module.check_mode, hold=hold
+        )
+        record_phase(module, "ok" if done.changed else "unchanged", asdict(done.account))
+    except Exception as error:  # whole batches may have gone: who decides about the way back has to know them
+        fail(module, error, **_cleaned(done))
+    for warning in done.warnings:
+        module.warn(warning)
+    return _cleaned(done)
+
+
+def _cleaned(done: Progress) -> dict[str, Any]:
+    result = {
+        "changed": done.changed,
+        "sum": asdict(done.account),
+        "removed": done.account.removed,
+        "archived": done.account.archived,
+        "fence_raised": done.fence_raised,
+        "statements": done.statements,
     }
+    if done.fence:
+        result["diff"] = fence_diff(done.fence)
+    return result
 
 
-def _record(module: AnsibleModule, status: str, details: dict[str, Any]) -> bool:
-    """Record the phase if one is given; whether it is recorded."""
-    record_phase(module, status, details)
-    return module.params["phase"] is not None and not module.check_mode
+def _limits(module: AnsibleModule) -> Limits:
+    from ansible.module_utils.at_most_one.cleanup.phase import Limits
+
+    names = ("max_rows", "expected_groups", "expected_rows", "lock_attempts", "max_write_pause_ms", "deadline_s")
+    return Limits(pace=_pace(module), **{name: module.params[name] for name in names})
+
+
+def _pace(module: AnsibleModule) -> Pace:
+    from ansible.module_utils.at_most_one.duplicates.batches import Pace
+
+    return Pace(
+        target_ms=module.params["batch_target_ms"],
+        max_replica_lag_s=module.params["max_replica_lag_s"],
+        max_replica_wait_s=module.params["max_replica_wait_s"],
+    )
 
 
 def remove(module: AnsibleModule, connection: Connection, plan: Plan, hold: Hold) -> dict[str, Any]:
-    from ansible.module_utils.at_most_one.errors import OperatorError
+    from ansible.module_utils.at_most_one.duplicates import surplus_rows
     from ansible.module_utils.at_most_one.fence import write_fence
 
-    known: dict[str, Any] = {}
-    try:
-        with _given(module, connection, plan, known) as (rows, digest, only_unchanged):
-            removal = _removal(
-                *(module, connection, plan, rows, digest),
-                only_unchanged=only_unchanged,
-                check=module.check_mode,
-                describe=module._diff,
-                hold=hold,
-            )
-        known |= asdict(removal)
+    rows, digest, only_unchanged = _given(module)
+    removal = surplus_rows.remove(
+        *(connection, plan),
+        rows=rows,
+        digest=digest,
+        pace=_pace(module),
+        **{name: module.params[name] for name in ("run_id", "max_rows", "expected_groups", "expected_rows")},
+        only_unchanged=only_unchanged,
+        check=module.check_mode,
+        describe=module._diff,
+        hold=hold,
+    )
+    result, warnings = asdict(removal), list(removal.warnings)
+    del result["groups"], result["warnings"]
+    if not module.check_mode:
         # What the fence exempts and has not left is to be in it from now on.
-        tightened = None if module.check_mode else write_fence.tighten(connection, plan, hold=hold)
-        if tightened:
-            known["rows_left"] = max(removal.rows_left, tightened.exempt)
-        if module.params["report_first"]:
-            known["sum"] = _sum(module.params["earlier"], known)
-            known["recorded"] = _is_done(known) and _record(module, "ok", known["sum"])
-    except OperatorError as stop:
-        stop.details = {**{name: known[name] for name in (*COUNTED, "removed") if name in known}, **stop.details}
-        stop.details["sum"] = _sum(module.params["earlier"], {**known, **stop.details})
-        raise
-    for warning in [*removal.warnings, *(tightened.warnings if tightened else ())]:
+        tightened = write_fence.tighten(connection, plan, hold=hold)
+        result["rows_left"] = max(removal.rows_left, tightened.exempt)
+        warnings += tightened.warnings
+    for warning in warnings:
         module.warn(warning)
     gone = {tuple(row) for row in removal.removed_examples}
-    result = {name: value for name, value in known.items() if name not in ("groups", "warnings")}
     return {
         "changed": bool(removal.statements),
         **result,
@@ -495,61 +523,15 @@ def remove(module: AnsibleModule, connection: Connection, plan: Plan, hold: Hold
     }
 
 
-def _is_done(known: dict[str, Any]) -> bool:
-    accounted = known["removed"] + known["kept_meanwhile"] + known["gone_meanwhile"]
-    return bool(known["sum"]["removed"]) and not known["rows_left"] and accounted >= known["row_count"]
-
-
-@contextlib.contextmanager
-def _given(
-    module: AnsibleModule, connection: Connection, plan: Plan, known: dict[str, Any]
-) -> Iterator[tuple[Iterable[list[str]], str, bool]]:
-    """The rows that are to leave, their digest, and whether only unchanged ones are; a report's counts enter ``known``.
-
-    The report's rows wait in a file without a name: nothing of it is left, however this process ends.
-    """
-    from ansible.module_utils.at_most_one.duplicates import plan_file, surplus_rows
+def _given(module: AnsibleModule) -> tuple[Iterable[list[str]], str, bool]:
+    """The rows that are to leave, their digest, and whether only unchanged ones are."""
+    from ansible.module_utils.at_most_one.duplicates.plan_file import RowsFile
 
     path, rows, digest = (module.params[name] for name in ("path", "rows", "digest"))
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as waiting:
-        if module.params["report_first"]:
-            found = surplus_rows.report(connection, plan, limit=0, into=lambda line: waiting.writelines((line, "\n")))
-            known.update({name: getattr(found, name) for name in COUNTED})
-        if path is not None:
-            reviewed = plan_file.RowsFile(path)
-            yield reviewed.rows(), digest or reviewed.digest(), module.params["only_unchanged"]
-        elif rows is not None:
-            yield ([str(part) for part in row] for row in rows), digest or "", False
-        elif module.params["report_first"]:
-            waiting.seek(0)
-            yield map(json.loads, waiting), found.digest, False
-        else:
-            module.fail_json(msg="state is removed but all of the following are missing: path, rows, report_first=true")
-
-
-def _removal(
-    module: AnsibleModule,
-    connection: Connection,
-    plan: Plan,
-    rows: Iterable[list[str]],
-    digest: str,
-    **how: Any,
-) -> Removal:
-    from ansible.module_utils.at_most_one.duplicates import batches, surplus_rows
-
-    return surplus_rows.remove(
-        connection,
-        plan,
-        rows=rows,
-        digest=digest,
-        pace=batches.Pace(
-            target_ms=module.params["batch_target_ms"],
-            max_replica_lag_s=module.params["max_replica_lag_s"],
-            max_replica_wait_s=module.params["max_replica_wait_s"],
-        ),
-        **{name: module.params[name] for name in ("run_id", "max_rows", "expected_groups", "expected_rows")},
-        **how,
-    )
+    if path is None:
+        return ([str(part) for part in row] for row in rows), digest or "", False
+    reviewed = RowsFile(path)
+    return reviewed.rows(), digest or reviewed.digest(), module.params["only_unchanged"]
 
 
 def restore(module: AnsibleModule, connection: Connection, plan: Plan, hold: Hold) -> dict[str, Any]:

@@ -30,6 +30,12 @@ options:
       - With V(false) the faults are only returned.
     type: bool
     default: true
+  fail_on_duplicates:
+    description:
+      - With O(state=present), whether a duplicate in the way of the build is an error. With V(false) RV(blocked) says
+        so, for who cleans up and builds again.
+    type: bool
+    default: true
   strategy:
     description:
       - V(prisma) lets C(prisma migrate deploy) build. Writers on the planned tables wait meanwhile. Where some of the
@@ -200,6 +206,11 @@ history:
   returned: O(state=present), or O(state=verified) with O(release_path)
   type: str
   sample: applied
+blocked:
+  description: The duplicate that was in the way of the build, in whole phrases; empty when it was not.
+  returned: O(state=present)
+  type: str
+  sample: ""
 pending:
   description: The migrations that C(prisma migrate deploy) applied, or would.
   returned: O(state=present)
@@ -338,6 +349,17 @@ def _history(module: AnsibleModule, plan: Plan, inspection: Inspection) -> str:
 
 
 def _present(module: AnsibleModule, plan: Plan) -> dict[str, Any]:
+    from ansible.module_utils.at_most_one.errors import OperatorError
+
+    try:
+        return {**_built(module, plan), "blocked": ""}
+    except OperatorError as stop:
+        if module.params["fail_on_duplicates"] or stop.details.get("cause") != "duplicates":
+            raise
+        return {"changed": False, "blocked": str(stop)}
+
+
+def _built(module: AnsibleModule, plan: Plan) -> dict[str, Any]:
     from ansible.module_utils.at_most_one.migration import build
 
     names = (
@@ -427,6 +449,7 @@ def main() -> None:
             "phase_details": {"type": "dict", "default": {}},
             "state": {"type": "str", "choices": ["verified", "present", "absent"], "default": "verified"},
             "fail": {"type": "bool", "default": True},
+            "fail_on_duplicates": {"type": "bool", "default": True},
             "strategy": {"type": "str", "choices": ["prisma", "concurrent", "auto"], "default": "prisma"},
             "max_write_pause_ms": {"type": "int", "default": 500},
             "release_path": {"type": "path"},

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypedDict
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypedDict
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
@@ -106,6 +106,14 @@ def run(
         if result is None:
             raise
         module.fail_json(**result)
+
+
+def fail(module: AnsibleModule, error: Exception, **done: Any) -> NoReturn:
+    """Fail as :func:`run` does for an error of ``act``, with what was ``done`` until then."""
+    result = failed_result(error)
+    if result is None:
+        raise error
+    module.fail_json(**result, **done)
 
 
 def failed_result(error: Exception) -> dict[str, Any] | None:
@@ -225,8 +233,13 @@ def fence_result(module: AnsibleModule, change: Change) -> dict[str, Any]:
     return {
         "changed": bool(change.statements),
         **{name: value for name, value in asdict(change).items() if name != "warnings"},
-        "diff": {"before": f"write fence: {change.before}\n", "after": f"write fence: {change.state}\n"},
+        "diff": fence_diff(change),
     }
+
+
+def fence_diff(change: Change) -> dict[str, str]:
+    """A change of the write fence as --diff shows it."""
+    return {"before": f"write fence: {change.before}\n", "after": f"write fence: {change.state}\n"}
 
 
 def login_of(module: AnsibleModule) -> Login:

@@ -17,6 +17,7 @@ from typing import Any
 
 import psycopg2
 import psycopg2.errors
+from at_most_one.cleanup.phase import ROUNDS
 from at_most_one.duplicates import surplus_rows
 from at_most_one.errors import OperatorError
 from at_most_one.fence import write_fence
@@ -35,7 +36,6 @@ CLEANUP_LOCK_TIMEOUT_MS = 500  # roles/cleanup/defaults
 WARM_UP_S = 0.2  # at most, for the writers to make duplicates of their own
 PAUSE_S = 0.2  # at most, between clean-up and build
 ALIAS = "AED-9"  # a trigger makes AED-0 of it
-ROUNDS = 5  # roles/cleanup/vars
 ONE_IN = 10  # so many trials have a writer whose snapshot is older than the fence
 SCHEMA, TABLE = "aedpics", "adversarial"
 LIMITS: dict[str, Any] = {"max_rows": 100_000, "expected_groups": 100_000, "expected_rows": 100_000}

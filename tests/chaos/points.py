@@ -47,8 +47,7 @@ _IN_MIND = {
 # Points of no return, by the task before which the state is the one that they are named after.
 _NO_RETURN = {
     "deploy": {
-        "fence raised": "Ensure that the surplus rows are archived and removed",
-        "rows removed": "Stop if a duplicate is left",
+        "rows removed": "Remember what was removed",
         "history recorded": "Remember whether an index was built",
         "link switched": "Ensure that every instance serves the wanted release",
         "instances reloaded": "Remember when it ended",
@@ -62,6 +61,7 @@ _NO_RETURN = {
 }
 # The same by the statement in which the backend ends: way, and what its shape begins with.
 _NO_RETURN_STATEMENTS = (
+    ("deploy", "PREPARE at_most_one_batch"),  # fence raised, no row removed
     ("deploy", "EXECUTE at_most_one_batch"),  # rows half removed
     ("concurrent", "CREATE UNIQUE INDEX CONCURRENTLY"),  # indexes half built
     ("concurrent", 'INSERT INTO "aedpics"."_prisma_migrations"'),

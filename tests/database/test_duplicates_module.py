@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from at_most_one.indexes import definitions
 from at_most_one.plan import Plan, parse
 from at_most_one.postgres.connection import Connection, Login, connect
 from at_most_one.runs import journal
@@ -148,7 +149,7 @@ class TestModule:
     ) -> None:
         options = {"path": str(tmp_path / "plan.json"), "preview": True, "phase": "cleanup"}
         found = duplicate_rows("reported", **options)
-        assert (found["exact"], found["recorded"], found["refusal"]) == (False, False, "")
+        assert (found["exact"], found["refusal"]) == (False, "")
         assert (found["preview"]["removed"], found["preview"]["rows_left"]) == (25, 0)
         refused = duplicate_rows("reported", **options, max_rows=24)
         assert (refused["row_count"], refused["preview"]) == (25, {})
@@ -162,32 +163,38 @@ class TestModule:
         assert reviewed["unarchived"] == [{"row": [changed], "why": "changed"}]
         assert len(ids(connection)) == 69
 
-    def test_a_removal_that_reports_first_has_the_counts_also_when_it_stops(
+    def test_a_clean_up_says_what_it_has_done_also_when_it_stops(
         self,
         held: str,
         connection: Connection,
         example: Any,
         duplicate_rows: Module,
     ) -> None:
-        assert "report_first" in duplicate_rows("removed")["msg"]
-        assert "report_first" in duplicate_rows("removed", report_first=False)["msg"]
-        removal = {"report_first": True, "phase": "cleanup"}
-        removal |= {"earlier": {"planned": 2, "removed": 1, "kept_meanwhile": 1}}
-        stopped = duplicate_rows("removed", **removal, max_rows=24)
-        assert (stopped["details"]["group_count"], stopped["details"]["row_count"]) == (10, 25)
-        assert stopped["details"]["ceiling"] == 24
-        assert [stopped["details"]["sum"][name] for name in ("groups", "planned", "removed")] == [10, 27, 1]
-        predicted = duplicate_rows("removed", **removal, check=True)
+        stopped = duplicate_rows("cleaned", phase="cleanup", max_rows=24)
+        assert (stopped["failed"], stopped["details"]["ceiling"]) == (True, 24)
+        assert (stopped["changed"], stopped["fence_raised"]) == (True, True), "the fence was raised before"
+        assert [stopped["sum"][name] for name in ("groups", "planned", "removed")] == [10, 25, 0]
+        predicted = duplicate_rows("cleaned", phase="cleanup", check=True)
         assert len(ids(connection)) == 69
-        done = duplicate_rows("removed", **removal)
+        done = duplicate_rows("cleaned", phase="cleanup")
         for answer in (predicted, done):
-            assert [answer[name] for name in ("group_count", "row_count", "removed", "rows_left")] == [10, 25, 25, 0]
-            sums = [answer["sum"][name] for name in ("groups", "planned", "removed", "archived", "kept_meanwhile")]
-            assert sums == [10, 27, 26, 25, 1]
-        assert (predicted["recorded"], done["recorded"]) == (False, True)
+            assert (answer["changed"], answer["fence_raised"], answer["removed"]) == (True, False, 25)
+            assert [answer["sum"][name] for name in ("groups", "planned", "removed", "archived")] == [10, 25, 25, 25]
         (kept,) = journal.read(connection, run_id=held)
+        connection.rollback()
         assert [(phase["name"], phase["status"]) for phase in kept["phases"]] == [("cleanup", "ok")]
         assert kept["phases"][0]["details"] == done["sum"]
         assert len(ids(connection)) == 44
-        again = duplicate_rows("removed", **{**removal, "earlier": {}})
-        assert (again["changed"], again["row_count"], again["removed"], again["recorded"]) == (False, 0, 0, False)
+        again = duplicate_rows("cleaned", phase="cleanup")
+        assert (again["changed"], again["sum"]["planned"], again["sum"]["removed"]) == (False, 25, 25), "of this run"
+        assert "path, rows" in duplicate_rows("removed")["msg"]
+
+    def test_an_index_that_holds_needs_no_fence(
+        self, connection: Connection, plan: Plan, duplicate_rows: Module
+    ) -> None:
+        connection.autocommit = True
+        for index in plan.indexes:
+            with connection.cursor() as cursor:
+                cursor.execute(definitions.create_statement(index, plan.schema))
+        done = duplicate_rows("cleaned", phase="cleanup")
+        assert (done["changed"], done["fence_raised"], done["statements"]) == (False, False, [])

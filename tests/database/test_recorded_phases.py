@@ -113,6 +113,11 @@ class TestMigrate:
         behave(release, "late duplicate")
         stopped = present(run_id=run_id, phase="migrate")
         assert stopped["details"]["cause"] == "duplicates", "worth another round"
+        blocked = present(run_id=run_id, phase="migrate", fail_on_duplicates=False)
+        assert (blocked.get("failed"), blocked["changed"]) == (None, False)
+        assert "1 duplicate group(s) are left inside the rule" in blocked["blocked"]
+        (release / "prisma").rename(release / "gone")
+        assert present(run_id=run_id, phase="migrate", fail_on_duplicates=False)["failed"], "any other error is one"
         assert recorded() == []
 
 

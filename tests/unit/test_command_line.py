@@ -98,6 +98,8 @@ def test_a_placeholder_of_a_module_is_filled() -> None:
     assert fill(text, started, PROJECT) == (
         "Seen. Next: ansible-playbook rollback.yml -i /elsewhere -l x -e plan=p drops them."
     )
+    text = "Next: ansible-playbook deploy.yml -l <environment> without plan --check, review it."
+    assert fill(text, started, PROJECT) == "Next: ansible-playbook deploy.yml -i /elsewhere -l x --check, review it."
 
 
 def test_an_installed_collection_names_its_playbooks_as_ansible_finds_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,11 +54,12 @@ def command(
 def fill(text: str, options: Mapping[str, Any], project: str) -> str:
     """Replace the placeholder of each command in a module's message by this run's inventory, limit and values.
 
-    A command that names its own inventory gets the playbook's name in an installed collection.
+    Behind the placeholder ``without NAME`` leaves one of the values out. A command that names its own inventory gets
+    the playbook's name in an installed collection.
     """
     filled = re.sub(
-        r"ansible-playbook ([\w-]+\.yml) " + re.escape(PLACEHOLDER),
-        lambda found: command(found[1], options, project),
+        rf"ansible-playbook ([\w-]+\.yml) {re.escape(PLACEHOLDER)}(?: without (\w+))?",
+        lambda found: command(found[1], options, project, without=found.groups("")[1:]),
         text,
     )
     return re.sub(r"(?<=ansible-playbook )[\w-]+\.yml", lambda found: projects.playbook(found[0]), filled)
