@@ -198,3 +198,16 @@ def test_every_fault_of_a_plan_is_named_with_its_line(asked: Asked) -> None:
         "plans/rule.yml:20: ceiling is 'many'.",
     ]
     assert findings[0].next_step == "correct it, then ansible-playbook deploy.yml -i inventories/staging -l staging"
+
+
+def test_a_hook_that_no_phase_includes_is_named(asked: Asked) -> None:
+    hooks = asked.project / "hooks"
+    hooks.mkdir()
+    for name in ("before_cleanup.yml", "after_rollback.yml", "load_balancer.yml"):
+        (hooks / name).touch()
+    asked = replace(asked, names=[])
+    assert inputs.plan_of(asked)
+    (hooks / "before_clean_up.yml").touch()
+    error = refused(asked)
+    assert error.seen == "No phase includes hooks/before_clean_up.yml."
+    assert error.next_step.startswith("mv hooks/before_clean_up.yml hooks/before_cleanup.yml, then ansible-playbook")

@@ -27,6 +27,7 @@ _BASE = ("app_name", "app_path", "app_url", "database_host", "database_name", "d
 # Prefixes of what describes the service, beside the roles' own.
 _SERVICE = ("app", "archive", "database", "pm2", "release")
 GUARDS = ("target.guard", "target_guard.yml")  # the second name is what Ansible's own plugin `auto` reads
+_PHASES = ("prepare", "cleanup", "migrate", "verify", "pm2_reload", "healthcheck", "rollback")
 _BATCH = re.compile(r"([1-9][0-9]*|[1-9][0-9]?%|100%)")
 
 
@@ -83,6 +84,7 @@ def plan_of(asked: Asked, hosts: Hosts | None = None) -> dict[str, Any]:
         *(_plan(asked) if asked.needs_plan else ()),
         *_names(asked),
         *_values(asked),
+        *_hooks(asked),
         *(_hosts(asked, hosts) if hosts else ()),
     ]
     if findings:
@@ -190,6 +192,21 @@ def _values(asked: Asked) -> Iterator[Finding]:
             f"a value for each, vault_ names in {inventory}/group_vars/{asked.environment}/vault.yml{shown}.",
             f"ansible-vault create that file, then {asked.command(vault=True)}",
         )
+
+
+def _hooks(asked: Asked) -> Iterator[Finding]:
+    """A hook of another name would never be included, and nobody would know."""
+    known = [f"{moment}_{phase}.yml" for phase in _PHASES for moment in ("before", "after")]
+    for path in sorted((asked.project / "hooks").glob("*")):
+        if path.name.startswith(("before_", "after_")) and path.name not in known:
+            alike = difflib.get_close_matches(path.name, known, n=1) or known[:1]
+            shown = command_line.inventory(str(path), str(asked.base))
+            yield Finding(
+                "hook",
+                f"No phase includes {shown}.",
+                f"one of {', '.join(known)}.",
+                f"mv {shlex.quote(shown)} {shlex.quote(str(Path(shown).with_name(alike[0])))}, then {asked.command()}",
+            )
 
 
 def _hosts(asked: Asked, hosts: Hosts) -> Iterator[Finding]:
