@@ -37,7 +37,7 @@ $(STAMPS)/uv: requirements/run.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $(STAMPS)/uv.txt
 	@touch $@
 
-$(STAMPS)/run $(STAMPS)/dev: $(STAMPS)/%: requirements/%.txt $(STAMPS)/uv
+$(STAMPS)/run $(STAMPS)/dev $(STAMPS)/site: $(STAMPS)/%: requirements/%.txt $(STAMPS)/uv
 	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r $<
 	@touch $@
 
@@ -63,8 +63,9 @@ collection: setup ## The Ansible collection of this tree, for your own repositor
 
 .PHONY: lock
 lock: $(STAMPS)/uv ## Compile the lock files of requirements/ again (UPGRADE=1: to newer versions)
-	for name in run dev collections lab-node lab-postgres; do \
-	  case $$name in run) more=;; dev) more="--constraint requirements/run.txt";; *) more=--no-deps;; esac; \
+	for name in run dev site collections lab-node lab-postgres; do \
+	  case $$name in run) more=;; dev) more="--constraint requirements/run.txt";; \
+	    site) more="--constraint requirements/dev.txt";; *) more=--no-deps;; esac; \
 	  $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes $(if $(UPGRADE),--upgrade) $$more \
 	    --custom-compile-command "make lock" requirements/$$name.in --output-file requirements/$$name.txt; \
 	done
@@ -132,7 +133,7 @@ test-packages: ## The system packages that only tests need: installed by root on
 	@scripts/test_packages.sh sshd:openssh-server nginx:nginx-light chromium:chromium \
 	  pgbouncer:pgbouncer fc-list:fontconfig lang=ko:fonts-nanum
 
-lint: setup-dev ## Style, types, the packages' layers, the hosts' Python, the playbooks' rules, ansible-test's checks, the docs' tables
+lint: setup-dev site ## Style, types, links, the packages' layers, the hosts' Python, the playbooks' rules, ansible-test's checks, the docs' tables
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -156,7 +157,7 @@ lint: setup-dev ## Style, types, the packages' layers, the hosts' Python, the pl
 unit: setup-dev ## Pure functions, the house's own rules, what people see
 	$(PYTEST) $(WORKERS) tests/unit tests/house tests/report tests/notify tests/dashboard
 
-pages: setup-dev test-packages ## Report and dashboard in Chromium: nothing cut, no network, nothing that axe calls serious
+pages: setup-dev test-packages site ## Report, dashboard and documents in Chromium: nothing cut, no network, nothing that axe calls serious
 	$(PYTEST) $(WORKERS) tests/pages
 
 database: setup-dev tools test-packages ## The core against a real PostgreSQL
@@ -229,6 +230,16 @@ screenshots: setup-dev test-packages ## The pictures in docs/screenshots, of the
 .PHONY: profile
 profile: setup-dev lab-up ## The slowest tasks of a deployment to the lab (of one with nothing to do, once it is deployed)
 	@PYTHONPATH=module_utils $(BIN)/python -m bench.profile
+
+# What the pages link to lies beside them as it does here; a link to anything else fails. The warning is for those who do not pin.
+.PHONY: site
+SITE := README.md README.ko.md CONTRIBUTING.md CHANGELOG.md SECURITY.md docs plans awx lab/README.md bench/guide.sh
+site: setup-dev $(STAMPS)/site ## The documents as pages, every link checked, readable without a network: dist/site/index.html
+	@rm -rf .ansible/site && mkdir -p .ansible/site/assets
+	@tar -cf - $(SITE) | tar -xf - -C .ansible/site
+	@cp .config/site/*.js .config/site/*.css .ansible/site/assets
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --clean --config-file .config/site/mkdocs.yml 2> .ansible/site.log \
+	  || { cat .ansible/site.log; exit 1; } # not --quiet: that would keep --strict from its warnings
 
 docs: setup-dev ## Write the generated parts of the documents again
 	$(BIN)/python scripts/variables_table.py

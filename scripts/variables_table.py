@@ -14,8 +14,9 @@ HEAD = """# Every variable
 
 <!-- Generated from roles/*/meta/argument_specs.yml by `make docs`. -->
 
-Look a variable up here: its default and its consequence. Set it in the inventory (`group_vars/<environment>/main.yml`)
-or for one run with `-e`. What has to be filled in first: [deploy.md](deploy.md#fill-in).
+Read it when you want to set a variable: its default and its consequence. Set it in the inventory
+(`group_vars/<environment>/main.yml`) or for one run with `-e`. What has to be filled in first:
+[deploy.md](deploy.md#fill-in).
 
 """
 

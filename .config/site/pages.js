@@ -1,0 +1,7 @@
+// What axe finds wrong in the theme: a dialog without a name, and wide tables that no key can scroll.
+document$.subscribe(() => {
+  document.querySelector(".md-search")?.setAttribute("aria-label", "Search");
+  for (const table of document.querySelectorAll(".md-typeset__scrollwrap")) {
+    if (table.scrollWidth > table.clientWidth) table.tabIndex = 0;
+  }
+});
