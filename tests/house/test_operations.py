@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -75,6 +76,16 @@ def test_production_is_deployed_by_hand_and_by_approval() -> None:
     workflow = yaml.safe_load((ROOT / ".github/workflows/deploy.yml").read_text())
     assert list(workflow[True]) == ["workflow_dispatch"]  # YAML 1.1 reads "on" as true
     assert {job["with"]["environment"] for job in workflow["jobs"].values()} == {"production"}
+
+
+def test_the_development_container_is_pinned_and_makes_what_there_is() -> None:
+    """It was started nowhere: the command line of its specification reads it, and that is all."""
+    settings = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text())
+    assert re.search(r"-3\.11-\w+@sha256:[0-9a-f]{64}$", settings["image"])
+    made = re.findall(r"make ([a-z-]+)", settings["postCreateCommand"])
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert made == ["setup-dev", "test-packages"]
+    assert {*made} <= {*targets}
 
 
 @pytest.mark.parametrize("name", ["run", "test"])
