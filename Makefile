@@ -126,12 +126,13 @@ ALL_SUITES := molecule molecule-fault deploy-tests chaos-sample service hosts
 test: setup-dev tools test-packages ## Everything that CI runs; the goal is 45 minutes on 2 cores
 	@scripts/run_suites.sh "$(BESIDE)" "$(SUITES)"
 
+test-all: THOROUGH := 1
 test-all: setup-dev tools test-packages ## The same with every repetition: what runs by night, in at most 85 minutes
 	@THOROUGH=1 scripts/run_suites.sh "$(ALL_BESIDE)" "$(ALL_SUITES)"
 
 test-packages: ## The system packages that only tests need: installed by root on Debian and Ubuntu, named elsewhere
 	@scripts/test_packages.sh sshd:openssh-server nginx:nginx-light chromium:chromium \
-	  pgbouncer:pgbouncer fc-list:fontconfig lang=ko:fonts-nanum
+	  pgbouncer:pgbouncer fc-list:fontconfig lang=ko:fonts-nanum $(if $(THOROUGH),promtool:prometheus)
 
 lint: setup-dev site ## Style, types, links, the packages' layers, the hosts' Python, the playbooks' rules, ansible-test's checks, the docs' tables
 	$(BIN)/ruff format --check .
@@ -142,6 +143,7 @@ lint: setup-dev site ## Style, types, links, the packages' layers, the hosts' Py
 	$(BIN)/yamllint --strict .
 	@git ls-files -z | xargs -0 $(BIN)/codespell
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.gitlab-ci monitor/gitlab-ci.yml
 	@mkdir -p .ansible
 	$(LINT_ENV) $(BIN)/ansible-lint --strict 2> .ansible/lint.log || { cat .ansible/lint.log; exit 1; }
 	@! grep 'Ignored exception' .ansible/lint.log # a rule that skips a file in silence is a failure here
@@ -233,7 +235,7 @@ profile: setup-dev lab-up ## The slowest tasks of a deployment to the lab (of on
 
 # What the pages link to lies beside them as it does here; a link to anything else fails. The warning is for those who do not pin.
 .PHONY: site
-SITE := README.md README.ko.md CONTRIBUTING.md CHANGELOG.md SECURITY.md docs plans awx lab/README.md bench/guide.sh
+SITE := README.md README.ko.md CONTRIBUTING.md CHANGELOG.md SECURITY.md docs plans awx monitor lab/README.md bench/guide.sh
 site: setup-dev $(STAMPS)/site ## The documents as pages, every link checked, readable without a network: dist/site/index.html
 	@rm -rf .ansible/site && mkdir -p .ansible/site/assets
 	@tar -cf - $(SITE) | tar -xf - -C .ansible/site
