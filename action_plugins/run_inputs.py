@@ -37,7 +37,15 @@ class ActionModule(InProcess):
             "who": who,
             "controller": os.uname().nodename,
             "controller_pid": os.getppid(),
+            "is_whole": inputs.is_whole(*self._tags()),
+            "asked_phases": inputs.asked_phases(*self._tags()),
         }
+
+    def _tags(self) -> tuple[list[str], list[str]]:
+        run, skip = (
+            [str(tag) for tag in self._value(name) or ()] for name in ("ansible_run_tags", "ansible_skip_tags")
+        )
+        return run, skip
 
     def _asked(self, given: dict[str, Any]) -> Any:
         return inputs.Asked(

@@ -50,8 +50,9 @@ options:
     type: str
   hosts:
     description:
-      - With O(state=opened), what each host serves now. It is kept, with the definitions of the planned tables and
-        Prisma's history, for O(state=reached) to compare with.
+      - With O(state=opened), what each host serves now, as M(git_origin) returns it. C(commit), C(release) and
+        C(in_place) are kept, with the definitions of the planned tables and Prisma's history, for O(state=reached) to
+        compare with.
     type: dict
     default: {}
   above:
@@ -191,7 +192,7 @@ plan_sha256:
   type: str
   sample: 6b3a55e0261b0304143f805a24924d0c1c44524821305f31d9277843b8a10f4e
 took_over:
-  description: The run that was abandoned for this one, or would be; empty when the plan was free.
+  description: The run that was abandoned for this one, or would be, with RV(reached); empty when the plan was free.
   returned: O(state=opened)
   type: dict
   sample:
@@ -203,6 +204,11 @@ took_over:
     controller_pid: 4242
     since: "2025-11-10T04:15:00Z"
     phase: cleanup
+outcome:
+  description: O(outcome).
+  returned: O(state=closed)
+  type: str
+  sample: deployed
 number:
   description: The number of the run, higher than that of each run before it, of whatever plan.
   returned: O(state=opened)
@@ -305,6 +311,7 @@ STATES = ["opened", "recorded", "closed", "read", "reached"]
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Do what ``state`` says."""
+    from ansible.module_utils.at_most_one.migration import closing
     from ansible.module_utils.at_most_one.postgres.connection import connect
     from ansible.module_utils.at_most_one.runs import journal, reached, run_status, undo
 
@@ -321,7 +328,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
         if wanted["state"] == "opened":
             return _open(module, connection, parse(wanted["plan"]))
         if module.check_mode:
-            return {"changed": False, "run_id": wanted["run_id"], "run": {}, "phases": []}
+            return {"changed": False, **_asked(wanted), "run": {}, "phases": []}
         for phase in wanted["earlier"]:
             journal.record(
                 connection, wanted["run_id"], phase["name"], phase["status"], phase["details"], ago_s=phase["ago_s"]
@@ -329,14 +336,22 @@ def act(module: AnsibleModule) -> dict[str, Any]:
         if wanted["state"] == "recorded":
             journal.record(connection, wanted["run_id"], wanted["phase"], wanted["status"], wanted["details"])
         else:
-            _require_still_true(module, connection, parse(wanted["plan"]) if wanted["plan"] is not None else None)
+            plan = parse(wanted["plan"]) if wanted["plan"] is not None else None
+            for warning in closing.require_outcome(
+                connection, plan, wanted["run_id"], wanted["phases"], wanted["outcome"]
+            ):
+                module.warn(warning)
             kept = {name: wanted[name] for name in ("failed_phase", "error", "report", "commit_after")}
             journal.close_run(connection, wanted["run_id"], wanted["outcome"], **kept)
-        answer = {"changed": False, "run_id": wanted["run_id"], **_run(connection, wanted["run_id"])}
+        answer = {"changed": False, **_asked(wanted), **_run(connection, wanted["run_id"])}
         if wanted["state"] == "closed":
             runs = journal.read(connection, plan_id=answer["run"]["plan_id"], limit=10_000)
             answer["rollback"] = asdict(found) if (found := undo.last_deployment(runs)) else {}
         return answer
+
+
+def _asked(wanted: dict[str, Any]) -> dict[str, Any]:
+    return {name: wanted[name] for name in ("run_id", "outcome") if wanted[name] is not None}
 
 
 def _archive(connection: Connection, keep_days: int) -> dict[str, Any] | None:
@@ -345,27 +360,9 @@ def _archive(connection: Connection, keep_days: int) -> dict[str, Any] | None:
     return archive_age.summary(connection, keep_days)
 
 
-def _require_still_true(module: AnsibleModule, connection: Connection, plan: Plan | None) -> None:
-    from ansible.module_utils.at_most_one.errors import OperatorError
-    from ansible.module_utils.at_most_one.migration import closing
-
-    wanted = module.params
-    if wanted["outcome"] not in ("deployed", "unchanged"):
-        return
-    if plan is not None:
-        for warning in closing.require_still_true(connection, plan, wanted["run_id"], wanted["phases"]):
-            module.warn(warning)
-    elif wanted["outcome"] == "deployed":
-        raise OperatorError(
-            "A run is to be closed as deployed without its plan.",
-            expected="plan, to ask once more whether its rule holds.",
-            next_step="give deploy_run the plan and the phases that have ended.",
-        )
-
-
 def _open(module: AnsibleModule, connection: Connection, plan: Plan) -> dict[str, Any]:
     from ansible.module_utils.at_most_one.postgres import catalog_snapshot
-    from ansible.module_utils.at_most_one.runs import journal, undo
+    from ansible.module_utils.at_most_one.runs import journal, reached, undo
     from ansible.module_utils.at_most_one.runs.controllers import Controller
 
     wanted = module.params
@@ -378,18 +375,29 @@ def _open(module: AnsibleModule, connection: Connection, plan: Plan) -> dict[str
         commit_after=wanted["commit_after"] or None,
         lease_minutes=wanted["lease_minutes"],
         above=wanted["above"],
-        before={"hosts": wanted["hosts"], **catalog_snapshot.take(connection, plan).kept()},
+        before={"hosts": _served(wanted["hosts"]), **catalog_snapshot.take(connection, plan).kept()},
     )
     do = journal.look if module.check_mode else journal.open_run
     opened = do(connection, opening, takeover=wanted["takeover"])
+    took = dict(opened.took_over or {})
+    if took:
+        took["reached"] = reached.read(connection, plan, took["run_id"])
     return {
         "changed": opened.created,
         "run_id": opened.run_id,
         "number": opened.number,
         "plan_sha256": plan.sha256,
-        "took_over": opened.took_over or {},
+        "took_over": took,
         "faults_before": undo.faults_before(journal.read(connection, plan_id=plan.id, limit=1_000), opened.run_id),
         **_run(connection, opened.run_id),
+    }
+
+
+def _served(hosts: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Of what is known of each host that which a rollback goes back to."""
+    return {
+        name: {key: host[key] for key in ("commit", "release", "in_place") if key in host}
+        for name, host in hosts.items()
     }
 
 

@@ -70,6 +70,17 @@ controller_pid:
   returned: success
   type: int
   sample: 4711
+is_whole:
+  description: Whether C(--tags) and C(--skip-tags) leave out none of a deployment's phases.
+  returned: success
+  type: bool
+  sample: true
+asked_phases:
+  description: The phases that they ask for, in their order.
+  returned: success
+  type: list
+  elements: str
+  sample: [verify]
 """
 
 from typing import Any

@@ -106,7 +106,6 @@ def _without_jinja(text: str) -> str:
         r"\{\{ '([\w.]+)' \| at_most_one_command.*?\}\}", r"ansible-playbook \1 -i … -l …", text, flags=re.DOTALL
     )
     text = re.sub(r"\{\{ [\w]+ \| at_most_one_command.*?\}\}", "ansible-playbook … -i … -l …", text, flags=re.DOTALL)
-    text = re.sub(r"\{\{ _run_rollback_command \}\}", "ansible-playbook rollback.yml -i … -l …", text)
     return re.sub(r"\{\{.*?\}\}", "…", re.sub(r"\{%.*?%\}|\{#.*?#\}", "", text, flags=re.DOTALL), flags=re.DOTALL)
 
 

@@ -55,7 +55,6 @@ _NO_RETURN = {
     },
     "rollback": {
         "link switched back": "Ensure that every instance serves the release before",
-        "database taken back": "Remember what was taken back",
         "run not yet closed": "Close the run in the journal",
     },
 }

@@ -25,7 +25,7 @@ PHASES = phases("deploy") | phases("rollback")
 
 
 def test_every_phase_has_both_hooks_within_what_is_rescued() -> None:
-    assert tuple(PHASES) == inputs._PHASES
+    assert tuple(PHASES) == inputs.HOOKED_PHASES
     for phase, play in PHASES.items():
         (task,) = play["tasks"]
         before, role, after = task["block"]

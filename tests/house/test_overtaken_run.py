@@ -8,30 +8,41 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 ROOT = Path(__file__).parents[2]
 # Whatever it asks or wants done is refused by this answer.
 STAND_IN = "#!{python}\n# WANT_JSON\nimport json\nprint(json.dumps({answer!r}))\n"
 LINK = {"changed": True}
-SERVED = {"commit": "a" * 40, "in_place": True, "releases": {"path": "/nowhere.releases", "kept": []}}
+SERVED = {
+    **{"commit": "a" * 40, "in_place": True, "wanted_release": "/r"},
+    "releases": {"path": "/nowhere.releases", "kept": []},
+}
+PLAN = yaml.safe_load((ROOT / "plans/one-active-inspection-session.yml").read_text(encoding="utf-8"))
 RELOADED = {"changed": True, "instances": [{"pm_id": 0}], "details": {"changed": ["instance 1 begun"]}}
+REACHED = {
+    **{"content": {"pending": 25}, "built": [], "applied": False, "point": "rows", "commit_before": "a" * 40},
+    **{"runs": ["run-41"], "kept": [], "database": True, "fence": True, "hosts": {}},
+}
 
 
-def settled(directory: Path, answer: dict[str, Any], facts: dict[str, Any], tasks_from: str = "settle") -> str:
-    """What becomes of the error of a run in which each module that it calls on its way out gives that answer."""
+def stopped(directory: Path, answer: dict[str, Any], facts: dict[str, Any], **answers: dict[str, Any]) -> str:
+    """The error of a run that stops; each module that it calls gives that answer, or the one of its own name."""
     library = directory / "library"
     library.mkdir()
-    for name in ("deploy_run", "database_rollback", "release_link", "pm2_app"):
-        (library / name).write_text(STAND_IN.format(python=sys.executable, answer=answer))
+    for name in ("deploy_run", "database_rollback", "release_link", "pm2_app", "write_fence"):
+        text = STAND_IN.format(python=sys.executable, answer=answers.get(name, answer))
+        (library / name).write_text(text)
         (library / name).chmod(0o755)
     variables = {
-        **{"_run_id": "run-41", "_run_error": "First.", "_run_phase": "pm2_reload", "database_login": {}},
-        **{"database_gateway": "web1", "report_language": "en", "_run_release_path": "/r", "_run_outcome": "stopped"},
-        **{"ansible_connection": "local", **facts},
+        "run_facts": {"run_id": "run-41", "plan": PLAN, "is_whole": True, "artifacts_path": "/nowhere"},
+        **{"run_host": SERVED, "_run_phase": "cleanup", "ansible_failed_result": {"msg": "First."}},
+        **{"database_gateway": "web1", "database_login": {}, "report_language": "en", "run_front_door": "deploy.yml"},
+        **{"app_path": str(directory), "app_releases_path": str(directory), "ansible_connection": "local", **facts},
     }
-    tasks = [
-        {"ansible.builtin.include_role": {"name": "run", "tasks_from": tasks_from}},
-        {"ansible.builtin.copy": {"content": "{{ _run_error }}", "dest": str(directory / "error"), "mode": "0600"}},
-    ]
+    stop = {"ansible.builtin.include_role": {"name": "run", "tasks_from": "stop"}}
+    keep = {"content": "{{ run_end.error }}", "dest": str(directory / "error"), "mode": "0600"}
+    tasks = [{"block": [stop], "rescue": [{"ansible.builtin.copy": keep}]}]
     (directory / "hosts.yml").write_text(json.dumps({"all": {"hosts": {"web1": variables}}}))
     (directory / "play.yml").write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": tasks}]))
     done = subprocess.run(
@@ -52,7 +63,7 @@ def settled(directory: Path, answer: dict[str, Any], facts: dict[str, Any], task
 
 def test_what_an_overtaken_run_had_changed_is_in_its_error(tmp_path: Path) -> None:
     taken = "Run run-41 was closed as abandoned by run run-42."
-    error = settled(
+    error = stopped(
         tmp_path,
         {"failed": True, "msg": taken, "details": {"taken_over_by": "run-42"}},
         {
@@ -65,25 +76,31 @@ def test_what_an_overtaken_run_had_changed_is_in_its_error(tmp_path: Path) -> No
 
 
 def test_a_journal_that_does_not_answer_is_said_to_stay_open(tmp_path: Path) -> None:
-    error = settled(tmp_path, {"failed": True, "msg": "No connection.", "details": {}}, {})
+    error = stopped(tmp_path, {"failed": True, "msg": "No connection.", "details": {}}, {})
     assert error == "First.\nThe journal stays open: No connection."
 
 
 def test_an_overtaken_way_back_does_not_ask_to_take_the_later_run_back(tmp_path: Path) -> None:
-    reached = {
-        **{"content": {"pending": 25}, "built": [], "applied": False, "point": "rows", "commit_before": "a" * 40},
-        **{"runs": ["run-41"], "kept": [], "database": True, "fence": True, "hosts": {}},
-    }
-    error = settled(
-        tmp_path,
-        {"failed": True, "msg": "Refused.", "details": {"overtaken_by": "run-42"}},
-        {
-            **{"__run_reached": {"reached": reached}, "_run_plan": {"indexes": []}, "run_front_door": "deploy.yml"},
-            **{"app_path": str(tmp_path), "app_releases_path": str(tmp_path), "rollback_automatic": True},
-            **{"_run_failed_phase": "cleanup", "run_host": SERVED},
-        },
-        "back",
-    )
-    assert error.startswith("First.\nThe way back failed: Refused."), error
+    refused = {"failed": True, "msg": "Refused.", "details": {"overtaken_by": "run-42"}}
+    error = stopped(tmp_path, refused, {}, deploy_run={"reached": REACHED, "run": {}, "phases": []})
+    assert error.startswith("First.\nThe way back failed: Refused. Reached: 25 rows removed, 0 of 3 indexes"), error
+    assert "Stays: 25 rows in the archive" in error
     assert "Next: leave it as it is, because the later run goes on from it: ansible-playbook history.yml" in error
     assert "rollback.yml" not in error
+
+
+def test_a_run_that_went_back_says_what_it_took_back(tmp_path: Path) -> None:
+    done = {"sentence": "3 indexes dropped. Next: ansible-playbook rollback.yml -l <environment>", "changed": True}
+    journal = {"reached": REACHED, "run": {}, "phases": []}
+    error = stopped(tmp_path, {}, {}, deploy_run=journal, database_rollback=done)
+    assert error == (
+        "First.\nRolled back automatically: no host was switched, 3 indexes dropped."
+        f" Next: ansible-playbook rollback.yml -i {tmp_path}/hosts.yml"
+    )
+
+
+def test_a_fence_that_cannot_be_lowered_is_named_before_the_run_is_closed(tmp_path: Path) -> None:
+    nothing = {**REACHED, "point": "nothing", "content": {"pending": 0}}
+    held = {"failed": True, "msg": "It is held."}
+    error = stopped(tmp_path, held, {}, deploy_run={"reached": nothing, "run": {}, "phases": []})
+    assert error == "First.\nThe write fence stays up: It is held."

@@ -77,8 +77,8 @@ class Rollback:
             (library / name).chmod(0o755)
         shown = "{{ rollback_done | to_json }}"
         variables = {
-            "_run_plan": PLAN,
-            **{"_run_id": "run-3", "environment_name": "local", "run_host": SERVED},
+            "run_facts": {"run_id": "run-3", "plan": PLAN},
+            **{"environment_name": "local", "run_host": SERVED},
             **{"database_login": {}, "database_gateway": "localhost"},
             **{"report_language": "en", "project_path": str(ROOT)},
         }

@@ -131,7 +131,10 @@ def test_a_secret_of_the_service_never_travels(tmp_path: Path) -> None:
             notify_webhook_url=f"{server.url}/webhook",
             database_password="Db-hunter2",
             app_admin_login={"email": "a@b", "password": "Admin-hunter2"},
-            _run_error="postgresql://u:Db-hunter2@h/d and Admin-hunter2. Expected: no. Next: no.",
+            run_end={
+                **CASES["stopped"]["run_end"],
+                "error": "postgresql://u:Db-hunter2@h/d and Admin-hunter2. Expected: no. Next: no.",
+            },
         )
         assert len(server.messages) == 2
         assert "hunter2" not in json.dumps([body for _, _, body in server.messages])

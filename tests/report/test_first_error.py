@@ -15,7 +15,7 @@ FIRST = "inspection_schedules is locked by pid 2077 (dbeaver). Expected: its loc
 
 def test_the_lock_and_its_holder_are_the_error_whatever_fails_after_it(tmp_path: Path) -> None:
     facts = {
-        **{key: fact for key, fact in CASES["stopped_early"].items() if key not in ("_run_error", "_run_outcome")},
+        **{key: fact for key, fact in CASES["stopped_early"].items() if key != "run_end"},
         **rendering.SERVICE,
         **{"first": FIRST, "report_language": "en", "run_front_door": "deploy.yml", "database_gateway": "web1"},
         # Nothing listens there, nothing can be written there, and nobody knows that word.

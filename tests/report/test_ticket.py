@@ -55,7 +55,7 @@ def test_a_stopped_run_says_what_to_do(rendered: Rendered) -> None:
 def test_the_data_keeps_its_contract(rendered: Rendered, case: str) -> None:
     report = json.loads(rendered(case, "en", "report.json"))
     assert set(report) == CONTRACT
-    assert report["outcome"] == CASES[case]["_run_outcome"]
+    assert report["outcome"] == CASES[case]["run_end"]["outcome"]
     assert report["taken_back_by"] is None, "written by the run that takes this one back"
     assert all(set(phase) == {"name", "status", "seconds"} for phase in report["phases"])
 

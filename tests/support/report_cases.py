@@ -15,17 +15,25 @@ BEFORE, AFTER = "f30ada37db1b3e57a0b960a57965af7bad5f0b8e", "4f743598c1458746f87
 PHASES = ("prepare", "cleanup", "migrate", "verify", "pm2_reload", "healthcheck")
 
 Facts = dict[str, Any]
+SHA256 = "397eefdb7225d74d840c0f6da0a627b682696a144ee47d6525b528b2e80687a8"
 RUN, EARLIER = "20251110T053000Z-1a2b3c", "20251110T043000Z-000000"
 
 
-def _run(outcome: str) -> Facts:
+def _run(outcome: str, *answers: Facts, **end: Any) -> Facts:
+    """What a run is, and how it has ended: the journal's ``answers``, and what else is known of its ``end``."""
+    ended = {"outcome": outcome, **{key: value for answer in answers for key, value in answer.items()}, **end}
     return {
+        "run_facts": {
+            **{"run_id": RUN, "plan": PLAN, "plan_sha256": SHA256, "is_whole": True, "asked_phases": list(PHASES)},
+            **{"artifacts_path": "artifacts/staging/latest", "run": {}, "phases": [], "took_over": {}},
+        },
+        "run_host": {"commit": BEFORE, "wanted": AFTER},
+        "run_end": ended,
         "_run_id": RUN,
         "_run_plan": PLAN,
-        "_run_plan_sha256": "397eefdb7225d74d840c0f6da0a627b682696a144ee47d6525b528b2e80687a8",
+        "_run_plan_sha256": SHA256,
         "_run_commit_before": BEFORE,
         "_run_commit_after": AFTER,
-        "_run_outcome": outcome,
     }
 
 
@@ -44,7 +52,7 @@ def _journal(phases: list[Facts], *taken_back_next: str) -> Facts:
     rollback = (
         {"runs": list(taken_back_next), "commit_before": BEFORE, "commit_after": AFTER} if taken_back_next else {}
     )
-    return {"__run_closed": {"run": {**JOURNAL, "phases": phases}, "phases": reported, "rollback": rollback}}
+    return {"run": {**JOURNAL, "phases": phases}, "phases": reported, "rollback": rollback}
 
 
 def _phase(name: str, status: str = "ok", **details: Any) -> Facts:
@@ -142,8 +150,7 @@ _deployed[2]["details"] = BUILD
 
 CASES: dict[str, Facts] = {
     "deployed": {
-        **_run("deployed"),
-        **_journal(_deployed, RUN),
+        **_run("deployed", _journal(_deployed, RUN)),
         "_cleanup_result": REMOVED,
         "__cleanup_reported": _reported(10),
         "__verify_indexes": {"indexes": _indexes("present"), "duplicates_left": 0},
@@ -152,43 +159,45 @@ CASES: dict[str, Facts] = {
         "__pm2_reload_instances": {"instances": INSTANCES},
     },
     "stopped": {
-        **_run("stopped"),
-        **_journal(
-            [_phase("prepare", "unchanged"), _phase("cleanup"), _phase("migrate"), _phase("verify", "failed")],
-            RUN,
-            EARLIER,
+        **_run(
+            "stopped",
+            _journal(
+                [_phase("prepare", "unchanged"), _phase("cleanup"), _phase("migrate"), _phase("verify", "failed")],
+                RUN,
+                EARLIER,
+            ),
+            failed_phase="verify",
+            error=f"1 of 3 indexes is different: {HOSTILE}. Expected: exactly the plan's."
+            " Next: drop it, then run again.",
         ),
-        "_run_failed_phase": "verify",
-        "_run_error": f"1 of 3 indexes is different: {HOSTILE}. Expected: exactly the plan's."
-        " Next: drop it, then run again.",
         "_cleanup_result": REMOVED,
         "__cleanup_reported": _reported(3),
         "__verify_indexes": {"details": {"indexes": _indexes("different"), "duplicates_left": 0}},
     },
     # The last gate refuses: every part is there, and nothing was taken back.
     "stopped_late": {
-        **_run("stopped"),
-        **_journal([*_deployed[:-1], _phase("healthcheck", "failed")], RUN),
-        "_run_failed_phase": "healthcheck",
-        "_run_error": f"1 of 2 checks is not as expected: {HOSTILE}. Expected: 200 or 409. Next: read the log.",
+        **_run(
+            "stopped",
+            _journal([*_deployed[:-1], _phase("healthcheck", "failed")], RUN),
+            failed_phase="healthcheck",
+            error=f"1 of 2 checks is not as expected: {HOSTILE}. Expected: 200 or 409. Next: read the log.",
+        ),
         "_cleanup_result": REMOVED,
         "__cleanup_reported": _reported(10),
         "__verify_indexes": {"indexes": _indexes("present"), "duplicates_left": 0},
-        "_run_traffic": {**TRAFFIC, "targets": {name: FIGURES for name in ("page", "api", "old asset", "new asset")}},
+        "run_traffic": {**TRAFFIC, "targets": {name: FIGURES for name in ("page", "api", "old asset", "new asset")}},
         "__healthcheck_service": {"details": {"before": False, "checks": CHECKS, "found": []}},
         "__pm2_reload_instances": {"instances": INSTANCES},
     },
     "rolled_back": {
-        **_run("rolled_back"),
-        **_journal([_phase("rollback", runs=[EARLIER], commit=BEFORE, restored=20)]),
+        **_run("rolled_back", _journal([_phase("rollback", runs=[EARLIER], commit=BEFORE, restored=20)])),
         "rollback_plan": {"commit": BEFORE, "found": _TAKEN_BACK},
         "rollback_instances": INSTANCES,
         "rollback_done": {"indexes": _indexes("missing"), "duplicates_left": 10, "restored": 20},
     },
     # Two of its rows could not return.
     "left": {
-        **_run("rolled_back"),
-        **_journal([_phase("rollback", runs=[EARLIER], commit=BEFORE, restored=18, left_count=2)]),
+        **_run("rolled_back", _journal([_phase("rollback", runs=[EARLIER], commit=BEFORE, restored=18, left_count=2)])),
         "rollback_plan": {"commit": BEFORE, "found": _TAKEN_BACK},
         "rollback_instances": INSTANCES,
         "rollback_done": {
@@ -206,26 +215,30 @@ CASES: dict[str, Facts] = {
     },
     # The run took itself back, and an earlier one that it went on from.
     "taken_back": {
-        **_run("rolled_back"),
-        **_journal([*_deployed[:-1], _phase("healthcheck", "failed"), _phase("rollback", restored=20)]),
-        "_run_failed_phase": "healthcheck",
-        "_run_error": f"7 of 210 requests failed {HOSTILE}. Expected: at most 1 %."
-        " Next: read in traffic.json what failed and when. A whole run takes itself"
-        " back where it may; otherwise ansible-playbook rollback.yml -l staging\n"
-        "Rolled back automatically: the application to f30ada37db1b on web1, 3 indexes dropped, 20 rows restored.",
+        **_run(
+            "rolled_back",
+            _journal([*_deployed[:-1], _phase("healthcheck", "failed"), _phase("rollback", restored=20)]),
+            failed_phase="healthcheck",
+            reached={**_TAKEN_BACK, "runs": [RUN, EARLIER]},
+            error=f"7 of 210 requests failed {HOSTILE}. Expected: at most 1 %."
+            " Next: read in traffic.json what failed and when. A whole run takes itself"
+            " back where it may; otherwise ansible-playbook rollback.yml -l staging\n"
+            "Rolled back automatically: the application to f30ada37db1b on web1, 3 indexes dropped, 20 rows restored.",
+        ),
         "_cleanup_result": REMOVED,
         "rollback_plan": {"commit": BEFORE},
         "rollback_instances": INSTANCES,
         "rollback_done": {"indexes": _indexes("missing"), "duplicates_left": 10, "restored": 20},
-        "__run_reached": {"reached": {"runs": [RUN, EARLIER], "built": [index["name"] for index in PLAN["indexes"]]}},
     },
     # Refused before it touched anything; rollback.yml would take back the deployment before it.
     "refused": {
-        **_run("stopped"),
-        **_journal([_phase("prepare", "failed")], EARLIER),
-        "_run_failed_phase": "prepare",
-        "_run_error": f"1 of 1 gates of the checklist are open.\n  Seen: [backup] no age {HOSTILE}.\n"
-        "    Expected: at most 24 hours.\n    Next: set prepare_backup_taken_at.",
+        **_run(
+            "stopped",
+            _journal([_phase("prepare", "failed")], EARLIER),
+            failed_phase="prepare",
+            error=f"1 of 1 gates of the checklist are open.\n  Seen: [backup] no age {HOSTILE}.\n"
+            "    Expected: at most 24 hours.\n    Next: set prepare_backup_taken_at.",
+        ),
     },
     "running": {
         **_run("running"),
@@ -233,8 +246,7 @@ CASES: dict[str, Facts] = {
     },
     # --tags verify, and nothing was wrong.
     "verified": {
-        **_run("unchanged"),
-        **_journal([_phase("verify")], EARLIER),
+        **_run("unchanged", _journal([_phase("verify")], EARLIER)),
         "_run_is_partial": True,
         "_run_asked": ["verify"],
         "__verify_indexes": {"indexes": _indexes("present"), "duplicates_left": 0},
@@ -242,15 +254,15 @@ CASES: dict[str, Facts] = {
     # The journal could not be reached: what is known is little, and the page must still come.
     # The clean-up stopped before it removed a row: what it found is known all the same.
     "above_the_ceiling": {
-        **_run("stopped"),
-        **_journal([_phase("prepare", "unchanged"), _phase("cleanup", "failed")], RUN),
-        "_run_failed_phase": "cleanup",
-        "_run_error": "8 rows are to leave. Expected: at most 4 rows in one run. Next: look at the report.",
+        **_run(
+            "stopped",
+            _journal([_phase("prepare", "unchanged"), _phase("cleanup", "failed")], RUN),
+            failed_phase="cleanup",
+            error="8 rows are to leave. Expected: at most 4 rows in one run. Next: look at the report.",
+        ),
         "__cleanup_reported": _reported(4),
     },
     "stopped_early": {
-        **_run("stopped"),
-        "_run_failed_phase": "prepare",
-        "_run_error": f"A text of another shape, with {HOSTILE}",
+        **_run("stopped", failed_phase="prepare", error=f"A text of another shape, with {HOSTILE}"),
     },
 }

@@ -65,6 +65,21 @@ def test_a_right_command_gets_its_plan(asked: Asked) -> None:
     assert plan["title"]["ko"] == plan["title"]["en"], "every report finds a title"
 
 
+@pytest.mark.parametrize(
+    ("run", "skip", "whole", "phases"),
+    [
+        (["all"], [], True, list(inputs.PHASES)),
+        (["all"], ["pm2-reload"], False, [phase for phase in inputs.PHASES if phase != "pm2_reload"]),
+        (["all"], ["schedule"], True, list(inputs.PHASES)),
+        (["healthcheck", "pm2-reload"], [], False, ["pm2_reload", "healthcheck"]),
+        (["verify", "cleanup"], ["verify"], False, ["cleanup"]),
+        (["always"], [], False, []),
+    ],
+)
+def test_tags_ask_for_phases(run: list[str], skip: list[str], whole: bool, phases: list[str]) -> None:
+    assert (inputs.is_whole(run, skip), inputs.asked_phases(run, skip)) == (whole, phases)
+
+
 def test_a_playbook_that_makes_plans_needs_none(asked: Asked) -> None:
     asked = replace(asked, names=[], plan="none-yet")
     assert "There is no plan none-yet" in refused(asked).seen

@@ -79,7 +79,7 @@ def test_a_rollback_counts_the_indexes_that_are_gone_and_that_were_built() -> No
 
 
 def test_a_run_that_took_itself_back_reads_where_it_had_stopped() -> None:
-    taken_back = facts("rolled_back", error="It fails. Expected: not. Next: roll it back.", reached=REACHED)
+    taken_back = facts("rolled_back", error="It fails. Expected: not. Next: roll it back.", ended=REACHED)
     assert [run["data"] for run in written(taken_back).earlier] == [{"taken_back_by": RUN}]
     assert [found["next_step"] for found in written(taken_back).findings] == [""], "it is rolled back already"
 
@@ -94,16 +94,16 @@ def test_a_run_that_took_another_over_says_so_in_that_ones_report_once() -> None
 @pytest.mark.parametrize("runs", [[], [EARLIER]])
 def test_no_rollback_is_offered_that_would_take_back_something_else(runs: list[str]) -> None:
     back = {"runs": runs, "commit_before": "a" * 40, "commit_after": "b" * 40}
-    assert written(facts("stopped", error="No.", closed={"rollback": back})).rollback_takes == ""
-    assert written(facts("stopped", error="No.", closed={"rollback": {**back, "runs": [*runs, RUN]}})).rollback_takes
+    assert written(facts("stopped", error="No.", ended={"rollback": back})).rollback_takes == ""
+    assert written(facts("stopped", error="No.", ended={"rollback": {**back, "runs": [*runs, RUN]}})).rollback_takes
 
 
 def test_only_the_gates_that_this_environment_asks_for_are_shown() -> None:
     answers = {"backup": {"passed": True}, "notice": {"passed": False}}
     closed = {"run": {"phases": [{"name": "prepare", "status": "ok", "details": {"checklist": answers}}]}}
-    assert list(written(facts("deployed", closed=closed)).gates) == ["backup", "notice"]
-    assert list(written(facts("deployed", closed=closed, gates=["backup"])).gates) == ["backup"]
-    assert "checklist" not in written(facts("deployed", closed=closed, gates=[])).sections
+    assert list(written(facts("deployed", ended=closed)).gates) == ["backup", "notice"]
+    assert list(written(facts("deployed", ended=closed, gates=["backup"])).gates) == ["backup"]
+    assert "checklist" not in written(facts("deployed", ended=closed, gates=[])).sections
 
 
 def test_the_last_line_cuts_a_long_cause_and_leaves_out_what_is_empty() -> None:

@@ -21,6 +21,26 @@ from ..runs import journal
 _PROOF = "verify"  # the phase after which the rule holds
 
 
+def require_outcome(
+    connection: Connection, plan: Plan | None, run_id: str, phases: Sequence[str], outcome: str
+) -> list[str]:
+    """Raise OperatorError unless the run may be closed with this ``outcome``; return what a person should know of.
+
+    Only an outcome that claims a proof is asked for it again.
+    """
+    if outcome not in ("deployed", "unchanged"):
+        return []
+    if plan is not None:
+        return require_still_true(connection, plan, run_id, phases)
+    if outcome == "unchanged":
+        return []
+    raise OperatorError(
+        "A run is to be closed as deployed without its plan.",
+        expected="plan, to ask once more whether its rule holds.",
+        next_step="give deploy_run the plan and the phases that have ended.",
+    )
+
+
 def require_still_true(connection: Connection, plan: Plan, run_id: str, phases: Sequence[str]) -> list[str]:
     """Raise OperatorError unless the run's journal has all ``phases``, and what they have proven is still so.
 

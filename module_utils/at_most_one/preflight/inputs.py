@@ -27,7 +27,8 @@ _BASE = ("app_name", "app_path", "app_url", "database_host", "database_name", "d
 # Prefixes of what describes the service, beside the roles' own.
 _SERVICE = ("app", "archive", "database", "pm2", "release")
 GUARDS = ("target.guard", "target_guard.yml")  # the second name is what Ansible's own plugin `auto` reads
-_PHASES = ("prepare", "cleanup", "migrate", "verify", "pm2_reload", "healthcheck", "rollback")
+PHASES = ("prepare", "cleanup", "migrate", "verify", "pm2_reload", "healthcheck")
+HOOKED_PHASES = (*PHASES, "rollback")
 _BATCH = re.compile(r"([1-9][0-9]*|[1-9][0-9]?%|100%)")
 
 
@@ -90,6 +91,21 @@ def plan_of(asked: Asked, hosts: Hosts | None = None) -> dict[str, Any]:
     if findings:
         raise OperatorError.of(findings)
     return filled(plan_source.read(_path(asked)).content) if asked.needs_plan else {}
+
+
+def is_whole(run_tags: Sequence[str], skip_tags: Sequence[str]) -> bool:
+    """Whether tags leave out none of the phases: only such a run is a deployment, and may take itself back."""
+    return list(run_tags) == ["all"] and not {"always", *PHASES, *map(_hyphened, PHASES)} & set(skip_tags)
+
+
+def asked_phases(run_tags: Sequence[str], skip_tags: Sequence[str]) -> list[str]:
+    """The phases that the tags ask for, in their order."""
+    run, skip = ({tag.replace("-", "_") for tag in tags} for tags in (run_tags, skip_tags))
+    return [phase for phase in PHASES if (phase in run or "all" in run) and phase not in skip]
+
+
+def _hyphened(phase: str) -> str:
+    return phase.replace("_", "-")
 
 
 def role_options(home: Path) -> dict[str, list[str]]:
@@ -196,7 +212,7 @@ def _values(asked: Asked) -> Iterator[Finding]:
 
 def _hooks(asked: Asked) -> Iterator[Finding]:
     """A hook of another name would never be included, and nobody would know."""
-    known = [f"{moment}_{phase}.yml" for phase in _PHASES for moment in ("before", "after")]
+    known = [f"{moment}_{phase}.yml" for phase in HOOKED_PHASES for moment in ("before", "after")]
     for path in sorted((asked.project / "hooks").glob("*")):
         if path.name.startswith(("before_", "after_")) and path.name not in known:
             alike = difflib.get_close_matches(path.name, known, n=1) or known[:1]

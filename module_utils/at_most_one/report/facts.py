@@ -63,8 +63,7 @@ class RunFacts:
     asked: Sequence[str] = ()  # those phases
     gates: Sequence[str] | None = None  # the gates of the checklist that this environment asks for; None: all
     opened: Answer = field(default_factory=dict)  # deploy_run, when the run began
-    closed: Answer = field(default_factory=dict)  # deploy_run, when it was closed
-    reached: Answer = field(default_factory=dict)  # deploy_run, where the run stopped
+    ended: Answer = field(default_factory=dict)  # deploy_run, when it was closed; run_stop, where it stopped
     found: Answer = field(default_factory=dict)  # duplicate_rows, the table of groups for people
     cleanup: Answer = field(default_factory=dict)  # duplicate_rows, the removal
     build: Answer = field(default_factory=dict)  # index_set
@@ -113,7 +112,7 @@ class RunFacts:
     @property
     def answer(self) -> Answer:
         """What the journal said last."""
-        return self.opened if self.running else self.closed
+        return self.opened if self.running else self.ended
 
     @property
     def journal(self) -> Mapping[str, Any]:
@@ -125,7 +124,7 @@ class RunFacts:
     def taken_back(self) -> Mapping[str, Any]:
         """What the rollback took back: ``runs``, and ``built``, the indexes that were there before it."""
         reached: Mapping[str, Any] = (
-            self.reached.get("reached", {}) if self.error else self.rollback.plan.get("found", {})
+            self.ended.get("reached", {}) if self.error else self.rollback.plan.get("found", {})
         )
         return reached
 

@@ -271,7 +271,7 @@ class _Writer:
 
     def rollback_takes(self) -> str:
         """What rollback.yml takes back from now on, as the journal says it, where this run is a part of that."""
-        back = self.run.closed.get("rollback", {}) if self.run.outcome in ("deployed", "stopped") else {}
+        back = self.run.ended.get("rollback", {}) if self.run.outcome in ("deployed", "stopped") else {}
         if self.run.check_mode or self.run.run_id not in back.get("runs", []):
             return ""
         return str(
