@@ -21,7 +21,8 @@ _CONTAINERS = """CASE WHEN t.typcategory = 'A' THEN to_regtype('anyarray')
     WHEN t.typtype = 'c' THEN to_regtype('record') WHEN t.typtype = 'r' THEN to_regtype('anyrange')
     WHEN t.typtype = 'm' THEN to_regtype('anymultirange') END"""
 
-# Which operator class an index takes by default: GetDefaultOpClass() in src/backend/commands/indexcmds.c.
+# Which operator class an index takes by default: GetDefaultOpClass() in src/backend/commands/indexcmds.c. Where two
+# would do, the column has no index.
 _EQUALITY = f"""
 WITH RECURSIVE typed AS (
     SELECT a.atttypid FROM pg_catalog.pg_attribute AS a
@@ -32,10 +33,10 @@ SELECT s.nspname, o.oprname
 FROM typed JOIN pg_catalog.pg_type AS t ON t.oid = typed.atttypid AND t.typtype <> 'd'
 CROSS JOIN LATERAL (
     SELECT c.opcfamily, c.opcintype
-    FROM pg_catalog.pg_opclass AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.opcnamespace
-    JOIN pg_catalog.pg_am AS m ON m.oid = c.opcmethod JOIN pg_catalog.pg_type AS i ON i.oid = c.opcintype
+    FROM pg_catalog.pg_opclass AS c JOIN pg_catalog.pg_am AS m ON m.oid = c.opcmethod
+    JOIN pg_catalog.pg_type AS i ON i.oid = c.opcintype
     WHERE m.amname = 'btree' AND {_COMPATIBLE.format(type="c.opcintype", containers=_CONTAINERS)} AND c.opcdefault
-    ORDER BY c.opcintype = t.oid DESC, i.typispreferred DESC, n.nspname = 'pg_catalog' DESC, c.oid LIMIT 1
+    ORDER BY c.opcintype = t.oid DESC, i.typispreferred AND i.typcategory = t.typcategory DESC LIMIT 1
 ) AS class
 JOIN pg_catalog.pg_amop AS e ON e.amopfamily = class.opcfamily AND e.amopstrategy = 3
     AND e.amoplefttype = class.opcintype AND e.amoprighttype = class.opcintype
