@@ -17,6 +17,7 @@ from at_most_one.preflight.out_and_back import try_out
 from tests.database.cleaning import TABLE, ids, keys, remove, run
 
 GROUP_BY_GROUP = Pace(first=4, smallest=4, largest=4)
+CANCELLING = Surplus("update", {"status": "cancelled"}, "stop")
 
 
 def trigger(connection: Connection, when: str, body: str, each: str = "ROW", kind: str = "") -> None:
@@ -67,6 +68,53 @@ def test_what_is_not_really_gone_is_never_archived(
     assert "surplus.action: update" in e.value.next_step
     assert e.value.details["removed"] == 0
     assert (archived(connection), content(connection)) == (0, before)
+
+
+def test_a_table_without_any_foreign_key_is_watched_as_well(connection: Connection, plan: Plan, example: Any) -> None:
+    """Where there is one, its own triggers are of the table, too."""
+    for table, name in run(
+        connection, "SELECT conrelid::regclass::text, conname FROM pg_constraint WHERE contype = 'f'"
+    ):
+        run(connection, f"ALTER TABLE {table} DROP CONSTRAINT {name}")
+    trigger(connection, "AFTER DELETE", AGAIN)
+    before = content(connection)
+    with pytest.raises(OperatorError, match="25 of them are in the table otherwise than they should be"):
+        remove(connection, plan, surplus_rows.report(connection, plan))
+    assert (archived(connection), content(connection)) == (0, before)
+
+
+def test_a_trigger_of_a_table_that_points_to_the_rows_brings_one_back(
+    connection: Connection, plan: Plan, example: Any
+) -> None:
+    """The foreign key acts on no row, but its statement is one: the trigger fires."""
+    back = min(example.surplus)
+    run(connection, f"CREATE TABLE aedpics.kept AS SELECT * FROM {TABLE} WHERE id = %s", back)
+    run(
+        connection,
+        f"""CREATE TABLE aedpics.photos (session uuid REFERENCES {TABLE} ON DELETE CASCADE);
+            CREATE FUNCTION aedpics.again() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
+                INSERT INTO {TABLE} SELECT * FROM aedpics.kept ON CONFLICT DO NOTHING; RETURN NULL; END$$;
+            CREATE TRIGGER again AFTER DELETE ON aedpics.photos FOR EACH STATEMENT EXECUTE FUNCTION aedpics.again()""",
+    )
+    before = content(connection)
+    with pytest.raises(
+        OperatorError, match=r"1 of them are in the table .*: no trigger or rule of the table, so one of"
+    ):
+        remove(connection, plan, surplus_rows.report(connection, plan))
+    assert (archived(connection), content(connection)) == (0, before)
+
+
+@pytest.mark.parametrize("surplus", [Surplus("delete", {}, "stop"), CANCELLING], ids=["delete", "update"])
+def test_rows_that_an_earlier_run_archived_and_that_returned_are_no_fault_of_this_one(
+    connection: Connection, plan: Plan, example: Any, surplus: Surplus
+) -> None:
+    trigger(connection, "AFTER DELETE OR UPDATE", "RETURN NULL;")
+    named = replace(plan, surplus=replace(surplus, triggers=("meddle",)))
+    found = surplus_rows.report(connection, named)
+    surplus_rows.remove(connection, named, rows=found.rows, digest=found.digest, run_id="run-0")
+    assert restore(connection, named, run_id="run-0").restored == 25
+    run(connection, f"UPDATE {TABLE} SET status = 'completed' WHERE id = %s", min(example.surplus))
+    assert remove(connection, named, surplus_rows.report(connection, named)).archived == 24
 
 
 def test_whole_batches_before_it_stay_and_the_rest_is_untouched(
@@ -122,7 +170,7 @@ def test_an_update_that_becomes_another_one_is_taken_back(
 ) -> None:
     trigger(connection, when, body)
     before = content(connection)
-    cancelling = replace(plan, surplus=Surplus("update", {"status": "cancelled"}, "stop"))
+    cancelling = replace(plan, surplus=CANCELLING)
     with pytest.raises(OperatorError, match=r"were updated, and 25 of them .*trigger meddle"):
         remove(connection, cancelling, surplus_rows.report(connection, cancelling))
     assert (archived(connection), content(connection)) == (0, before)
@@ -150,6 +198,22 @@ def test_a_row_that_others_moved_is_no_fault_of_a_trigger(connection: Connection
     assert remove(connection, plan, found).removed == 25
 
 
+@pytest.mark.thorough  # costs the server a gigabyte of memory; how a batch is taken back is tested above
+def test_a_row_too_large_for_the_archive_stays_and_the_limit_is_said(
+    connection: Connection, plan: Plan, example: Any
+) -> None:
+    found = surplus_rows.report(connection, plan)
+    run(connection, f"UPDATE {TABLE} SET notes = repeat('x', 268435456) WHERE id = %s", found.rows[-1][0])
+    with pytest.raises(OperatorError, match=r"268435455 bytes \(SQLSTATE 54000\)") as stop:
+        remove(connection, plan, found, pace=GROUP_BY_GROUP)
+    assert "256 MB of text" in stop.value.expected
+    assert "find the row that is larger" in stop.value.next_step
+    assert keys(found.rows) - ids(connection) == {
+        row for (row,) in run(connection, "SELECT primary_key ->> 'id' FROM at_most_one.archived_row")
+    }
+    assert stop.value.details["removed"] == archived(connection) < 25
+
+
 @pytest.mark.parametrize("check", [True, False])
 def test_each_row_that_is_not_archived_is_named_with_why(
     connection: Connection, plan: Plan, example: Any, check: bool
@@ -169,6 +233,21 @@ def test_each_row_that_is_not_archived_is_named_with_why(
     }  # fmt: skip
     assert done.archived + len(done.unarchived) == 25
     assert (done.kept_meanwhile, done.gone_meanwhile) == (2, 2)
+
+
+def test_of_many_rows_that_are_not_archived_the_first_are_named(
+    connection: Connection, plan: Plan, example: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(surplus_rows, "EXAMPLES", 1)
+    found = surplus_rows.report(connection, plan)
+    closed, deleted = sorted(example.surplus)[:2], sorted(example.surplus)[2:5]
+    run(connection, f"DELETE FROM {TABLE} WHERE id = ANY (%s::uuid[])", deleted)
+    gone = remove(connection, plan, found, check=True)
+    assert (gone.gone_meanwhile, [row.row for row in gone.unarchived]) == (3, [deleted[:1]])
+    run(connection, f"UPDATE {TABLE} SET status = 'completed' WHERE id = ANY (%s::uuid[])", closed)
+    done = remove(connection, plan, found)
+    assert (done.kept_meanwhile, done.gone_meanwhile, done.kept_examples) == (2, 3, [closed[:1]])
+    assert [row.row for row in done.unarchived] == [closed[:1]]
 
 
 class TestWhatIsWrittenToOtherRows:

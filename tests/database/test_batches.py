@@ -20,6 +20,7 @@ from tests.database.cleaning import INSPECTOR, TABLE, Waiting, ids, keys, remove
 GROUP_BY_GROUP = Pace(first=4, smallest=4, largest=4)  # the guide's first five groups have four rows each
 THREES = Pace(first=3, smallest=3, largest=3)
 PATIENT = {"lock_timeout_ms": 30_000}
+SETTINGS = "SELECT name, setting FROM pg_settings WHERE context IN ('user', 'superuser') ORDER BY 1"
 
 
 def content(connection: Connection) -> list[tuple[Any, ...]]:
@@ -38,13 +39,13 @@ class TestProgress:
     def test_another_session_reads_how_far_it_is_and_afterwards_the_session_is_as_before(
         self, connection: Connection, plan: Plan, found: surplus_rows.Report, waiting: Waiting
     ) -> None:
-        def name_around(own: Connection) -> tuple[Any, Any, int]:
-            before = run(own, "SHOW application_name")
+        def settings_around(own: Connection) -> tuple[Any, Any, int]:
+            before = run(own, SETTINGS)
             done = remove(own, plan, found, pace=GROUP_BY_GROUP)
-            return before, run(own, "SHOW application_name"), done.batches
+            return before, run(own, SETTINGS), done.batches
 
         hold(waiting, found.groups[2].surplus[0])
-        removal = waiting.start(name_around, **PATIENT)
+        removal = waiting.start(settings_around, **PATIENT)
         with connect(waiting.login, autocommit=True) as watcher:
             query = "SELECT application_name FROM pg_stat_activity WHERE application_name LIKE 'at-most-one cleanup%%'"
             until(lambda: run(watcher, query) == [("at-most-one cleanup 6 of 25",)])
@@ -93,6 +94,7 @@ class TestAStopBetweenTwoBatches:
         with pytest.raises(OperatorError, match="6 rows had left by then") as stop:
             removal.result(30)
         assert stop.value.details["removed"] == len(archived(connection)) == 6
+        assert "already closed" not in stop.value.seen, "what has ended it, not what came of that"
         assert keys(found.rows) - ids(connection) == archived(connection)
         waiting.other.rollback()
         assert remove(connection, plan, found).removed == 19

@@ -34,6 +34,8 @@ from tests.database.test_fence import fenced as fenced
 pytestmark = pytest.mark.versions
 
 NONE = write_fence.Change("lowered", "lowered", [], 0)
+SURPLUS_FIRST = write_fence.Change("lowered", "lowered", [], 0, surplus_first=True)
+DROP = 'DROP INDEX CONCURRENTLY IF EXISTS "aedpics"."{}"'
 LEGACY = """
 CREATE SCHEMA at_most_one;
 CREATE FUNCTION at_most_one.{function}() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
@@ -67,6 +69,8 @@ class TestStates:
         assert (raised.before, raised.state, raised.attempts, raised.exempt) == ("lowered", "raised", 1, 25)
         assert found(connection) == [(name_of(plan.id), True, True)]
         assert write_fence.fence_state(connection, plan) == "raised"
+        dropping = write_fence.Change("raised", "raised", [DROP.format(name_of(plan.id))], 0)
+        assert write_fence.query(connection, plan) == (dropping, [name_of(plan.id)])
         assert write_fence.raise_fence(connection, plan) == write_fence.Change("raised", "raised", [], 0, 25)
         assert write_fence.lower_fence(connection, plan).before == "raised"
         assert write_fence.fence_state(connection, plan) == "lowered"
@@ -91,15 +95,18 @@ class TestStates:
             "UPDATE pg_index SET indisready = false WHERE indexrelid = 'aedpics.{name}'::regclass",
             "UPDATE pg_index SET indislive = false WHERE indexrelid = 'aedpics.{name}'::regclass",
             "COMMENT ON INDEX aedpics.{name} IS 'mine'",
+            """COMMENT ON INDEX aedpics.{name} IS E'of another release\\n{{"exempt": []}}'""",
+            """COMMENT ON INDEX aedpics.{name} IS E'of another release\\n[]'""",
         ],
-        ids=["invalid", "not ready", "not live", "without its comment"],
+        ids=["invalid", "not ready", "not live", "without its comment", "a comment with less", "with something else"],
     )
     def test_a_damaged_fence_is_partial_and_gets_replaced(
         self, connection: Connection, plan: Plan, fenced: Any, app: Connection, damage: str
     ) -> None:
         run(connection, damage.format(name=name_of(plan.id)))
         assert write_fence.fence_state(connection, plan) == "partial"
-        assert write_fence.raise_fence(connection, plan).before == "partial"
+        raised = write_fence.raise_fence(connection, plan)
+        assert (raised.before, raised.statements[-1]) == ("partial", DROP.format(name_of(plan.id)))
         assert write_fence.fence_state(connection, plan) == "raised"
         assert found(connection) == [(name_of(plan.id, 2), True, True)]
         refused(app, INSERT, fenced.control, "active")
@@ -134,6 +141,10 @@ class TestStates:
         assert write_fence.fence_state(connection, plan) == "partial"
         done = change(connection, plan)
         assert (done.before, done.warnings) == ("partial", [])
+        assert [one for one in done.statements if one.startswith("DROP TRIGGER")] == [
+            f'DROP TRIGGER "{name_of(plan.id)}_{event}" ON "aedpics"."inspection_sessions"'
+            for event in ("insert", "update")
+        ]
         assert run(connection, "SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal") == [(0,)]
         assert run(connection, "SELECT count(*) FROM pg_proc WHERE pronamespace = 'at_most_one'::regnamespace") == [
             (0,)
@@ -179,7 +190,7 @@ class TestReaders:
         (warning,) = lowered.warnings
         assert (lowered.before, lowered.state) == ("raised", "partial")
         assert f"pid {app.info.backend_pid}" in warning
-        assert f'DROP INDEX CONCURRENTLY IF EXISTS "aedpics"."{name_of(plan.id)}"' in warning
+        assert DROP.format(name_of(plan.id)) in warning
         assert found(connection) == [(name_of(plan.id), False, True)]
         second = open_as_app(login)
         refused(second, INSERT, example.control, "active")
@@ -239,6 +250,13 @@ class TestLock:
         assert blocker["state"] == "idle in transaction"
         assert "secret" not in str(stop.value)
 
+    def test_a_single_attempt_is_enough_where_nobody_writes_and_none_is_an_error(
+        self, connection: Connection, plan: Plan, example: Any
+    ) -> None:
+        with pytest.raises(ValueError, match="at least 1"):
+            write_fence.raise_fence(connection, plan, lock_attempts=0)
+        assert write_fence.raise_fence(connection, plan, lock_attempts=1).attempts == 1
+
     def test_tries_again_until_the_holder_leaves(self, login: Login, plan: Plan, example: Any, app: Connection) -> None:
         with app.cursor() as cursor:
             cursor.execute(f"LOCK TABLE {TABLE} IN ROW EXCLUSIVE MODE")
@@ -262,6 +280,16 @@ class TestTighten:
         assert (tightened.state, tightened.exempt, tightened.warnings) == ("raised", 0, [])
         refused(app, self.OPEN, closed)
         assert write_fence.tighten(connection, plan).statements == [], "nothing is left to do"
+
+    def test_raising_it_once_more_takes_such_a_row_in_as_well(
+        self, connection: Connection, plan: Plan, fenced: Any, app: Connection
+    ) -> None:
+        """The run was stopped before the removal, and is begun again."""
+        closed = min(fenced.surplus)
+        run(app, self.CLOSE, closed)
+        raised = write_fence.raise_fence(connection, plan)
+        assert (raised.before, raised.exempt) == ("raised", 24)
+        refused(app, self.OPEN, closed)
 
     def test_the_row_that_was_kept_instead_is_in_it(
         self, connection: Connection, plan: Plan, fenced: Any, app: Connection
@@ -298,6 +326,28 @@ class TestTighten:
         assert write_fence.tighten(connection, plan).statements
         assert restore(connection, plan, run_id="run-1").restored == 24
 
+    def test_of_two_the_newer_one_counts(
+        self, connection: Connection, plan: Plan, fenced: Any, app: Connection
+    ) -> None:
+        """The run was lost between the new one's build and the old one's drop: nothing is left to build."""
+        run(app, self.CLOSE, min(fenced.surplus))
+        remove(connection, plan)
+        asked = 0
+
+        def lost_later(_: Connection) -> None:
+            nonlocal asked
+            asked += 1
+            if asked == 2:
+                raise OperatorError("lost", expected="the run", next_step="none.")
+
+        with pytest.raises(OperatorError, match="lost"):
+            write_fence.tighten(connection, plan, hold=lost_later)
+        names = [name_of(plan.id), name_of(plan.id, 2)]
+        assert found(connection) == [(name, True, True) for name in names]
+        for change in (write_fence.tighten, write_fence.raise_fence):
+            assert (change(connection, plan).statements, len(found(connection))) == ([], 2)
+        assert write_fence.lower_fence(connection, plan).state == "lowered"
+
     def test_a_busy_table_leaves_it_as_it_is(
         self, login: Login, connection: Connection, plan: Plan, fenced: Any, app: Connection
     ) -> None:
@@ -322,8 +372,7 @@ class TestLargeSurplus:
 
     def test_it_has_to_leave_first(self, connection: Connection, plan: Plan, example: Any, app: Connection) -> None:
         self.add(connection, exempting_index.MOST)
-        refusal = write_fence.raise_fence(connection, plan)
-        assert (refusal.state, refusal.surplus_first, refusal.statements) == ("lowered", True, [])
+        assert write_fence.raise_fence(connection, plan) == SURPLUS_FIRST
         assert found(connection) == []
         remove(connection, plan)
         assert write_fence.raise_fence(connection, plan).exempt == 0
@@ -348,7 +397,7 @@ class TestLargeSurplus:
         )
         raised = write_fence.raise_fence(connection, plan, max_write_pause_ms=pause_ms)
         fits = connection.server_version >= 180_000
-        assert (raised.surplus_first, raised.exempt) == (not fits, 124 if fits else 0)
+        assert (raised == SURPLUS_FIRST, raised.exempt) == (not fits, 124 if fits else 0)
         assert len(found(connection)) == fits
 
     def test_a_key_too_long_for_an_index_is_no_long_list(
@@ -378,6 +427,9 @@ class TestConcurrently:
         refused(app, INSERT, example.control, "active")
         remove(connection, plan)
         assert write_fence.tighten(connection, plan).statements == []
+
+    def test_where_no_pause_at_all_is_allowed(self, connection: Connection, plan: Plan, example: Any) -> None:
+        assert write_fence.raise_fence(connection, plan, max_write_pause_ms=0).concurrent
 
     def test_a_duplicate_that_is_committed_meanwhile(
         self, login: Login, plan: Plan, connection: Connection, example: Any, app: Connection
@@ -446,7 +498,7 @@ class TestModule:
         assert (again["changed"], again["statements"]) == (False, [])
         queried = run_module("write_fence", {**args, "state": "queried"})
         assert (queried["state"], queried["indexes"]) == ("raised", [name_of(plan.id)])
-        assert queried["statements"] == [f'DROP INDEX CONCURRENTLY IF EXISTS "aedpics"."{name_of(plan.id)}"']
+        assert queried["statements"] == [DROP.format(name_of(plan.id))]
         assert "warnings" not in queried, "Ansible takes them by module.warn alone"
         assert run_module("write_fence", {**args, "state": "lowered"})["changed"] is True
         assert write_fence.fence_state(connection, plan) == "lowered"

@@ -113,6 +113,10 @@ _EXPLANATIONS = {
     "42": ("a plan that fits this database", "compare the plan's names and its predicate with the table"),
     "22": ("primary keys that the columns accept", "compare the given rows with the table"),
     "23": ("rows that break no constraint", "look at the named constraint, then run this again"),
+    "54": (
+        "rows and keys within the server's limits: a row enters the archive as at most 256 MB of text",
+        "find the row that is larger and take it out of the rule as the application does, then run this again",
+    ),
     "57": ("a connection that lasts", "check the server, then run this again"),
     "08": ("a connection that lasts", "check the server, then run this again"),
 }
