@@ -99,6 +99,18 @@ options:
     type: str
 """
 
+    PURGE = r"""
+options:
+  keep_days:
+    description: For how many days what a run has archived, or a check has left, is kept. V(0) keeps it for ever.
+    type: int
+    required: true
+  confirmed:
+    description: Whether anything is removed. Without it everything is only listed.
+    type: bool
+    default: false
+"""
+
     IN_PROCESS = r"""
 attributes:
   action:

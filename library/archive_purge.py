@@ -16,14 +16,6 @@ description:
     rows they were. The journal itself stays.
   - With nothing to remove it opens no run.
 options:
-  keep_days:
-    description: For how many days archived rows are kept. V(0) keeps them for ever.
-    type: int
-    required: true
-  confirmed:
-    description: Whether anything is removed. Without it everything is only listed.
-    type: bool
-    default: false
   environment:
     description: Name of the environment. Backups of the runs of another one are left alone.
     type: str
@@ -51,6 +43,7 @@ options:
 extends_documentation_fragment:
   - at_most_one.login
   - at_most_one.plan
+  - at_most_one.purge
 attributes:
   check_mode:
     support: full
@@ -111,6 +104,12 @@ files:
       bytes: 9216
       age_days: 120.4
       why: ""
+past:
+  description: The runs of O(environment) that are past their time. What else they have left may go.
+  returned: success
+  type: list
+  elements: str
+  sample: [20251110T053000Z-1a2b3c]
 removed:
   description: How many archived rows were removed; in check mode, and without O(confirmed), how many would be.
   returned: success
@@ -126,7 +125,7 @@ purge_run:
 from typing import Any
 
 from ansible.module_utils.at_most_one.plan import parse
-from ansible.module_utils.at_most_one_entry import LOGIN_SPEC, PLAN_SPEC, login_of, run, timeouts_of
+from ansible.module_utils.at_most_one_entry import LOGIN_SPEC, PLAN_SPEC, PURGE_SPEC, login_of, run, timeouts_of
 from ansible.module_utils.basic import AnsibleModule
 
 
@@ -157,6 +156,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
         "changed": given["confirmed"] and found.changes,
         "runs": [one.public() for one in found.runs],
         "files": [one.public() for one in found.backups],
+        "past": found.past(given["environment"]),
         "removed": sum(one.rows for one in found.runs if one.goes),
         "purge_run": run_id,
         "diff": {"before": "".join(f"{line}\n" for line in lines), "after": ""} if given["confirmed"] else {},
@@ -169,8 +169,7 @@ def main() -> None:
         {
             **LOGIN_SPEC,
             **PLAN_SPEC,
-            "keep_days": {"type": "int", "required": True},
-            "confirmed": {"type": "bool", "default": False},
+            **PURGE_SPEC,
             "environment": {"type": "str", "required": True},
             "who": {"type": "str", "required": True},
             "controller": {"type": "str", "required": True},

@@ -24,15 +24,8 @@ options:
     type: list
     elements: str
     default: []
-  keep_days:
-    description: For how many days the plans of checks are kept. V(0) keeps them for ever.
-    type: int
-    required: true
-  confirmed:
-    description: Whether anything is removed. Without it everything is only listed.
-    type: bool
-    default: false
 extends_documentation_fragment:
+  - at_most_one.purge
   - at_most_one.in_process
 attributes:
   check_mode:
@@ -72,14 +65,13 @@ files:
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.at_most_one_entry import Call, run
+from ansible.module_utils.at_most_one_entry import PURGE_SPEC, Call, run
 
 OPTIONS = {
+    **PURGE_SPEC,
     "directory": {"type": "path", "required": True},
     "plan_id": {"type": "str", "required": True},
     "run_ids": {"type": "list", "elements": "str", "default": []},
-    "keep_days": {"type": "int", "required": True},
-    "confirmed": {"type": "bool", "default": False},
 }
 
 

@@ -55,6 +55,11 @@ LOGIN_SPEC: dict[str, Any] = {
 }
 
 PLAN_SPEC: dict[str, Any] = {"plan": {"type": "dict", "required": True}}
+# A module that removes what is past its time.
+PURGE_SPEC: dict[str, Any] = {
+    "keep_days": {"type": "int", "required": True},
+    "confirmed": {"type": "bool", "default": False},
+}
 # A module that writes: see held_run.
 WRITING_SPEC: dict[str, Any] = {**LOGIN_SPEC, **PLAN_SPEC, "run_id": {"type": "str"}}
 # A module whose call can be the last one of a phase: see record_phase.

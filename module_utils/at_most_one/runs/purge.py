@@ -7,7 +7,7 @@ batches, the next purge goes on: what is gone is recorded, the rest is found aga
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,10 @@ class Found:
         """Whether anything would go."""
         return any(one.goes for one in self.runs) or any(not one.why for one in self.backups)
 
+    def past(self, environment: str) -> list[str]:
+        """The runs of ``environment`` that are past their time."""
+        return _past(self.runs, environment)
+
 
 @dataclass(frozen=True)
 class Purged:
@@ -77,10 +81,14 @@ def look(connection: Connection, plan_id: str, environment: str, keep_days: int)
     if not own_schema.has_archive(connection):
         return Found([], [])
     kept = kept_runs(connection, plan_id, keep_days)
-    ours = {one.run_id for one in kept if not one.why and one.environment == environment}
+    ours = _past(kept, environment)
     recorded = journal.read(connection, plan_id=plan_id, limit=10_000)
     backups = (_backup(plan_id, run) for run in recorded if run["run_id"] in ours)
     return Found(kept, [one for one in backups if one])
+
+
+def _past(runs: Iterable[KeptRun], environment: str) -> list[str]:
+    return [one.run_id for one in runs if not one.why and one.environment == environment]
 
 
 def purge(
