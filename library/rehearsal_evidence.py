@@ -1,52 +1,87 @@
 #!/usr/bin/python
-"""Ansible module: write the evidence of a rehearsal, to the journal or to a file that can travel."""
+"""Ansible module: the evidence of a rehearsal, from its beginning to its last turn."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: rehearsal_evidence
-short_description: Seal the evidence of a rehearsal and write it
+short_description: Compare what the turns of a rehearsal have left, and write evidence of it
 description:
-  - Seals the document with a digest over its content, so that a file that was edited afterwards is found out.
-  - Writes it to a file, to the journal, or both. The same document gets the same seal in either place.
-  - Evidence is a log, not managed state. It never reports a change.
+  - Reads columns, constraints, indexes, triggers and every row of the planned tables, and of those whose references the
+    plan re-points, in one read-only transaction. The rows become one digest for each table.
+  - With O(beginning) that is the state before. Each call with O(rehearsal_id) is the next turn (deployed, rolled back,
+    deployed), whose run must have ended so. The way back has to bring back the state before, the second way forward
+    that of the first.
+  - The document is sealed with a digest over its content, so that a file that was edited afterwards is found out, and
+    written to the journal of O(login) and to O(path). From its beginning on it is C(unfinished), until the last turn.
+  - After a last turn it fails where any turn has left a difference. The evidence names that too.
+  - It is for a place where nobody else writes. Evidence is a log, not managed state. It never reports a change.
 options:
-  document:
-    description: What was rehearsed and what came of it. Without secrets; it travels.
-    type: dict
-    required: true
   path:
-    description: The file. It appears whole or not at all, readable by its owner and group.
+    description:
+      - The file, on the control node. It appears whole or not at all, readable by its owner and group.
+      - The action of this module writes it.
     type: path
-  login:
-    description: The database whose journal keeps it, as the other modules take it.
+    required: true
+  leave_out:
+    description:
+      - Columns and values. Rows of a table that has all of these columns, with these values in them, are not read.
+      - For the canary, whose rows the checks of a deployment write.
+    type: dict
+    default: {}
+  beginning:
+    description: What is known before the first turn. Without secrets; the evidence travels.
     type: dict
     suboptions:
-      host: {description: Host name or address of the server., type: str, required: true}
-      port: {description: TCP port of the server., type: int, default: 5432}
-      dbname: {description: Name of the database., type: str, required: true}
-      user: {description: Role to connect as., type: str, required: true}
-      password: {description: Password of the role., type: str, required: true}
-      sslmode:
-        description: How much the connection insists on TLS, as libpq understands it.
+      environment:
+        description: The environment that rehearses.
         type: str
-        default: prefer
-        choices: [disable, allow, prefer, require, verify-ca, verify-full]
-      sslrootcert: {description: "The authority's certificate, as in M(deploy_run).", type: str, default: ""}
-      sslcert: {description: "Our certificate, as in M(deploy_run).", type: str, default: ""}
-      sslkey: {description: "Its key, as in M(deploy_run).", type: str, default: ""}
-  lock_timeout_ms:
-    description: Longest wait for one lock, in milliseconds.
-    type: int
-    default: 3000
-  statement_timeout_ms:
-    description: Longest run of one statement, in milliseconds.
-    type: int
-    default: 60000
+        required: true
+      hosts:
+        description: Its hosts.
+        type: list
+        elements: str
+        required: true
+      who:
+        description: Who rehearses, such as a login name.
+        type: str
+        required: true
+      controller:
+        description: Host name of the control node.
+        type: str
+        required: true
+      commit_before:
+        description: The commit that serves now.
+        type: str
+        required: true
+      commit_after:
+        description: The commit that is wanted. Later it is the one that the last deployment brought.
+        type: str
+        required: true
+      clone:
+        description: RV(database_clone#module:source), C(masked) and C(invalid_indexes), where the database is a copy.
+        type: dict
+        default: {}
+  rehearsal_id:
+    description: The rehearsal that goes on, as RV(document) names it.
+    type: str
+  run_id:
+    description: The run that the turn was, as the journal has it.
+    type: str
+  tool:
+    description: The version of this project. The action of this module finds it out.
+    type: str
+    default: unknown
+extends_documentation_fragment:
+  - at_most_one.login
+  - at_most_one.plan
 attributes:
+  action:
+    description: Writes O(path) on the control node.
+    support: full
   check_mode:
     support: full
-    description: Seals and writes nothing.
+    description: Reads, compares and writes nothing.
   diff_mode:
     support: none
     description: A log has no before and after.
@@ -55,67 +90,109 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Write the evidence
+- name: Write that a rehearsal has begun
   rehearsal_evidence:
+    login: "{{ database_login }}"
+    plan: "{{ lookup('ansible.builtin.file', 'plans/one-active-inspection-session.yml') | from_yaml }}"
     path: artifacts/staging/rehearsal/one-active-inspection-session.json
-    document:
-      rehearsal_id: 20251110T053000Z-1a2b3c
-      plan: {id: one-active-inspection-session, sha256: "{{ before.plan_sha256 }}"}
-      commit: {before: 1c5af34, after: 3f616e0}
+    leave_out: {equipment_serial: 11-0000001}
+    beginning:
       environment: staging
+      hosts: [staging-1]
       who: deploy
-      outcome: passed
-      ended_at: "2025-11-10T05:40:00Z"
-      turns: []
-      recovery_seconds: 21.5
+      controller: gateway-1
+      commit_before: 1c5af34
+      commit_after: 3f616e0
+  register: rehearsal
+
+- name: Write what the turn has left
+  rehearsal_evidence:
+    login: "{{ database_login }}"
+    plan: "{{ lookup('ansible.builtin.file', 'plans/one-active-inspection-session.yml') | from_yaml }}"
+    path: artifacts/staging/rehearsal/one-active-inspection-session.json
+    leave_out: {equipment_serial: 11-0000001}
+    rehearsal_id: "{{ rehearsal.document.rehearsal_id }}"
+    run_id: 20251110T053000Z-1a2b3c
+  register: rehearsal
 """
 
 RETURN = r"""
 document:
-  description: The document as it was sealed. What else is to hold it is given this; a second seal is the same.
+  description:
+    - The evidence as it was sealed. C(outcome) is V(unfinished) until the last turn, then V(passed).
+    - C(states) has definitions and digests of each moment; C(schema_sha256) is over all definitions, C(content_sha256)
+      over all rows. C(differences) has a line for each thing that a turn did not bring back.
   returned: success
   type: dict
-sha256:
-  description: The seal.
-  returned: success
-  type: str
-  sample: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+  sample:
+    rehearsal_id: 2025-11-10T05:30:00Z-staging
+    plan: {id: one-active-inspection-session, sha256: 6b3a55e0}
+    commit: {before: 1c5af34, after: 3f616e0}
+    environment: staging
+    outcome: unfinished
+    turns: [{name: forward, run_id: 20251110T053000Z-1a2b3c, outcome: deployed, seconds: 95.2, phases: []}]
+    recovery_seconds: 0
+    states: {before: {schema_sha256: 2c26b46b, content_sha256: baa5a096}}
+    differences: []
+    sha256: 9f86d081
 """
 
-from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.at_most_one_entry import LOGIN_SPEC, login_of, run, timeouts_of
+from ansible.module_utils.at_most_one.plan import parse
+from ansible.module_utils.at_most_one_entry import LOGIN_SPEC, PLAN_SPEC, login_of, run, timeouts_of
 from ansible.module_utils.basic import AnsibleModule
+
+BEGINNING = {
+    **{name: {"type": "str", "required": True} for name in ("environment", "who", "controller")},
+    **{name: {"type": "str", "required": True} for name in ("commit_before", "commit_after")},
+    "hosts": {"type": "list", "elements": "str", "required": True},
+    "clone": {"type": "dict", "default": {}},
+}
 
 
 def act(module: AnsibleModule) -> dict[str, Any]:
-    """Seal and write."""
-    from ansible.module_utils.at_most_one.rehearsal import evidence
+    """Read, compare, seal, and write to the journal."""
+    from ansible.module_utils.at_most_one.postgres.connection import connect
+    from ansible.module_utils.at_most_one.rehearsal import evidence, evidence_store, recording, turns
+    from ansible.module_utils.at_most_one.runs import journal
 
-    document, path = module.params["document"], module.params["path"]
-    sealed = evidence.seal(document)
-    if not module.check_mode:
-        if path:
-            Path(path).parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-            evidence.write(path, document)
-        if module.params["login"]:
-            from ansible.module_utils.at_most_one.postgres.connection import connect
-            from ansible.module_utils.at_most_one.rehearsal import evidence_store
-
-            with connect(login_of(module), **timeouts_of(module)) as connection:
-                evidence_store.keep(connection, sealed)
-    return {"changed": False, "sha256": sealed["sha256"], "document": sealed}
+    given, plan = module.params, parse(module.params["plan"])
+    with connect(login_of(module), **timeouts_of(module)) as connection:
+        connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
+        if given["beginning"]:
+            beginning = turns.Beginning(**given["beginning"], tool=given["tool"])
+            document = recording.begin(connection, plan, beginning, given["leave_out"])
+        else:
+            so_far = evidence_store.read(connection, given["rehearsal_id"])
+            unknown = {"run_id": given["run_id"], "outcome": None}
+            recorded = next(iter(journal.read(connection, run_id=given["run_id"])), unknown)
+            document = recording.add_turn(connection, plan, so_far, recorded, given["leave_out"])
+        sealed = evidence.seal(document)
+        if not module.check_mode:
+            connection.commit()
+            connection.set_session(isolation_level="default", readonly="default")
+            evidence_store.keep(connection, sealed)
+    return {"changed": False, "document": sealed}
 
 
 def main() -> None:
     """Arguments in, core called, result out."""
-    login = {"login": {**LOGIN_SPEC["login"], "required": False}}
     run(
-        {**LOGIN_SPEC, **login, "document": {"type": "dict", "required": True}, "path": {"type": "path"}},
+        {
+            **LOGIN_SPEC,
+            **PLAN_SPEC,
+            "path": {"type": "path", "required": True},
+            "leave_out": {"type": "dict", "default": {}},
+            "beginning": {"type": "dict", "options": BEGINNING},
+            "rehearsal_id": {"type": "str"},
+            "run_id": {"type": "str"},
+            "tool": {"type": "str", "default": "unknown"},
+        },
         act,
-        needs_psycopg2=False,
-        required_one_of=[("path", "login")],
+        mutually_exclusive=[("beginning", "rehearsal_id")],
+        required_one_of=[("beginning", "rehearsal_id")],
+        required_together=[("rehearsal_id", "run_id")],
     )
 
 

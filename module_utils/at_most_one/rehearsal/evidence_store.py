@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from ..errors import OperatorError
 from ..postgres import own_schema
 from ..postgres.connection import Connection
 
@@ -15,6 +16,24 @@ VALUES (%s, %s, %s, %s, %s, %s)
 ON CONFLICT (rehearsal_id) DO UPDATE
 SET outcome = excluded.outcome, evidence = excluded.evidence, kept_at = pg_catalog.clock_timestamp()
 """
+_READ = "SELECT evidence FROM at_most_one.rehearsal WHERE rehearsal_id = %s"
+
+
+def read(connection: Connection, rehearsal_id: str) -> dict[str, Any]:
+    """The document of a rehearsal that has begun. Raises OperatorError where the journal does not have it."""
+    found = None
+    if own_schema.exists(connection):
+        with connection.cursor() as cursor:
+            cursor.execute(_READ, (rehearsal_id,))
+            found = cursor.fetchone()
+    if found is None:
+        raise OperatorError(
+            f"The rehearsal {rehearsal_id} is not in the journal.",
+            expected="the journal in which it has begun; a server that has moved back lacks it.",
+            next_step="find out what happened to the database, then rehearse again: "
+            "ansible-playbook rehearse.yml -l <environment>",
+        )
+    return dict(found[0])
 
 
 def keep(connection: Connection, document: Mapping[str, Any]) -> None:

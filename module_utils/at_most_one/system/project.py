@@ -5,6 +5,8 @@ A checkout is both. As an installed collection it serves the project in whose di
 
 from __future__ import annotations
 
+import json
+import subprocess
 from functools import cache
 from pathlib import Path
 
@@ -28,3 +30,17 @@ def playbook(name: str) -> str:
     """The name by which ansible-playbook finds the playbook ``name`` (deploy.yml); another's name stays as it is."""
     ours = COLLECTION and (home() / "playbooks" / name).is_file()
     return f"{COLLECTION}.{Path(name).stem}" if ours else name
+
+
+@cache
+def release() -> str:
+    """The version of this program: that of an installed collection, or the commit that a checkout is at."""
+    manifest = home() / "MANIFEST.json"
+    if manifest.is_file():
+        return str(json.loads(manifest.read_text(encoding="utf-8"))["collection_info"]["version"])
+    command = ["git", "-C", str(home()), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        described = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (no shell)
+    except OSError:  # no git: an unpacked copy
+        return "unknown"
+    return described.stdout.strip() or "unknown"
