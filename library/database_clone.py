@@ -8,8 +8,9 @@ module: database_clone
 short_description: Put a masked copy of another database in the place of this one
 description:
   - Copies a live database, a dump file or a template database into a database beside the one of O(login), to which only
-    its owner may connect. There the masked columns are replaced, and it is checked that they are. Then it takes the
-    name and the rights of the database of O(login), B(which is dropped), its journal included.
+    its owner may connect. There the masked columns are replaced, and it is checked that they are; materialized views
+    are written anew, and all other texts are searched for a sample of the masked values. Then it takes the name, the
+    rights, the settings and the limits of the database of O(login), B(which is dropped), its journal included.
   - The source is only read. Journal and archive of the source (schema C(at_most_one)) are left out.
   - The INVALID indexes of the source are returned, because a dump does not have them.
   - When it fails, the database of O(login) is as it was.
@@ -44,6 +45,11 @@ options:
       - C(unless), a column and a list of its values, names rows that stay, such as the accounts of the health checks.
     type: list
     elements: dict
+    default: []
+  readable_columns:
+    description: "Columns (schema.table.column) that may hold values which are masked elsewhere: they are not searched."
+    type: list
+    elements: str
     default: []
   maintenance_database:
     description: Where to connect to while the database itself is replaced.
@@ -93,6 +99,17 @@ invalid_indexes:
   type: list
   elements: str
   sample: [aedpics.idx_old on inspection_sessions]
+searched:
+  description: How many of the masked C(values) were looked for in how many other C(columns); none was found.
+  returned: success, unless in check mode
+  type: dict
+  sample: {values: 40, columns: 118}
+left_out:
+  description: Event triggers of the source and settings of the target that only a superuser may give to the copy.
+  returned: success, unless in check mode
+  type: list
+  elements: str
+  sample: [event trigger audit_ddl, setting log_statement]
 """
 
 from dataclasses import asdict
@@ -122,6 +139,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
         masks,
         maintenance=given["maintenance_database"],
         search_path=given["environment_path"],
+        readable=given["readable_columns"],
     )
     return {"changed": True, **asdict(made)}
 
@@ -135,6 +153,7 @@ def main() -> None:
             "source_dump": {"type": "path"},
             "source_template": {"type": "str"},
             "masked_columns": {"type": "list", "elements": "dict", "default": []},
+            "readable_columns": {"type": "list", "elements": "str", "default": []},
             "maintenance_database": {"type": "str", "default": "postgres"},
             "environment_path": {"type": "str", "default": ""},
         },

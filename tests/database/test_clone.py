@@ -74,8 +74,17 @@ def _arguments(login: Login) -> dict[str, Any]:
     return {name: getattr(login, name) for name in ("host", "port", "dbname", "user", "password")}
 
 
-def _copy(server: Server, target: Login, source: clone.Source, masks: list[dict[str, Any]]) -> clone.Cloned:
-    return clone.make(target, source, masking.parse(masks), maintenance="postgres", search_path=str(server.binaries))
+def _copy(
+    server: Server, target: Login, source: clone.Source, masks: list[dict[str, Any]], *readable: str
+) -> clone.Cloned:
+    return clone.make(
+        target,
+        source,
+        masking.parse(masks),
+        maintenance="postgres",
+        search_path=str(server.binaries),
+        readable=["aedpics.aed_data.equipment_serial", *readable],  # the devices themselves
+    )
 
 
 def assert_masked(target: Login) -> None:
@@ -133,7 +142,8 @@ def test_a_template_is_too_without_its_journal(
     server: Server, source: Login, target: Login, run_module: Callable[..., dict[str, Any]]
 ) -> None:
     execute(source, "CREATE SCHEMA at_most_one", "CREATE TABLE at_most_one.archived_row (row text)")
-    args = {"login": {**_arguments(target)}, "source_template": source.dbname, "masked_columns": MASKS}
+    args: dict[str, Any] = {"login": {**_arguments(target)}, "source_template": source.dbname, "masked_columns": MASKS}
+    args["readable_columns"] = ["aedpics.aed_data.equipment_serial"]
 
     checked = run_module("database_clone", args, check=True)
     assert (checked["changed"], checked["masked"]) == (True, {})
@@ -143,6 +153,183 @@ def test_a_template_is_too_without_its_journal(
     assert made["invalid_indexes"] == ["aedpics.idx_broken on inspection_sessions"]
     assert_masked(target)
     assert rows(target, "SELECT to_regnamespace('at_most_one') IS NULL") == [(True,)]
+
+
+LOG = f"CREATE TABLE aedpics.mail_log AS SELECT pg_catalog.jsonb_build_object('to', email) AS said FROM {PEOPLE}"
+
+
+def test_a_view_that_holds_what_is_masked_is_written_anew_and_no_text_has_it(
+    server: Server, source: Login, target: Login, run_module: Callable[..., dict[str, Any]]
+) -> None:
+    """A materialized view of a view of a materialized view, made in the order of their names backwards."""
+    execute(
+        source,
+        f"CREATE MATERIALIZED VIEW aedpics.z_people AS SELECT email FROM {PEOPLE}",
+        "CREATE VIEW aedpics.m_people AS SELECT pg_catalog.upper(email) AS loud FROM aedpics.z_people",
+        "CREATE MATERIALIZED VIEW aedpics.a_people AS SELECT loud FROM aedpics.m_people",
+        f"CREATE MATERIALIZED VIEW aedpics.b_empty AS SELECT email FROM {PEOPLE} WITH NO DATA",
+    )
+    args: dict[str, Any] = {
+        "login": {**_arguments(target)},
+        "masked_columns": MASKS[:1],
+        "environment_path": str(server.binaries),
+    }
+    with_login = {**args, "source_login": {**_arguments(source)}}
+
+    made = run_module("database_clone", with_login)
+
+    emails = rows(target, f"SELECT email FROM {PEOPLE} ORDER BY 1")
+    assert rows(target, "SELECT email FROM aedpics.z_people ORDER BY 1") == emails
+    assert rows(target, "SELECT loud FROM aedpics.a_people ORDER BY 1") == sorted((e.upper(),) for (e,) in emails)
+    populated = "SELECT relispopulated FROM pg_catalog.pg_class WHERE relname = 'b_empty'"
+    assert rows(target, populated) == [(False,)], "as it was"
+    assert made["searched"]["values"] == 2, "the account of the checks stays readable"
+    assert made["searched"]["columns"] > 5
+    assert made["left_out"] == []
+
+
+def test_a_masked_value_that_stands_elsewhere_stops_the_copy_and_is_not_shown(
+    server: Server, source: Login, target: Login
+) -> None:
+    execute(source, LOG)
+    masks = MASKS[:1]
+    with pytest.raises(OperatorError, match=r"masked elsewhere, in aedpics\.mail_log\.said \(2 rows\)") as stopped:
+        _copy(server, target, clone.Source(template=source.dbname), masks)
+    assert "@" not in str(stopped.value)
+    assert rows(target, "SELECT to_regclass('public.of_before') IS NULL") == [(False,)], "the target is as it was"
+
+    _copy(server, target, clone.Source(template=source.dbname), masks, "aedpics.mail_log.said")
+    assert rows(target, "SELECT count(*) FROM aedpics.mail_log") == [(3,)]
+
+
+REFUSED = "$$BEGIN RAISE 'no change of the schema'; END$$"
+
+
+@pytest.fixture
+def owner(server: Server, target: Login) -> Iterator[Login]:
+    """The target's owner as a provider gives it: it may create databases, and is no superuser."""
+    name = f"{target.dbname}_owner"
+    server.run(f"CREATE ROLE {name} LOGIN CREATEDB PASSWORD 'plain'", f"ALTER DATABASE {target.dbname} OWNER TO {name}")
+    yield replace(target, user=name, password="plain")
+    server.drop(target.dbname)  # and what the role owns in it
+    server.run(f"DROP ROLE {name}")
+
+
+@pytest.mark.parametrize("way", ["live", "dump", "template"])
+def test_an_event_trigger_of_the_source_does_not_stop_a_superuser(
+    server: Server, source: Login, target: Login, tmp_path: Path, way: str
+) -> None:
+    try:
+        _event_trigger(source)
+        made = _copy(server, target, _source(server, source, tmp_path, way), MASKS)
+        assert made.left_out == []
+        assert rows(target, "SELECT evtname::text, evtenabled::text FROM pg_catalog.pg_event_trigger") == [
+            ("refuse ddl", "A")
+        ]
+        assert_masked(target)
+    finally:
+        execute(source, 'DROP EVENT TRIGGER "refuse ddl"')
+
+
+@pytest.mark.parametrize("way", ["live", "dump"])
+def test_an_event_trigger_of_the_source_is_left_out_by_name_for_anybody_else(
+    server: Server, source: Login, target: Login, owner: Login, tmp_path: Path, way: str
+) -> None:
+    try:
+        _event_trigger(source)
+        made = _copy(server, owner, _source(server, source, tmp_path, way), MASKS)
+        assert made.left_out == ["event trigger refuse ddl"]
+        assert rows(target, "SELECT evtname::text FROM pg_catalog.pg_event_trigger") == []
+        assert_masked(target)
+    finally:
+        execute(source, 'DROP EVENT TRIGGER "refuse ddl"')
+
+
+def _event_trigger(source: Login) -> None:
+    """One that refuses every change of the schema, in restores too."""
+    execute(
+        source,
+        f"CREATE FUNCTION public.refuse_ddl() RETURNS event_trigger LANGUAGE plpgsql AS {REFUSED}",
+        'CREATE EVENT TRIGGER "refuse ddl" ON ddl_command_start EXECUTE FUNCTION public.refuse_ddl()',
+        'ALTER EVENT TRIGGER "refuse ddl" ENABLE ALWAYS',
+    )
+
+
+def _source(server: Server, source: Login, tmp_path: Path, way: str) -> clone.Source:
+    if way == "live":
+        return clone.Source(login=source)
+    if way == "template":
+        return clone.Source(template=source.dbname)
+    dump = tmp_path / "production.dump"
+    with client_programs.access(source) as access:
+        command = [str(server.binaries / "pg_dump"), "--format=custom", f"--file={dump}"]
+        client_programs.run(command, access, [source.password], "none")
+    return clone.Source(dump=str(dump))
+
+
+def test_settings_and_limits_of_the_target_stay(server: Server, source: Login, target: Login, owner: Login) -> None:
+    settings = (
+        f'ALTER DATABASE {target.dbname} SET search_path TO "$user", aedpics, "odd, name"',
+        f"ALTER DATABASE {target.dbname} SET work_mem TO '7MB'",
+        f"ALTER DATABASE {target.dbname} SET my.own TO 'a, b'",
+        f"ALTER ROLE {owner.user} IN DATABASE {target.dbname} SET statement_timeout TO '9s'",
+        f"ALTER DATABASE {target.dbname} CONNECTION LIMIT 17",
+    )
+    server.run(*settings)
+    query = (
+        "SELECT d.datconnlimit, s.setrole, s.setconfig FROM pg_catalog.pg_database d"
+        " JOIN pg_catalog.pg_db_role_setting s ON s.setdatabase = d.oid WHERE d.datname = current_database() ORDER BY 2"
+    )
+    before = rows(target, query)
+    assert len(before) == 2
+
+    made = _copy(server, target, clone.Source(template=source.dbname), MASKS)
+
+    assert rows(target, query) == before
+    assert made.left_out == []
+
+
+def test_a_setting_that_only_a_superuser_may_give_is_named(
+    server: Server, source: Login, target: Login, owner: Login
+) -> None:
+    server.run(f"ALTER DATABASE {target.dbname} SET log_statement TO 'ddl'")
+    assert _copy(server, owner, clone.Source(login=source), MASKS).left_out == ["setting log_statement"]
+
+
+def test_an_icu_locale_of_the_target_stays(server: Server, source: Login, target: Login) -> None:
+    (version,) = rows(target, "SELECT pg_catalog.current_setting('server_version_num')::int / 10000")[0]
+    if version < 15:
+        query = "SELECT datcollate::text FROM pg_catalog.pg_database WHERE datname = current_database()"
+        expected = rows(target, query)
+    else:
+        server.run(
+            f"DROP DATABASE {target.dbname}",
+            f"CREATE DATABASE {target.dbname} TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'ko-KR'",
+        )
+        name = "datlocale" if version >= 17 else "daticulocale"
+        query = (
+            f"SELECT datlocprovider::text, {name}::text FROM pg_catalog.pg_database WHERE datname = current_database()"
+        )
+        expected = [("i", "ko-KR")]
+    _copy(server, target, clone.Source(login=source), MASKS)
+    assert rows(target, query) == expected
+
+
+def test_what_pg_restore_says_of_a_row_is_not_repeated(
+    server: Server, source: Login, target: Login, tmp_path: Path
+) -> None:
+    """COPY fails at a row: its message names the value, DETAIL the key, CONTEXT the whole line."""
+    execute(
+        source,
+        "CREATE FUNCTION public.broken(email text) RETURNS boolean LANGUAGE plpgsql AS"
+        " $$BEGIN IF current_database() LIKE '%clone' THEN RAISE 'not this one: %', email; END IF; RETURN true; END$$",
+        f"ALTER TABLE {PEOPLE} ADD CONSTRAINT holds CHECK (public.broken(email))",
+    )
+    for given in (clone.Source(login=source), _source(server, source, tmp_path, "dump")):
+        with pytest.raises(OperatorError) as stopped:
+            _copy(server, target, given, MASKS)
+        assert "COPY failed for table" in str(stopped.value)
+        assert "@" not in str(stopped.value)
 
 
 FAULTS: dict[str, tuple[list[dict[str, Any]], str]] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +14,10 @@ from pathlib import Path
 from ..errors import OperatorError
 from ..system.redaction import redact
 from .connection import NETWORK, Login
+
+_DATA = re.compile(r"(?P<table>COPY failed for table \"[^\n]*?\"):.*")
+# A quotation that ends a message is the value that it refuses, whatever the quotation marks of the server's language.
+_VALUE = re.compile(r"(?<=: )[\"'\u00ab\u00bb\u201e\u201c\u300c].*|(?<=value )\"[^\"]*\"")
 
 
 def find(name: str, search_path: str) -> str:
@@ -95,10 +100,20 @@ def run(arguments: Sequence[str], given: Access, secrets: Sequence[str], next_st
 
 
 def failed(program: str, code: int, said: str, secrets: Sequence[str], next_step: str) -> OperatorError:
-    """What to say of a program that ended badly."""
-    lines = [line.strip() for line in redact(said, secrets).splitlines() if line.strip()]
+    """What to say of a program that ended badly: its own messages, without the rows that PostgreSQL shows in them."""
+    lines = _without_rows(redact(said, secrets), Path(program).name)
     return OperatorError(
         f"{Path(program).name} ended with exit code {code}: {' | '.join(lines[-4:]) or 'it said nothing'}.",
         expected="exit code 0.",
         next_step=next_step,
     )
+
+
+def _without_rows(said: str, program: str) -> list[str]:
+    """The messages of the program itself. The lines between them are DETAIL, CONTEXT and data: they may be rows.
+
+    A wrapper in the program's place (Debian has one) says nothing under its name, and knows no row.
+    """
+    every = [line.strip() for line in said.splitlines() if line.strip()]
+    lines = [line for line in every if line.startswith(f"{program}: ")] or every
+    return [_VALUE.sub("(a value)", _DATA.sub(r"\g<table>", line)) for line in lines]

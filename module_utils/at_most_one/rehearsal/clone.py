@@ -7,10 +7,13 @@ that fails leaves it alone. The source is only read.
 from __future__ import annotations
 
 import contextlib
+import csv
+import re
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import psycopg2
@@ -19,10 +22,10 @@ from psycopg2 import sql
 
 from ..errors import OperatorError
 from ..postgres import client_programs
-from ..postgres.connection import Login, connect
+from ..postgres.connection import Connection, Login, connect
 from ..postgres.fence_names import PATTERN
-from ..postgres.server_errors import first_line
-from . import masking
+from ..postgres.server_errors import explain
+from . import masking, unmasked
 
 MARK = "at-most-one: a clone that is being made"
 _OURS = "at_most_one"  # the journal and the archive of the source are not the clone's
@@ -43,6 +46,21 @@ FROM pg_catalog.pg_database d
 CROSS JOIN LATERAL pg_catalog.aclexplode(coalesce(d.datacl, pg_catalog.acldefault('d', d.datdba))) a
 LEFT JOIN pg_catalog.pg_roles r ON r.oid = a.grantee WHERE d.datname = %s AND a.grantee <> d.datdba ORDER BY 1, 2
 """
+_SETTINGS = """
+SELECT r.rolname::text, c.setting
+FROM pg_catalog.pg_db_role_setting s JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase
+LEFT JOIN pg_catalog.pg_roles r ON r.oid = s.setrole
+CROSS JOIN LATERAL pg_catalog.unnest(s.setconfig) WITH ORDINALITY AS c (setting, number)
+WHERE d.datname = %s ORDER BY r.rolname NULLS FIRST, c.number
+"""
+# Their values are lists of quoted names: https://www.postgresql.org/docs/current/sql-alterdatabase.html, and pg_dumpall
+_LISTS = ("search_path", "temp_tablespaces", "local_preload_libraries", "session_preload_libraries")
+_PROVIDERS = {"c": "libc", "i": "icu", "b": "builtin"}
+_EVENT_TRIGGERS = (
+    "SELECT evtname::text, evtenabled::text FROM pg_catalog.pg_event_trigger WHERE evtenabled <> 'D' ORDER BY 1"
+)
+_IS_SUPERUSER = "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = CURRENT_USER"
+_EVENT_TRIGGER = re.compile(r"\d+; \d+ \d+ EVENT TRIGGER - (?P<name>.+) \S+$")  # a line of pg_restore --list
 _NEXT = "correct what it says, then rehearse again; the target's database was not touched."
 
 
@@ -67,6 +85,10 @@ class Cloned:
     source: str
     masked: dict[str, int]  # rows, by column
     invalid_indexes: list[str] | None
+    searched: unmasked.Searched
+    left_out: list[
+        str
+    ]  # event triggers of the source, and settings of the target, that only a superuser may bring along
 
 
 def look(target: Login, source: Source) -> list[str] | None:
@@ -99,27 +121,44 @@ def look(target: Login, source: Source) -> list[str] | None:
     return invalid
 
 
-def make(target: Login, source: Source, masks: Sequence[masking.Mask], *, maintenance: str, search_path: str) -> Cloned:
-    """Replace the target's database by a masked copy of the source."""
+def make(
+    target: Login,
+    source: Source,
+    masks: Sequence[masking.Mask],
+    *,
+    maintenance: str,
+    search_path: str,
+    readable: Collection[str] = (),
+) -> Cloned:
+    """Replace the target's database by a masked copy of the source; see :mod:`.unmasked` for ``readable``."""
     invalid = look(target, source)
     beside = replace(target, dbname=f"{target.dbname}_clone"[:63])
     server = replace(target, dbname=maintenance)
     try:
         with _emptied(server, beside.dbname, target.dbname, source.template):
-            if not source.template:
-                _restore(beside, source, search_path)
-            with connect(beside, statement_timeout_ms=0) as connection, connection.cursor() as cursor:
+            left_out = [] if source.template else _restore(beside, source, search_path)
+            with (
+                connect(beside, statement_timeout_ms=0) as connection,
+                _without_event_triggers(connection),
+                connection.cursor() as cursor,
+            ):
                 cursor.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(_OURS)))
+                values = unmasked.sample(connection, masks)
                 masked = masking.apply(connection, masks)
+                unmasked.refresh_views(connection)
+                searched = unmasked.search(connection, values, masks, readable)
             _rewrite(beside, masks)
-            _swap(server, target.dbname, beside.dbname)
+            left_out += _swap(server, target.dbname, beside.dbname)
     except psycopg2.Error as failure:
+        said = explain(
+            failure, "a role that may create databases (CREATEDB), owns the target's, and owns its tables.", _NEXT
+        )
         raise OperatorError(
-            f"The clone could not be made: {first_line(failure)} (SQLSTATE {failure.pgcode or 'none'}).",
-            expected="a role that may create databases (CREATEDB), owns the target's, and owns its tables.",
-            next_step=_NEXT,
+            f"The clone could not be made: {said.message} (SQLSTATE {failure.pgcode or 'none'}).",
+            expected=said.expected,
+            next_step=said.next_step,
         ) from failure
-    return Cloned(source.name, masked, invalid)
+    return Cloned(source.name, masked, invalid, searched, left_out)
 
 
 @contextlib.contextmanager
@@ -149,16 +188,23 @@ def _emptied(server: Login, name: str, like: str, template: str) -> Iterator[Non
 
 
 def _locale(cursor: Any, like: str, template: str) -> sql.Composable:
-    """Encoding and locale of the database that is replaced; a template brings its own."""
+    """Encoding, locale and locale provider of the database that is replaced; a template brings its own."""
     if template:
         return sql.SQL("")
-    cursor.execute(
-        "SELECT pg_catalog.pg_encoding_to_char(encoding)::text, datcollate::text, datctype::text"
-        " FROM pg_catalog.pg_database WHERE datname = %s",
-        (like,),
+    version = cursor.connection.server_version
+    columns = ["pg_catalog.pg_encoding_to_char(encoding)::text", "datcollate::text", "datctype::text"]
+    columns += ["datlocprovider::text"] if version >= 150000 else ["'c'::text"]
+    columns += ["datlocale" if version >= 170000 else "daticulocale"] if version >= 150000 else ["NULL::text"]
+    columns += ["daticurules"] if version >= 160000 else ["NULL::text"]
+    cursor.execute(f"SELECT {', '.join(columns)} FROM pg_catalog.pg_database WHERE datname = %s", (like,))  # noqa: S608
+    encoding, collate, ctype, provider, locale, rules = cursor.fetchone() or (None,) * 6
+    wanted = {"ENCODING": encoding, "LC_COLLATE": collate, "LC_CTYPE": ctype}
+    if provider not in (None, "c"):
+        wanted |= {"LOCALE_PROVIDER": _PROVIDERS[provider]}
+        wanted |= {"ICU_LOCALE" if provider == "i" else "BUILTIN_LOCALE": locale, "ICU_RULES": rules}
+    return sql.Composed(
+        sql.SQL(f" {name} {{}}").format(sql.Literal(value)) for name, value in wanted.items() if value is not None
     )
-    values = [sql.Literal(value) for value in cursor.fetchone() or ()]
-    return sql.SQL(" ENCODING {} LC_COLLATE {} LC_CTYPE {}").format(*values) if values else sql.SQL("")
 
 
 def _drop_ours(cursor: Any, name: str) -> None:
@@ -179,47 +225,112 @@ def _drop_ours(cursor: Any, name: str) -> None:
         cursor.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
-def _restore(beside: Login, source: Source, search_path: str) -> None:
-    """Fill the database from a dump, or from a live database through a pipe: nothing unmasked touches a disk."""
+@contextlib.contextmanager
+def _without_event_triggers(connection: Connection) -> Iterator[None]:
+    """Event triggers of the source, which may refuse or record what is done here, off until the block has ended.
+
+    Only a superuser may switch them; for anybody else a restore has left them out, and those of a template stay on.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_IS_SUPERUSER)
+        may = cursor.fetchone() == (True,)
+        cursor.execute(_EVENT_TRIGGERS)
+        triggers = list(cursor.fetchall()) if may else []
+        for name, _ in triggers:
+            cursor.execute(sql.SQL("ALTER EVENT TRIGGER {} DISABLE").format(sql.Identifier(name)))
+        yield
+        for name, state in triggers:
+            again = sql.SQL("ALTER EVENT TRIGGER {} " + masking.STATES[state])
+            cursor.execute(again.format(sql.Identifier(name)))
+
+
+def _restore(beside: Login, source: Source, search_path: str) -> list[str]:
+    """Fill the database from a dump, or from a live database through a pipe: nothing unmasked touches a disk.
+
+    Returns the event triggers that were left out: only a superuser may create one.
+    """
     restore = [client_programs.find("pg_restore", search_path), "--exit-on-error", "--no-password", "--no-owner"]
     # Rights and roles are the environment's own; comments on extensions only a superuser may set.
     restore += ["--no-privileges", "--no-comments", "--no-publications", "--no-subscriptions"]
     restore += [f"--exclude-schema={_OURS}", f"--dbname={beside.dbname}"]
-    with client_programs.access(beside) as here:
+    with connect(beside) as connection, connection.cursor() as cursor:
+        cursor.execute(_IS_SUPERUSER)
+        may = cursor.fetchone() == (True,)
+    with client_programs.access(beside) as here, tempfile.TemporaryDirectory() as place:
         if source.login is None:
-            client_programs.run([*restore, source.dump], here, [beside.password], _NEXT)
-            return
+            left_out, chosen = ([], []) if may else _chosen(restore[0], source.dump, place)
+            client_programs.run([*restore, *chosen, source.dump], here, [beside.password], _NEXT)
+            return left_out
         dump = [client_programs.find("pg_dump", search_path), "--format=custom", "--compress=0", "--no-password"]
         dump += [f"--exclude-schema={_OURS}"]
-        secret = [beside.password, source.login.password]
-        with (
-            client_programs.access(source.login) as there,
-            tempfile.TemporaryFile("w+") as said,
-            subprocess.Popen(  # noqa: S603 (no shell; found by name)
-                dump, env=dict(there.environment), pass_fds=there.files, stdout=subprocess.PIPE, stderr=said
-            ) as reading,
-        ):
-            failure = None
-            done = subprocess.run(  # noqa: S603 (no shell; found by name)
-                restore,
-                env=dict(here.environment),
-                pass_fds=here.files,
-                stdin=reading.stdout,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                check=False,
-            )
-            if reading.stdout:
-                reading.stdout.close()
-            reading.wait()
-            said.seek(0)
-            if done.returncode:
-                failure = client_programs.failed(restore[0], done.returncode, done.stderr, secret, _NEXT)
-            if reading.returncode > 0:  # killed by the closed pipe (< 0) it only follows
-                failure = client_programs.failed(dump[0], reading.returncode, said.read(), secret, _NEXT)
-            if failure:
-                raise failure
+        with client_programs.access(source.login) as there:
+            secret = [beside.password, source.login.password]
+            if may or not _has_event_triggers(source.login):
+                _pipe(dump, there, restore, here, secret)
+                return []
+            # A pipe has no list to choose from. What is made after the rows, and event triggers with it, has no row in
+            # it: it may lie in a file for a moment.
+            _pipe(dump, there, [*restore, "--section=pre-data", "--section=data"], here, secret)
+            after = f"{place}/post-data"
+            client_programs.run([*dump, "--section=post-data", f"--file={after}"], there, secret, _NEXT)
+            left_out, chosen = _chosen(restore[0], after, place)
+            client_programs.run([*restore, *chosen, after], here, secret, _NEXT)
+            return left_out
+
+
+def _has_event_triggers(login: Login) -> bool:
+    with connect(login) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT EXISTS (SELECT FROM pg_catalog.pg_event_trigger)")
+        return bool(cursor.fetchone() == (True,))
+
+
+def _chosen(pg_restore: str, dump: str, place: str) -> tuple[list[str], list[str]]:
+    """The event triggers of a dump, and the arguments that make pg_restore leave them out."""
+    listed = client_programs.run([pg_restore, "--list", dump], client_programs.no_access(), [], _NEXT).splitlines()
+    found = [(line, _EVENT_TRIGGER.match(line)) for line in listed]
+    names = [f"event trigger {match['name']}" for _, match in found if match]
+    if not names:
+        return [], []
+    chosen = Path(place) / "list"
+    chosen.write_text("".join(f"{line}\n" for line, match in found if not match), encoding="utf-8")
+    return names, [f"--use-list={chosen}"]
+
+
+def _pipe(
+    dump: Sequence[str],
+    there: client_programs.Access,
+    restore: Sequence[str],
+    here: client_programs.Access,
+    secret: Sequence[str],
+) -> None:
+    """Run both programs, the first one's output the second one's input. Raises OperatorError with what one said."""
+    with (
+        tempfile.TemporaryFile("w+") as said,
+        subprocess.Popen(  # noqa: S603 (no shell; found by name)
+            list(dump), env=dict(there.environment), pass_fds=there.files, stdout=subprocess.PIPE, stderr=said
+        ) as reading,
+    ):
+        failure = None
+        done = subprocess.run(  # noqa: S603 (no shell; found by name)
+            list(restore),
+            env=dict(here.environment),
+            pass_fds=here.files,
+            stdin=reading.stdout,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+        if reading.stdout:
+            reading.stdout.close()
+        reading.wait()
+        said.seek(0)
+        if done.returncode:
+            failure = client_programs.failed(restore[0], done.returncode, done.stderr, secret, _NEXT)
+        if reading.returncode > 0:  # killed by the closed pipe (< 0) it only follows
+            failure = client_programs.failed(dump[0], reading.returncode, said.read(), secret, _NEXT)
+        if failure:
+            raise failure
 
 
 def _rewrite(beside: Login, masks: Sequence[masking.Mask]) -> None:
@@ -230,13 +341,17 @@ def _rewrite(beside: Login, masks: Sequence[masking.Mask]) -> None:
         cursor.execute("ANALYZE")
 
 
-def _swap(server: Login, target: str, clone: str) -> None:
-    """Give the clone the target's name and rights, and drop what was there."""
+def _swap(server: Login, target: str, clone: str) -> list[str]:
+    """Give the clone the target's name, rights, settings and limits, and drop what was there.
+
+    Returns the settings that this role may not give it.
+    """
     old, new = sql.Identifier(target), sql.Identifier(clone)
     away = sql.Identifier(f"{target}_replaced"[:63])
     with connect(server, autocommit=True, statement_timeout_ms=0) as connection, connection.cursor() as cursor:
         cursor.execute(_GRANTS, (target,))
         grants = cursor.fetchall()
+        left_out = _carry_settings(cursor, target, clone)
         cursor.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(old))
         try:
             _end_sessions(cursor, target, clone)
@@ -254,6 +369,32 @@ def _swap(server: Login, target: str, clone: str) -> None:
             cursor.execute(sql.SQL("GRANT {} ON DATABASE {} TO {}").format(sql.SQL(right), old, to))
         cursor.execute(sql.SQL("COMMENT ON DATABASE {} IS NULL").format(old))
         cursor.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(away))
+    return left_out
+
+
+def _carry_settings(cursor: Any, target: str, clone: str) -> list[str]:
+    """Give the clone what ALTER DATABASE and ALTER ROLE have set for the target; returns what this role may not."""
+    database = sql.Identifier(clone)
+    cursor.execute("SELECT datconnlimit FROM pg_catalog.pg_database WHERE datname = %s", (target,))
+    (limit,) = cursor.fetchone()
+    cursor.execute(sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(database, sql.Literal(limit)))
+    left_out = []
+    cursor.execute(_SETTINGS, (target,))
+    for role, setting in cursor.fetchall():
+        name, _, value = setting.partition("=")
+        values = next(csv.reader([value], skipinitialspace=True), [""]) if name in _LISTS else [value]
+        whose = sql.SQL("DATABASE {}").format(database)
+        if role is not None:
+            whose = sql.SQL("ROLE {} IN DATABASE {}").format(sql.Identifier(role), database)
+        # A setting of an extension has two names with a dot between, and is quoted as two.
+        given = sql.SQL("ALTER {} SET {} TO {}").format(
+            whose, sql.Identifier(*name.split(".")), sql.SQL(", ").join(map(sql.Literal, values))
+        )
+        try:
+            cursor.execute(given)
+        except psycopg2.errors.InsufficientPrivilege:
+            left_out.append(f"setting {name}" + (f" of role {role}" if role else ""))
+    return left_out
 
 
 def _end_sessions(cursor: Any, *databases: str) -> None:

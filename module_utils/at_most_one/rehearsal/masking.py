@@ -22,7 +22,7 @@ _TRIGGERS = """
 SELECT tgname::text, tgenabled::text FROM pg_catalog.pg_trigger
 WHERE tgrelid = %s::regclass AND NOT tgisinternal AND tgenabled <> 'D' ORDER BY 1
 """
-_STATES = {"O": "ENABLE", "A": "ENABLE ALWAYS", "R": "ENABLE REPLICA"}
+STATES = {"O": "ENABLE", "A": "ENABLE ALWAYS", "R": "ENABLE REPLICA"}
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,10 @@ class Mask:
     def name(self) -> str:
         """For a person."""
         return f"{self.schema}.{self.table}.{self.column}"
+
+    def kept(self) -> dict[str, list[str]]:
+        """The parameters of :func:`others`."""
+        return {f"unless_{name}": list(values) for name, values in self.unless.items()}
 
 
 def parse(given: Sequence[Mapping[str, Any]]) -> list[Mask]:
@@ -74,9 +78,8 @@ def apply(connection: Connection, masks: Sequence[Mask]) -> dict[str, int]:
         table = sql.Identifier(mask.schema, mask.table)
         with connection.cursor() as cursor:
             value, left = _value(cursor, table, mask)
-            where = _others(mask)
-            values: dict[str, Any] = {"salt": salt, "text": mask.text, "prefix": PREFIX}
-            values |= {f"unless_{name}": list(kept) for name, kept in mask.unless.items()}
+            where = others(mask)
+            values: dict[str, Any] = {"salt": salt, "text": mask.text, "prefix": PREFIX, **mask.kept()}
             cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")  # a pending check would forbid to switch triggers
             triggers = _off(cursor, table)
             cursor.execute(
@@ -131,7 +134,7 @@ def _value(cursor: Any, table: sql.Identifier, mask: Mask) -> tuple[sql.Composab
     return hashed, sql.SQL("NOT pg_catalog.starts_with({}::text, {})").format(column, beginning)
 
 
-def _others(mask: Mask) -> sql.Composable:
+def others(mask: Mask) -> sql.Composable:
     """The condition of the rows that are masked: all but those that ``unless`` names."""
     kept = [
         sql.SQL("({}::text = ANY ({})) IS NOT TRUE").format(
@@ -153,4 +156,4 @@ def _off(cursor: Any, table: sql.Identifier) -> list[tuple[str, str]]:
 def _on(cursor: Any, table: sql.Identifier, triggers: Sequence[tuple[str, str]]) -> None:
     for name, state in triggers:
         again = sql.SQL("ALTER TABLE {} {} TRIGGER {}")
-        cursor.execute(again.format(table, sql.SQL(_STATES[state]), sql.Identifier(name)))
+        cursor.execute(again.format(table, sql.SQL(STATES[state]), sql.Identifier(name)))
