@@ -24,7 +24,10 @@ _NO_CALLS = {
     )
 }
 # Delegated to localhost they run in the process of ansible-playbook: repeated as well, and no call of a module.
-_IN_PROCESS = ("deploy_checklist", "monitor_report", "notification", "report_files", "service_check", "traffic_probe")
+_IN_PROCESS = (
+    *("deploy_checklist", "monitor_report", "notification", "report_files", "service_check", "traffic_probe"),
+    "watch_report",
+)
 _FILES = ("ansible.builtin.copy", "ansible.builtin.template", "ansible.builtin.fetch")
 _LEAST = "ansible.builtin.ping"
 # In check mode Ansible itself would skip these, or what depends on them could not be there.

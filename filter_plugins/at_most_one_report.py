@@ -10,7 +10,6 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "module_utils"))
 from at_most_one.display.terminal import labelled
-from at_most_one.notify import notices
 from at_most_one.report.document import document
 from at_most_one.report.facts import RunFacts
 from at_most_one.report.page import page
@@ -24,12 +23,6 @@ _WIDTHS = {"wide": 860, "narrow": 340}
 _NOT_DRAWN = re.compile(
     r"<script.*?</script>|<!--.*?-->|<\?xml.*?\?>|\sxmlns(:\w+)?=\"[^\"]*\"|\sid=\"activate-serie-\d+\"", re.DOTALL
 )
-
-
-def notice(event: Mapping[str, Any], words: Mapping[str, Any]) -> dict[str, Any]:
-    """The message of an event, as notification takes it: title, facts, error, words, data."""
-    written = notices.notice(notices.Event.of_role(event), words)
-    return {**vars(written), "facts": [{"name": name, "value": value} for name, value in written.facts]}
 
 
 def view(facts: Mapping[str, Any], words: Mapping[str, Any]) -> dict[str, Any]:
@@ -193,7 +186,6 @@ class FilterModule:
             "at_most_one_labelled": labelled,
             "at_most_one_latency_chart": latency,
             "at_most_one_markdown": markdown,
-            "at_most_one_notice": notice,
             "at_most_one_report_view": view,
             "at_most_one_scans_chart": scans,
             "at_most_one_timeline_chart": timeline,

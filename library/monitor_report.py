@@ -65,6 +65,12 @@ new:
   type: list
   elements: dict
   sample: []
+alerts:
+  description: What people are to be told, as M(notification) takes it; of what is new and of what is over.
+  returned: always
+  type: list
+  elements: dict
+  sample: [{kind: monitor_over, recovered: [{name: duplicates, since: "2025-11-10T05:30:00Z"}]}]
 recovered:
   description: What the run before had and this one, which could read it, has not; with the time since when.
   returned: always
@@ -81,11 +87,6 @@ before:
   returned: always
   type: dict
   sample: {}
-error:
-  description: The new findings as one text.
-  returned: always
-  type: str
-  sample: "1 duplicate groups are inside the rule. Expected: none. Next: deploy again."
 all_errors:
   description: All findings as one text.
   returned: always
@@ -153,7 +154,7 @@ def act(call: Call) -> dict[str, Any]:
         "recovered": change.recovered,
         "since": change.since,
         "before": before,
-        "error": findings.as_text(change.new),
+        "alerts": findings.alerts(change),
         "all_errors": findings.as_text(found),
         "advice": [asdict(one) for one in findings.warnings(facts)],  # Ansible keeps "warnings" of a result for itself
         "history": entries,

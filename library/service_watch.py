@@ -11,12 +11,15 @@ description:
     at the planned indexes and the duplicates.
   - A fact (duplicate, changed index, restarted instance, error line) counts at once. What may be a hiccup (a bad health
     answer, slow or failed requests, a database that does not answer) counts when two rounds in a row have it.
+  - The task calls it a minute at a time. Between two of them it asks whether the task has found something, or failed,
+    on another host; then it ends here as well.
   - It writes nothing anywhere.
 options:
   state:
     description:
       - V(baseline) measures for O(seconds) how fast the service answers, and says how its instances and logs are now.
-      - V(watched) watches for O(seconds) or until something counts.
+      - V(watched) does the same for O(baseline_s) unless O(since) is given, then watches for O(seconds) or until
+        something counts.
     type: str
     choices: [baseline, watched]
     default: watched
@@ -25,11 +28,10 @@ options:
     type: str
     required: true
   paths:
-    description: What is asked in a round, by name. Each must be answered with 200.
+    description: What is asked in a round, by name. Each must be answered with 200. Page and O(health_path) by default.
     type: dict
-    default: {page: /, health: /api/health}
   rate_per_s:
-    description: Requests per second over all O(paths).
+    description: Requests per second over all O(paths); at least 10 while it measures what is compared with.
     type: float
     default: 2
   timeout_s:
@@ -37,9 +39,19 @@ options:
     type: float
     default: 10
   seconds:
-    description: How long this call lasts; the round that is under way is finished.
+    description: How long it lasts; the round that is under way is finished.
     type: float
     required: true
+  baseline_s:
+    description:
+      - With V(watched) and without O(since), seconds to measure for how the service answers before the watch begins.
+      - With V(0) nothing is measured, and nothing is compared with it.
+    type: float
+    default: 0
+  before:
+    description: RV(since) from before a deployment, whose medians take the place of those of O(baseline_s).
+    type: dict
+    default: {}
   round_s:
     description: Seconds of one round.
     type: float
@@ -72,8 +84,9 @@ options:
     default: \bERROR\b|Unhandled|uncaughtException
   log_offsets:
     description:
-      - With V(baseline), where the release's own lines begin in each log, as RV(pm2_app#module:log_offsets) has it, so
-        that the errors of the release before are known, too. Without it those that are written during O(seconds).
+      - With O(state=baseline) or O(baseline_s), where the release's own lines begin in each log, as
+        RV(pm2_app#module:log_offsets) has it, so that the errors of the release before are known, too. Without it those
+        that are written during O(seconds).
     type: dict
     default: {}
   login:
@@ -112,7 +125,7 @@ options:
     description: The plan whose indexes and rule must hold; with O(login).
     type: dict
   since:
-    description: What a round is compared with, as O(state=baseline) returned it.
+    description: What a round is compared with, as RV(since) returned it.
     type: dict
     default: {}
   suspects:
@@ -150,28 +163,20 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Remember how it is now
-  service_watch:
-    state: baseline
-    base_url: "{{ app_url }}"
-    name: aedpics
-    seconds: 10
-  register: before
-
-- name: Watch for five minutes
+- name: Watch for five minutes, compared with how it is now
   service_watch:
     base_url: "{{ app_url }}"
     name: aedpics
     login: "{{ database_login }}"
     plan: "{{ lookup('file', 'plans/one-active-inspection-session.yml') | from_yaml }}"
-    since: "{{ before.since }}"
+    baseline_s: 10
     seconds: 300
 """
 
 RETURN = r"""
 since:
-  description: How it is now, for later rounds to be compared with.
-  returned: O(state=baseline)
+  description: What rounds are compared with, as it was measured or given.
+  returned: always
   type: dict
   contains:
     latency_ms: {description: "The median of each path, in milliseconds.", type: dict}
@@ -199,12 +204,11 @@ suspects:
 """
 
 import os
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 from ansible.module_utils.at_most_one.plan import parse
-from ansible.module_utils.at_most_one_entry import DATABASE_ERROR, LOGIN_SPEC, PSYCOPG2_ERROR, login_of, run
+from ansible.module_utils.at_most_one_entry import LOGIN_SPEC, PSYCOPG2_ERROR, login_of, run
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 LOGIN = {**LOGIN_SPEC["login"], "required": False}
@@ -216,78 +220,49 @@ def act(module: AnsibleModule) -> dict[str, Any]:
     from ansible.module_utils.at_most_one.service import watch
     from ansible.module_utils.at_most_one.service.api_client import Settings as Visiting
     from ansible.module_utils.at_most_one.service.traffic_probe import Settings
-    from ansible.module_utils.at_most_one.system import log_errors
 
     given = module.params
-    asking = Settings(watch.targets(given["base_url"], given["paths"]), given["rate_per_s"],
-                      timeout_s=given["timeout_s"])  # fmt: skip
+    paths = {"page": "/", "health": given["health_path"]} if given["paths"] is None else given["paths"]
     home = given["pm2_home"] or os.environ.get("PM2_HOME") or os.path.expanduser("~/.pm2")
-    target = client.Pm2(given["pm2"], home, given["environment_path"])
-    if given["state"] == "baseline":
-        listed = client.listing(target, given["name"]).instances if given["name"] else ()
-        began = log_errors.moments(path for one in listed for path in (one.out_log, one.err_log))
-        since = watch.Since(
-            watch.medians(watch.measure(asking, given["seconds"])),
-            {str(one.pm_id): (one.pid, one.restarts) for one in listed},
-            watch.marks(listed, began, given["log_offsets"]),
-        )
-        return {"changed": False, "since": asdict(since)}
-    since = watch.Since(**given["since"])
-    visiting = Visiting(
-        given["base_url"],
-        given["timeout_s"],
-        health_path=given["health_path"],
-        health_values=tuple(given["health_values"]),
+    watcher = watch.Watcher(
+        Settings(watch.targets(given["base_url"], paths), given["rate_per_s"], timeout_s=given["timeout_s"]),
+        Visiting(
+            given["base_url"],
+            given["timeout_s"],
+            health_path=given["health_path"],
+            health_values=tuple(given["health_values"]),
+        ),
+        client.Pm2(given["pm2"], home, given["environment_path"]),
+        given["name"],
+        given["log_error_pattern"],
+        _database(module),
     )
-    database = _database(module)
-
-    def look() -> watch.Seen:
-        figures = watch.measure(asking, given["round_s"])
-        faults, duplicates = database()
-        return watch.Seen(
-            figures,
-            watch.health(visiting),
-            watch.scans(since.log_offsets, given["log_error_pattern"]),
-            watch.listed(target, given["name"]) if given["name"] else None,
-            faults,
-            duplicates,
-        )
-
+    if given["state"] == "baseline":
+        return {"changed": False, "since": asdict(watcher.begin(given["seconds"], given["log_offsets"]))}
+    since = watch.Since(**given["since"])
+    if given["baseline_s"] and not given["since"]:
+        since = watcher.begin(given["baseline_s"], given["log_offsets"], given["before"].get("latency_ms"))
     names = ("latency_factor", "latency_floor_ms", "failed_percent", "error_lines")
-    limits = watch.Limits(**{name: given[name] for name in names})
-    done = watch.watch(look, since, limits, seconds=given["seconds"], suspects=given["suspects"])
-    return {"changed": False, **asdict(done)}
+    done = watch.watch(
+        lambda: watcher.look(since, given["round_s"]),
+        since,
+        watch.Limits(**{name: given[name] for name in names}),
+        seconds=given["seconds"],
+        suspects=given["suspects"],
+    )
+    return {"changed": False, "since": asdict(since), **asdict(done)}
 
 
-def _database(module: AnsibleModule) -> Callable[[], tuple[Any, int | None]]:
-    """A look at the planned indexes and the duplicates: the faults, or the error that hid them; and the groups."""
+def _database(module: AnsibleModule) -> Any:
+    """What asks the planned indexes and the duplicates; None without O(login)."""
     if not module.params["login"]:
-        return lambda: (None, None)
+        return None
     if PSYCOPG2_ERROR:
         module.fail_json(msg=missing_required_lib("psycopg2"), exception=PSYCOPG2_ERROR)
-    from ansible.module_utils.at_most_one.errors import OperatorError
     from ansible.module_utils.at_most_one.indexes import verification
-    from ansible.module_utils.at_most_one.postgres.connection import connect
-    from ansible.module_utils.at_most_one.postgres.server_errors import first_line
 
     login, plan = login_of(module), parse(module.params["plan"])
-
-    def look() -> tuple[Any, int | None]:
-        try:
-            with connect(login) as connection:
-                found = verification.inspect(connection, plan)
-                connection.rollback()
-        except OperatorError as stop:
-            return stop, None
-        except DATABASE_ERROR as failure:
-            return OperatorError(
-                f"PostgreSQL refused a look at the indexes: {first_line(failure)}.",
-                expected="an answer within the timeouts.",
-                next_step="look at pg_stat_activity and at the server's log of this moment.",
-            ), None
-        return [fault for one in found.verdicts if (fault := one.fault())], found.duplicates_left
-
-    return look
+    return lambda: verification.look(login, plan)
 
 
 def main() -> None:
@@ -298,10 +273,12 @@ def main() -> None:
         {
             "state": {"type": "str", "choices": ["baseline", "watched"], "default": "watched"},
             "base_url": {"type": "str", "required": True},
-            "paths": {"type": "dict", "default": {"page": "/", "health": "/api/health"}},
+            "paths": {"type": "dict"},
             "rate_per_s": {"type": "float", "default": 2.0},
             "timeout_s": {"type": "float", "default": 10.0},
             "seconds": {"type": "float", "required": True},
+            "baseline_s": {"type": "float", "default": 0.0},
+            "before": {"type": "dict", "default": {}},
             "round_s": {"type": "float", "default": 15.0},
             "health_path": {"type": "str", "default": "/api/health"},
             "health_values": {"type": "list", "elements": "str", "default": ["ok", "healthy"]},

@@ -15,7 +15,7 @@ import pytest
 
 from tests.notify.post_office import post_office
 from tests.support.listener import listening, misbehaving
-from tests.support.report_cases import AFTER, BEFORE, CASES, ROOT
+from tests.support.report_cases import AFTER, BEFORE, CASES, HOSTILE, ROOT
 
 INVENTORY = """
 all:
@@ -23,14 +23,16 @@ all:
     web1: {ansible_connection: local, ansible_python_interpreter: "{{ ansible_playbook_python }}"}
     web2: {ansible_connection: local, ansible_python_interpreter: "{{ ansible_playbook_python }}"}
 """
-SERVICE = {"environment_name": "staging", "app_name": "aedpics", "_run_artifacts_path": "artifacts/staging/latest"}
+SERVICE = {"environment_name": "staging", "app_name": "aedpics", "project_path": str(ROOT)}
 SECRET = "hunter2-of-the-vault"
 
 
 def tell(directory: Path, case: str, events: list[str], *options: str, **variables: Any) -> str:
     """Run the role once for each event, in one run; what was printed. It must never fail."""
     (directory / "hosts.yml").write_text(INVENTORY)
-    facts = {**SERVICE, **CASES[case], "events": events, **variables}
+    (directory / "artifacts").mkdir(exist_ok=True)
+    path = {"_run_artifacts_path": str(directory / "artifacts/1")}
+    facts = {**SERVICE, **path, **CASES[case], "events": events, **variables}
     (directory / "facts.json").write_text(json.dumps(facts))
     command: list[str | Path] = [
         ROOT / ".venv/bin/ansible-playbook",
@@ -70,12 +72,12 @@ def test_each_event_is_told_once_and_whole(tmp_path: Path) -> None:
     facts = [
         f"계획: {CASES['stopped']['_run_plan']['title']['ko']}",
         f"커밋: {BEFORE[:12]} -> {AFTER[:12]}",
-        "실행자: -",
+        f"실행자: deploy{HOSTILE}",
         f"실행 ID: {CASES['stopped']['_run_id']}",
         "중단된 단계: 인덱스 검증",
         "정리한 행: 20",
         "계획된 인덱스: 0 / 3",
-        "보고서: artifacts/staging/latest/report.html",
+        f"보고서: {tmp_path}/artifacts/1/report.html",
     ]
     with listening() as server:
         output = tell(
@@ -95,7 +97,7 @@ def test_each_event_is_told_once_and_whole(tmp_path: Path) -> None:
         commit={"before": BEFORE, "after": AFTER},
         outcome="stopped",
         failed_phase="verify",
-        report="artifacts/staging/latest/report.json",
+        report=f"{tmp_path}/artifacts/1/report.json",
     )
     assert time.time() - time.mktime(time.strptime(at, "%Y-%m-%dT%H:%M:%SZ")) < 7 * 86_400
     assert slack["text"] == "배포 중단: staging | aedpics"

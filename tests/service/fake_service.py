@@ -94,6 +94,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         behaviour = self.server.behaviour
         if self.path == "/api/health":
             self._answer(*behaviour.health)
+        elif self.path == "/":
+            self._answer(200, {})
         elif self.path == "/api/auth/csrf":
             cookies = [f"{CSRF_COOKIE}=abc%7Chash; Path=/; HttpOnly; Secure; SameSite=Lax"]
             self._answer(behaviour.csrf, {"csrfToken": "abc"}, cookies)

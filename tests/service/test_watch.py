@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import ROOT
 from tests.service.conftest import App
 from tests.service.fake_service import FakeService
 
@@ -114,3 +118,53 @@ def test_answers_take_three_times_as_long(watched: Callable[..., dict[str, Any]]
 
     assert "latency" in kinds(result)
     assert len(result["rounds"]) == 2
+
+
+ROLE = """
+- name: Watch
+  hosts: all
+  gather_facts: false
+  any_errors_fatal: true
+  tasks:
+    - name: Watch the service
+      ansible.builtin.include_role: {name: watch}
+"""
+
+
+def test_the_role_watches_every_host_and_ends_with_what_one_of_them_has_found(
+    app: App, service: FakeService, tmp_path: Path
+) -> None:
+    app.start(app.release("a" * 40))
+    local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    sick = FakeService()
+    sick.behaviour.health = (503, {"status": "unhealthy"})
+    thread = threading.Thread(target=sick.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    hosts = {name: {**local, "app_instance_url": url} for name, url in (("web1", service.url), ("web2", sick.url))}
+    (tmp_path / "hosts.yml").write_text(json.dumps({"all": {"hosts": hosts}}))
+    (tmp_path / "watch.yml").write_text(ROLE)
+    variables: dict[str, Any] = {
+        **{"environment_name": "staging", "app_name": app.name, "plan": "rule", "project_path": str(tmp_path)},
+        **{"app_health_path": "/api/health", "app_health_values": ["healthy"], "database_gateway": "none"},
+        **{"pm2_bin": app.pm2.executable, "pm2_home": app.pm2.home, "app_environment_path": os.environ["PATH"]},
+        **{"report_language": "en", "watch_minutes": 0.05, "watch_round_s": 1, "watch_baseline_s": 1},
+    }
+    (tmp_path / "values.json").write_text(json.dumps(variables))
+    command: list[str | Path] = [Path(sys.executable).with_name("ansible-playbook"), tmp_path / "watch.yml"]
+    command += ["-i", tmp_path / "hosts.yml", "-e", f"@{tmp_path / 'values.json'}"]
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_ROLES_PATH": str(ROOT / "roles")}
+    try:
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    finally:
+        sick.shutdown()
+        thread.join()
+        sick.server_close()
+    assert done.returncode == 2, done.stdout + done.stderr
+    kept = json.loads((tmp_path / "artifacts/staging/watch.json").read_text())
+    assert {(one["host"], one["name"]) for one in kept["findings"]} == {("web2", "health"), ("web2", "traffic")}
+    assert kept["verdict"] == "bad"
+    assert {host: bool(rounds) for host, rounds in kept["rounds"].items()} == {"web1": True, "web2": True}
+    assert kept["since"]["web1"]["instances"].keys() == {str(one.pm_id) for one in app.instances()}
+    assert "Watched until something was found: staging" in done.stdout
+    assert "web2: " in done.stdout
+    assert "unhealthy" in done.stdout, "it ends with what was found"

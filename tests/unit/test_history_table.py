@@ -20,7 +20,7 @@ def table(language: str, **run: Any) -> str:
         **{"outcome": None, "dead_since": None},
     }
     return environment.get_template(f"table.{language}.j2").render(
-        {"__history_journal": {"runs": [{**base, **run}]}, "environment_name": "production", "_history_path": "/h"}
+        {"__history_journal": {"runs": [{**base, **run}]}, "environment_name": "production", "project_path": "/h"}
     )
 
 

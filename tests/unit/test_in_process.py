@@ -26,6 +26,10 @@ PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
 SECRET = "planted-s3cret/with+signs"
 NOBODY = "http://127.0.0.1:1"  # nothing listens there
 GATES = {"environment": "staging", "plan_id": "rule", "plan_sha256": "0" * 64, "commit": "a" * 40}
+TOLD: dict[str, Any] = {
+    **{"event": "alert", "environment": "staging", "application": "aedpics", "language": "en"},
+    "words": yaml.safe_load((ROOT / "roles/notify/files/words_en.yml").read_text()),
+}
 Module = Callable[..., dict[str, Any]]
 
 action_loader.add_directory(str(ROOT / "action_plugins"))
@@ -78,7 +82,7 @@ def both(run_module: Module, name: str, arguments: dict[str, Any], *, check: boo
 
 def _timeless(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _timeless(item) for key, item in value.items() if key not in ("seconds", "warnings")}
+        return {key: _timeless(item) for key, item in value.items() if key not in ("seconds", "spent_s", "warnings")}
     return [_timeless(item) for item in value] if isinstance(value, list) else value
 
 
@@ -134,18 +138,81 @@ def test_a_relative_path_is_the_playbook_s(tmp_path: Path, monkeypatch: pytest.M
     assert os.getcwd() == "/"
 
 
-def test_the_notification(run_module: Module) -> None:
-    good = {"event": "start", "title": f"It begins: {SECRET}", "secrets": [SECRET], "within_s": "1"}
-    assert SECRET not in json.dumps(both(run_module, "notification", good))
-    result = both(run_module, "notification", {**good, "slack_url": f"{NOBODY}/{SECRET}", "webhook_token": SECRET})
+def test_the_notification(run_module: Module, tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    error = {"kind": "watch", "error": f"It ends: {SECRET}"}
+    good: dict[str, Any] = {**TOLD, "alert": error, "secrets": [SECRET], "timeout_s": "1"}
+    nobody = both(run_module, "notification", good)
+    assert (nobody["text"], nobody["delivered"], nobody["given_up"]) == ("", True, False)
+    addresses = {"slack_url": f"{NOBODY}/{SECRET}", "webhook_token": SECRET, "report": str(report)}
+    result = both(run_module, "notification", {**good, **addresses})
     assert result["undelivered"] == [
         {"channel": "slack", "problem": "no answer (refused)", "seconds": result["undelivered"][0]["seconds"]}
     ]
-    assert result["warnings"] == ["Notification by slack was not delivered: no answer (refused)."]
+    assert result["warnings"][0].startswith(f"{report} cannot be read (")
+    assert result["warnings"][1:] == ["Notification by slack was not delivered: no answer (refused)."]
+    assert result["text"].startswith("The watch after the deployment has found something: staging | aedpics")
+    assert not result["delivered"]
     assert SECRET not in json.dumps(result)
     refused = both(run_module, "notification", {**good, "event": SECRET})
     assert refused["failed"]
     assert SECRET not in json.dumps(refused)
+
+
+def test_a_run_whose_messages_have_waited_long_enough_says_so_once_and_sends_no_more(run_module: Module) -> None:
+    earlier = {"spent_s": 3.5, "text": "what else it returned"}
+    message: dict[str, Any] = {**TOLD, "slack_url": NOBODY, "earlier": earlier}
+    first = both(run_module, "notification", message)
+    assert first["warnings"][0].startswith("Notifications have used up notify_max_delay_s")
+    assert (first["given_up"], first["delivered"], first["undelivered"], first["spent_s"]) == (True, False, [], 3.5)
+    second = both(run_module, "notification", {**message, "earlier": first})
+    assert "warnings" not in second
+    assert second["given_up"]
+    unwanted = both(run_module, "notification", {**message, "events": ["stop"]})
+    assert (unwanted["given_up"], unwanted["delivered"]) == (False, True)
+
+
+def test_what_a_watch_has_seen(run_module: Module, tmp_path: Path) -> None:
+    watched = {"since": {"latency_ms": {}, "instances": {}}, "rounds": [], "findings": []}
+    good = {
+        "hosts": {"web1": watched},
+        "environment": "staging",
+        "plan": "rule",
+        "path": str(tmp_path / "new/watch.json"),
+    }
+    result = both(run_module, "watch_report", good, check=True)
+    assert (result["findings"], result["hosts"][0]["rounds"]) == ([], 0)
+    document = json.loads((tmp_path / "new/watch.json").read_text())
+    assert (document["verdict"], document["run_id"]) == ("good", None)
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o750
+    assert (tmp_path / "new/watch.json").stat().st_mode & 0o777 == 0o640
+
+
+def test_what_one_host_finds_ends_the_watch_of_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ansible.constants.DEFAULT_LOCAL_TMP", str(tmp_path))
+    monkeypatch.setattr("ansible.plugins.action.ActionBase.run", lambda *_: {})
+    quiet = {"since": {"latency_ms": {}}, "rounds": [1], "findings": [], "suspects": []}
+
+    def watched(task: str, *answers: Any) -> tuple[Any, int]:
+        called, waiting = action("service_watch", {"seconds": 3600}, _uuid=task), list(answers)
+
+        def execute(**_: Any) -> Any:
+            answer = waiting.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        monkeypatch.setattr(called, "_execute_module", execute)
+        monkeypatch.setattr(called, "_warn_if_some_wait", lambda _: None)
+        return called.run(task_vars={}), len(answers) - len(waiting)
+
+    assert watched("1", quiet, {**quiet, "findings": ["health"]})[1] == 2
+    assert watched("1", quiet, quiet) == ({**quiet, "rounds": [1]}, 1), "the other host has found something"
+    with pytest.raises(OSError, match="lost"):
+        watched("2", quiet, OSError("lost"))
+    assert watched("2", quiet, quiet)[1] == 1, "and when the other host is lost"
+    assert watched("3", {"failed": True, "msg": "no PM2"}) == ({"failed": True, "msg": "no PM2"}, 1)
+    assert watched("3", quiet, quiet)[1] == 1
 
 
 def test_the_traffic_probe(run_module: Module, tmp_path: Path) -> None:
@@ -181,7 +248,7 @@ def test_the_service_check(run_module: Module, service: str) -> None:
 
 
 def test_an_error_that_nobody_foresaw_is_a_failed_task(monkeypatch: pytest.MonkeyPatch) -> None:
-    called = action("notification", {"event": "start", "title": "It begins", "webhook_token": SECRET})
+    called = action("notification", {**TOLD, "webhook_token": SECRET})
 
     def act(_call: object) -> dict[str, Any]:
         raise TypeError(f"no {SECRET}")
@@ -218,7 +285,7 @@ TASKS = """
 - {name: Report, delegate_to: localhost, report_files: {directory: "{{ work }}/run-1", files: {a.md: "{{ secret }}"}}}
 - name: Tell
   delegate_to: localhost
-  notification: {event: start, title: It begins, webhook_url: "{{ nobody }}/{{ secret }}"}
+  notification: "{{ told | combine({'webhook_url': nobody ~ '/' ~ secret}) }}"
 - name: Answer the checklist
   delegate_to: localhost
   deploy_checklist: "{{ gates | combine({'gates': ['notice']}) }}"
@@ -261,7 +328,7 @@ def test_no_python_is_started_no_secret_is_shown_and_the_probe_ends_with_ansible
     started, python = tmp_path / "started", tmp_path / "python"
     python.write_text(f'#!/bin/sh\necho start >> {started}\nexec {sys.executable} "$@"\n')
     python.chmod(0o755)
-    variables = {"work": str(tmp_path), "secret": SECRET, "nobody": NOBODY, "gates": GATES}
+    variables = {"work": str(tmp_path), "secret": SECRET, "nobody": NOBODY, "gates": GATES, "told": TOLD}
     hosts = {"one": {"ansible_connection": "local", "ansible_python_interpreter": str(python)}}
     local = {"localhost": {"ansible_python_interpreter": str(python), "ansible_connection": "local"}}
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": {**hosts, **local}, "vars": variables}}))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import yaml
-from at_most_one.notify.messages import Notice
+from at_most_one.notify.messages import Allowance, Notice
 from at_most_one.notify.notices import Event, notice
+from at_most_one.report.document import document
+from at_most_one.report.facts import RunFacts
 
 ROOT = Path(__file__).parents[2]
 PLAN = yaml.safe_load((ROOT / "plans/one-active-inspection-session.yml").read_text())
@@ -15,25 +18,35 @@ WORDS = {
     language: yaml.safe_load((ROOT / f"roles/notify/files/words_{language}.yml").read_text())
     for language in ("en", "ko")
 }
-RUN = {
-    **{"run_id": "20251110T053000Z-1a2b3c", "plan": PLAN, "plan_sha256": "397e", "report_path": "artifacts/1"},
+RUN: dict[str, Any] = {
+    **{"run_id": "20251110T053000Z-1a2b3c", "environment": "staging", "application": "aedpics", "language": "en"},
+    **{
+        "check_mode": False,
+        "outcome": "running",
+        "plan": PLAN,
+        "plan_sha256": "397e",
+        "report_path": "",
+        "commands": {},
+    },
     **{"commit_before": "f30ada37db1b3e57", "commit_after": "4f743598c1458746"},
+    "opened": {"run": {"who": "minsu"}},
 }
 
 
 def told(name: str, run: dict[str, Any] | None = None, language: str = "en", **more: Any) -> Notice:
-    event = {
-        **{"name": name, "environment": "staging", "application": "aedpics", "language": language, "at": "now"},
-        "run": {**RUN, **run} if run is not None else {},
-        **more,
-    }
-    return notice(Event.of_role(event), WORDS[language])
+    """The message about a run with these facts, as its report says them."""
+    about: dict[str, Any] = {}
+    if run is not None:
+        report = document(RunFacts.of_role({**RUN, **run}))
+        about = {"plan": PLAN, "report": json.loads(json.dumps(report)), "report_path": "artifacts/1"}
+    return notice(Event(name, "staging", "aedpics", language, "now", **about, **more), WORDS[language])
 
 
 def test_a_run_that_begins_has_no_end_to_tell() -> None:
     begun = told("start", {})
     assert begun.title == "Deployment has begun: staging | aedpics"
     assert [name for name, _ in begun.facts] == ["Plan", "Commit", "By", "Run"]
+    assert ("By", "minsu") in begun.facts
     assert (begun.data["outcome"], begun.data["report"]) == (None, None)
     assert told("start", {}, front_door="rollback.yml").title.startswith("Rollback has begun")
 
@@ -45,7 +58,11 @@ def test_single_phases_are_not_told_as_a_deployment() -> None:
 
 
 def test_what_could_not_return_is_in_the_title() -> None:
-    left = {"outcome": "rolled_back", "restored": 18, "left_count": 2, "error": "It fails. Expected: not. Next: look."}
+    left = {
+        "outcome": "rolled_back",
+        "rollback": {"done": {"restored": 18, "left_count": 2}},
+        "error": "It fails. Expected: not. Next: look.",
+    }
     assert told("rollback", left).title == "Rolled back, without 2 rows: staging | aedpics"
     assert told("rollback", left, "ko").title == "롤백 완료(2행 제외): staging | aedpics"
     assert ("Rows that stay in the archive", "2") in told("rollback", left).facts
@@ -69,7 +86,7 @@ def test_lost_requests_and_the_indexes_of_a_verify_that_stopped_are_told() -> No
             **{
                 "outcome": "stopped",
                 "failed_phase": "verify",
-                "removed": 20,
+                "cleanup": {"removed": 20},
                 "verified": {"details": {"indexes": indexes}},
             },
             "traffic": {"requests": 240, "failures": 1},
@@ -85,14 +102,24 @@ def test_lost_requests_and_the_indexes_of_a_verify_that_stopped_are_told() -> No
 
 
 def test_an_alert_says_what_its_caller_found() -> None:
-    alert = told("alert", title="Over", facts=[{"name": "duplicates", "value": "since today"}], error="None.")
+    over = {"kind": "monitor_over", "recovered": [{"name": "duplicates", "since": "today"}]}
+    alert = told("alert", alert=over)
     assert (alert.title, alert.facts, alert.error) == (
-        "Over: staging | aedpics",
-        (("duplicates", "since today"),),
-        "None.",
+        "Over, as the monitor sees it: staging | aedpics",
+        (("duplicates", "known since today"),),
+        "",
     )
     assert alert.data == {"environment": "staging", "application": "aedpics", "at": "now", "language": "en"}
-    assert told("alert", {"error": "of the run"}, title="Bad", error="of the watch").error == "of the watch"
+    new = told("alert", alert={"kind": "monitor_new", "error": "None."}, language="ko")
+    assert (new.title, new.error) == ("정기 점검에서 새로운 이상 발견: staging | aedpics", "None.")
+    watched = told("alert", {"error": "of the run"}, alert={"kind": "watch", "error": "of the watch"})
+    assert (watched.error, watched.data["run_id"]) == ("of the watch", RUN["run_id"])
+
+
+def test_the_messages_of_a_run_share_their_time() -> None:
+    assert not Allowance(4.0).is_used_up
+    assert (Allowance(4.0, 2.5).left_s, Allowance(4.0, 2.5).is_used_up) == (1.5, False)
+    assert Allowance(4.0, 3.1).is_used_up
 
 
 def test_both_languages_have_the_same_words() -> None:

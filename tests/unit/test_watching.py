@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 from at_most_one.errors import OperatorError
+from at_most_one.findings import parse
 from at_most_one.pm2.client import Instance, Listing
+from at_most_one.service import watch_summary
 from at_most_one.service.health_checks import Check
-from at_most_one.service.watch import Limits, Seen, Since, confirmed, judge, marks, scans, watch
+from at_most_one.service.watch import Limits, Seen, Since, confirmed, in_stretches, judge, marks, scans, watch
 from at_most_one.system.log_errors import Mark, Moment, Scan, Served, moments
 
 NO_DAEMON = OperatorError("No connection.", expected="one.", next_step="look.")
@@ -126,3 +128,88 @@ def test_a_log_that_cannot_be_read_is_an_error_line() -> None:
     (scan,) = scans({mark.path: asdict(mark)}, "ERROR")
     assert scan.errors == 1
     assert "cannot be read" in scan.shown[0]
+
+
+def stretches(*answers: dict[str, Any], seconds: float, found_after: int = 99) -> tuple[Any, list[dict[str, Any]]]:
+    """What comes of a watch whose calls answer so, and what each call was given."""
+    given: list[dict[str, Any]] = []
+
+    def call(more: dict[str, Any]) -> dict[str, Any]:
+        given.append(more)
+        return answers[len(given) - 1]
+
+    return in_stretches(call, seconds, lambda: len(given) >= found_after), given
+
+
+def stretch(number: int, *findings: str, suspects: Sequence[str] = ()) -> dict[str, Any]:
+    return {
+        "rounds": [number],
+        "findings": [*findings],
+        "suspects": [*suspects],
+        "since": {"latency_ms": {"page": 5.0}},
+    }
+
+
+def test_each_stretch_goes_on_from_the_one_before() -> None:
+    seen, given = stretches(stretch(1, suspects=["health"]), stretch(2), seconds=90)
+    assert (seen["rounds"], seen["findings"]) == ([1, 2], [])
+    since = {"latency_ms": {"page": 5.0}}
+    assert given == [{"seconds": 60.0}, {"seconds": 30.0, "since": since, "suspects": ["health"]}]
+    assert len(stretches(stretch(1), seconds=60)[1]) == 1
+    assert stretches(stretch(1), seconds=1.2)[1] == [{"seconds": 1.2}]
+
+
+def test_a_finding_ends_the_watch_of_every_host() -> None:
+    seen, given = stretches(stretch(1), stretch(2, "duplicates"), seconds=3600)
+    assert (seen["rounds"], seen["findings"], len(given)) == ([1, 2], ["duplicates"], 2)
+    seen, given = stretches(stretch(1), stretch(2), seconds=3600, found_after=2)
+    assert (seen["rounds"], seen["findings"], len(given)) == ([1, 2], [], 2), "another host has one"
+
+
+def test_a_call_that_fails_is_the_answer() -> None:
+    failed = {"failed": True, "msg": "no PM2"}
+    assert stretches(stretch(1), failed, seconds=3600)[0] == failed
+
+
+FOUND = {"name": "duplicates", "seen": "2 of them.", "expected": "none.", "next_step": "deploy."}
+HOSTS: dict[str, dict[str, Any]] = {
+    "web1": {
+        "since": {"latency_ms": {"page": 8.0, "gone": 2.0}, "instances": {"0": [1, 0], "1": [2, 0]}},
+        "rounds": [
+            {"latency_ms": {"page": 9.0}, "requests": 30, "failures": 0},
+            {"latency_ms": {"page": 8.5}, "requests": 30, "failures": 1},
+        ],
+        "findings": [FOUND],
+    },
+    "web2": {"since": {"latency_ms": {}, "instances": {}}, "rounds": [], "findings": [{**FOUND, "seen": "It ended."}]},
+}
+
+
+def test_what_all_hosts_have_seen_is_one_document() -> None:
+    document = watch_summary.document(HOSTS, environment="staging", plan="rule", run_id=None)
+    assert list(document) == ["environment", "plan", "run_id", "verdict", "findings", "since", "rounds"]
+    assert document["verdict"] == "bad"
+    assert [(one["host"], one["seen"]) for one in document["findings"]] == [
+        ("web1", "2 of them."),
+        ("web2", "It ended."),
+    ]
+    assert document["rounds"] == {"web1": HOSTS["web1"]["rounds"], "web2": []}
+    assert watch_summary.document({"web2": {**HOSTS["web2"], "findings": []}})["verdict"] == "good"
+    first, second = watch_summary.figures(HOSTS)
+    assert first == {
+        "name": "web1",
+        "latency": [
+            {"name": "page", "before_ms": 8.0, "slowest_ms": 9.0},
+            {"name": "gone", "before_ms": 2.0, "slowest_ms": 0},
+        ],
+        **{"requests": 60, "failures": 1, "rounds": 2, "instances": 2},
+    }
+    assert (second["rounds"], second["requests"]) == (0, 0)
+
+
+def test_the_findings_of_all_hosts_are_one_error() -> None:
+    text = watch_summary.error(HOSTS)
+    assert text == (
+        "web1: 2 of them. Expected: none. Next: deploy. Seen: web2: It ended. Expected: none. Next: deploy."
+    )
+    assert [one.seen for one in parse(text).findings] == ["web1: 2 of them.", "web2: It ended."]

@@ -14,7 +14,8 @@ import psycopg2.errors
 from ..errors import OperatorError
 from ..plan import Plan
 from ..postgres import locks
-from ..postgres.connection import Connection, Hold, unheld
+from ..postgres.connection import Connection, Hold, Login, connect, unheld
+from ..postgres.server_errors import first_line
 from . import definitions
 from .definitions import create_statement as create_statement
 
@@ -118,6 +119,23 @@ def inspect(connection: Connection, plan: Plan) -> Inspection:
     known = {*expected, *plan.family.neighbours}
     verdicts += [_found(name, "unexpected", (), facts) for name, facts in seen.items() if name not in known]
     return Inspection(tuple(verdicts), definitions.violations(connection, plan.schema, plan.rule_index))
+
+
+def look(login: Login, plan: Plan) -> tuple[list[str] | OperatorError, int | None]:
+    """What is wrong with the indexes, or the error that hid them; and the number of duplicate groups, where known."""
+    try:
+        with connect(login) as connection:
+            found = inspect(connection, plan)
+            connection.rollback()
+    except OperatorError as stop:
+        return stop, None
+    except psycopg2.Error as failure:
+        return OperatorError(
+            f"PostgreSQL refused a look at the indexes: {first_line(failure)}.",
+            expected="an answer within the timeouts.",
+            next_step="look at pg_stat_activity and at the server's log of this moment.",
+        ), None
+    return [fault for one in found.verdicts if (fault := one.fault())], found.duplicates_left
 
 
 def require_exact(inspection: Inspection, plan: Plan) -> None:

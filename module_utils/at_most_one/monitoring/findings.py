@@ -363,3 +363,10 @@ def compare(found: Sequence[Finding], before: Mapping[str, str], now: str) -> Ch
 def as_text(found: Sequence[Finding]) -> str:
     """The findings as one error, in the shape that the core's own ``findings`` takes apart."""
     return " Seen: ".join(map(str, found))
+
+
+def alerts(change: Change) -> list[dict[str, Any]]:
+    """What people are told: once about what is new, once about what is over, and never about what they know."""
+    new = {"kind": "monitor_new", "error": as_text(change.new)}
+    over = {"kind": "monitor_over", "recovered": change.recovered}
+    return [*([new] if change.new else []), *([over] if change.recovered else [])]

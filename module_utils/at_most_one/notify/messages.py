@@ -67,6 +67,22 @@ class Outcome:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Allowance:
+    """How long all messages of one run may wait together, and how long they have so far."""
+
+    most_s: float
+    spent_s: float = 0.0
+
+    @property
+    def left_s(self) -> float:
+        return self.most_s - self.spent_s
+
+    @property
+    def is_used_up(self) -> bool:
+        return self.left_s < 1
+
+
 def clean(notice: Notice, secrets: Sequence[str]) -> Notice:
     """The notice without what looks like a secret, and without the known ones."""
     return Notice(

@@ -18,6 +18,8 @@ def document(run: RunFacts) -> dict[str, Any]:
         "commit": {"before": run.commit_before, "after": run.rollback.commit or run.commit_after},
         "outcome": run.outcome,
         "check_mode": run.check_mode,
+        "who": run.who,
+        "asked": list(run.asked) if run.partial else None,  # the phases that a run with --tags was asked for
         "failed_phase": run.failed_phase,
         "error": run.error,
         "phases": run.answer.get("phases", []),

@@ -121,6 +121,12 @@ class RunFacts:
         return journal
 
     @property
+    def who(self) -> str | None:
+        """Who started it, as far as the journal has said."""
+        run: Mapping[str, Any] = self.journal or self.opened.get("run", {})
+        return run.get("who")
+
+    @property
     def taken_back(self) -> Mapping[str, Any]:
         """What the rollback took back: ``runs``, and ``built``, the indexes that were there before it."""
         reached: Mapping[str, Any] = (

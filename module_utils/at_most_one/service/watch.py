@@ -24,6 +24,8 @@ from . import health_checks, traffic_probe
 from .api_client import Settings as Visiting
 
 HICCUPS = ("health", "latency", "traffic", "database")
+STRETCH_S = 60.0  # of one call of the module; whoever watches another host is asked in between
+_BASELINE_RATE_PER_S = 10.0  # a median of a few seconds needs some answers
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,45 @@ class Watched:
     rounds: list[dict[str, Any]]
     findings: list[Finding]
     suspects: list[str]
+
+
+@dataclass(frozen=True)
+class Watcher:
+    """Whom a round asks, and how. Without ``name`` no instances and logs, with ``database`` the indexes too."""
+
+    asking: traffic_probe.Settings
+    visiting: Visiting
+    pm2: Pm2
+    name: str | None
+    log_error_pattern: str
+    database: Callable[[], tuple[Sequence[str] | OperatorError, int | None]] | None = None
+
+    def begin(
+        self, seconds: float, cutover: Mapping[str, Mapping[str, Any]], before: Mapping[str, float] | None = None
+    ) -> Since:
+        """How it is now, asked for so many seconds. ``before``: the medians from before a deployment, if measured."""
+        instances = client.listing(self.pm2, self.name).instances if self.name else ()
+        began = log_errors.moments(path for one in instances for path in (one.out_log, one.err_log))
+        asking = replace(self.asking, rate_per_s=max(self.asking.rate_per_s, _BASELINE_RATE_PER_S))
+        measured = medians(measure(asking, 1.0 if before else seconds))
+        return Since(
+            before or measured,
+            {str(one.pm_id): (one.pid, one.restarts) for one in instances},
+            marks(instances, began, cutover),
+        )
+
+    def look(self, since: Since, round_s: float) -> Seen:
+        """One round."""
+        figures = measure(self.asking, round_s)
+        faults, duplicates = self.database() if self.database else (None, None)
+        return Seen(
+            figures,
+            health(self.visiting),
+            scans(since.log_offsets, self.log_error_pattern),
+            listed(self.pm2, self.name) if self.name else None,
+            faults,
+            duplicates,
+        )
 
 
 def measure(settings: traffic_probe.Settings, seconds: float) -> dict[str, dict[str, Any]]:
@@ -231,6 +272,27 @@ def watch(
         )
         if counting or time.monotonic() >= ends:
             return Watched(rounds, counting, waiting)
+
+
+def in_stretches(
+    call: Callable[[dict[str, Any]], dict[str, Any]], seconds: float, found_elsewhere: Callable[[], bool]
+) -> dict[str, Any]:
+    """Watch one host by calls of the module, each of at most STRETCH_S, each going on from the one before.
+
+    It ends at a finding of this host, or in the stretch in which another host has one. A call that fails is the answer.
+    """
+    rounds: list[dict[str, Any]] = []
+    more: dict[str, Any] = {}
+    left = seconds
+    while True:
+        answer = call({**more, "seconds": min(left, STRETCH_S)})
+        if "rounds" not in answer:
+            return answer
+        rounds += answer["rounds"]
+        left -= STRETCH_S
+        if answer["findings"] or left <= 0 or found_elsewhere():
+            return {**answer, "rounds": rounds}
+        more = {"since": answer["since"], "suspects": answer["suspects"]}
 
 
 def marks(

@@ -1,0 +1,49 @@
+"""What the watch of all hosts has come to: the document that is kept, the figures to show, the alert."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Hosts = Mapping[str, Mapping[str, Any]]  # by host, what watching it returned
+
+
+def document(hosts: Hosts, **about: Any) -> dict[str, Any]:
+    """Return watch.json: ``about`` it, whether it is good, and what every host was compared with and has seen."""
+    findings = [{**found, "host": host} for host, watched in hosts.items() for found in watched["findings"]]
+    return {
+        **about,
+        "verdict": "bad" if findings else "good",
+        "findings": findings,
+        **{part: {host: watched[part] for host, watched in hosts.items()} for part in ("since", "rounds")},
+    }
+
+
+def figures(hosts: Hosts) -> list[dict[str, Any]]:
+    """Each host in numbers: per path the median before and that of the slowest round, requests, instances."""
+    return [
+        {
+            "name": host,
+            "latency": [
+                {
+                    "name": path,
+                    "before_ms": before,
+                    "slowest_ms": max((one["latency_ms"].get(path, 0) for one in watched["rounds"]), default=0),
+                }
+                for path, before in watched["since"]["latency_ms"].items()
+            ],
+            **{name: sum(one[name] for one in watched["rounds"]) for name in ("requests", "failures")},
+            "rounds": len(watched["rounds"]),
+            "instances": len(watched["since"]["instances"]),
+        }
+        for host, watched in hosts.items()
+    ]
+
+
+def error(hosts: Hosts) -> str:
+    """The findings of all hosts as one error, in the shape that the core's own ``findings`` takes apart."""
+    return " Seen: ".join(
+        f"{host}: {one['seen']} Expected: {one['expected']} Next: {one['next_step']}"
+        for host, watched in hosts.items()
+        for one in watched["findings"]
+    )
