@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +35,7 @@ def command(
 
 def fill(value: Any) -> Any:
     """A module's messages with ``ansible-playbook <playbook> -l <environment>`` as this run has it, however nested."""
-    if isinstance(value, str):
-        return command_line.fill(value, context.CLIARGS, str(project.base()))
-    if isinstance(value, Mapping):
-        return {key: fill(item) for key, item in value.items()}
-    return [fill(item) for item in value] if isinstance(value, Sequence) else value
+    return command_line.filled(value, context.CLIARGS, str(project.base()))
 
 
 def inventory(path: str) -> str:

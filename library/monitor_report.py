@@ -11,13 +11,13 @@ description:
     write once people have been told. Keeps C(history.jsonl) there (one line for each run), and writes O(textfile) for
     Prometheus' node exporter, each by an atomic rename.
   - These are products of a run, not a state of the service. They are no change.
+  - In ansible-playbook's own process the commands of its messages have the inventory, limit and values of this run.
 options:
   facts:
     description:
-      - What was read. C(environment), C(environment_hosts), C(plan), C(min_instances), C(hosts).
-      - C(service) of M(service_check), or its error.
-      - C(database) with the results of M(index_set), M(write_fence), M(prisma_history),
-        M(index_use) and M(deploy_run), or with the error of each.
+      - What was read. C(environment), C(environment_hosts), C(plan), C(min_instances).
+      - C(service) of M(service_check), C(database) of M(monitor_database_info), and of each host in C(hosts)
+        M(monitor_host_info), or the error of each.
     type: dict
     required: true
   directory:
@@ -92,27 +92,25 @@ all_errors:
   returned: always
   type: str
   sample: ""
-advice:
-  description: What somebody should do some day. Nobody is told of it, and it is no finding.
+document:
+  description: C(monitor.json), with all findings, what should be done some day, the archive and the use of the indexes.
   returned: always
-  type: list
-  elements: dict
-  sample: []
-history:
-  description: One entry for each run, oldest first, this one included.
+  type: dict
+  sample: {environment: production, plan: one-active-inspection-session, findings: [], since: {}, warnings: []}
+page:
+  description: What the dashboard shows beyond that, among it the course of all runs that are kept, and the last runs.
   returned: always
-  type: list
-  elements: dict
-  sample: [{at: "2025-11-10T05:30:00Z", duplicates: 0, findings: [], indexes: {}}]
+  type: dict
+  sample: {at: "2025-11-10T05:30:00Z", api_ok: true, fence: lowered, history: applied, hosts: [], runs: [], course: []}
 """
 
-import json
-import os
 import time
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.at_most_one.monitoring import findings, prometheus
+from ansible.module_utils.at_most_one.errors import OperatorError
+from ansible.module_utils.at_most_one.monitoring import findings, memory, page, prometheus
 from ansible.module_utils.at_most_one.system import files
 from ansible.module_utils.at_most_one_entry import Call, run
 
@@ -125,28 +123,24 @@ OPTIONS = {
 
 
 def act(call: Call) -> dict[str, Any]:
-    given = call.params
+    given, directory = call.params, Path(call.params["directory"])
     runs = (given["facts"]["database"].get("journal") or {}).get("runs") or []
     facts = {**given["facts"], "released": findings.released(runs, given["facts"]["environment"])}
     now = time.time()
     at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
-    state, history = (os.path.join(given["directory"], name) for name in ("state.json", "history.jsonl"))
-    before = _read_state(call, state)
+    try:
+        before = memory.known(directory / "state.json")
+    except OperatorError as stop:
+        call.warn(stop.findings[0].seen)
+        before = {}
     found = findings.findings(facts, before)
     change = findings.compare(found, before, at)
-    use = (facts["database"].get("use") or {}).get("indexes") or []
-    entry = {
-        "at": at,
-        "duplicates": (facts["database"].get("verified") or {}).get("duplicates_left"),
-        "findings": sorted(change.since),
-        "indexes": {one["name"]: {"scans": one["scans"], "bytes": one["bytes"]} for one in use},
-    }
-    entries = [*_read_history(history), entry][-given["keep"] :]
+    entries = [*memory.history(directory / "history.jsonl"), memory.entry(facts, change, at)][-given["keep"] :]
     if not call.check_mode:
-        os.makedirs(given["directory"], mode=0o750, exist_ok=True)
+        directory.mkdir(mode=0o750, parents=True, exist_ok=True)
         if given["textfile"]:
             files.write(given["textfile"], prometheus.metrics(facts, found, now), 0o644)
-        files.write(history, "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in entries), 0o640)
+        files.write(directory / "history.jsonl", memory.as_lines(entries), 0o640)
     return {
         "changed": False,
         "findings": [asdict(one) for one in found],
@@ -156,36 +150,9 @@ def act(call: Call) -> dict[str, Any]:
         "before": before,
         "alerts": findings.alerts(change),
         "all_errors": findings.as_text(found),
-        "advice": [asdict(one) for one in findings.warnings(facts)],  # Ansible keeps "warnings" of a result for itself
-        "history": entries,
+        "document": page.document(facts, found, change.since),
+        "page": page.page(facts, entries),
     }
-
-
-def _read_state(call: Call, path: str) -> dict[str, str]:
-    try:
-        with open(path, encoding="utf-8") as file:
-            known = json.load(file)
-        return {str(key): str(since) for key, since in known.items()}
-    except FileNotFoundError:
-        return {}
-    except (ValueError, AttributeError):
-        call.warn(f"{path} is no state of the monitor; every finding counts as new.")
-        return {}
-
-
-def _read_history(path: str) -> list[dict[str, Any]]:
-    try:
-        with open(path, encoding="utf-8") as file:
-            lines = file.read().splitlines()
-    except FileNotFoundError:
-        return []
-    entries = []
-    for line in lines:
-        try:
-            entries.append(json.loads(line))
-        except ValueError:
-            continue  # a line that a full disk has cut
-    return [entry for entry in entries if isinstance(entry, dict)]
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from at_most_one.indexes import usage_stats
+from at_most_one.monitoring import findings
 from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Login, connect
 
@@ -81,11 +82,24 @@ def test_module_reads_scans_and_knows_the_planned_ones(
         used = str(cursor.fetchall())
     assert "11-0000009" in used
 
-    result = run_module("index_use", {"login": login_args, "plan": plan_data})
+    arguments = {"plan": plan_data, "release_path": "/nowhere", "keep_days": 90}
+    result = run_module("monitor_database_info", {**arguments, "login": login_args})
 
-    found = {one["name"]: one for one in result["indexes"]}
-    assert {one["name"] for one in result["indexes"] if one["planned"]} == {index.name for index in plan.indexes}
+    found = {one["name"]: one for one in result["use"]["indexes"]}
+    assert {name for name, one in found.items() if one["planned"]} == {index.name for index in plan.indexes}
     assert found[RULE]["scans"] >= 1
     assert found[RULE]["bytes"] > 0
     assert found[RULE]["advice"] == "rule"
     assert not result["changed"]
+    # What the monitor reads beside it: a part that cannot be read leaves the others.
+    assert result["verified"]["exact"]
+    assert result["verified"]["duplicates_left"] == 0
+    assert result["fence"] == {"state": "lowered", "indexes": [], "statements": []}
+    assert result["journal"] == {"runs": [], "archive": None}
+    assert "/nowhere" in result["history"]["msg"]
+    gone = run_module("monitor_database_info", {**arguments, "login": {**login_args, "port": 1}})
+    parts = ("verified", "fence", "history", "use", "journal")
+    assert all("expected" in gone[part] for part in parts), "each is an error, and the module has not failed"
+    facts = {"environment": "e", "plan": plan.id, "service": {"checks": []}, "hosts": {}, "database": gone}
+    found_wrong = [one.name for one in findings.findings({**facts, "min_instances": 1})]
+    assert found_wrong == ["database:verified+fence+use+journal", "database:history"], "one finding for each reason"

@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from at_most_one.monitoring import schedule
 
 from tests.support.report_cases import ROOT
 
@@ -25,7 +26,7 @@ RENDER = """
 - name: Render
   hosts: all
   gather_facts: false
-  vars_files: ["{{ role }}/vars/main.yml", "{{ role }}/defaults/main.yml"]
+  vars_files: ["{{ role }}/defaults/main.yml"]
   tasks:
     - name: Render
       ansible.builtin.template:
@@ -124,7 +125,15 @@ def test_systemd_accepts_the_units(tmp_path: Path, project: Path) -> None:
         "-i",
         tmp_path / "staging/hosts.yml",
     ]
-    command += ["-e", f"role={ROOT / 'roles/monitor_schedule'} to={tmp_path}"]
+    given = {
+        "environment": "staging",
+        "project_path": str(project),
+        "playbook": "monitor.yml",
+        "inventory": "/in ventory",
+    }
+    line = schedule.command({**given, "vault_password_file": ""}, f"{project}/.venv/bin")
+    facts = {"role": str(ROOT / "roles/monitor_schedule"), "to": str(tmp_path)}
+    command += ["-e", json.dumps({**facts, "__monitor_schedule_host": {"exec_start": schedule.exec_start(line)}})]
     environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

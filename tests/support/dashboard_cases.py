@@ -5,6 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from at_most_one.findings import Finding
+from at_most_one.monitoring.page import document, page
+
 from tests.support.report_cases import AFTER, BEFORE, HOSTILE, ROOT
 
 
@@ -36,33 +39,45 @@ def _run(outcome: str | None, day: int) -> dict[str, Any]:
     return {"outcome": outcome, "commit_before": BEFORE, "commit_after": AFTER, "who": who, "started_at": started}
 
 
-WARNING = {
-    "name": "archive:p",
-    "seen": f"The archive holds 25 rows of {HOSTILE}.",
-    "expected": "none.",
-    "next_step": "purge.",
-}
-GOOD: dict[str, Any] = {
-    "environment_name": "production",
-    "app_name": "aedpics",
-    "app_min_instances": 2,
-    "plan": "one-active-inspection-session",
-    "project_path": str(ROOT),
-    "__monitor_verified": {"duplicates_left": 0, "indexes": []},
-    "__monitor_fence": {"state": "lowered"},
-    "__monitor_history": {"verdict": "applied"},
-    "__monitor_use": {"indexes": INDEXES},
-    "__monitor_journal": {
-        "runs": [_run("deployed", 12), _run("stopped", 11), _run("rolled_back", 10), _run(None, 9)],
-        "archive": {"keep_days": 90, "bytes": 65_536, "rows": 50, "oldest_days": 300.5, "overdue": []},
+def _case(
+    found: dict[str, dict[str, str]], course: list[dict[str, Any]], serves: dict[str, Any], **read: Any
+) -> dict[str, Any]:
+    """What the role has when it draws: ``found``, each with since when; ``read`` of the database and the service."""
+    facts = {
+        **{"environment": "production", "plan": "one-active-inspection-session", "min_instances": 2},
+        "service": {"checks": [{"name": "monitoring", "ok": True}]},
+        "hosts": {"web1": serves},
+        **{name: value for name, value in read.items() if name == "service"},
+        "database": {**DATABASE, **{name: value for name, value in read.items() if name != "service"}},
+    }
+    findings = [Finding(**one) for one in found.values()]
+    since = dict(zip([one.name for one in findings], found, strict=True))
+    return {
+        "environment_name": "production",
+        "app_name": "aedpics",
+        "plan": "one-active-inspection-session",
+        "project_path": str(ROOT),
+        "__monitor_report": {
+            **{"since": since, "before": {}},
+            **{"document": document(facts, findings, since), "page": page(facts, course)},
+        },
+    }
+
+
+RUNS = [_run("deployed", 12), _run("stopped", 11), _run("rolled_back", 10), _run(None, 9)]
+OVERDUE = {"plan_id": HOSTILE, "rows": 25, "runs": 1}
+DATABASE: dict[str, Any] = {
+    "verified": {"duplicates_left": 0, "indexes": []},
+    "fence": {"state": "lowered"},
+    "history": {"verdict": "applied"},
+    "use": {"indexes": INDEXES},
+    "journal": {
+        "runs": RUNS,
+        "archive": {"keep_days": 90, "bytes": 65_536, "rows": 50, "oldest_days": 300.5, "overdue": [OVERDUE]},
     },
-    "__monitor_service": {"checks": [{"name": "monitoring", "ok": True}]},
-    "__monitor_report": {
-        **{"findings": [], "since": {}, "advice": [WARNING]},
-        "history": _history(*[10] * 5, 3, *[0] * 20),
-    },
-    "host_serves": {"commit": AFTER, "pm2": {"instances": [{"status": "online"}, {"status": "errored"}]}},
 }
+NOT_OVERDUE = {"runs": RUNS, "archive": {**DATABASE["journal"]["archive"], "overdue": []}}
+SERVES = {"commit": AFTER, "pm2": {"instances": [{"status": "online"}, {"status": "errored"}]}}
 BAD_FINDING = {"name": "index:x", "seen": f"Index {HOSTILE} is missing.", "expected": "it.", "next_step": "build it."}
 FENCE_FINDING = {
     "name": "fence",
@@ -70,56 +85,40 @@ FENCE_FINDING = {
     "expected": "it lowered, or a run that goes on.",
     "next_step": "run the same deployment again, or take it back.",
 }
+GONE = {"msg": "gone"}
 CASES: dict[str, dict[str, Any]] = {
-    "good": GOOD,
-    "bad": {
-        **GOOD,
-        "__monitor_verified": {"duplicates_left": 2, "indexes": []},
-        "__monitor_service": {"checks": [{"name": "monitoring", "ok": False}]},
-        "__monitor_report": {
-            "findings": [BAD_FINDING],
-            "since": {"index:x": "2025-11-20T07:30:00Z"},
-            "advice": [],
-            "history": _history(0, 0, 2),
-        },
-    },
+    "good": _case({}, _history(*[10] * 5, 3, *[0] * 20), SERVES),
+    "bad": _case(
+        {"2025-11-20T07:30:00Z": BAD_FINDING},
+        _history(0, 0, 2),
+        SERVES,
+        verified={"duplicates_left": 2, "indexes": []},
+        service={"checks": [{"name": "monitoring", "ok": False}]},
+        journal=NOT_OVERDUE,
+    ),
     # The newest run came to nothing: the rule holds half, and a person has to go on.
-    "stopped": {
-        **GOOD,
-        "__monitor_fence": {"state": "raised"},
-        "__monitor_journal": {"runs": [_run("stopped", 13), *GOOD["__monitor_journal"]["runs"]]},
-        "__monitor_report": {
-            "findings": [FENCE_FINDING, BAD_FINDING],
-            "since": {"fence": "2025-11-13T07:30:00Z", "index:x": "2025-11-13T07:30:00Z"},
-            "advice": [],
-            "history": _history(*[10] * 5, *[0] * 3),
-        },
-    },
+    "stopped": _case(
+        {"2025-11-13T07:30:00Z": FENCE_FINDING, "2025-11-13T07:31:00Z": BAD_FINDING},
+        _history(*[10] * 5, *[0] * 3),
+        SERVES,
+        fence={"state": "raised"},
+        journal={**NOT_OVERDUE, "runs": [_run("stopped", 13), *RUNS]},
+    ),
     # The newest run was taken back, and the duplicates are there again.
-    "rolled_back": {
-        **GOOD,
-        "__monitor_verified": {"duplicates_left": 10, "indexes": []},
-        "__monitor_history": {"verdict": "rolled_back"},
-        "__monitor_use": {"indexes": INDEXES[3:]},
-        "__monitor_journal": {"runs": [_run("rolled_back", 13), *GOOD["__monitor_journal"]["runs"]]},
-        "__monitor_report": {
-            "findings": [BAD_FINDING],
-            "since": {"index:x": "2025-11-13T07:30:00Z"},
-            "advice": [],
-            "history": _history(*[0] * 8, 10, 10),
-        },
-        "host_serves": {"commit": BEFORE, "pm2": {"instances": [{"status": "online"}] * 2}},
-    },
+    "rolled_back": _case(
+        {"2025-11-13T07:30:00Z": BAD_FINDING},
+        _history(*[0] * 8, 10, 10),
+        {"commit": BEFORE, "pm2": {"instances": [{"status": "online"}] * 2}},
+        verified={"duplicates_left": 10, "indexes": []},
+        history={"verdict": "rolled_back"},
+        use={"indexes": INDEXES[3:]},
+        journal={**NOT_OVERDUE, "runs": [_run("rolled_back", 13), *RUNS]},
+    ),
     # Nothing could be read, and this is the first look.
-    "blind": {
-        **GOOD,
-        **{name: {"msg": "gone"} for name in GOOD if name.startswith("__monitor_") and name != "__monitor_report"},
-        "__monitor_report": {
-            "findings": [{**BAD_FINDING, "name": "database"}],
-            "since": {"database": "2025-11-20T07:30:00Z"},
-            "advice": [],
-            "history": _history(None),
-        },
-        "host_serves": {"commit": "", "pm2": {"msg": "gone"}},
-    },
+    "blind": _case(
+        {"2025-11-20T07:30:00Z": {**BAD_FINDING, "name": "database"}},
+        _history(None),
+        {"commit": "", "pm2": GONE},
+        **dict.fromkeys(("verified", "fence", "history", "use", "journal", "service"), GONE),
+    ),
 }

@@ -111,7 +111,7 @@ def _database(facts: Facts) -> list[Finding]:
     unfinished = [
         run
         for run in ([] if "journal" in unread else _unfinished(facts))
-        if _is_of_plan(run, facts) and not _is_purge(run)
+        if _is_of_plan(run, facts) and not is_purge(run)
     ]
     if not {"fence", "journal"} & {*unread} and read["fence"]["state"] != "lowered" and not unfinished:
         names = ", ".join(read["fence"].get("indexes") or [])
@@ -142,11 +142,11 @@ def _unread_parts(read: Facts, unread: Sequence[str]) -> list[Finding]:
     """One finding for the parts that failed for the same reason: a server that is down is one thing, not five."""
     by_reason: dict[str, list[str]] = {}
     for part in unread:
-        by_reason.setdefault(str((read.get(part) or {}).get("msg") or ""), []).append(part)
+        by_reason.setdefault(str((read.get(part) or read).get("msg") or ""), []).append(part)
     found = []
     for reason, parts in by_reason.items():
         key = "database" if len(parts) == len(_PARTS) else f"database:{'+'.join(parts)}"
-        finding = _unread(key, read.get(parts[0]) or {}, f"The database ({', '.join(parts)}) could not be read.")
+        finding = _unread(key, read.get(parts[0]) or read, f"The database ({', '.join(parts)}) could not be read.")
         seen = finding.seen if not reason else f"Could not read {', '.join(parts)}: {finding.seen}"
         found.append(Finding(key, seen, finding.expected, finding.next_step))
     return found
@@ -170,7 +170,8 @@ def _is_of_plan(run: Facts, facts: Facts) -> bool:
     return run.get("plan_id") in (None, facts["plan"])
 
 
-def _is_purge(run: Facts) -> bool:
+def is_purge(run: Facts) -> bool:
+    """Whether the run has removed archived rows, and deployed nothing."""
     return any(phase["name"] == PURGE for phase in run.get("phases") or [])
 
 
@@ -189,7 +190,7 @@ def _dead_run(run: Facts, facts: Facts) -> Finding:
     phases = run.get("phases") or []
     done = f"after {phases[-1]['name']}" if phases else "before its first phase ended"
     plan = "" if same_plan else f" -e plan={run['plan_id']}"
-    if _is_purge(run):
+    if is_purge(run):
         return Finding(
             f"run:{run['run_id']}",
             f"Run {run['run_id']} of {run['who']}@{run['controller']}, a purge of the archive, is dead since"
@@ -287,7 +288,7 @@ def _host(host: str, state: Facts, facts: Facts) -> list[Finding]:
         )
     found += _changed_release(host, state)
     if instances is None:
-        return [*found, _unread(f"pm2:{host}", state.get("pm2") or {}, f"PM2 of {host} could not be asked.")]
+        return [*found, _unread(f"pm2:{host}", state.get("pm2") or state, f"PM2 of {host} could not be asked.")]
     online = sum(one["status"] == "online" for one in instances)
     if online < facts["min_instances"]:
         found.append(
@@ -333,7 +334,7 @@ def released(runs: Iterable[Facts], environment: str) -> str | None:
         if run.get("environment") != environment:
             continue
         phases = {phase["name"]: phase for phase in run.get("phases") or []}
-        if _is_purge(run):  # it has released nothing
+        if is_purge(run):  # it has released nothing
             continue
         outcome = run.get("outcome")
         if outcome == "rolled_back":

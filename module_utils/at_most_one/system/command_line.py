@@ -65,6 +65,15 @@ def fill(text: str, options: Mapping[str, Any], project: str) -> str:
     return re.sub(r"(?<=ansible-playbook )[\w-]+\.yml", lambda found: projects.playbook(found[0]), filled)
 
 
+def filled(value: Any, options: Mapping[str, Any], project: str) -> Any:
+    """The same for every text of ``value``, however nested."""
+    if isinstance(value, str):
+        return fill(value, options, project)
+    if isinstance(value, Mapping):
+        return {key: filled(item, options, project) for key, item in value.items()}
+    return [filled(item, options, project) for item in value] if isinstance(value, Sequence) else value
+
+
 def given_names(options: Mapping[str, Any]) -> set[str]:
     """The variables that ``-e`` sets, without those of files."""
     names: set[str] = set()

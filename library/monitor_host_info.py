@@ -1,0 +1,140 @@
+#!/usr/bin/python
+"""Ansible module: read what a host serves, whether somebody has changed it, and what a reboot would bring back."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: monitor_host_info
+short_description: Read what a host serves, and whether a reboot brings it back
+description:
+  - What cannot be read does not end it. It is empty, or its error stands in its place; M(monitor_report) makes that a
+    finding.
+  - It writes nothing.
+options:
+  path:
+    description: The application's path.
+    type: path
+    required: true
+  name:
+    description: The application's name in PM2.
+    type: str
+    required: true
+  pm2:
+    description: The pm2 executable.
+    type: str
+    default: pm2
+  pm2_home:
+    description: PM2_HOME of the daemon; the environment's, or C(~/.pm2).
+    type: path
+  environment_path:
+    description: Directories to search before PATH, so that node is found.
+    type: str
+attributes:
+  check_mode:
+    support: full
+    description: Only ever reads.
+  diff_mode:
+    support: none
+    description: It changes nothing.
+author:
+  - the at-most-one maintainers (@at-most-one)
+"""
+
+EXAMPLES = r"""
+- name: Read what this host serves
+  monitor_host_info:
+    path: /var/www/aedpics
+    name: aedpics
+"""
+
+RETURN = r"""
+commit:
+  description: The commit that the path leads to; empty where it cannot be read.
+  returned: always
+  type: str
+  sample: 4f743598c1458746f8762db5977339d2e10611e8
+real_path:
+  description: Where the path leads; empty where it cannot be read.
+  returned: always
+  type: str
+  sample: /var/www/aedpics.releases/4f743598c145
+changes:
+  description: What shows that something else than a deployment has changed it.
+  returned: always
+  type: list
+  elements: str
+  sample: []
+modified:
+  description: Files of the commit that were changed by hand.
+  returned: always
+  type: list
+  elements: str
+  sample: []
+pm2:
+  description: The C(instances), as M(pm2_app) returns them, or an error with C(msg).
+  returned: always
+  type: dict
+  sample: {instances: [{pm_id: 0, status: online, cwd: /var/www/aedpics.releases/4f743598c145}]}
+saved:
+  description: Whether a reboot brings back what runs now; V(null) where that cannot be read.
+  returned: always
+  type: bool
+  sample: true
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.at_most_one.errors import OperatorError
+from ansible.module_utils.at_most_one.pm2 import client, lifecycle
+from ansible.module_utils.at_most_one.release import git_origin
+from ansible.module_utils.at_most_one_entry import failed_result, run
+from ansible.module_utils.basic import AnsibleModule
+
+
+def act(module: AnsibleModule) -> dict[str, Any]:
+    given = module.params
+    home = given["pm2_home"] or os.environ.get("PM2_HOME") or os.path.expanduser("~/.pm2")
+    target = client.Pm2(given["pm2"], home, given["environment_path"])
+    return {"changed": False, **_served(Path(given["path"])), **_instances(target, given["name"])}
+
+
+def _served(path: Path) -> dict[str, Any]:
+    try:
+        found = git_origin.served(path)
+    except (OperatorError, OSError):
+        return {"commit": "", "real_path": "", "changes": [], "modified": []}
+    names = {"commit": found.commit, "real_path": found.release}
+    return {**names, "changes": found.changes, "modified": found.modified}
+
+
+def _instances(target: client.Pm2, name: str) -> dict[str, Any]:
+    try:
+        instances = [client.described(one) for one in client.listing(target, name).instances]
+    except (OperatorError, OSError) as failure:
+        return {"pm2": failed_result(failure), "saved": None}
+    try:
+        saved: bool | None = not lifecycle.save(target, name, check=True)
+    except (OperatorError, OSError):
+        saved = None
+    return {"pm2": {"instances": instances}, "saved": saved}
+
+
+def main() -> None:
+    """Entry point."""
+    run(
+        {
+            "path": {"type": "path", "required": True},
+            "name": {"type": "str", "required": True},
+            "pm2": {"type": "str", "default": "pm2"},
+            "pm2_home": {"type": "path"},
+            "environment_path": {"type": "str"},
+        },
+        act,
+        needs_psycopg2=False,
+    )
+
+
+if __name__ == "__main__":
+    main()
