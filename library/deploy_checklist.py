@@ -114,6 +114,15 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+open:
+  description: The gates that are not passed, for a person, each with what to do; empty where all are.
+  returned: success
+  type: str
+  sample: ""
+evidence:
+  description: The evidence of the rehearsal that the gate has accepted, empty without one.
+  returned: success
+  type: dict
 answers:
   description: One answer for each wanted gate, by its name.
   returned: success
@@ -197,8 +206,13 @@ def act(call: Call) -> dict[str, Any]:
         "rehearsal": lambda: rehearsed,
         "notice": lambda: checklist.notice(notice, now, takes if "rehearsal" in given["gates"] else None),
     }
-    answers = {gate: checklist.answered(asked[gate]).kept() for gate in checklist.GATES if gate in given["gates"]}
-    return {"changed": False, "answers": answers}
+    answers = {gate: checklist.answered(asked[gate]) for gate in checklist.GATES if gate in given["gates"]}
+    return {
+        "changed": False,
+        "answers": {gate: answer.kept() for gate, answer in answers.items()},
+        "open": checklist.told(answers),
+        "evidence": answers["rehearsal"].facts.get("evidence", {}) if "rehearsal" in answers else {},
+    }
 
 
 def main() -> None:

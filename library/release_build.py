@@ -129,6 +129,11 @@ left:
   returned: success
   type: int
   sample: 0
+finished:
+  description: Whether the release is finished now, O(build), or has got its links only.
+  returned: success
+  type: bool
+  sample: true
 build:
   description: The build that the release has, as M(release_info) returns it.
   returned: success
@@ -196,6 +201,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
         "diff": {"before": "", "after": links.described},
         **asdict(made),
         "build": building.describe(order.release, order.live),
+        "finished": given["build"],
     }
 
 

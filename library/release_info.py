@@ -65,6 +65,11 @@ built:
   returned: success
   type: bool
   sample: false
+live:
+  description: Whether O(live) leads to the release, or is it.
+  returned: success
+  type: bool
+  sample: false
 shared:
   description: Whether the release has all shared files.
   returned: success
@@ -121,7 +126,8 @@ def act(module: AnsibleModule) -> dict[str, Any]:
     if given["several_hosts"]:
         compared["build"] = building.describe(release, live)
         compared["platform"] = shipping.platform(given["environment_path"])
-    return {"changed": False, "built": found.built, "shared": found.shared, **compared}
+    serves = live.resolve() == release.resolve()
+    return {"changed": False, "built": found.built, "live": serves, "shared": found.shared, **compared}
 
 
 def main() -> None:

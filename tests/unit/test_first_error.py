@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Any
 
 import at_most_one_entry
 from at_most_one.errors import OperatorError
 from at_most_one.findings import Finding
 
-from filter_plugins.at_most_one import first_error, first_findings
+from filter_plugins.at_most_one import any_true, first_error, first_findings, is_lost
 
 LOST = {"unreachable": True, "msg": "ssh: connect to host 10.0.0.12 port 22: Connection refused"}
 
@@ -67,3 +68,16 @@ def test_what_a_module_hands_over_is_not_taken_apart_and_shows_no_secret() -> No
     foreign = {"msg": "it crashed", "findings": ["of another module"]}
     assert first_findings([{"ansible_failed_result": foreign}]) == []
     assert first_findings([{"inventory_hostname": "a"}]) == []
+
+
+def test_a_host_is_lost_once_any_task_of_its_was_not_reached() -> None:
+    assert is_lost({"inventory_hostname": "a", "__link": {"changed": True}, "__health": LOST})
+    assert not is_lost({"inventory_hostname": "a", "__link": {"changed": True}, "_unused": LOST})
+
+
+def test_a_fact_or_a_result_that_says_so_on_any_host() -> None:
+    hosts: list[dict[str, Any]] = [{"_changed": False, "__link": {"changed": False}}, {"__link": {"changed": True}}]
+    assert any_true(hosts, "_changed", "__link")
+    assert not any_true(hosts[:1], "_changed", "__link", "__absent")
+    assert any_true([{"_changed": True}], "_changed")
+    assert not any_true([{"__link": {}}], "__link"), "a run begins with none"

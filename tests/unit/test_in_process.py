@@ -233,6 +233,15 @@ def test_the_traffic_probe(run_module: Module, tmp_path: Path) -> None:
     assert absent["expected"] == "a probe that ran from before the cutover until now."
 
 
+def test_the_hosts_of_a_release(run_module: Module) -> None:
+    found = {"built": False, "live": False, "shared": False, "platform": "Node.js 24"}
+    good = {"found": {"web1": found, "web2": found}, "builder": "web1", "commit": "a" * 40}
+    result = both(run_module, "release_hosts", good)
+    assert (result["builds"], result["lacks"], result["server_actions"]) == (["web1"], [], {})
+    other = {**good, "found": {"web1": found, "web2": {**found, "platform": "Node.js 18"}}}
+    assert both(run_module, "release_hosts", other)["seen"].startswith("web2 has Node.js 18. web1, where")
+
+
 def test_the_service_check(run_module: Module, service: str) -> None:
     login = {"credentials": {"email": "a@example.org", "password": SECRET}, "bearer_token": SECRET}
     good = {"base_url": service, "checks": ["root"], **login}

@@ -56,6 +56,20 @@ class Notice:
     minutes: float  # the window's length where its end is not given
 
 
+def told(answers: Mapping[str, Answer]) -> str:
+    """The gates that are open, each with lines of its own; empty where there is none."""
+    open_gates = {name: answer for name, answer in answers.items() if not answer.passed}
+    if not open_gates:
+        return ""
+    return "\n".join(
+        [f"{len(open_gates)} of {len(answers)} gates of the checklist are open."]
+        + [
+            f"  Seen: [{name}] {one.seen}\n    Expected: {one.expected}\n    Next: {one.next_step}"
+            for name, one in open_gates.items()
+        ]
+    )
+
+
 def answered(ask: Callable[[], Answer]) -> Answer:
     """The gate's answer; what stops it is a gate that is not passed."""
     try:
