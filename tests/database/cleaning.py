@@ -13,6 +13,7 @@ from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Connection, Login, connect
 
 TABLE = "aedpics.inspection_sessions"
+SETTINGS = "SELECT name, setting FROM pg_settings WHERE context IN ('user', 'superuser') ORDER BY 1"  # of the session
 INSPECTOR = "00000000-0000-4000-a000-000000000001"
 
 

@@ -117,6 +117,24 @@ def test_rows_that_an_earlier_run_archived_and_that_returned_are_no_fault_of_thi
     assert remove(connection, named, surplus_rows.report(connection, named)).archived == 24
 
 
+def test_what_another_run_archives_meanwhile_is_no_fault_of_this_one(
+    connection: Connection, plan: Plan, example: Any
+) -> None:
+    """Its numbers in the archive lie between ours. Here a trigger writes them, for a row that stays."""
+    trigger(
+        connection,
+        "BEFORE DELETE",
+        f"""INSERT INTO at_most_one.archived_row
+            (run_id, plan_id, table_schema, table_name, primary_key, keeper, row, row_sha256, action)
+            VALUES ('run-0', 'other', 'aedpics', 'inspection_sessions',
+                jsonb_build_object('id', '{example.keep["AED-0001"]}'), '{{}}', '{{}}', '', 'delete');
+            RETURN OLD;""",
+    )
+    named = replace(plan, surplus=replace(plan.surplus, triggers=("meddle",)))
+    assert remove(connection, named, surplus_rows.report(connection, named)).archived == 25
+    assert archived(connection) == 50
+
+
 def test_whole_batches_before_it_stay_and_the_rest_is_untouched(
     connection: Connection, plan: Plan, example: Any
 ) -> None:

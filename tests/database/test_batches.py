@@ -15,12 +15,11 @@ from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Connection, Login, connect
 
-from tests.database.cleaning import INSPECTOR, TABLE, Waiting, ids, keys, remove, run, until
+from tests.database.cleaning import INSPECTOR, SETTINGS, TABLE, Waiting, ids, keys, remove, run, until
 
 GROUP_BY_GROUP = Pace(first=4, smallest=4, largest=4)  # the guide's first five groups have four rows each
 THREES = Pace(first=3, smallest=3, largest=3)
 PATIENT = {"lock_timeout_ms": 30_000}
-SETTINGS = "SELECT name, setting FROM pg_settings WHERE context IN ('user', 'superuser') ORDER BY 1"
 
 
 def content(connection: Connection) -> list[tuple[Any, ...]]:

@@ -11,11 +11,11 @@ import pytest
 from at_most_one.duplicates import surplus_rows
 from at_most_one.duplicates.restore import Restoration, Size, restore
 from at_most_one.errors import OperatorError
-from at_most_one.plan import Plan, SortKey
+from at_most_one.plan import Plan, SortKey, Surplus
 from at_most_one.postgres.connection import Connection, Login, connect
 
 from tests.database.citext import make_citext
-from tests.database.cleaning import INSPECTOR, TABLE, ids, run, until
+from tests.database.cleaning import INSPECTOR, SETTINGS, TABLE, ids, run, until
 
 TOUCH = """
 CREATE FUNCTION aedpics.touch() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN {} END$$;
@@ -145,6 +145,25 @@ class TestWhatCannotReturn:
 
 
 class TestBatches:
+    @pytest.mark.parametrize("values", [{}, {"status": "cancelled"}], ids=["delete", "update"])
+    @pytest.mark.parametrize("alone", [False, True], ids=["as a batch", "row by row"])
+    def test_the_session_is_afterwards_as_before(
+        self, connection: Connection, plan: Plan, example: Any, values: dict[str, str], alone: bool
+    ) -> None:
+        """Triggers run in the search_path of the service; nothing of ours does."""
+        planned = replace(plan, surplus=Surplus("update" if values else "delete", values, "stop"))
+        clean_up(connection, planned)
+        if alone:
+            what = "UPDATE" if values else "INSERT"
+            run(
+                connection,
+                TOUCH.replace("BEFORE INSERT", f"BEFORE {what}").format(f"""
+                IF NEW.id = '{min(example.surplus)}' THEN NEW.notes := 'touched'; END IF; RETURN NEW;"""),
+            )
+        before = run(connection, SETTINGS)
+        assert restore(connection, planned, run_id="run-1", possible=True).restored == 25 - alone
+        assert run(connection, SETTINGS) == before
+
     def test_stopped_between_two_the_next_call_goes_on(self, connection: Connection, plan: Plan, example: Any) -> None:
         before = content(connection)
         clean_up(connection, plan)
