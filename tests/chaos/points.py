@@ -47,8 +47,8 @@ _IN_MIND = {
 # Points of no return, by the task before which the state is the one that they are named after.
 _NO_RETURN = {
     "deploy": {
-        "rows removed": "Remember what was removed",
-        "history recorded": "Remember whether an index was built",
+        "rows removed": "Ensure that the planned indexes are built and in Prisma's history",
+        "history recorded": "Stop unless exactly the planned indexes hold, then lower the fence",
         "link switched": "Ensure that every instance serves the wanted release",
         "instances reloaded": "Remember when it ended",
         "run not yet closed": "Close the run in the journal",

@@ -77,7 +77,12 @@ def clean_up(
             },
             "tasks": [
                 {"name": "Clean up", "ansible.builtin.import_role": {"name": "cleanup"}},
-                {"name": "Show", "ansible.builtin.debug": {"msg": "result {{ _cleanup_result | to_json }}"}},
+                {
+                    "name": "Show",
+                    "ansible.builtin.debug": {
+                        "msg": "result {{ __cleanup_removed.sum | default(__cleanup_reported.sum) | to_json }}"
+                    },
+                },
             ],
         }
         (tmp_path / "play.yml").write_text(json.dumps([play]))

@@ -67,7 +67,7 @@ def test_what_an_overtaken_run_had_changed_is_in_its_error(tmp_path: Path) -> No
         tmp_path,
         {"failed": True, "msg": taken, "details": {"taken_over_by": "run-42"}},
         {
-            **{"_cleanup_result": {"removed": 25}, "_migrate_changed": True},
+            **{"__cleanup_removed": {"removed": 25}, "__migrate_indexes": {"changed": True}},
             **{"__pm2_reload_link": LINK, "__pm2_reload_instances": RELOADED},
         },
     )

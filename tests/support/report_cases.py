@@ -151,7 +151,7 @@ _deployed[2]["details"] = BUILD
 CASES: dict[str, Facts] = {
     "deployed": {
         **_run("deployed", _journal(_deployed, RUN)),
-        "_cleanup_result": REMOVED,
+        "__cleanup_removed": {"removed": REMOVED["removed"], "sum": REMOVED},
         "__cleanup_reported": _reported(10),
         "__verify_indexes": {"indexes": _indexes("present"), "duplicates_left": 0},
         "__healthcheck_traffic": TRAFFIC,
@@ -170,7 +170,7 @@ CASES: dict[str, Facts] = {
             error=f"1 of 3 indexes is different: {HOSTILE}. Expected: exactly the plan's."
             " Next: drop it, then run again.",
         ),
-        "_cleanup_result": REMOVED,
+        "__cleanup_removed": {"removed": REMOVED["removed"], "sum": REMOVED},
         "__cleanup_reported": _reported(3),
         "__verify_indexes": {"details": {"indexes": _indexes("different"), "duplicates_left": 0}},
     },
@@ -182,7 +182,7 @@ CASES: dict[str, Facts] = {
             failed_phase="healthcheck",
             error=f"1 of 2 checks is not as expected: {HOSTILE}. Expected: 200 or 409. Next: read the log.",
         ),
-        "_cleanup_result": REMOVED,
+        "__cleanup_removed": {"removed": REMOVED["removed"], "sum": REMOVED},
         "__cleanup_reported": _reported(10),
         "__verify_indexes": {"indexes": _indexes("present"), "duplicates_left": 0},
         "run_traffic": {**TRAFFIC, "targets": {name: FIGURES for name in ("page", "api", "old asset", "new asset")}},
@@ -225,7 +225,7 @@ CASES: dict[str, Facts] = {
             " back where it may; otherwise ansible-playbook rollback.yml -l staging\n"
             "Rolled back automatically: the application to f30ada37db1b on web1, 3 indexes dropped, 20 rows restored.",
         ),
-        "_cleanup_result": REMOVED,
+        "__cleanup_removed": {"removed": REMOVED["removed"], "sum": REMOVED},
         "rollback_plan": {"commit": BEFORE},
         "rollback_instances": INSTANCES,
         "rollback_done": {"indexes": _indexes("missing"), "duplicates_left": 10, "restored": 20},

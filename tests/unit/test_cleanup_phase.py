@@ -12,9 +12,12 @@ from typing import Any, cast
 import pytest
 from at_most_one.cleanup import phase
 from at_most_one.cleanup.account import Account
+from at_most_one.duplicates import surplus_rows
 from at_most_one.duplicates.surplus_rows import Removal, Report
 from at_most_one.errors import OperatorError
+from at_most_one.fence import write_fence
 from at_most_one.fence.write_fence import Change
+from at_most_one.indexes import verification
 from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Connection
 
@@ -23,9 +26,22 @@ RAISED = Change("lowered", "raised", ["CREATE UNIQUE INDEX"], 1, exempt=2)
 TOO_MANY = Change("lowered", "lowered", [], 0, surplus_first=True)
 ROWS = [["a", "hash"], ["b", "hash"]]
 REMOVAL = Removal(
-    *(2, 2, 0, 0, 0, 0, 0, 1, 0.1, 12),
-    **{"removed_examples": [], "kept_examples": [], "unarchived": [], "groups": []},
-    **{"statements": ["DELETE"], "warnings": []},
+    removed=2,
+    archived=2,
+    kept_meanwhile=0,
+    gone_meanwhile=0,
+    groups_left=0,
+    rows_left=0,
+    repointed=0,
+    batches=1,
+    seconds=0.1,
+    longest_batch_ms=12,
+    removed_examples=[],
+    kept_examples=[],
+    unarchived=[],
+    groups=[],
+    statements=["DELETE"],
+    warnings=[],
 )
 
 
@@ -59,11 +75,11 @@ class Database:
             self.removed.append((list(rows), digest, only_unchanged))
             return self.removal()
 
-        monkeypatch.setattr(phase.verification, "inspect", lambda *_: SimpleNamespace(exact=self.exact))
-        monkeypatch.setattr(phase.write_fence, "raise_fence", answers("fence", self.raised))
-        monkeypatch.setattr(phase.write_fence, "tighten", answers("tighten", self.tightened))
-        monkeypatch.setattr(phase.surplus_rows, "report", report)
-        monkeypatch.setattr(phase.surplus_rows, "remove", remove)
+        monkeypatch.setattr(verification, "inspect", lambda *_: SimpleNamespace(exact=self.exact))
+        monkeypatch.setattr(write_fence, "raise_fence", answers("fence", self.raised))
+        monkeypatch.setattr(write_fence, "tighten", answers("tighten", self.tightened))
+        monkeypatch.setattr(surplus_rows, "report", report)
+        monkeypatch.setattr(surplus_rows, "remove", remove)
         connection = cast(Connection, SimpleNamespace(rollback=lambda: None))
         phase.clean(connection, cast(Plan, None), "run", phase.Limits(), self.done, **options)
 
