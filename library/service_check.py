@@ -116,6 +116,12 @@ options:
       - The body of the request that opens a session, for example C({equipment_serial} of a device nobody inspects).
       - Required by V(session) and V(race). A session that the signed-in user left open on it is cancelled.
     type: dict
+  plan:
+    description:
+      - A plan, as V(plans/<id>.yml) has it. Where it has C(proof), V(session) and V(race) create and undo a row as that
+        says, in the place of O(sessions_path) and O(cancel_path); O(canary) is the body of a creation without one.
+      - In a run it is the plan of that run, unless given.
+    type: dict
   race_rounds:
     description: How many races are run, one after the other, until one goes wrong.
     type: int
@@ -254,6 +260,7 @@ from typing import Any
 
 from ansible.module_utils.at_most_one.errors import OperatorError
 from ansible.module_utils.at_most_one.http.client import place
+from ansible.module_utils.at_most_one.plan import parse
 from ansible.module_utils.at_most_one.service import fault_reports, health_checks
 from ansible.module_utils.at_most_one.service.api_client import Settings
 from ansible.module_utils.at_most_one.service.known_faults import ACCEPT, JUDGED, REFUSE, KnownFaults
@@ -288,6 +295,7 @@ OPTIONS = {
     "bearer_token": {"type": "str", "no_log": True},
     "admin_bearer_token": {"type": "str", "no_log": True},
     "canary": {"type": "dict"},
+    "plan": {"type": "dict"},
     "race_size": {"type": "int", "default": 8},
     "race_rounds": {"type": "int", "default": 1},
     "root_statuses": {"type": "list", "elements": "int", "default": [200]},
@@ -309,8 +317,11 @@ def _settings(params: dict[str, Any]) -> Settings:
     for name in ("fail", "faults_before", "found", "known_faults", "language"):
         given.pop(name)
     given["before_change"] = given.pop("before")
+    given["proof"] = proof = parse(given["plan"]).proof if given["plan"] else None
+    given.pop("plan")
+    has_body = proof is not None and proof.create.body is not None
     place(given["base_url"])
-    if not given["canary"] and {"session", "race"} & set(names):
+    if not given["canary"] and not has_body and {"session", "race"} & set(names):
         raise OperatorError(
             "The checks session and race have no canary.",
             expected="the body of a request that opens a session on an equipment which nobody inspects (canary).",

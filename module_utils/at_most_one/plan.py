@@ -84,6 +84,27 @@ class Expected:
 
 
 @dataclass(frozen=True)
+class Request:
+    """One request to the service; without a body the inventory's own (app_canary) stands in."""
+
+    method: str
+    path: str
+    body: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Proof:
+    """How the service creates a row under the rule and undoes it, so that a race for one can be held."""
+
+    create: Request
+    undo: Request  # {id} in its path and its body is the id that the creation answered
+    accepts: tuple[int, ...] = (200, 201)  # statuses of a creation that has come to a row
+    refuses: tuple[int, ...] = (409,)  # and of one that the rule has refused
+    by: str = "user"  # user | admin
+    id: str | None = None  # where the answer has the row's id, key by key: order.id
+
+
+@dataclass(frozen=True)
 class Plan:
     """The whole plan. ``rule_index`` is the unique index that will enforce the rule."""
 
@@ -104,6 +125,7 @@ class Plan:
     rule_index: Index
     migration: str
     sha256: str
+    proof: Proof | None = None
 
 
 _UNREAD = "?"  # stands in for a text that is missing
@@ -178,6 +200,15 @@ class _Reader:
             return 0
         return value
 
+    def statuses(self, key: str, default: tuple[int, ...], hundreds: int) -> tuple[int, ...]:
+        """Different statuses of HTTP, at least one, that begin with the same digit."""
+        value = self.data.get(key, list(default))
+        good = isinstance(value, list) and all(type(one) is int and one // 100 == hundreds for one in value)
+        if not good or not value or len(set(value)) != len(value):
+            self.fault((key,), _kind(value), f"a list of different statuses from {hundreds}00 to {hundreds}99")
+            return default
+        return tuple(value)
+
     def names(self, key: str, *, required: bool = False) -> tuple[str, ...]:
         value = self.data.get(key, [])
         if not isinstance(value, list) or not all(isinstance(name, str) and name for name in value):
@@ -208,7 +239,7 @@ def _kind(value: Any) -> str:
 
 _PLAN_KEYS = (
     *("id", "title", "schema", "table", "primary_key", "key", "predicate", "keep", "show"),
-    *("surplus", "expected", "ceiling", "indexes", "family", "migration"),
+    *("surplus", "expected", "ceiling", "indexes", "family", "migration", "proof"),
 )
 _INDEX_KEYS = ("name", "table", "columns", "unique", "method", "include", "predicate", "nulls_not_distinct")
 _COLUMN_KEYS = ("column", "expression", "order", "nulls", "opclass", "collation")
@@ -268,6 +299,7 @@ def _read(data: Any) -> tuple[Plan, list[Fault]]:
     rule_index = _rule_index(indexes, table, key, predicate)
     if rule_index is None and comparable:
         top.fault(("indexes",), *_without_rule_index(indexes, table, key, predicate))
+    family, migration, proof = _family(top), top.text("migration"), _proof(top)
     plan = Plan(
         id=plan_id,
         title=title,
@@ -282,10 +314,11 @@ def _read(data: Any) -> tuple[Plan, list[Fault]]:
         expected=expected,
         ceiling=ceiling or 0,
         indexes=indexes,
-        family=_family(top),
+        family=family,
         rule_index=rule_index or Index(_UNREAD, table, (), True, "btree", (), predicate, False),
-        migration=top.text("migration"),
+        migration=migration,
         sha256="" if found else _digest(filled(data)),
+        proof=proof,
     )
     return plan, found
 
@@ -344,6 +377,41 @@ def _surplus(top: _Reader) -> Surplus:
         reader.choice("references", ("stop", "repoint"), "stop"),
         *map(reader.names, _ALLOWED),
     )
+
+
+def _proof(top: _Reader) -> Proof | None:
+    if top.data.get("proof") is None:
+        return None
+    reader = _part(top, "proof", ("create", "undo", "accepts", "refuses", "as", "id"))
+    create, undo = _request(reader, "create"), _request(reader, "undo")
+    if undo.path.startswith("/") and "{id}" not in json.dumps([undo.path, undo.body]):
+        reader.fault(
+            ("undo",), "the same request for every row", "{id} in its path or its body, for the created row's id"
+        )
+    return Proof(
+        create,
+        undo,
+        reader.statuses("accepts", Proof.accepts, 2),
+        reader.statuses("refuses", Proof.refuses, 4),
+        reader.choice("as", ("user", "admin"), Proof.by),
+        reader.optional_text("id"),
+    )
+
+
+def _request(parent: _Reader, key: str) -> Request:
+    reader = _part(parent, key, ("method", "path", "body"))
+    path, body = reader.text("path"), reader.data.get("body")
+    if path != _UNREAD and not path.startswith("/"):
+        reader.fault(("path",), repr(path), "a path of the service, which begins with /")
+    if body is not None and not isinstance(body, Mapping):
+        reader.fault(("body",), _kind(body), "a mapping, sent as JSON")
+        body = None
+    try:
+        json.dumps(body, sort_keys=True)
+    except TypeError:  # YAML reads a day without quotes as a day
+        reader.fault(("body",), "not to be written as JSON", "texts, numbers, lists and mappings; a day in quotes")
+        body = None
+    return Request(reader.choice("method", ("POST", "PUT", "PATCH", "DELETE"), "POST"), path, body)
 
 
 def _expected(top: _Reader) -> Expected:

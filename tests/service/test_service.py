@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from at_most_one.plan import parse
 from at_most_one.service.api_client import Settings
 from at_most_one.service.health_checks import CHECKS, NOT_IN_CHECK_MODE, Check, run_checks
 from at_most_one.service.nextauth import Credentials
@@ -17,6 +19,7 @@ from at_most_one.system.log_errors import Mark, Served
 from tests.service.fake_service import PASSWORD, TOKEN, FakeService
 from tests.support.ports import free_port
 
+ROOT = Path(__file__).parents[2]
 SERIAL = "11-0000001"
 INSPECTOR, ADMIN = Credentials("inspector@example.test", PASSWORD), Credentials("admin@example.test", PASSWORD)
 
@@ -252,3 +255,44 @@ def test_module(service: FakeService, run_module: Callable[..., dict[str, Any]])
     assert PASSWORD not in str({key: value for key, value in failed.items() if key != "invocation"})
     assert run_module("service_check", {**arguments, "fail": False})["all_ok"] is False
     assert "canary" in run_module("service_check", {**arguments, "canary": {}})["msg"]
+
+    plan = yaml.safe_load((ROOT / "plans/one-active-inspection-session.yml").read_text())
+    service.behaviour.loser = 422
+    told = run_module(
+        "service_check", {**arguments, "canary": {}, "plan": {**plan, "proof": {**PROOF, "accepts": [200, 201]}}}
+    )
+    assert told["checks"][2]["got"].startswith("1 x 201, 7 x 422")
+
+
+PROOF = {
+    "create": {"path": "/api/orders", "body": {"equipment_serial": SERIAL, "note": "a test"}},
+    "undo": {"path": "/api/orders/{id}/cancel", "body": {"reason": "{id} was a test"}},
+    "accepts": [201],
+    "refuses": [422],
+    "id": "session.id",
+}
+
+
+def test_a_plan_with_a_proof_races_its_own_endpoint(service: FakeService, settings: Settings) -> None:
+    plan: dict[str, Any] = yaml.safe_load((ROOT / "plans/one-active-inspection-session.yml").read_text())
+    own = replace(settings, canary={}, proof=parse({**plan, "proof": PROOF}).proof)
+    service.behaviour.loser, service.behaviour.second = 422, "race"
+    race = only(own, "race")
+    assert race.ok, race.got
+    assert (race.request, race.got) == ("8 x POST /api/orders at once", "1 x 201, 7 x 422")
+    assert race.expected == "one session: one 201, others 422, no 5xx; and it cancelled"
+    session = only(own, "session")
+    assert session.ok, session.got
+    assert service.state.open == {}
+    asked = {request for request in service.state.requests if "/api/inspections" in request}
+    assert asked == set(), "the endpoint of the shipped service is left alone"
+    service.behaviour.loser = 409
+    assert only(own, "race").ok is False, "a status that the plan does not name is no refusal"
+
+
+def test_a_row_whose_id_nobody_tells_is_named(service: FakeService, settings: Settings) -> None:
+    service.behaviour.drop_first_creation, service.behaviour.second = True, "refuse"
+    check = only(settings, "session")
+    assert check.ok is False
+    assert "may have left a session open: POST /api/inspections/sessions now got 409" in check.got
+    assert len(service.state.open) == 1

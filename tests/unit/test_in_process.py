@@ -256,6 +256,19 @@ def test_the_service_check(run_module: Module, service: str) -> None:
     assert SECRET not in json.dumps([result, stopped, canary, {**missing, "invocation": None}])
 
 
+def test_the_service_check_creates_a_row_as_the_plan_of_the_run_says() -> None:
+    plan: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "plans/good.yml").read_text())
+    plan["proof"]["create"]["body"] = {"customer": "test"}
+    arguments = {"base_url": NOBODY, "checks": ["session", "race"], "auth": "bearer"}
+    for run_plan, given in ((plan, arguments), ({}, {**arguments, "plan": plan})):
+        called = action("service_check", given, check=True)
+        result = called.run(task_vars={"inventory_hostname": "one", "_run_plan": run_plan})
+        assert [check["request"] for check in result["checks"]] == ["POST /api/orders"] * 2
+    del plan["proof"]
+    refused = action("service_check", arguments, check=True).run(task_vars={"_run_plan": plan})
+    assert refused["seen"] == "The checks session and race have no canary."
+
+
 def test_an_error_that_nobody_foresaw_is_a_failed_task(monkeypatch: pytest.MonkeyPatch) -> None:
     called = action("notification", {**TOLD, "webhook_token": SECRET})
 

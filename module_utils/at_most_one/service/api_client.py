@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..http.client import Answer, NoAnswer, fetch
+from ..plan import Proof, Request
 from ..system.log_errors import ERROR_PATTERN, WARNING_PATTERN, Mark
 from .nextauth import Credentials, Identity, SignInFailed, sign_in
 
@@ -30,13 +31,26 @@ class Settings:
     sessions_path: str = "/api/inspections/sessions"
     cancel_path: str = "/api/inspections/sessions/{id}/cancel"
     monitoring_path: str = "/api/monitoring/duplicate-sessions"
-    canary: Mapping[str, Any] = field(default_factory=dict)  # the body of a creation request
+    canary: Mapping[str, Any] = field(default_factory=dict)  # the body of a creation request that has none of its own
+    proof: Proof | None = None  # the plan's own way to a row; without it a session of the service above
     race_size: int = 8
     race_rounds: int = 1
     before_change: bool = False  # the release that is asked is the one that the change will replace
     log_files: Mapping[str, Mark] = field(default_factory=dict)  # path to where the release's own lines begin
     log_error_pattern: str = ERROR_PATTERN
     log_warning_pattern: str = WARNING_PATTERN
+
+    @property
+    def row(self) -> Proof:
+        """How a row under the rule is created and undone."""
+        undo = Request("POST", self.cancel_path, {"reason": "deployment check"})
+        return self.proof or Proof(Request("POST", self.sessions_path, None), undo)
+
+    @property
+    def row_body(self) -> Mapping[str, Any]:
+        """What a creation sends."""
+        body = self.row.create.body
+        return self.canary if body is None else body
 
 
 class Failed(Exception):

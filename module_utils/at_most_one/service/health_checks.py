@@ -22,6 +22,7 @@ from .nextauth import Identity, SignInFailed
 
 _ATTEMPTS = 5  # rounds of a race before a change, as a multiple of those that are wanted
 NOT_IN_CHECK_MODE = "not run in check mode"
+_CREATED = 201  # a service that answers it has made a row of its own; with 200 it may have found the other's
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def run_checks(
             continue
         started = time.monotonic()
         if writes and read_only:
-            done.append(Check(name, None, f"POST {settings.sessions_path}", "", NOT_IN_CHECK_MODE))
+            done.append(Check(name, None, _creation(settings), "", NOT_IN_CHECK_MODE))
             continue
         try:
             found = act(visitor)
@@ -158,34 +159,57 @@ def session_id(body: Any) -> str | None:
     return str(found) if isinstance(found, (str, int)) and not isinstance(found, bool) else None
 
 
-def _opened(answer: Answer) -> str | None:
-    return session_id(answer.json()) if answer.status in (200, 201) else None
+def _creation(settings: Settings) -> str:
+    return f"{settings.row.create.method} {settings.row.create.path}"
+
+
+def _row_person(visitor: Visitor) -> Identity:
+    return visitor.person(admin=visitor.settings.row.by == "admin")
+
+
+def _create(visitor: Visitor, person: Identity, expected: str = "") -> Answer:
+    create = visitor.settings.row.create
+    return visitor.ask(create.method, create.path, person, visitor.settings.row_body, expected)
+
+
+def _opened(visitor: Visitor, answer: Answer) -> str | None:
+    row = visitor.settings.row
+    if answer.status not in row.accepts:
+        return None
+    body = answer.json()
+    if row.id is None:
+        return session_id(body)
+    *keys, last = row.id.split(".")
+    for key in keys:
+        body = body.get(key) if isinstance(body, dict) else None
+    return session_id({"id": body.get(last)}) if isinstance(body, dict) else None
 
 
 def _session(visitor: Visitor) -> _Outcome:
-    path, person = visitor.settings.sessions_path, visitor.person()
-    expected = "200 or 201, then the same session or 409; or 409 at once; and the session cancelled"
-    request, ours, got, ok = f"POST {path}", dict[str, None](), [], False
+    row, person = visitor.settings.row, _row_person(visitor)
+    accepted, refused = _either(row.accepts), _either(row.refuses)
+    expected = f"{accepted}, then the same session or {refused}; or {refused} at once; and the session cancelled"
+    request, ours, got, ok = _creation(visitor.settings), dict[str, None](), [], False
     try:
-        first = visitor.ask("POST", path, person, visitor.settings.canary, expected)
-        identifier = _opened(first)
-        got.append(_brief(first, person))
+        first = _create(visitor, person, expected)
+        identifier = _opened(visitor, first)
+        got.append(_brief(visitor, first, person))
         if identifier:
             ours[identifier] = None
-            second = visitor.ask("POST", path, person, visitor.settings.canary, expected)
-            again = _opened(second)
-            got.append(f"again: {_brief(second, person)}")
+            second = _create(visitor, person, expected)
+            again = _opened(visitor, second)
+            got.append(f"again: {_brief(visitor, second, person)}")
             if again:
                 ours[again] = None
-            ok = second.status == 409 or again == identifier
+            ok = second.status in row.refuses or again == identifier
             if again and again != identifier:
                 got.append("a second open session: the rule is not enforced")
-        elif first.status == 409:
+        elif first.status in row.refuses:
             got.append("already open, by someone else")
             ok = True
     except Failed as failed:
         got.append(failed.got)
-        _sweep(visitor, person, ours)
+        got += _sweep(visitor, person, ours)
     finally:
         left = _cancel(visitor, person, ours)
     return _Outcome(request, expected, "; ".join([*got, *left]), ok and not left)
@@ -211,45 +235,49 @@ def _race(visitor: Visitor) -> _Outcome:
 
 
 def _race_once(visitor: Visitor) -> _Outcome:
-    settings, person = visitor.settings, visitor.person()
-    path, size = settings.sessions_path, settings.race_size
-    request = f"{size} x POST {path} at once"
-    expected = "one session: one 200 or 201, others 409 or 200 with that session, no 5xx; and it cancelled"
+    settings, person = visitor.settings, _row_person(visitor)
+    row, size = settings.row, settings.race_size
+    request = f"{size} x {_creation(settings)} at once"
+    resumed = [status for status in row.accepts if status != _CREATED]
+    others = f"{_either(row.refuses)}{f' or {_either(resumed)} with that session' if resumed else ''}"
+    expected = f"one session: one {_either(row.accepts)}, others {others}, no 5xx; and it cancelled"
     # Our own session from a run that was killed is resumed by this, and cancelled: then the canary is free.
-    before = visitor.ask("POST", path, person, settings.canary, expected)
-    stale = _opened(before)
+    before = _create(visitor, person, expected)
+    stale = _opened(visitor, before)
     left = _cancel(visitor, person, {stale: None} if stale else {})
     if not stale or left:
         hint = "the canary is not free: complete or cancel its open session, or name another canary"
-        reason = hint if before.status == 409 else "no session to begin with"
-        raise Failed(request, expected, "; ".join([f"before the race {_brief(before, person)}", reason, *left]))
+        reason = hint if before.status in row.refuses else "no session to begin with"
+        raise Failed(
+            request, expected, "; ".join([f"before the race {_brief(visitor, before, person)}", reason, *left])
+        )
     answers, unanswered = _at_once(visitor, person)
-    ours = {identifier: None for answer in answers if (identifier := _opened(answer))}
-    if unanswered:
-        _sweep(visitor, person, ours)
-    left = _cancel(visitor, person, ours)
+    ours = {identifier: None for answer in answers if (identifier := _opened(visitor, answer))}
+    unknown = _sweep(visitor, person, ours) if unanswered else []
+    left = [*unknown, *_cancel(visitor, person, ours)]
     tally = [f"{count} x {status}" for status, count in sorted(Counter(one.status for one in answers).items())]
     tally += [f"{count} x no answer ({kind})" for kind, count in sorted(Counter(unanswered).items())]
     got = [", ".join(tally)]
-    odd = [one for one in answers if one.status not in (200, 201, 409)]
-    got += [_brief(one, person) for one in odd[:1]]
-    nameless = sum(one.status in (200, 201) and not _opened(one) for one in answers)
+    odd = [one for one in answers if one.status not in (*row.accepts, *row.refuses)]
+    got += [_brief(visitor, one, person) for one in odd[:1]]
+    nameless = sum(one.status in row.accepts and not _opened(visitor, one) for one in answers)
     if nameless:
         got.append(f"{nameless} successes without a session id")
     if len(ours) > 1:
         got.append(f"{len(ours)} sessions: the rule is not enforced")
-    created = sum(answer.status == 201 for answer in answers)
+    created = sum(answer.status == _CREATED for answer in answers)
     kept = not (unanswered or nameless or left) and len(ours) == 1 and created <= 1  # the rule, whatever losers got
     refused_badly = tuple(sorted({one.status for one in odd}))
     statuses = refused_badly if kept and all(500 <= status <= 599 for status in refused_badly) else ()
-    refused = sum(one.status not in (200, 201) for one in answers)
+    refused = sum(one.status not in row.accepts for one in answers)
     return _Outcome(request, expected, "; ".join([*got, *left]), kept and not odd, statuses, refused)
 
 
 def _at_once(visitor: Visitor, person: Identity) -> tuple[list[Answer], list[str]]:
     """``race_size`` creations, each on a connection that is open before the start: the answers, and kinds of none."""
     settings = visitor.settings
-    url, content = visitor.url(settings.sessions_path), message(person, settings.canary)
+    create = settings.row.create
+    url, content = visitor.url(create.path), message(person, settings.row_body)
     answers, unanswered = list[Answer](), list[str]()
     line = threading.Barrier(settings.race_size)
 
@@ -260,7 +288,7 @@ def _at_once(visitor: Visitor, person: Identity) -> tuple[list[Answer], list[str
                 client.connect()
             finally:
                 line.wait(settings.timeout_s + 5)
-            answers.append(client.request("POST", place(url).target, content["headers"], content["body"]))
+            answers.append(client.request(create.method, place(url).target, content["headers"], content["body"]))
         except NoAnswer as failure:
             unanswered.append(failure.kind)
         except threading.BrokenBarrierError:
@@ -276,34 +304,53 @@ def _at_once(visitor: Visitor, person: Identity) -> tuple[list[Answer], list[str
     return answers, unanswered
 
 
-def _sweep(visitor: Visitor, person: Identity, ours: dict[str, None]) -> None:
-    """A creation that brought no answer may still have opened a session: resume it, so that it can be cancelled."""
+def _sweep(visitor: Visitor, person: Identity, ours: dict[str, None]) -> list[str]:
+    """A creation that brought no answer may still have opened a session: resume it, so that it can be cancelled.
+
+    A service that refuses instead of resuming does not tell its id: then a person has to look for it.
+    """
     try:
-        found = _opened(visitor.ask("POST", visitor.settings.sessions_path, person, visitor.settings.canary))
+        answer = _create(visitor, person)
     except Failed:
-        return
+        return []
+    found = _opened(visitor, answer)
     if found:
         ours[found] = None
+    if ours or answer.status not in visitor.settings.row.refuses:
+        return []
+    return [
+        f"a creation without an answer may have left a session open: {_creation(visitor.settings)} now got "
+        f"{_brief(visitor, answer, person)}"
+    ]
 
 
 def _cancel(visitor: Visitor, person: Identity, ours: Mapping[str, None]) -> list[str]:
     """Cancel every session; what could not be cancelled, for a person."""
-    left = []
+    left, undo = [], visitor.settings.row.undo
     for identifier in ours:
-        path = visitor.settings.cancel_path.replace("{id}", quote(identifier, safe=""))
+        path = undo.path.replace("{id}", quote(identifier, safe=""))
         try:
-            answer = visitor.ask("POST", path, person, {"reason": "deployment check"})
-            got = "" if 200 <= answer.status < 300 else _brief(answer, person)
+            answer = visitor.ask(undo.method, path, person, _filled(undo.body, identifier))
+            got = "" if 200 <= answer.status < 300 else _brief(visitor, answer, person)
         except Failed as failed:
             got = failed.got
         if got:
-            left.append(f"session {identifier} is still open: POST {path} got {got}")
+            left.append(f"session {identifier} is still open: {undo.method} {path} got {got}")
     return left
 
 
-def _brief(answer: Answer, person: Identity) -> str:
+def _filled(body: Any, identifier: str) -> Any:
+    """The body with the id of the row in the place of {id}, at any depth."""
+    if isinstance(body, str):
+        return body.replace("{id}", identifier)
+    if isinstance(body, Mapping):
+        return {key: _filled(value, identifier) for key, value in body.items()}
+    return [_filled(value, identifier) for value in body] if isinstance(body, list) else body
+
+
+def _brief(visitor: Visitor, answer: Answer, person: Identity) -> str:
     """A success is told by its session's id alone: its body is a row of the service."""
-    opened = _opened(answer)
+    opened = _opened(visitor, answer)
     return f"{answer.status} session {opened}" if opened else answer.line(person.secrets)
 
 
