@@ -183,11 +183,13 @@ def test_the_time_beside_is_that_of_the_last_run_that_deployed_here(tmp_path: Pa
 
 def test_both_languages_say_everything_and_every_phase_has_its_name() -> None:
     assert set(WORDS["en"]) == set(WORDS["ko"])
-    names = {
-        line.split(") ", 1)[1].strip()
+    plays = [
+        line.removeprefix("- name: ")
         for path in ROOT.glob("playbooks/*.yml")
         for line in path.read_text().splitlines()
-        if line.startswith("- name: (")
-    }
-    assert names
-    assert names <= set(KOREAN_PHASES)
+        if line.startswith("- name: ")
+    ]
+    numbered = {name.split(") ", 1)[1] for name in plays if name.startswith("(")}
+    assert numbered
+    assert numbered <= set(KOREAN_PHASES)
+    assert set(KOREAN_PHASES) <= numbered | set(plays), "a play that was renamed has lost its Korean name"
