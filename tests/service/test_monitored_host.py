@@ -45,4 +45,4 @@ def test_what_is_not_there_ends_nothing(app: App, run_module: RunModule) -> None
     assert not found.get("failed")
     assert (found["commit"], found["real_path"], found["modified"]) == ("", "", [])
     assert found["saved"] is None
-    assert found["pm2"]["msg"].startswith("pm2 cannot be run: No such file or directory. Expected: ")
+    assert found["pm2"]["msg"].startswith("/nowhere/pm2 cannot be run: No such file or directory. Expected: ")

@@ -67,7 +67,7 @@ def test_a_module_that_has_failed_is_said_with_its_reason() -> None:
     facts = {**FACTS, "min_instances": 1, "service": {"checks": []}, "database": gone, "hosts": {"web1": gone}}
     database, pm2 = findings.findings(facts)
     assert (database.name, pm2.name) == ("database", "pm2:web1")
-    assert "psycopg2 is not installed." in database.seen
+    assert database.seen == "Could not read verified, fence, history, use, journal: psycopg2 is not installed."
     assert "psycopg2 is not installed." in pm2.seen
 
 
