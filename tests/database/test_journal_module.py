@@ -75,7 +75,10 @@ def test_from_opened_to_closed(plan_data: dict[str, Any], deploy_run: Callable[.
     assert [run["run_id"] for run in deploy_run("read", plan=plan_data)["runs"]] == [second["run_id"], run_id]
     assert len(deploy_run("read", limit=1)["runs"]) == 1
     assert deploy_run("read", run_id=run_id)["runs"][0]["phases"][0]["details"] == {"removed": 25}
+    refused = deploy_run("closed", run_id=second["run_id"], outcome="deployed")
+    assert refused["seen"] == "A run is to be closed as deployed without its plan."
     back = deploy_run("closed", run_id=second["run_id"], outcome="rolled_back", commit_after="a" * 40)
+    assert back["outcome"] == "rolled_back"
     assert (back["run"]["commit_after"], closed["run"]["commit_after"]) == ("a" * 40, "b" * 40)
 
 
@@ -112,7 +115,8 @@ def test_a_second_controller_finds_the_plan_held_until_the_first_is_killed(
     finally:
         first.kill()
         first.wait()
-    assert deploy_run("opened")["took_over"]["who"] == "first"
+    took_over = deploy_run("opened")["took_over"]
+    assert (took_over["who"], took_over["reached"]["point"]) == ("first", "nothing")
 
 
 def test_a_run_that_goes_on_knows_what_the_release_before_it_all_answered(

@@ -83,3 +83,12 @@ def test_no_role_reads_another_roles_private_name(role: str) -> None:
     assert not listed - read, (
         f"roles/{role} no longer reads {sorted(listed - read)}: take them out of tests/house/private_names.yml"
     )
+
+
+def test_a_run_forgets_only_what_a_role_leaves() -> None:
+    """A name that no task sets any more has to leave forget.yml, too."""
+    (task,) = yaml.safe_load((ROOT / "roles/run/tasks/forget.yml").read_text())
+    tasks = "".join(path.read_text() for path in ROOT.glob("roles/*/tasks/*.yml") if path.name != "forget.yml")
+    forgotten = set(task["ansible.builtin.set_fact"])
+    left = {name for name in forgotten if re.search(rf"^ +(register: {name}|{name}:.*)$", tasks, re.MULTILINE)}
+    assert not forgotten - left, f"nothing sets {sorted(forgotten - left)} any more"

@@ -32,6 +32,11 @@ def test_the_newest_stay(releases: list[Path], tmp_path: Path) -> None:
     assert retention.surplus(tmp_path / "absent", 2, []) == []
 
 
+def test_what_is_kept_is_named_by_its_commit(releases: list[Path], tmp_path: Path) -> None:
+    assert retention.kept(tmp_path) == [release.name for release in releases]
+    assert retention.kept(tmp_path / "absent") == []
+
+
 def test_never_the_one_that_serves_the_one_before_or_one_that_a_process_works_in(
     releases: list[Path], tmp_path: Path
 ) -> None:
