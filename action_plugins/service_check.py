@@ -17,7 +17,7 @@ class ActionModule(InProcess):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """The checks create and undo rows as the run's plan says, whichever role asks for them."""
-        plan = (task_vars or {}).get("_run_plan") or {}
+        plan = ((task_vars or {}).get("run_facts") or {}).get("plan") or {}
         if plan.get("proof"):
             self._task.args = {"plan": plan, **self._task.args}
         return dict(super().run(tmp, task_vars))

@@ -66,10 +66,10 @@ def clean_up(
             "hosts": "all",
             "gather_facts": False,
             "vars": {
-                "_run_plan": {**plan_data, "ceiling": 10_000, "expected": {}},
-                "_run_plan_sha256": plan.sha256,
-                "_run_id": run_id,
-                "_run_artifacts_path": str(artifacts),
+                "run_facts": {
+                    **{"plan": {**plan_data, "ceiling": 10_000, "expected": {}}, "plan_sha256": plan.sha256},
+                    **{"run_id": run_id, "artifacts_path": str(artifacts)},
+                },
                 "environment_name": "test",
                 "report_language": "en",
                 "database_login": login_args,

@@ -41,7 +41,8 @@ def three_runs(service: Service) -> list[str]:
 
 def played(tmp_path: Path, variables: dict[str, Any], tasks: list[dict[str, Any]], *options: str) -> str:
     """What ansible-playbook prints."""
-    here = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, "_run_commit_before": "a" * 40}
+    here: dict[str, Any] = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    here["run_host"] = {"commit": "a" * 40, "wanted": "b" * 40}
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": {"here": here}}}), encoding="utf-8")
     (tmp_path / "variables.yml").write_text(yaml.safe_dump(variables), encoding="utf-8")
     play = {"hosts": "here", "gather_facts": False, "tasks": tasks}
@@ -66,8 +67,7 @@ def test_the_role_writes_the_same_evidence_to_its_file_and_to_the_journal(
     runs, path = three_runs(service), tmp_path / "evidence/rule.json"
     service.take_back(runs[-1])  # a rehearsal begins without a deployment
     variables = {
-        "__run_inputs": {"plan": plan_data, "who": "minji", "controller": "gateway-1"},
-        "_run_commit_after": "b" * 40,
+        "run_inputs": {"plan": plan_data, "who": "minji", "controller": "gateway-1"},
         **{"app_canary": {}, "app_name": "aedpics", "environment_name": "staging", "report_language": "en"},
         **{"database_login": login_args, "database_gateway": "here", "rehearsal_allowed": True},
         "rehearsal_evidence_path": str(path),
@@ -79,7 +79,9 @@ def test_the_role_writes_the_same_evidence_to_its_file_and_to_the_journal(
     assert not path.parent.exists()
     assert service.sql("SELECT * FROM at_most_one.rehearsal") == []
 
-    said = played(tmp_path, variables, [begin, *({**turn, "vars": {"_run_id": run_id}} for run_id in runs)])
+    said = played(
+        tmp_path, variables, [begin, *({**turn, "vars": {"run_facts": {"run_id": run_id}}} for run_id in runs)]
+    )
 
     written = evidence.read(str(path), "")
     assert service.sql("SELECT outcome, evidence FROM at_most_one.rehearsal") == [("passed", written)]

@@ -76,9 +76,8 @@ def migrate(tmp_path: Path) -> Any:
             "tags": ["migrate"],
             "gather_facts": False,
             "vars": {
-                "_run_plan": {},
-                "_run_id": "run",
-                "_run_release_path": "/nowhere",
+                "run_facts": {"plan": {}, "run_id": "run"},
+                "run_host": {"wanted_release": "/nowhere"},
                 "app_environment_path": "",
                 "database_login": {},
                 "database_gateway": "localhost",

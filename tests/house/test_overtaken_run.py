@@ -36,7 +36,12 @@ def stopped(directory: Path, answer: dict[str, Any], facts: dict[str, Any], **an
         (library / name).chmod(0o755)
     variables = {
         "run_facts": {"run_id": "run-41", "plan": PLAN, "is_whole": True, "artifacts_path": "/nowhere"},
-        **{"run_host": SERVED, "_run_phase": "cleanup", "ansible_failed_result": {"msg": "First."}},
+        **{
+            "run_end": {"outcome": "running"},
+            "run_host": SERVED,
+            "_run_phase": "cleanup",
+            "ansible_failed_result": {"msg": "First."},
+        },
         **{"database_gateway": "web1", "database_login": {}, "report_language": "en", "run_front_door": "deploy.yml"},
         **{"app_path": str(directory), "app_releases_path": str(directory), "ansible_connection": "local", **facts},
     }

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from at_most_one.preflight import inputs
 
 ROOT = Path(__file__).parents[2]
 ROLES = sorted(path.parent.parent.name for path in ROOT.glob("roles/*/tasks/main.yml"))
@@ -85,10 +86,24 @@ def test_no_role_reads_another_roles_private_name(role: str) -> None:
     )
 
 
+def test_the_facts_that_roles_leave_are_no_mistaken_options() -> None:
+    """run_inputs refuses what looks like a role's option and is none: a second run of the playbook finds these."""
+    tasks = "".join(path.read_text() for path in ROOT.glob("roles/*/tasks/*.yml"))
+    registered = set(re.findall(r"^ +register: ([a-z]\w*)$", tasks, re.MULTILINE))
+    set_by_hand = {
+        name
+        for block in re.findall(r"set_fact:\n((?: {4,}.*\n)+)", tasks)
+        for name in re.findall(r"^ +([a-z]\w*):", block, re.M)
+    }
+    assert {name for name in registered | set_by_hand if owner(name)} == inputs.FACTS
+
+
 def test_a_run_forgets_only_what_a_role_leaves() -> None:
-    """A name that no task sets any more has to leave forget.yml, too."""
-    (task,) = yaml.safe_load((ROOT / "roles/run/tasks/forget.yml").read_text())
-    tasks = "".join(path.read_text() for path in ROOT.glob("roles/*/tasks/*.yml") if path.name != "forget.yml")
-    forgotten = set(task["ansible.builtin.set_fact"])
+    """A name that no task sets any more has to leave facts.yml, too."""
+    opening = ROOT / "roles/run/tasks/facts.yml"
+    (task,) = yaml.safe_load(opening.read_text())
+    tasks = "".join(path.read_text() for path in ROOT.glob("roles/*/tasks/*.yml") if path != opening)
+    forgotten = {name for name, value in task["ansible.builtin.set_fact"].items() if not value}
+    assert forgotten
     left = {name for name in forgotten if re.search(rf"^ +(register: {name}|{name}:.*)$", tasks, re.MULTILINE)}
     assert not forgotten - left, f"nothing sets {sorted(forgotten - left)} any more"

@@ -13,16 +13,16 @@ import yaml
 ROOT = Path(__file__).parents[2]
 SERVED, WANTED = f"/srv/app.releases/{'a' * 40}", f"/srv/app.releases/{'b' * 40}"
 SEEN = f"{SERVED} is the release of aaaaaaaaaaaa, and its checkout is at cccccccccccc"
-CHANGED = {"release": SERVED, "modified": [], "changes": [SEEN]}
+CHANGED = {"release": SERVED, "modified": [], "changes": [SEEN], "wanted": "b" * 40, "wanted_release": WANTED}
 ALLOWED = {"prepare_allow_changed_release": True}
 CASES: dict[str, dict[str, Any]] = {
-    "unchanged": {"__run_served": {**CHANGED, "changes": []}},
-    "changed": {"__run_served": CHANGED},
-    "allowed": {"__run_served": CHANGED, **ALLOWED},
-    "allowed for the changed directory itself": {"__run_served": CHANGED, "_run_release_path": SERVED, **ALLOWED},
-    "changed by hand": {"__run_served": {**CHANGED, "changes": [], "modified": [" M next.config.mjs"]}},
+    "unchanged": {"run_host": {**CHANGED, "changes": []}},
+    "changed": {"run_host": CHANGED},
+    "allowed": {"run_host": CHANGED, **ALLOWED},
+    "allowed for the changed directory itself": {"run_host": {**CHANGED, "wanted_release": SERVED}, **ALLOWED},
+    "changed by hand": {"run_host": {**CHANGED, "changes": [], "modified": [" M next.config.mjs"]}},
 }
-SERVICE = {"app_path": "/srv/app", "app_branch": "main", "_run_release_path": WANTED, "_run_commit_after": "b" * 40}
+SERVICE = {"app_path": "/srv/app", "app_branch": "main"}
 
 
 def said(tmp_path: Path) -> dict[str, str]:

@@ -25,14 +25,17 @@ all:
 """
 SERVICE = {"environment_name": "staging", "app_name": "aedpics", "project_path": str(ROOT)}
 SECRET = "hunter2-of-the-vault"
+RUN = CASES["stopped"]["run_facts"]
+RUN = CASES["stopped"]["run_facts"]
+RUN = CASES["stopped"]["run_facts"]
 
 
 def tell(directory: Path, case: str, events: list[str], *options: str, **variables: Any) -> str:
     """Run the role once for each event, in one run; what was printed. It must never fail."""
     (directory / "hosts.yml").write_text(INVENTORY)
     (directory / "artifacts").mkdir(exist_ok=True)
-    path = {"_run_artifacts_path": str(directory / "artifacts/1")}
-    facts = {**SERVICE, **path, **CASES[case], "events": events, **variables}
+    run = {**CASES[case]["run_facts"], "artifacts_path": str(directory / "artifacts/1")}
+    facts = {**SERVICE, **CASES[case], "run_facts": run, "events": events, **variables}
     (directory / "facts.json").write_text(json.dumps(facts))
     command: list[str | Path] = [
         ROOT / ".venv/bin/ansible-playbook",
@@ -55,8 +58,8 @@ def told(event: str, title: str, run_facts: list[str], findings: list[dict[str, 
         text += "\n\n" + "\n".join(f"{name}: {value}" for name, value in names if value)
     return {
         **{"event": event, "title": title, "text": text, "findings": findings, "environment": "staging"},
-        **{"application": "aedpics", "language": "ko", "run_id": CASES["stopped"]["_run_id"]},
-        "plan": {"id": CASES["stopped"]["_run_plan"]["id"], "sha256": CASES["stopped"]["_run_plan_sha256"]},
+        **{"application": "aedpics", "language": "ko", "run_id": RUN["run_id"]},
+        "plan": {"id": RUN["plan"]["id"], "sha256": RUN["plan_sha256"]},
         **data,
     }
 
@@ -70,10 +73,10 @@ def test_each_event_is_told_once_and_whole(tmp_path: Path) -> None:
         }
     ]
     facts = [
-        f"계획: {CASES['stopped']['_run_plan']['title']['ko']}",
+        f"계획: {RUN['plan']['title']['ko']}",
         f"커밋: {BEFORE[:12]} -> {AFTER[:12]}",
         f"실행자: deploy{HOSTILE}",
-        f"실행 ID: {CASES['stopped']['_run_id']}",
+        f"실행 ID: {RUN['run_id']}",
         "중단된 단계: 인덱스 검증",
         "정리한 행: 20",
         "계획된 인덱스: 0 / 3",

@@ -21,7 +21,8 @@ def test_the_lock_and_its_holder_are_the_error_whatever_fails_after_it(tmp_path:
         # Nothing listens there, nothing can be written there, and nobody knows that word.
         **{"database_login": {"host": "127.0.0.1", "port": 1, "user": "a", "password": "b", "dbname": "c"}},
         "ansible_python_interpreter": "{{ ansible_playbook_python }}",
-        **{"_run_artifacts_path": "/proc/no-such-directory", "notify_events": "{{ nobody_knows }}"},
+        "run_facts": {**CASES["stopped_early"]["run_facts"], "artifacts_path": "/proc/no-such-directory"},
+        "notify_events": "{{ nobody_knows }}",
     }
     (tmp_path / "facts.json").write_text(json.dumps(facts))
     (tmp_path / "hosts.yml").write_text(rendering.INVENTORY)

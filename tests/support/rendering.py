@@ -16,7 +16,8 @@ SERVICE = {"environment_name": "staging", "app_name": "aedpics", "project_path":
 
 def report(facts: dict[str, Any], directory: Path) -> None:
     """What a run leaves for people, in ``directory/en`` and ``directory/ko``."""
-    _play("tests/report/render.yml", {**SERVICE, "output": str(directory), **facts}, directory)
+    run = {**facts["run_facts"], "artifacts_path": "{{ output }}/{{ language }}"}
+    _play("tests/report/render.yml", {**SERVICE, "output": str(directory), **facts, "run_facts": run}, directory)
 
 
 def dashboard(facts: dict[str, Any], directory: Path) -> None:

@@ -19,21 +19,19 @@ SHA256 = "397eefdb7225d74d840c0f6da0a627b682696a144ee47d6525b528b2e80687a8"
 RUN, EARLIER = "20251110T053000Z-1a2b3c", "20251110T043000Z-000000"
 
 
-def _run(outcome: str, *answers: Facts, **end: Any) -> Facts:
+def _run(outcome: str, *answers: Facts, known: Facts | None = None, **end: Any) -> Facts:
     """What a run is, and how it has ended: the journal's ``answers``, and what else is known of its ``end``."""
     ended = {"outcome": outcome, **{key: value for answer in answers for key, value in answer.items()}, **end}
     return {
         "run_facts": {
             **{"run_id": RUN, "plan": PLAN, "plan_sha256": SHA256, "is_whole": True, "asked_phases": list(PHASES)},
             **{"artifacts_path": "artifacts/staging/latest", "run": {}, "phases": [], "took_over": {}},
+            **{"who": "-", **(known or {})},
+            **{"who": "-", **(known or {})},
+            **{"who": "-", **(known or {})},
         },
         "run_host": {"commit": BEFORE, "wanted": AFTER},
         "run_end": ended,
-        "_run_id": RUN,
-        "_run_plan": PLAN,
-        "_run_plan_sha256": SHA256,
-        "_run_commit_before": BEFORE,
-        "_run_commit_after": AFTER,
     }
 
 
@@ -241,14 +239,14 @@ CASES: dict[str, Facts] = {
         ),
     },
     "running": {
-        **_run("running"),
-        "__run_opened": {"run": {**JOURNAL, "phases": []}, "phases": [], "took_over": {"run_id": EARLIER}},
+        **_run("running", known={"run": {**JOURNAL, "phases": []}, "took_over": {"run_id": EARLIER}}),
     },
     # --tags verify, and nothing was wrong.
     "verified": {
-        **_run("unchanged", _journal([_phase("verify")], EARLIER)),
-        "_run_is_partial": True,
-        "_run_asked": ["verify"],
+        **_run(
+            *("unchanged", _journal([_phase("verify")], EARLIER)),
+            known={"is_whole": False, "asked_phases": ["verify"]},
+        ),
         "__verify_indexes": {"indexes": _indexes("present"), "duplicates_left": 0},
     },
     # The journal could not be reached: what is known is little, and the page must still come.

@@ -262,10 +262,10 @@ def test_the_service_check_creates_a_row_as_the_plan_of_the_run_says() -> None:
     arguments = {"base_url": NOBODY, "checks": ["session", "race"], "auth": "bearer"}
     for run_plan, given in ((plan, arguments), ({}, {**arguments, "plan": plan})):
         called = action("service_check", given, check=True)
-        result = called.run(task_vars={"inventory_hostname": "one", "_run_plan": run_plan})
+        result = called.run(task_vars={"inventory_hostname": "one", "run_facts": {"plan": run_plan}})
         assert [check["request"] for check in result["checks"]] == ["POST /api/orders"] * 2
     del plan["proof"]
-    refused = action("service_check", arguments, check=True).run(task_vars={"_run_plan": plan})
+    refused = action("service_check", arguments, check=True).run(task_vars={"run_facts": {"plan": plan}})
     assert refused["seen"] == "The checks session and race have no canary."
 
 

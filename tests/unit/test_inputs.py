@@ -80,6 +80,13 @@ def test_tags_ask_for_phases(run: list[str], skip: list[str], whole: bool, phase
     assert (inputs.is_whole(run, skip), inputs.asked_phases(run, skip)) == (whole, phases)
 
 
+def test_what_an_earlier_run_of_the_playbook_has_left_is_no_mistake_unless_it_is_given(asked: Asked) -> None:
+    left = replace(asked, names=sorted(inputs.FACTS))
+    assert inputs.plan_of(left)["id"] == "rule"
+    given = replace(left, options={**asked.options, "extra_vars": ["run_facts=1"]})
+    assert "No role knows run_facts." in refused(given).seen
+
+
 def test_a_playbook_that_makes_plans_needs_none(asked: Asked) -> None:
     asked = replace(asked, names=[], plan="none-yet")
     assert "There is no plan none-yet" in refused(asked).seen

@@ -28,6 +28,11 @@ _BASE = ("app_name", "app_path", "app_url", "database_host", "database_name", "d
 _SERVICE = ("app", "archive", "database", "pm2", "release")
 GUARDS = ("target.guard", "target_guard.yml")  # the second name is what Ansible's own plugin `auto` reads
 PHASES = ("prepare", "cleanup", "migrate", "verify", "pm2_reload", "healthcheck")
+# What the roles themselves leave for each other (docs/architecture.md); a second run of the same playbook finds it.
+FACTS = frozenset(
+    {"run_inputs", "run_host", "run_facts", "run_end", "run_token", "run_traffic"}
+    | {"rollback_plan", "rollback_done", "rollback_instances"}
+)
 HOOKED_PHASES = (*PHASES, "rollback")
 _BATCH = re.compile(r"([1-9][0-9]*|[1-9][0-9]?%|100%)")
 
@@ -175,6 +180,7 @@ def _names(asked: Asked) -> Iterator[Finding]:
         for name in asked.names
         if ours.match(name)
         and name not in options
+        and (name not in FACTS or name in given)
         and (asked.home == asked.base or name in given or any(_edits(name, option) <= 2 for option in options))
     )
     if unknown:
