@@ -470,4 +470,12 @@ FAULTS = {
         "what was committed; each of our connections, pg_dump's and pg_restore's give up after half a minute, by name",
         "tests/database/test_packet_loss.py::test_within_a_minute[statement]",
     ),
+    "frozen server": Fault(
+        "SIGSTOP to every process of the server, whose kernel goes on acknowledging, under a statement and under psql",
+        None,
+        None,
+        ("has stopped answering", "a new connection got no answer either"),
+        "what was committed; a statement that had reached the server may still be carried out once it goes on",
+        "tests/database/test_silent_server.py::test_a_frozen_server_is_given_up_without_any_timeout_of_its_own",
+    ),
 }

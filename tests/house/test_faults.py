@@ -65,6 +65,7 @@ DEMANDED = {
     "run overtaken while its controller was frozen",
     "run frozen inside a write",
     "network that loses every packet",
+    "frozen server",
 }
 
 

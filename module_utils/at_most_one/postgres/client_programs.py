@@ -10,10 +10,11 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from ..errors import OperatorError
 from ..system.redaction import redact
-from .connection import NETWORK, Login
+from .connection import NETWORK, Login, answering
 
 _DATA = re.compile(r"(?P<table>COPY failed for table \"[^\n]*?\"):.*")
 # A quotation that ends a message is the value that it refuses, whatever the quotation marks of the server's language.
@@ -36,10 +37,11 @@ def find(name: str, search_path: str) -> str:
 
 @dataclass(frozen=True)
 class Access:
-    """What a program is started with: its environment, and the open files that it inherits."""
+    """What a program is started with: its environment, the open files that it inherits, and the server it talks to."""
 
     environment: Mapping[str, str]
     files: tuple[int, ...] = ()
+    login: Login | None = None
 
 
 def no_access() -> Access:
@@ -77,26 +79,51 @@ def access(login: Login) -> Iterator[Access]:
             "PGAPPNAME": "at-most-one",
             "PGOPTIONS": "-c client_min_messages=warning",
         }
-        yield Access({**no_access().environment, **variables}, (number, service))
+        yield Access({**no_access().environment, **variables}, (number, service), login)
     finally:
         os.close(number)
         os.close(service)
 
 
-def run(arguments: Sequence[str], given: Access, secrets: Sequence[str], next_step: str) -> str:
+def run(
+    arguments: Sequence[str],
+    given: Access,
+    secrets: Sequence[str],
+    next_step: str,
+    stdin: IO[bytes] | None = None,
+) -> str:
     """Run one program to its end and return what it printed. Raises OperatorError with its last words when it fails."""
-    done = subprocess.run(  # noqa: S603 (no shell; the program was found by name)
-        list(arguments),
-        env=dict(given.environment),
-        pass_fds=given.files,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-    )
-    if done.returncode:
-        raise failed(arguments[0], done.returncode, done.stderr, secrets, next_step)
-    return done.stdout
+    with (
+        subprocess.Popen(  # noqa: S603 (no shell; the program was found by name)
+            list(arguments),
+            env=dict(given.environment),
+            pass_fds=given.files,
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+        ) as process,
+        ended_with_its_server(given, process),
+    ):
+        try:
+            printed, said = process.communicate()
+        except BaseException:
+            process.kill()
+            raise
+        if process.returncode:
+            raise failed(arguments[0], process.returncode, said, secrets, next_step)
+    return printed
+
+
+@contextlib.contextmanager
+def ended_with_its_server(given: Access, process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> Iterator[None]:
+    """End the program when its server has stopped answering. Raises OperatorError that says so."""
+    if given.login is None:
+        yield
+        return
+    with answering(given.login, lambda: process.poll() is None, process.kill):
+        yield
 
 
 def failed(program: str, code: int, said: str, secrets: Sequence[str], next_step: str) -> OperatorError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -15,6 +16,7 @@ import psycopg2.errors
 import psycopg2.extensions
 
 from ..errors import OperatorError
+from . import silence
 from .server_errors import first_line
 
 Connection = psycopg2.extensions.connection
@@ -136,9 +138,10 @@ def connect(
     connection = _open(login, settings, connect_timeout_s)
     try:
         connection.autocommit = autocommit
-        yield connection
-        if not autocommit:
-            connection.commit()
+        with answering(login, lambda: _is_waiting(connection), lambda: _hang_up(connection)):
+            yield connection
+            if not autocommit:
+                connection.commit()
     except psycopg2.errors.ReadOnlySqlTransaction as refused:  # 25006: a standby, or default_transaction_read_only
         raise OperatorError(
             f"{login.where()} takes no writes: {first_line(refused)}.",
@@ -160,22 +163,67 @@ def connect(
         connection.close()  # rolls back what was not committed
 
 
+@contextlib.contextmanager
+def answering(login: Login, waiting: Callable[[], bool], give_up: Callable[[], None]) -> Iterator[None]:
+    """Give up what waits for a server that has stopped answering. Raises OperatorError that says so."""
+    with silence.watched(waiting, lambda: _answers(login), give_up) as watched:
+        try:
+            yield
+        except (psycopg2.Error, OperatorError) as failure:
+            if not watched.noticed:
+                raise
+            raise OperatorError(
+                f"{login.where()} has stopped answering: a new connection got no answer either, "
+                f"{silence.TRIES} times within {silence.TRY_S} seconds.",
+                expected="a server that answers, or that refuses.",
+                next_step="see whether its machine, its disk or its processes are frozen. A statement that had reached "
+                "it may still be carried out once it goes on; then run the same again: it reads what is there.",
+                database=login.where(),
+            ) from failure
+
+
+def _is_waiting(connection: Connection) -> bool:
+    return bool(connection.info.transaction_status == psycopg2.extensions.TRANSACTION_STATUS_ACTIVE)
+
+
+def _hang_up(connection: Connection) -> None:
+    """End the socket below libpq, which then reports a lost connection to the thread that waits in it."""
+    with socket.socket(fileno=os.dup(connection.fileno())) as below:
+        below.shutdown(socket.SHUT_RDWR)
+
+
+def _answers(login: Login) -> bool:
+    """Whether the server says anything to a new connection, a refusal included, rather than nothing at all."""
+    try:
+        psycopg2.connect(**_place(login), connect_timeout=silence.TRY_S, application_name="at-most-one").close()
+    except psycopg2.OperationalError as failure:
+        return "timeout expired" not in str(failure)
+    return True
+
+
+def _place(login: Login) -> dict[str, Any]:
+    """Where to connect to and as whom, in libpq's words."""
+    return {
+        "host": login.host,
+        "port": login.port,
+        "dbname": login.dbname,
+        "user": login.user,
+        "password": login.password,
+        "sslmode": login.sslmode,
+        **login.tls_files(),
+        **NETWORK,
+    }
+
+
 def _open(login: Login, settings: Mapping[str, Any], connect_timeout_s: int) -> Connection:
     """A connection in autocommit on which the settings are in force. Raises OperatorError when there is none."""
     settings = {**settings, _MARK: secrets.token_hex(8)}
     for name in _OVERRULING:
         os.environ.pop(name, None)
-    network: dict[str, Any] = {**NETWORK, **login.tls_files()}
     connection: Connection | None = None
     try:
         connection = psycopg2.connect(
-            host=login.host,
-            port=login.port,
-            dbname=login.dbname,
-            user=login.user,
-            password=login.password,
-            sslmode=login.sslmode,
-            **network,
+            **_place(login),
             connect_timeout=connect_timeout_s,
             application_name="at-most-one",
             # At connect, not by SET: through a transaction pooler SET would change a connection that the application

@@ -309,24 +309,17 @@ def _pipe(
         subprocess.Popen(  # noqa: S603 (no shell; found by name)
             list(dump), env=dict(there.environment), pass_fds=there.files, stdout=subprocess.PIPE, stderr=said
         ) as reading,
+        client_programs.ended_with_its_server(there, reading),
     ):
         failure = None
-        done = subprocess.run(  # noqa: S603 (no shell; found by name)
-            list(restore),
-            env=dict(here.environment),
-            pass_fds=here.files,
-            stdin=reading.stdout,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-        )
+        try:
+            client_programs.run(restore, here, secret, _NEXT, stdin=reading.stdout)
+        except OperatorError as failed:
+            failure = failed
         if reading.stdout:
             reading.stdout.close()
         reading.wait()
         said.seek(0)
-        if done.returncode:
-            failure = client_programs.failed(restore[0], done.returncode, done.stderr, secret, _NEXT)
         if reading.returncode > 0:  # killed by the closed pipe (< 0) it only follows
             failure = client_programs.failed(dump[0], reading.returncode, said.read(), secret, _NEXT)
         if failure:

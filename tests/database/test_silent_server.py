@@ -1,0 +1,99 @@
+"""A server whose processes are frozen, and whose kernel still acknowledges: it is given up, and a slow one is not."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from at_most_one.errors import OperatorError
+from at_most_one.postgres import client_programs, silence
+from at_most_one.postgres.connection import connect
+
+from tests.support.postgres import Server
+from tests.support.service_database import running_server
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same rule with shorter times."""
+    monkeypatch.setattr(silence, "AFTER_S", 1.0)
+    monkeypatch.setattr(silence, "TRY_S", 2)  # libpq's least
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """A server of its own: it is stopped in the middle."""
+    with running_server() as started:
+        yield started
+
+
+def _processes(server: Server) -> list[int]:
+    """The postmaster, which accepts, and everything that it has forked by now."""
+    (postmaster, *_) = (server.data / "postmaster.pid").read_text().splitlines()
+    children = (Path("/proc") / postmaster / "task" / postmaster / "children").read_text().split()
+    return [int(postmaster), *map(int, children)]
+
+
+@contextlib.contextmanager
+def frozen(server: Server, after_s: float) -> Iterator[None]:
+    """Stop every process of the server a moment after the block has begun, and let them go on in the end."""
+    stopped: list[int] = []
+
+    def freeze() -> None:
+        for pid in _processes(server):
+            os.kill(pid, signal.SIGSTOP)
+            stopped.append(pid)
+
+    timer = threading.Timer(after_s, freeze)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.join()
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+
+
+def test_a_frozen_server_is_given_up_without_any_timeout_of_its_own(server: Server) -> None:
+    began = time.monotonic()
+    with (
+        frozen(server, after_s=0.5),
+        pytest.raises(OperatorError, match="has stopped answering: a new connection got no answer either"),
+        connect(server.login, statement_timeout_ms=0) as connection,
+        connection.cursor() as cursor,
+    ):
+        cursor.execute("SELECT pg_catalog.pg_sleep(600)")
+    assert time.monotonic() - began < 30
+
+
+def test_a_program_of_postgresqls_is_ended_too(server: Server) -> None:
+    command = [str(server.binaries / "psql"), "-X", "-c", "SELECT pg_sleep(600)"]
+    with (
+        frozen(server, after_s=0.5),
+        client_programs.access(server.login) as access,
+        pytest.raises(OperatorError, match="has stopped answering"),
+    ):
+        client_programs.run(command, access, [], "none")
+
+
+def test_a_statement_that_takes_long_is_waited_for(server: Server) -> None:
+    """Longer than the whole of what a frozen server is given."""
+    with connect(server.login, statement_timeout_ms=0) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT pg_catalog.pg_sleep(7)")
+        assert cursor.rowcount == 1
+
+
+def test_a_server_that_refuses_another_connection_has_answered(server: Server) -> None:
+    server.run("CREATE ROLE one LOGIN PASSWORD 'one' CONNECTION LIMIT 1")
+    login = type(server.login)(**{**vars(server.login), "user": "one", "password": "one"})
+    try:
+        with connect(login, statement_timeout_ms=0) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT pg_catalog.pg_sleep(7)")
+    finally:
+        server.run("DROP ROLE one")
