@@ -203,7 +203,9 @@ class _Reader:
     def statuses(self, key: str, default: tuple[int, ...], hundreds: int) -> tuple[int, ...]:
         """Different statuses of HTTP, at least one, that begin with the same digit."""
         value = self.data.get(key, list(default))
-        good = isinstance(value, list) and all(type(one) is int and one // 100 == hundreds for one in value)
+        good = isinstance(value, list) and all(
+            isinstance(one, int) and not isinstance(one, bool) and one // 100 == hundreds for one in value
+        )
         if not good or not value or len(set(value)) != len(value):
             self.fault((key,), _kind(value), f"a list of different statuses from {hundreds}00 to {hundreds}99")
             return default
