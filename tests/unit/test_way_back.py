@@ -73,7 +73,7 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "rows that stay": ({"runs": []}, {"restore_rows": False}, "(rollback_restore_rows=false)"),
     "in the way": ({"in_the_way": ["run-9"]}, {}, "1 runs of other plans are at work"),
     "served": ({"commit_after": OTHER}, {}, f"web1 serves {NEW}, which this deployment neither brought nor found"),
-    "kept": ({"commit_before": OTHER}, {}, f"{RELEASES}/{OTHER}, is not there on web1."),
+    "kept": ({"commit_before": OTHER}, {}, f"{RELEASES}/{OTHER}, is not there on web1; kept there: "),
     "purged": (
         {"purged": [{"run_id": "run-2", "at": "2026-03-01", "rows": 25}]},
         {},

@@ -29,7 +29,7 @@ class Host:
 
 
 def scheduler(host: Host, asked: str) -> str:
-    """systemd or cron. Raises OperatorError where it has to be cron, and there is none."""
+    """systemd or cron. Raises OperatorError where it has to be cron, and cron is not installed."""
     chosen = asked if asked != "auto" else "systemd" if host.has_systemd else "cron"
     if chosen == "cron" and not host.has_crontab:
         raise OperatorError(

@@ -26,7 +26,7 @@ class Event:
     at: str
     front_door: str = ""  # the playbook that was started
     alert: Mapping[str, Any] = field(default_factory=dict)  # kind, and error or recovered (name and since)
-    plan: Mapping[str, Any] = field(default_factory=dict)  # of the run; empty where there is none
+    plan: Mapping[str, Any] = field(default_factory=dict)  # of the run; empty before a plan is read
     report: Mapping[str, Any] = field(default_factory=dict)  # report.json, as report/document.py makes it
     report_path: str = ""  # its directory
 

@@ -174,7 +174,7 @@ def answering(login: Login, waiting: Callable[[], bool], give_up: Callable[[], N
                 raise
             raise OperatorError(
                 f"{login.where()} has stopped answering: a new connection got no answer either, "
-                f"{silence.TRIES} times within {silence.TRY_S} seconds.",
+                f"{silence.TRIES} times, for {silence.TRY_S} seconds each.",
                 expected="a server that answers, or that refuses.",
                 next_step="see whether its machine, its disk or its processes are frozen. A statement that had reached "
                 "it may still be carried out once it goes on; then run the same again: it reads what is there.",

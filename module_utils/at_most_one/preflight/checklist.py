@@ -57,7 +57,7 @@ class Notice:
 
 
 def told(answers: Mapping[str, Answer]) -> str:
-    """The gates that are open, each with lines of its own; empty where there is none."""
+    """The gates that are open, each with lines of its own; empty when all are passed."""
     open_gates = {name: answer for name, answer in answers.items() if not answer.passed}
     if not open_gates:
         return ""

@@ -209,10 +209,11 @@ def _forbidding(
         if not way.stays and way.release.rpartition("/")[2] not in served.kept:
             yield Finding(
                 "kept",
-                f"The release to go back to, {way.release}, is not there on {way.name}.",
+                f"The release to go back to, {way.release}, is not there on {way.name}; kept there:"
+                f" {', '.join(served.kept) or 'none'}.",
                 "a kept release.",
-                f"name one of {', '.join(served.kept) or 'those that are kept, of which there are none'} with -e"
-                " rollback_commit=<40 hexadecimal digits>.",
+                "name a kept one with -e rollback_commit=<40 hexadecimal digits>, or build this one again:"
+                f" ansible-playbook deploy.yml -l <environment> -e app_commit={way.build}; the indexes stay then.",
             )
     if asked.restore_rows and found["purged"]:
         purged = ", ".join(f"{one['run_id']} on {one['at']}" for one in found["purged"])
