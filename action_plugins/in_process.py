@@ -31,6 +31,7 @@ MODULES = next(path for path in (ROOT / "library", ROOT / "modules") if path.is_
 ansible.module_utils.__path__.append(str(ROOT / "module_utils"))
 from ansible.module_utils import at_most_one_entry
 from ansible.module_utils.at_most_one.errors import OperatorError
+from ansible.module_utils.at_most_one.findings import observed, say
 
 
 class Call:
@@ -108,9 +109,15 @@ class ActionModule(Normal):
             if result is None:
                 result = at_most_one_entry.refusal(
                     OperatorError(
-                        f"{self._task.action} stopped with {type(error).__name__}: {error}.",
-                        expected="an answer; this error is a fault of the project.",
-                        next_step="report it with what the same command shows with -vvv.",
+                        observed(
+                            "AMO-1001",
+                            "{action} stopped with {kind}: {error}.",
+                            action=self._task.action,
+                            kind=type(error).__name__,
+                            error=error,
+                        ),
+                        expected=say("an answer; this error is a fault of the project."),
+                        next_step=say("report it with what the same command shows with -vvv."),
                     )
                 )
                 if Display().verbosity >= 3:

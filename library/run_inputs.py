@@ -98,11 +98,12 @@ OPTIONS = {
 def act(module: Call) -> dict[str, Any]:
     """Refuse: on a host there is nothing to check."""
     from ansible.module_utils.at_most_one.errors import OperatorError
+    from ansible.module_utils.at_most_one.findings import observed, say
 
     raise OperatorError(
-        "run_inputs was started as a module.",
-        expected="its action, which reads what only ansible-playbook has.",
-        next_step="run it with this project's ansible.cfg, which names action_plugins.",
+        observed("AMO-1002", "run_inputs was started as a module."),
+        expected=say("its action, which reads what only ansible-playbook has."),
+        next_step=say("run it with this project's ansible.cfg, which names action_plugins."),
     )
 
 

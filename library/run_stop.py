@@ -192,11 +192,12 @@ OPTIONS: dict[str, Any] = {
 def act(module: Call) -> dict[str, Any]:
     """Refuse: only its action can call other modules."""
     from ansible.module_utils.at_most_one.errors import OperatorError
+    from ansible.module_utils.at_most_one.findings import observed, say
 
     raise OperatorError(
-        "run_stop was started as a module.",
-        expected="its action, which calls the modules that end a run.",
-        next_step="run it with this project's ansible.cfg, which names action_plugins.",
+        observed("AMO-1003", "run_stop was started as a module."),
+        expected=say("its action, which calls the modules that end a run."),
+        next_step=say("run it with this project's ansible.cfg, which names action_plugins."),
     )
 
 

@@ -259,6 +259,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ansible.module_utils.at_most_one.errors import OperatorError
+from ansible.module_utils.at_most_one.findings import observed, say
 from ansible.module_utils.at_most_one.http.client import place
 from ansible.module_utils.at_most_one.plan import parse
 from ansible.module_utils.at_most_one.service import fault_reports, health_checks
@@ -323,24 +324,29 @@ def _settings(params: dict[str, Any]) -> Settings:
     place(given["base_url"])
     if not given["canary"] and not has_body and {"session", "race"} & set(names):
         raise OperatorError(
-            "The checks session and race have no canary.",
-            expected="the body of a request that opens a session on an equipment which nobody inspects (canary).",
-            next_step="give canary, or leave session and race out of checks.",
+            observed("AMO-1004", "The checks session and race have no canary."),
+            expected=say("the body of a request that opens a session on an equipment which nobody inspects (canary)."),
+            next_step=say("give canary, or leave session and race out of checks."),
         )
     if given["race_size"] < 2 or given["race_rounds"] < 1:
         raise OperatorError(
-            f"race_size is {given['race_size']}, race_rounds {given['race_rounds']}.",
-            expected="race_size 2 or more and race_rounds 1 or more: one creation alone is no race.",
-            next_step="correct race_size and race_rounds.",
+            observed(
+                "AMO-1005",
+                "race_size is {race_size}, race_rounds {race_rounds}.",
+                race_size=given["race_size"],
+                race_rounds=given["race_rounds"],
+            ),
+            expected=say("race_size 2 or more and race_rounds 1 or more: one creation alone is no race."),
+            next_step=say("correct race_size and race_rounds."),
         )
     for name in ("log_error_pattern", "log_warning_pattern"):
         try:
             re.compile(given[name])
         except re.error as broken:
             raise OperatorError(
-                f"{name} is not a regular expression: {broken}.",
-                expected="a regular expression as Python's re understands it.",
-                next_step=f"correct {name}.",
+                observed("AMO-1006", "{name} is not a regular expression: {broken}.", name=name, broken=broken),
+                expected=say("a regular expression as Python's re understands it."),
+                next_step=say("correct {name}.", name=name),
             ) from broken
     for name in ("credentials", "admin_credentials"):
         given[name] = Credentials(**given[name]) if given[name] else None
@@ -371,10 +377,19 @@ def act(call: Call) -> dict[str, Any]:
             for check in failed
         )
         raise OperatorError(
-            f"{len(failed)} of {len(done)} checks of {given['base_url']} are not as expected. {listed}.",
+            observed(
+                "AMO-1007",
+                "{failed} of {asked} checks of {base_url} are not as expected. {listed}.",
+                failed=len(failed),
+                asked=len(done),
+                base_url=given["base_url"],
+                listed=listed,
+            ),
             expected="; ".join(f"{check.name}: {check.expected}" for check in failed) + ".",
-            next_step="repeat the request by hand and read the application's log of that moment; after a cutover, roll "
-            "back while the old release is still there.",
+            next_step=say(
+                "repeat the request by hand and read the application's log of that moment; after a "
+                "cutover, roll back while the old release is still there."
+            ),
             checks=checks,
             **{name: given[name] for name in ("before", "found")},
         )

@@ -280,6 +280,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ansible.module_utils.at_most_one.errors import OperatorError
+from ansible.module_utils.at_most_one.findings import observed, say
 from ansible.module_utils.at_most_one.http.client import place
 from ansible.module_utils.at_most_one.service import capacity, receipt, traffic_probe
 from ansible.module_utils.at_most_one_entry import Call, run
@@ -353,9 +354,14 @@ def _settings(given: dict[str, Any]) -> traffic_probe.Settings:
         place(url["url"])
     if not urls or len({url["name"] for url in urls}) != len(urls) or not 0 < given["rate_per_s"] <= 1000:
         raise OperatorError(
-            f"{len(urls)} urls at {given['rate_per_s']:g} requests a second.",
-            expected="at least one, each with a name of its own, and a rate above 0 and up to 1000.",
-            next_step="correct urls and rate_per_s of the traffic probe.",
+            observed(
+                "AMO-1008",
+                "{count} urls at {rate_per_s} requests a second.",
+                count=len(urls),
+                rate_per_s=f"{given['rate_per_s']:g}",
+            ),
+            expected=say("at least one, each with a name of its own, and a rate above 0 and up to 1000."),
+            next_step=say("correct urls and rate_per_s of the traffic probe."),
         )
     return traffic_probe.Settings(
         tuple(_target(url) for url in urls),

@@ -125,16 +125,23 @@ def failed_result(error: Exception) -> dict[str, Any] | None:
     """The failed task that an error of ``act`` becomes; ``None`` for one that nobody foresaw."""
     # Imported late: AnsiballZ ships the core beside this file, psycopg2 may be missing on the host until here.
     from ansible.module_utils.at_most_one.errors import OperatorError
+    from ansible.module_utils.at_most_one.findings import observed, say
 
     if isinstance(error, OperatorError):
         return refusal(error)
     if isinstance(error, OSError):
         return refusal(
             OperatorError(
-                f"{error.filename or 'The system'}: {error.strerror or error}.",
-                expected="files and directories that the account of this task may read and write.",
-                next_step="give the account that right, or name another account or path in the inventory; then run "
-                "again.",
+                observed(
+                    "AMO-1009",
+                    "{path}: {reason}.",
+                    path=error.filename or "The system",
+                    reason=error.strerror or error,
+                ),
+                expected=say("files and directories that the account of this task may read and write."),
+                next_step=say(
+                    "give the account that right, or name another account or path in the inventory; then run again."
+                ),
             )
         )
     if isinstance(error, DATABASE_ERROR):
@@ -148,8 +155,12 @@ def failed_result(error: Exception) -> dict[str, Any] | None:
         )
         return refusal(
             OperatorError(
-                f"PostgreSQL refused a statement: {said.message or 'no message'} "
-                f"(SQLSTATE {getattr(error, 'pgcode', None) or 'none'}).",
+                observed(
+                    "AMO-1010",
+                    "PostgreSQL refused a statement: {message} (SQLSTATE {code}).",
+                    message=said.message or "no message",
+                    code=getattr(error, "pgcode", None) or "none",
+                ),
                 expected=said.expected,
                 next_step=said.next_step,
             )
@@ -224,10 +235,13 @@ def lower_fence(module: AnsibleModule, plan: Plan, *, lock_timeout_ms: int, lock
 def require_attempts(lock_attempts: int) -> None:
     """Raise an OperatorError unless the lock is to be asked for at least once."""
     from ansible.module_utils.at_most_one.errors import OperatorError
+    from ansible.module_utils.at_most_one.findings import observed, say
 
     if lock_attempts < 1:
         raise OperatorError(
-            f"lock_attempts is {lock_attempts}.", expected="1 or more.", next_step="correct lock_attempts."
+            observed("AMO-1011", "lock_attempts is {lock_attempts}.", lock_attempts=lock_attempts),
+            expected=say("1 or more."),
+            next_step=say("correct lock_attempts."),
         )
 
 

@@ -1,7 +1,7 @@
 """Write every error message into docs/troubleshooting.md, from the code itself; --check fails if one is missing there.
 
 What a message names (a path, a count, a session) stands as … in it. A message without an expectation or a next step
-is an error here: nobody could act on it.
+is an error here: nobody could act on it. So is an identifier that stands twice, or outside its package's block.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 import ast
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
 import yaml
@@ -21,6 +23,31 @@ PAGE = ROOT / "docs/troubleshooting.md"
 BEGIN = "<!-- messages: generated from the code by `make docs` -->\n"
 END = "<!-- end of messages -->"
 ERRORS = {"OperatorError", "LockNotObtained"}
+PHRASES = {"say", "observed"}
+# The first two digits of an identifier, AMO-3104, by where the message is made: a package of the core, or another
+# directory. A new message takes the next free number of its block; a number that was given up is not used again.
+BLOCKS = {
+    "system": "11",
+    "plan": "21",
+    "runs": "22",
+    "preflight": "23",
+    "rehearsal": "24",
+    "discovery": "25",
+    "postgres": "31",
+    "duplicates": "32",
+    "cleanup": "33",
+    "fence": "34",
+    "indexes": "35",
+    "migration": "36",
+    "prisma": "37",
+    "release": "41",
+    "pm2": "42",
+    "http": "43",
+    "service": "44",
+    "monitoring": "51",
+}
+ELSEWHERE = "10"  # modules, plugins and what they share
+IDENTIFIER = re.compile(r"AMO-(\d\d)\d\d")
 
 
 @dataclass(frozen=True, order=True)
@@ -31,6 +58,7 @@ class Message:
     seen: str
     expected: str
     next_step: str
+    identifier: str = ""
 
 
 def of_python(path: Path) -> Iterator[Message]:
@@ -46,17 +74,34 @@ def of_python(path: Path) -> Iterator[Message]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ERRORS and node.args:
             said = {keyword.arg: _template(keyword.value, named) for keyword in node.keywords}
-            seen = _template(node.args[0], named)
-            if seen != "…":  # handed on from another error
-                yield Message(_place(path), seen, said.get("expected", ""), said.get("next_step", ""))
+            for seen, identifier in _seen(node.args[0], named):
+                yield Message(_place(path), seen, said.get("expected", ""), said.get("next_step", ""), identifier)
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Finding":
-            seen, *rest = (
-                _template(argument, named) for argument in node.args[1:4]
-            )  # after the name of what it is about
-            if seen != "…" and len(rest) == 2:
-                yield Message(_place(path), seen, *rest)
+            about, *rest = node.args[1:4]  # after the name of what it is about
+            if len(rest) == 2:
+                expected, next_step = (_template(argument, named) for argument in rest)
+                for seen, identifier in _seen(about, named):
+                    yield Message(_place(path), seen, expected, next_step, identifier)
         elif isinstance(node, ast.JoinedStr):
             yield from _said(_place(path), _template(node, named))
+
+
+def _seen(node: ast.expr, named: Mapping[str, ast.expr]) -> Iterator[tuple[str, str]]:
+    """What was observed, with its identifier; each of two where the code chooses."""
+    match node:
+        case ast.IfExp(body=body, orelse=orelse):
+            yield from _seen(body, named)
+            yield from _seen(orelse, named)
+        case ast.Call(func=ast.Name(id="observed"), args=[ast.Constant(value=str(identifier)), text]):
+            yield _filled(_template(text, named)), identifier
+        case _:
+            if (seen := _template(node, named)) != "…":  # handed on from another error
+                yield seen, ""
+
+
+def _filled(template: str) -> str:
+    """A template with … for what it is filled with."""
+    return "".join(text + ("…" if name is not None else "") for text, name, _, _ in Formatter().parse(template))
 
 
 def _template(node: ast.expr, named: Mapping[str, ast.expr]) -> str:
@@ -64,6 +109,8 @@ def _template(node: ast.expr, named: Mapping[str, ast.expr]) -> str:
     match node:
         case ast.Constant(value=str(text)):
             return text
+        case ast.Call(func=ast.Name(id=name), args=[*_, ast.Constant(value=str(text))]) if name in PHRASES:
+            return _filled(text)
         case ast.JoinedStr(values=parts):
             return "".join(_template(part, named) for part in parts)
         case ast.BinOp(left=left, op=ast.Add(), right=right):
@@ -131,14 +178,27 @@ def table(all_messages: list[Message]) -> str:
     """A table for each module and role."""
     parts: list[str] = []
     for where in sorted({message.where for message in all_messages}):
-        rows = [_row(message) for message in all_messages if message.where == where]
-        parts.append(f"### {where}\n\n| message | expected | next |\n|---|---|---|\n" + "\n".join(rows) + "\n")
+        here = [message for message in all_messages if message.where == where]
+        rows = [_row(message) for message in sorted(here, key=lambda message: message.identifier)]
+        parts.append(f"### {where}\n\n| | message | expected | next |\n|---|---|---|---|\n" + "\n".join(rows) + "\n")
     return "\n".join(parts)
 
 
 def _row(message: Message) -> str:
     cells = (" ".join(text.split()).replace("|", "\\|") for text in (message.seen, message.expected, message.next_step))
-    return "| " + " | ".join(cells) + " |"
+    return f"| {message.identifier} | " + " | ".join(cells) + " |"
+
+
+def misnumbered(all_messages: list[Message]) -> Iterator[str]:
+    """What is wrong with the identifiers."""
+    used = Counter(message.identifier for message in all_messages if message.identifier)
+    for message in all_messages:
+        block = BLOCKS.get(message.where.partition("/")[0], ELSEWHERE)
+        found = IDENTIFIER.fullmatch(message.identifier)
+        if message.identifier and (found is None or found[1] != block):
+            yield f"{message.where}: {message.identifier} is not of AMO-{block}. Expected: it is. Next: renumber it."
+    for identifier in (one for one, times in used.items() if times > 1):
+        yield f"{identifier} names two messages. Expected: one. Next: give the newer one the next free number."
 
 
 def main() -> int:
@@ -147,6 +207,8 @@ def main() -> int:
     mute = [message for message in found if not (message.expected and message.next_step)]
     for message in mute:
         print(f"{message.where}: {message.seen!r} does not say what was expected and what to do next.")
+    wrong = list(misnumbered(found))
+    print(*wrong, sep="\n", end="\n" if wrong else "")
     old = PAGE.read_text(encoding="utf-8")
     head, rest = old.split(BEGIN, 1)
     new = head + BEGIN + "\n" + table(found) + "\n" + END + rest.split(END, 1)[1]
@@ -154,7 +216,7 @@ def main() -> int:
         PAGE.write_text(new, encoding="utf-8")
     elif new != old:
         print("docs/troubleshooting.md misses a message. Expected: all that the code says. Next: make docs")
-    return int(bool(mute) or ("--check" in sys.argv and new != old))
+    return int(bool(mute or wrong) or ("--check" in sys.argv and new != old))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,16 @@
 """What a person acts on: what was seen, what was expected, what to do next; and a foreign text taken apart into it.
 
 What the core has found travels as :class:`Finding`, not as its text. :func:`parse` is for what arrives as text only.
+Its texts are each a :class:`Phrase`: English, with what a translation needs.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 # The order of OperatorError's text. A text of several findings begins each of them with "Seen:".
 _FINDING = re.compile(
@@ -22,6 +25,45 @@ _AFTERWARDS = re.compile(
 )
 _GOING_BACK = re.compile(r"rollback\.yml|roll(?:ed|s)? (?:it )?back|takes? itself back", re.IGNORECASE)
 _CLAUSE = re.compile(r"(?<=[.;])\s+(?=\S)")
+
+
+class Phrase(str):
+    """A text in English, as it stands everywhere; with the template and the values that it is made of.
+
+    ``identifier`` names the message for good: it stays when the words change. Only what was observed has one.
+    """
+
+    identifier: str = ""
+    template: str = ""
+    values: Mapping[str, Any] = MappingProxyType({})
+
+
+def say(template: str, /, **values: Any) -> Phrase:
+    """Fill ``template`` as str.format does. It is what the catalogue translates: whole phrases, no pieces of one.
+
+    A value is a name, a number, what a program has printed, or a phrase of its own, which is translated with it.
+    """
+    return _filled("", template, values)
+
+
+def observed(identifier: str, template: str, /, **values: Any) -> Phrase:
+    """The same for what was seen, the first phrase of a message. ``identifier``: a free one of its package's block.
+
+    scripts/troubleshooting.py has the blocks.
+    """
+    return _filled(identifier, template, values)
+
+
+def listed(phrases: Iterable[str], separator: str = "; ") -> Phrase:
+    """Several phrases as one, each translated by itself."""
+    values = {f"part_{number}": phrase for number, phrase in enumerate(phrases)}
+    return _filled("", separator.join(f"{{{name}}}" for name in values), values)
+
+
+def _filled(identifier: str, template: str, values: Mapping[str, Any]) -> Phrase:
+    phrase = Phrase(template.format(**values))
+    phrase.identifier, phrase.template, phrase.values = identifier, template, values
+    return phrase
 
 
 @dataclass(frozen=True)

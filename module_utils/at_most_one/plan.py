@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Union
 
 from .errors import OperatorError
-from .findings import Finding
+from .findings import Finding, observed, say
 
 Place = tuple[Union[str, int], ...]  # of a value in a plan: names of keys, numbers of entries
 
@@ -256,9 +256,11 @@ def parse(data: Any) -> Plan:
             [
                 Finding(
                     fault.key,
-                    f"Plan {plan_id}: {fault.key} is {fault.seen}.",
-                    f"{fault.expected}.",
-                    f"correct plans/{plan_id}.yml; plans/README.md describes every key.",
+                    observed(
+                        "AMO-2101", "Plan {plan_id}: {key} is {seen}.", plan_id=plan_id, key=fault.key, seen=fault.seen
+                    ),
+                    say("{expected}.", expected=fault.expected),
+                    say("correct plans/{plan_id}.yml; plans/README.md describes every key.", plan_id=plan_id),
                 )
                 for fault in found
             ],

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from ..errors import OperatorError
+from ..findings import observed, say
 
 SHOWN_ROWS = 20  # of those that a message names
 
@@ -59,11 +60,18 @@ class Account:
         named = self.kept_meanwhile + self.gone_meanwhile
         if self.archived + named < self.planned:
             raise OperatorError(
-                f"{self.planned} rows were planned, {self.archived} are archived, and {named} are known to be changed "
-                "by somebody else.",
-                expected="each planned row in one of the two.",
-                next_step="compare the run's cleanup_plan.json with at_most_one.archived_row, and run the same command "
-                "again.",
+                observed(
+                    "AMO-3301",
+                    "{planned} rows were planned, {archived} are archived, and {named} are known to be "
+                    "changed by somebody else.",
+                    planned=self.planned,
+                    archived=self.archived,
+                    named=named,
+                ),
+                expected=say("each planned row in one of the two."),
+                next_step=say(
+                    "compare the run's cleanup_plan.json with at_most_one.archived_row, and run the same command again."
+                ),
                 planned=self.planned,
                 archived=self.archived,
                 changed_by_others=named,
@@ -74,9 +82,14 @@ def refuse_left(rows: int, groups: int) -> None:
     """Raise OperatorError when surplus rows are left after the last round."""
     if rows:
         raise OperatorError(
-            f"{rows} surplus rows in {groups} groups are left after the clean-up.",
-            expected="0.",
-            next_step="run the same command again; it cleans up what is left, under the fence that stays up.",
+            observed(
+                "AMO-3302",
+                "{rows} surplus rows in {groups} groups are left after the clean-up.",
+                rows=rows,
+                groups=groups,
+            ),
+            expected=say("0."),
+            next_step=say("run the same command again; it cleans up what is left, under the fence that stays up."),
             rows_left=rows,
             groups_left=groups,
         )
@@ -89,10 +102,18 @@ def refuse_uncovered(preview: Mapping[str, Any], reviewed: str) -> None:
     changed = [", ".join(one["row"]) for one in preview["unarchived"] if one["why"] == "changed"]
     since = f" (changed since: {'; '.join(changed[:SHOWN_ROWS])})" if changed else ""
     raise OperatorError(
-        f"{preview['rows_left']} surplus rows are not in {reviewed} as they are now{since}.",
-        expected="all of them, with the content that was reviewed.",
-        next_step="ansible-playbook deploy.yml -l <environment> without cleanup_reviewed_plan --check, review its "
-        "cleanup_plan.json, name that one.",
+        observed(
+            "AMO-3303",
+            "{rows_left} surplus rows are not in {reviewed} as they are now{since}.",
+            rows_left=preview["rows_left"],
+            reviewed=reviewed,
+            since=since,
+        ),
+        expected=say("all of them, with the content that was reviewed."),
+        next_step=say(
+            "ansible-playbook deploy.yml -l <environment> without cleanup_reviewed_plan --check, "
+            "review its cleanup_plan.json, name that one."
+        ),
         rows_left=preview["rows_left"],
     )
 
@@ -100,7 +121,9 @@ def refuse_uncovered(preview: Mapping[str, Any], reviewed: str) -> None:
 def too_many_for_the_fence(most: int) -> OperatorError:
     """The fence cannot exempt the surplus rows that there are, although all that there were have left just now."""
     return OperatorError(
-        "More rows have become surplus during the clean-up than the write fence can exempt.",
-        expected=f"at most {most}.",
-        next_step="find out what creates duplicates so fast, then run the same command again; it goes on from here.",
+        observed("AMO-3304", "More rows have become surplus during the clean-up than the write fence can exempt."),
+        expected=say("at most {most}.", most=most),
+        next_step=say(
+            "find out what creates duplicates so fast, then run the same command again; it goes on from here."
+        ),
     )

@@ -14,6 +14,7 @@ import psycopg2
 import psycopg2.errors
 
 from ..errors import OperatorError
+from ..findings import observed, say
 from ..indexes import write_pause
 from ..plan import parse
 from ..postgres import server_errors
@@ -94,10 +95,17 @@ def choose(login: Login, request: Request, found: Survey, number: int, plan_id: 
     writing.require_id(plan_id)
     if not 1 <= number <= len(found.candidates):
         raise OperatorError(
-            f"discover_choice is {number}, and there are {len(found.candidates)} candidates.",
-            expected="the number of a candidate that is shown.",
-            next_step="run discover.yml without discover_choice, and choose one of its numbers; discover_table and "
-            "discover_key name a table and a key that are not among them.",
+            observed(
+                "AMO-2501",
+                "discover_choice is {number}, and there are {count} candidates.",
+                number=number,
+                count=len(found.candidates),
+            ),
+            expected=say("the number of a candidate that is shown."),
+            next_step=say(
+                "run discover.yml without discover_choice, and choose one of its numbers; discover_table "
+                "and discover_key name a table and a key that are not among them."
+            ),
         )
     candidate = found.candidates[number - 1]
     with connect(login, lock_timeout_ms=request.lock_timeout_ms) as connection:
@@ -107,11 +115,18 @@ def choose(login: Login, request: Request, found: Survey, number: int, plan_id: 
             candidate = candidates.counted(candidate, count, size)
         if candidate.count.how != "exact":
             raise OperatorError(
-                f"The duplicates of {candidate.table.schema}.{candidate.table.name} were not counted in "
-                f"{request.deadline_s:.0f} s.",
-                expected="an exact count, which the plan compares with what a run finds.",
-                next_step="raise discover_deadline_s, or name discover_table and discover_key so that nothing else is "
-                "counted; then the same again.",
+                observed(
+                    "AMO-2502",
+                    "The duplicates of {schema}.{table} were not counted in {deadline_s} s.",
+                    schema=candidate.table.schema,
+                    table=candidate.table.name,
+                    deadline_s=f"{request.deadline_s:.0f}",
+                ),
+                expected=say("an exact count, which the plan compares with what a run finds."),
+                next_step=say(
+                    "raise discover_deadline_s, or name discover_table and discover_key so that nothing else "
+                    "is counted; then the same again."
+                ),
             )
         with counting.reading(connection, round(1000 * _CATALOG_S)) as cursor:
             names = writing.index_names(candidate)
@@ -138,27 +153,42 @@ def _tables(connection: Connection, request: Request, deadline: Deadline) -> lis
             "look at pg_stat_activity for who holds it, then run discover.yml again; nothing was written.",
         )
         raise OperatorError(
-            f"The catalog could not be read: {said.message}.", expected=said.expected, next_step=said.next_step
+            observed("AMO-2503", "The catalog could not be read: {message}.", message=said.message),
+            expected=said.expected,
+            next_step=said.next_step,
         ) from failure
     if not tables:
         raise OperatorError(
-            f"There is no table {request.table}." if request.table else "There is no table to look at.",
-            expected="an ordinary, logged table outside the system's schemas that this role may read; partitioned "
-            "tables and views do not count.",
-            next_step="name discover_table as schema.table, and grant USAGE on its schema and SELECT on it.",
+            (
+                observed("AMO-2504", "There is no table {table}.", table=request.table)
+                if request.table
+                else observed("AMO-2505", "There is no table to look at.")
+            ),
+            expected=say(
+                "an ordinary, logged table outside the system's schemas that this role may read; "
+                "partitioned tables and views do not count."
+            ),
+            next_step=say("name discover_table as schema.table, and grant USAGE on its schema and SELECT on it."),
         )
     unkeyed = sorted(f"{one.schema}.{one.name}" for one in tables if not one.primary_key)
     if request.table and len(unkeyed) == len(tables):
         raise OperatorError(
-            f"{', '.join(unkeyed)} has no primary key.",
-            expected="a primary key: a plan names rows by it.",
-            next_step="add one in a migration of its own, then run discover.yml again.",
+            observed("AMO-2506", "{unkeyed} has no primary key.", unkeyed=", ".join(unkeyed)),
+            expected=say("a primary key: a plan names rows by it."),
+            next_step=say("add one in a migration of its own, then run discover.yml again."),
         )
     if request.key and not any(set(request.key) <= set(one.columns) for one in tables):
         raise OperatorError(
-            f"No table {request.table or 'that this role may read'} has the columns {', '.join(request.key)}.",
-            expected="columns of one table that are not generated.",
-            next_step="correct discover_key; it is a list of column names, as in -e discover_key=user_id,course_id.",
+            observed(
+                "AMO-2507",
+                "No table {table} has the columns {key}.",
+                table=request.table or "that this role may read",
+                key=", ".join(request.key),
+            ),
+            expected=say("columns of one table that are not generated."),
+            next_step=say(
+                "correct discover_key; it is a list of column names, as in -e discover_key=user_id,course_id."
+            ),
         )
     return tables
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import OperatorError
+from ..findings import observed, say
 from ..indexes import definitions
 from ..plan import parse
 from ..postgres.connection import Connection
@@ -58,9 +59,9 @@ def require_id(plan_id: str) -> None:
     """Raise OperatorError unless this can be the name of a plan and of its files."""
     if not _ID.fullmatch(plan_id) or len(plan_id) > _LONGEST_NAME:
         raise OperatorError(
-            f"discover_plan_id is {plan_id!r}.",
-            expected="small letters, digits and hyphens, 63 at most, such as one-open-order-per-customer.",
-            next_step="name the plan with -e discover_plan_id=one-open-order-per-customer.",
+            observed("AMO-2508", "discover_plan_id is {plan_id}.", plan_id=repr(plan_id)),
+            expected=say("small letters, digits and hyphens, 63 at most, such as one-open-order-per-customer."),
+            next_step=say("name the plan with -e discover_plan_id=one-open-order-per-customer."),
         )
 
 

@@ -25,6 +25,7 @@ from psycopg2 import sql
 from psycopg2.extensions import AsIs
 
 from ..errors import OperatorError
+from ..findings import observed, say
 from ..plan import Plan
 from ..postgres import replication
 from ..postgres.catalog import Column, Cursor, Row, table_name
@@ -288,9 +289,22 @@ class Batches:
                 f" surplus.values in plans/{self.plan.id}.yml; or "
             )
         return OperatorError(
-            f"Surplus rows of {table_name(self.plan)} were {what}, and {seen}: {named}. Nothing was written.",
-            expected=f"every row that enters the archive to be {what}, and nothing else to become of it.",
-            next_step=f"{instead}disable what interferes for as long as the run lasts (ALTER TABLE"
-            f" {table_name(self.plan)} DISABLE TRIGGER ...), then run this again.",
+            observed(
+                "AMO-3201",
+                "Surplus rows of {table} were {what}, and {seen}: {named}. Nothing was written.",
+                table=table_name(self.plan),
+                what=what,
+                seen=seen,
+                named=named,
+            ),
+            expected=say(
+                "every row that enters the archive to be {what}, and nothing else to become of it.", what=what
+            ),
+            next_step=say(
+                "{instead}disable what interferes for as long as the run lasts (ALTER TABLE {table} "
+                "DISABLE TRIGGER ...), then run this again.",
+                instead=instead,
+                table=table_name(self.plan),
+            ),
             effects=[str(effect) for effect in found],
         )

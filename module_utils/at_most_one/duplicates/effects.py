@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from psycopg2 import sql
 
 from ..errors import OperatorError
+from ..findings import observed, say
 from ..plan import Plan
 from ..postgres.catalog import Cursor, table_name
 
@@ -192,10 +193,16 @@ def refuse_other_rows(cursor: Cursor, plan: Plan, wrote: Written, removed: int) 
     own = (plan.schema, plan.table)
     if (count := wrote.get(own, 0)) != removed:
         raise OperatorError(
-            f"The removal of {removed} rows changed {count} rows of {table_name(plan)}:"
-            f" {'; '.join(map(str, of_table(cursor, *own)))}.",
-            expected="no other row of the table to change with them: it would not come back.",
-            next_step="disable what changes it for as long as the run lasts, then run this again.",
+            observed(
+                "AMO-3202",
+                "The removal of {removed} rows changed {changed} rows of {table}: {by}.",
+                removed=removed,
+                changed=count,
+                table=table_name(plan),
+                by="; ".join(map(str, of_table(cursor, *own))),
+            ),
+            expected=say("no other row of the table to change with them: it would not come back."),
+            next_step=say("disable what changes it for as long as the run lasts, then run this again."),
         )
 
 
@@ -204,9 +211,18 @@ def refuse_writes(plan: Plan, tables: list[str]) -> None:
     unknown = [table for table in tables if table not in plan.surplus.writes]
     if unknown:
         raise OperatorError(
-            f"When rows leave {table_name(plan)} or return, triggers write to {', '.join(unknown)}.",
-            expected="no other table to change: what is written there is neither archived nor taken back.",
-            next_step="disable the trigger for as long as the run lasts; or, if those rows may stay as they are then,"
-            f" add to surplus in plans/{plan.id}.yml: writes: [{', '.join(tables)}].",
+            observed(
+                "AMO-3203",
+                "When rows leave {table} or return, triggers write to {unknown}.",
+                table=table_name(plan),
+                unknown=", ".join(unknown),
+            ),
+            expected=say("no other table to change: what is written there is neither archived nor taken back."),
+            next_step=say(
+                "disable the trigger for as long as the run lasts; or, if those rows may stay as they "
+                "are then, add to surplus in plans/{plan_id}.yml: writes: [{tables}].",
+                plan_id=plan.id,
+                tables=", ".join(tables),
+            ),
             tables=unknown,
         )

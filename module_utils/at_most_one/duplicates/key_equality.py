@@ -9,6 +9,7 @@ from __future__ import annotations
 from psycopg2 import sql
 
 from ..errors import OperatorError
+from ..findings import observed, say
 from ..plan import Plan
 from ..postgres.catalog import Cursor
 
@@ -80,10 +81,24 @@ def refuse_other_equality(cursor: Cursor, plan: Plan) -> None:
             default = _default(cursor, plan, key.column)
             if named and named != [default]:
                 raise OperatorError(
-                    f"Index {plan.rule_index.name} of plan {plan.id} compares {key.column} with"
-                    f" {'.'.join(named[0])} of {key.opclass}; the column's type does with {'.'.join(default)}.",
-                    expected="an operator class that calls the same values equal as the column's type does: duplicates"
-                    " are found by that.",
-                    next_step=f"leave opclass out of the index in plans/{plan.id}.yml, or add a generated column whose"
-                    " type compares as you need, and make that the key.",
+                    observed(
+                        "AMO-3204",
+                        "Index {rule_index} of plan {plan_id} compares {column} with {named} of {opclass}; the "
+                        "column's type does with {default}.",
+                        rule_index=plan.rule_index.name,
+                        plan_id=plan.id,
+                        column=key.column,
+                        named=".".join(named[0]),
+                        opclass=key.opclass,
+                        default=".".join(default),
+                    ),
+                    expected=say(
+                        "an operator class that calls the same values equal as the column's type does: "
+                        "duplicates are found by that."
+                    ),
+                    next_step=say(
+                        "leave opclass out of the index in plans/{plan_id}.yml, or add a generated column whose type "
+                        "compares as you need, and make that the key.",
+                        plan_id=plan.id,
+                    ),
                 )

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OperatorError
+from ..findings import observed, say
 from ..system import files
 
 _encode = json.JSONEncoder(ensure_ascii=False).encode
@@ -152,9 +153,11 @@ class RowsFile:
 
     def _fault(self, seen: str, line: int) -> OperatorError:
         return OperatorError(
-            f"{self.path} is no clean-up plan: {seen}, at line {line}.",
-            expected='JSON in lines as --check writes it: a header with "digest", then "rows", one row per line.',
-            next_step="give the cleanup_plan.json of a --check run as it was written, or make a new one.",
+            observed(
+                "AMO-3205", "{path} is no clean-up plan: {seen}, at line {line}.", path=self.path, seen=seen, line=line
+            ),
+            expected=say('JSON in lines as --check writes it: a header with "digest", then "rows", one row per line.'),
+            next_step=say("give the cleanup_plan.json of a --check run as it was written, or make a new one."),
             path=self.path,
             line=line,
         )

@@ -9,6 +9,7 @@ from typing import Any
 from psycopg2 import sql
 
 from ..errors import OperatorError
+from ..findings import observed, say
 from ..plan import Plan
 from ..postgres.catalog import Cursor, table_name
 from ..system.strict_zip import strict_zip
@@ -111,9 +112,14 @@ def refuse_referenced(plan: Plan, references: Sequence[Reference]) -> None:
     if pointing:
         named = "; ".join(f"{r.rows} of {r.table} by {r.constraint} (ON DELETE {r.on_delete})" for r in pointing)
         raise OperatorError(
-            f"Surplus rows of {table_name(plan)} are referenced: {named}.",
-            expected="surplus rows that nothing points to (surplus.references: stop).",
-            next_step="point those rows to the row that stays, or take them away, and run this again.",
+            observed(
+                "AMO-3206",
+                "Surplus rows of {table} are referenced: {named}.",
+                table=table_name(plan),
+                named=named,
+            ),
+            expected=say("surplus rows that nothing points to (surplus.references: stop)."),
+            next_step=say("point those rows to the row that stays, or take them away, and run this again."),
             references=[asdict(reference) for reference in pointing],
         )
 
@@ -156,9 +162,17 @@ def refuse_unpointable(cursor: Cursor, plan: Plan) -> None:
             seen = f"{schema}.{table}, which has no primary key"
         if seen:
             raise OperatorError(
-                f"{constraint} refers to {table_name(plan)} from {seen}: its rows cannot be pointed to a keeper.",
-                expected="other tables with a primary key, so that there is a way back (references: repoint).",
-                next_step=f"add a primary key, or take surplus.references: stop in plans/{plan.id}.yml.",
+                observed(
+                    "AMO-3207",
+                    "{constraint} refers to {table} from {seen}: its rows cannot be pointed to a keeper.",
+                    constraint=constraint,
+                    table=table_name(plan),
+                    seen=seen,
+                ),
+                expected=say("other tables with a primary key, so that there is a way back (references: repoint)."),
+                next_step=say(
+                    "add a primary key, or take surplus.references: stop in plans/{plan_id}.yml.", plan_id=plan.id
+                ),
                 constraint=constraint,
             )
 

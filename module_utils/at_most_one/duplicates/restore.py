@@ -17,6 +17,7 @@ import psycopg2
 from psycopg2 import sql
 
 from ..errors import OperatorError
+from ..findings import observed, say
 from ..plan import Plan
 from ..postgres import own_schema
 from ..postgres.catalog import WRITING, Cursor, Row, columns_of, explain, table_name, transaction
@@ -108,11 +109,21 @@ def _refuse_left(plan: Plan, found: Restoration, outcome: str = "No row was rest
         f"disable the trigger for as long as they return (ALTER TABLE {table_name(plan)} DISABLE TRIGGER ...), or "
     )
     raise OperatorError(
-        f"{count} archived rows cannot return to {table_name(plan)}: {'; '.join(map(str, found.left))}. {outcome}.",
-        expected="an archive whose every row can be put back.",
-        next_step=f"{disable if any(left.reason == 'writes' for left in found.left) else ''}"
-        "compare these rows by hand (details.refused lists their primary keys), or run it again with"
-        " -e rollback_restore=possible: the others return, and these stay in the archive.",
+        observed(
+            "AMO-3208",
+            "{count} archived rows cannot return to {table}: {left}. {outcome}.",
+            count=count,
+            table=table_name(plan),
+            left="; ".join(map(str, found.left)),
+            outcome=outcome,
+        ),
+        expected=say("an archive whose every row can be put back."),
+        next_step=say(
+            "{disable}compare these rows by hand (details.refused lists their primary keys), or run "
+            "it again with -e rollback_restore=possible: the others return, and these stay in the "
+            "archive.",
+            disable=disable if any(left.reason == "writes" for left in found.left) else "",
+        ),
         refused=sorted(row for left in found.left for row in left.rows)[:_EXAMPLES],
         count=count,
         left=[asdict(left) for left in found.left],

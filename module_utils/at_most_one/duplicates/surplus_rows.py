@@ -17,6 +17,7 @@ import psycopg2.errors
 from psycopg2 import sql
 
 from ..errors import OperatorError
+from ..findings import observed, say
 from ..plan import Plan
 from ..postgres import copy, own_schema
 from ..postgres.catalog import (
@@ -297,18 +298,32 @@ def _load_reviewed(
     seen = worklist.load(cursor, plan, columns, rows, only_unchanged=only_unchanged)
     if seen.hexdigest() != reviewed:
         raise OperatorError(
-            f"The {seen.count} given rows have digest {seen.hexdigest()[:12]}, the reviewed ones {reviewed[:12]}.",
-            expected="exactly the rows that were reviewed.",
-            next_step="make the report again, review it, and give its rows and its digest together.",
+            observed(
+                "AMO-3209",
+                "The {count} given rows have digest {hexdigest}, the reviewed ones {reviewed}.",
+                count=seen.count,
+                hexdigest=seen.hexdigest()[:12],
+                reviewed=reviewed[:12],
+            ),
+            expected=say("exactly the rows that were reviewed."),
+            next_step=say("make the report again, review it, and give its rows and its digest together."),
             digest=seen.hexdigest(),
             reviewed=reviewed,
         )
     ceiling = plan.ceiling if max_rows is None else max_rows
     if seen.count > ceiling:
         raise OperatorError(
-            f"{seen.count} rows are to leave {table_name(plan)}, the ceiling is {ceiling}.",
-            expected=f"at most {ceiling} rows in one run.",
-            next_step="look at the report for rows that should not be in it; raise the plan's ceiling only after that.",
+            observed(
+                "AMO-3210",
+                "{count} rows are to leave {table}, the ceiling is {ceiling}.",
+                count=seen.count,
+                table=table_name(plan),
+                ceiling=ceiling,
+            ),
+            expected=say("at most {ceiling} rows in one run.", ceiling=ceiling),
+            next_step=say(
+                "look at the report for rows that should not be in it; raise the plan's ceiling only after that."
+            ),
             rows=seen.count,
             ceiling=ceiling,
         )
@@ -319,9 +334,18 @@ def _refuse_unexpected(found: worklist.Work, groups: int | None, rows: int | Non
     for what, seen, expected in (("groups", found.groups, groups), ("surplus rows", found.rows, rows)):
         if expected is not None and seen > expected:
             raise OperatorError(
-                f"{seen} {what} found, {expected} expected: {seen - expected} more than when the plan was written.",
-                expected=f"at most {expected} {what}.",
-                next_step="find out where the others come from; then correct the plan's expected figures, or clean up.",
+                observed(
+                    "AMO-3211",
+                    "{seen} {what} found, {expected} expected: {more} more than when the plan was written.",
+                    seen=seen,
+                    what=what,
+                    expected=expected,
+                    more=seen - expected,
+                ),
+                expected=say("at most {expected} {what}.", expected=expected, what=what),
+                next_step=say(
+                    "find out where the others come from; then correct the plan's expected figures, or clean up."
+                ),
                 found={"groups": found.groups, "rows": found.rows},
                 expected_counts={"groups": groups, "rows": rows},
             )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from psycopg2 import sql
 
 from ..errors import OperatorError
+from ..findings import observed, say
 from ..plan import Plan
 from ..postgres.catalog import Column, Cursor, predicate_sql, table_name, without_null_keys
 from .ranking import equal, listed, of, parts_of
@@ -67,19 +68,31 @@ def require_leaves_predicate(cursor: Cursor, plan: Plan, columns: Mapping[str, C
     ((inside,),) = cursor.fetchall()
     if inside:
         raise OperatorError(
-            f"{inside} surplus rows of {table_name(plan)} would still be inside the predicate with the values of"
-            f" {', '.join(plan.surplus.values)}.",
-            expected="values that take every surplus row out of the rule.",
-            next_step=f"correct surplus.values in plans/{plan.id}.yml.",
+            observed(
+                "AMO-3212",
+                "{inside} surplus rows of {table} would still be inside the predicate with the values of {values}.",
+                inside=inside,
+                table=table_name(plan),
+                values=", ".join(plan.surplus.values),
+            ),
+            expected=say("values that take every surplus row out of the rule."),
+            next_step=say("correct surplus.values in plans/{plan_id}.yml.", plan_id=plan.id),
             rows=inside,
         )
 
 
 def _refusal(plan: Plan, name: str, seen: str, expected: str) -> OperatorError:
     return OperatorError(
-        f"Plan {plan.id}: surplus.values.{name} cannot be written to {table_name(plan)}: {seen}.",
-        expected=f"{expected}.",
-        next_step=f"correct surplus.values in plans/{plan.id}.yml.",
+        observed(
+            "AMO-3213",
+            "Plan {plan_id}: surplus.values.{name} cannot be written to {table}: {seen}.",
+            plan_id=plan.id,
+            name=name,
+            table=table_name(plan),
+            seen=seen,
+        ),
+        expected=say("{expected}.", expected=expected),
+        next_step=say("correct surplus.values in plans/{plan_id}.yml.", plan_id=plan.id),
         plan=plan.id,
         key=f"surplus.values.{name}",
     )

@@ -13,6 +13,7 @@ import psycopg2.errors
 from psycopg2 import sql
 
 from ..errors import OperatorError
+from ..findings import observed, say
 from ..plan import Plan
 from ..postgres import copy
 from ..postgres.catalog import Column, Cursor, Row, predicate_sql, table_name, without_null_keys
@@ -63,9 +64,14 @@ def load(
         cursor.execute(sql.SQL("CREATE UNIQUE INDEX ON {} ({})").format(REQUESTED, listed(parts)))
     except psycopg2.errors.UniqueViolation as failure:
         raise OperatorError(
-            f"A row of {table_name(plan)} is named twice among the {seen.count} given ones.",
-            expected="each row once.",
-            next_step="make the report again, review it, and give its rows and its digest together.",
+            observed(
+                "AMO-3214",
+                "A row of {table} is named twice among the {count} given ones.",
+                table=table_name(plan),
+                count=seen.count,
+            ),
+            expected=say("each row once."),
+            next_step=say("make the report again, review it, and give its rows and its digest together."),
         ) from failure
     return seen
 
@@ -79,10 +85,20 @@ def _checked(
         if len(row) not in sizes:
             content = " and the hash of the row's content behind it" if only_unchanged else ""
             raise OperatorError(
-                f"Given row {seen.count + 1} does not have the {size} parts of a primary key of"
-                f" {table_name(plan)}{content}.",
-                expected=f"for each row a list: {', '.join(plan.primary_key)}{', content' if content else ''}.",
-                next_step="give the rows of a report made with this plan.",
+                observed(
+                    "AMO-3215",
+                    "Given row {number} does not have the {size} parts of a primary key of {table}{content}.",
+                    number=seen.count + 1,
+                    size=size,
+                    table=table_name(plan),
+                    content=content,
+                ),
+                expected=say(
+                    "for each row a list: {primary_key}{more}.",
+                    primary_key=", ".join(plan.primary_key),
+                    more=", content" if content else "",
+                ),
+                next_step=say("give the rows of a report made with this plan."),
             )
         seen.add(row)
         yield row if len(row) > size else [*row, ""]

@@ -17,6 +17,7 @@ import psycopg2.errors
 from psycopg2 import sql
 
 from ..errors import OperatorError
+from ..findings import observed, say
 from ..indexes import definitions
 from ..plan import Plan
 from ..postgres import locks
@@ -96,11 +97,18 @@ class Build:
                 raise self._not_built(connection, failure, self.others[before:], deadline_s) from failure
         drop(connection, self.plan, self.others[before:], _LEFTOVER_MS, self.hold)
         raise OperatorError(
-            f"The write fence on {table_name(self.plan)} was not built: a new duplicate was committed during each of "
-            f"{_BUILDS} concurrent builds.",
-            expected="one build during which no duplicate is committed.",
-            next_step="run this again in a quieter hour, or raise migrate_max_write_pause_ms if writers may wait for a "
-            "build; the fence is as it was before.",
+            observed(
+                "AMO-3401",
+                "The write fence on {table} was not built: a new duplicate was committed during "
+                "each of {builds} concurrent builds.",
+                table=table_name(self.plan),
+                builds=_BUILDS,
+            ),
+            expected=say("one build during which no duplicate is committed."),
+            next_step=say(
+                "run this again in a quieter hour, or raise migrate_max_write_pause_ms if writers may "
+                "wait for a build; the fence is as it was before."
+            ),
             fence="as before",
         )
 
@@ -144,10 +152,15 @@ class Build:
     def _not_locked(self, stop: LockNotObtained) -> OperatorError:
         blockers = [session for session in stop.details["blockers"] if set(session["modes"]) - _HARMLESS]
         return OperatorError(
-            f"The write fence on {table_name(self.plan)} could not be raised in {self.attempts} attempts; "
-            f"{locks.describe(blockers)}.",
-            expected="a moment in which no other session holds such a lock.",
-            next_step="wait for those sessions or end them, then run this again; the fence is as it was before.",
+            observed(
+                "AMO-3402",
+                "The write fence on {table} could not be raised in {attempts} attempts; {sessions}.",
+                table=table_name(self.plan),
+                attempts=self.attempts,
+                sessions=locks.describe(blockers),
+            ),
+            expected=say("a moment in which no other session holds such a lock."),
+            next_step=say("wait for those sessions or end them, then run this again; the fence is as it was before."),
             blockers=blockers,
             attempts=self.attempts,
             fence="as before",
@@ -163,10 +176,16 @@ class Build:
             return explain(failure, self.plan)
         stays = f" Not valid, {', '.join(left)} stays; the next run drops it." if left else " Nothing of it is left."
         return OperatorError(
-            f"The write fence on {table_name(self.plan)} was not built within {deadline_s:g} s; "
-            f"{locks.describe_stalling(stalling)}.{stays}",
-            expected="every transaction that is older than the build to end within the deadline.",
-            next_step=f"{locks.ending(stalling)}, or raise migrate_deadline_s; then run this again.",
+            observed(
+                "AMO-3403",
+                "The write fence on {table} was not built within {deadline_s} s; {sessions}.{stays}",
+                table=table_name(self.plan),
+                deadline_s=f"{deadline_s:g}",
+                sessions=locks.describe_stalling(stalling),
+                stays=stays,
+            ),
+            expected=say("every transaction that is older than the build to end within the deadline."),
+            next_step=say("{ending}, or raise migrate_deadline_s; then run this again.", ending=locks.ending(stalling)),
             stalled_by=stalling,
             fence="as before",
         )

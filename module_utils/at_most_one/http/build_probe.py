@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from ..errors import OperatorError
+from ..findings import observed, say
 from .client import Answer, Client, NoAnswer
 
 _STATIC = ".next/static"
@@ -142,9 +143,18 @@ def require_files(release: Path) -> None:
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise OperatorError(
-            f"The build of {release} is not whole: it has no {', '.join(missing[:3])}{more}.",
-            expected="every file that .next/build-manifest.json names: without them its pages are dead.",
-            next_step=f"rm -rf {release}, then deploy again: it is built anew. Nothing that serves was touched.",
+            observed(
+                "AMO-4301",
+                "The build of {release} is not whole: it has no {missing}{more}.",
+                release=release,
+                missing=", ".join(missing[:3]),
+                more=more,
+            ),
+            expected=say("every file that .next/build-manifest.json names: without them its pages are dead."),
+            next_step=say(
+                "rm -rf {release}, then deploy again: it is built anew. Nothing that serves was touched.",
+                release=release,
+            ),
             missing=missing,
         )
 

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..errors import OperatorError
+from ..findings import observed, say
 from ..system.redaction import first_line
 
 
@@ -68,9 +69,13 @@ def place(url: str) -> Place:
         parts, port = urlsplit(""), None
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
         raise OperatorError(
-            f"{first_line(url) or 'An empty text'} is not an address that can be asked.",
-            expected="http:// or https://, a host, without user name and password.",
-            next_step="correct the address in the inventory.",
+            observed(
+                "AMO-4302",
+                "{first_line} is not an address that can be asked.",
+                first_line=first_line(url) or "An empty text",
+            ),
+            expected=say("http:// or https://, a host, without user name and password."),
+            next_step=say("correct the address in the inventory."),
         )
     return Place(parts.scheme, parts.hostname, port, (parts.path or "/") + (f"?{parts.query}" if parts.query else ""))
 

@@ -20,6 +20,7 @@ import psycopg2.errors
 from psycopg2 import sql
 
 from ..errors import OperatorError
+from ..findings import observed, say
 from ..plan import Index, Plan
 from ..postgres import locks, server_errors
 from ..postgres.connection import Connection, Hold, Login, connect, unheld
@@ -118,12 +119,22 @@ class _Session:
                 return
             if time.monotonic() >= self.deadline:
                 raise OperatorError(
-                    f"The build of {index.name} was not begun within {self._deadline()}: transactions stay open on "
-                    f"{self.plan.schema}.{index.table}; "
-                    f"{locks.describe(in_the_way)}.",
-                    expected="every transaction on the table to end within the deadline.",
-                    next_step=f"{locks.ending(in_the_way)}, or raise migrate_deadline_s; then ansible-playbook "
-                    "deploy.yml -l <environment> again: it goes on from what is built.",
+                    observed(
+                        "AMO-3501",
+                        "The build of {index} was not begun within {deadline}: transactions stay open on "
+                        "{schema}.{table}; {sessions}.",
+                        index=index.name,
+                        deadline=self._deadline(),
+                        schema=self.plan.schema,
+                        table=index.table,
+                        sessions=locks.describe(in_the_way),
+                    ),
+                    expected=say("every transaction on the table to end within the deadline."),
+                    next_step=say(
+                        "{ending}, or raise migrate_deadline_s; then ansible-playbook deploy.yml -l "
+                        "<environment> again: it goes on from what is built.",
+                        ending=locks.ending(in_the_way),
+                    ),
                     cause="deadline",
                     index=index.name,
                     stalled_by=in_the_way,
@@ -197,9 +208,25 @@ class _Session:
         taken = isinstance(failure, psycopg2.errors.DuplicateTable)  # by somebody else: not ours to drop
         leftover = None if taken else self._clear(index)
         return OperatorError(
-            f"{self.plan.schema}.{index.name} was not built: {what}."
-            + (f" {leftover}" if leftover else " Nothing of it is left."),
-            expected="each planned index to be built within the deadline, without a duplicate.",
+            (
+                observed(
+                    "AMO-3502",
+                    "{schema}.{index} was not built: {what}. {leftover}",
+                    schema=self.plan.schema,
+                    index=index.name,
+                    what=what,
+                    leftover=leftover,
+                )
+                if leftover
+                else observed(
+                    "AMO-3503",
+                    "{schema}.{index} was not built: {what}. Nothing of it is left.",
+                    schema=self.plan.schema,
+                    index=index.name,
+                    what=what,
+                )
+            ),
+            expected=say("each planned index to be built within the deadline, without a duplicate."),
             next_step=next_step,
             cause=cause,
             index=index.name,
@@ -271,8 +298,12 @@ def refuse_partitioned(connection: Connection, plan: Plan, wanted: list[Index]) 
         partitioned = [row[0] for row in cursor.fetchall()]
     if partitioned:
         raise OperatorError(
-            f"PostgreSQL builds no index concurrently on a partitioned table: {', '.join(partitioned)}.",
-            expected="plain tables for the concurrent build.",
-            next_step="in a quiet hour ansible-playbook deploy.yml -l <environment> -e migrate_strategy=prisma",
+            observed(
+                "AMO-3504",
+                "PostgreSQL builds no index concurrently on a partitioned table: {partitioned}.",
+                partitioned=", ".join(partitioned),
+            ),
+            expected=say("plain tables for the concurrent build."),
+            next_step=say("in a quiet hour ansible-playbook deploy.yml -l <environment> -e migrate_strategy=prisma"),
             cause="partitioned",
         )

@@ -20,6 +20,7 @@ from psycopg2 import sql
 from psycopg2.extras import RealDictCursor
 
 from ..errors import OperatorError
+from ..findings import observed, say
 from ..plan import Index, IndexKey, Plan
 from ..postgres import server_errors
 from ..postgres.connection import Connection, lost
@@ -277,16 +278,23 @@ def _explained(at_work: Sequence[str]) -> Iterator[None]:
 def _explanation(failure: psycopg2.Error, what: str) -> OperatorError:
     if isinstance(failure, psycopg2.errors.InsufficientPrivilege) and not server_errors.function_of(failure):
         return OperatorError(
-            f"The role may not inspect {what}: {first_line(failure)}.",
-            expected="SELECT on the planned tables, free of row level security, and TEMPORARY on the database.",
-            next_step="grant it, or connect as the tables' owner.",
+            observed(
+                "AMO-3505", "The role may not inspect {what}: {first_line}.", what=what, first_line=first_line(failure)
+            ),
+            expected=say("SELECT on the planned tables, free of row level security, and TEMPORARY on the database."),
+            next_step=say("grant it, or connect as the tables' owner."),
             sqlstate=failure.pgcode,
         )
     if isinstance(failure, (psycopg2.errors.LockNotAvailable, psycopg2.errors.QueryCanceled)):
         return OperatorError(
-            f"Inspecting {what} did not end in time: {first_line(failure)}.",
-            expected="the planned tables to be readable within lock_timeout_ms and statement_timeout_ms.",
-            next_step="look for a session with an ACCESS EXCLUSIVE lock, or allow more time; nothing was changed.",
+            observed(
+                "AMO-3506",
+                "Inspecting {what} did not end in time: {first_line}.",
+                what=what,
+                first_line=first_line(failure),
+            ),
+            expected=say("the planned tables to be readable within lock_timeout_ms and statement_timeout_ms."),
+            next_step=say("look for a session with an ACCESS EXCLUSIVE lock, or allow more time; nothing was changed."),
             sqlstate=failure.pgcode,
         )
     said = server_errors.explain(
@@ -296,7 +304,11 @@ def _explanation(failure: psycopg2.Error, what: str) -> OperatorError:
     )
     inside = server_errors.function_of(failure)
     return OperatorError(
-        f"{'An index cannot be tried' if inside else 'The plan does not fit the database'}: {what}: {said.message}.",
+        observed("AMO-3507", "An index cannot be tried: {what}: {message}.", what=what, message=said.message)
+        if inside
+        else observed(
+            "AMO-3518", "The plan does not fit the database: {what}: {message}.", what=what, message=said.message
+        ),
         expected=said.expected,
         next_step=said.next_step,
         sqlstate=failure.pgcode,

@@ -12,6 +12,7 @@ import psycopg2
 import psycopg2.errors
 
 from ..errors import OperatorError
+from ..findings import observed, say
 from ..plan import Plan
 from ..postgres import locks
 from ..postgres.connection import Connection, Hold, Login, connect, unheld
@@ -131,9 +132,11 @@ def look(login: Login, plan: Plan) -> tuple[list[str] | OperatorError, int | Non
         return stop, None
     except psycopg2.Error as failure:
         return OperatorError(
-            f"PostgreSQL refused a look at the indexes: {first_line(failure)}.",
-            expected="an answer within the timeouts.",
-            next_step="look at pg_stat_activity and at the server's log of this moment.",
+            observed(
+                "AMO-3508", "PostgreSQL refused a look at the indexes: {first_line}.", first_line=first_line(failure)
+            ),
+            expected=say("an answer within the timeouts."),
+            next_step=say("look at pg_stat_activity and at the server's log of this moment."),
         ), None
     return [fault for one in found.verdicts if (fault := one.fault())], found.duplicates_left
 
@@ -143,9 +146,17 @@ def require_exact(inspection: Inspection, plan: Plan) -> None:
     faults = inspection.faults()
     if faults:
         raise OperatorError(
-            f"Schema {plan.schema} does not hold what plan {plan.id} asks for: {'; '.join(faults)}.",
-            expected=f"exactly the {len(plan.indexes)} planned indexes, all valid and ready, no other of their family, "
-            "and no duplicate.",
+            observed(
+                "AMO-3509",
+                "Schema {schema} does not hold what plan {plan_id} asks for: {faults}.",
+                schema=plan.schema,
+                plan_id=plan.id,
+                faults="; ".join(faults),
+            ),
+            expected=say(
+                "exactly the {count} planned indexes, all valid and ready, no other of their family, and no duplicate.",
+                count=len(plan.indexes),
+            ),
             next_step=_repair(inspection, plan),
             indexes=[asdict(verdict) for verdict in inspection.verdicts],
             duplicates_left=inspection.duplicates_left,
@@ -165,18 +176,31 @@ def require_buildable(
     if obstacles:
         phrases = [verdict.fault() or f"{verdict.name} is there already" for verdict in obstacles]
         raise OperatorError(
-            f"The indexes of plan {plan.id} cannot be built: {'; '.join(phrases)}.",
-            expected="none of the planned indexes and no other of their family before the migration is applied.",
-            next_step="ansible-playbook rollback.yml -l <environment> takes back what a deployment built; by hand it "
-            f"is {_drops(inspection, plan)} Whoever made the others knows about those.",
+            observed(
+                "AMO-3510",
+                "The indexes of plan {plan_id} cannot be built: {obstacles}.",
+                plan_id=plan.id,
+                obstacles="; ".join(phrases),
+            ),
+            expected=say("none of the planned indexes and no other of their family before the migration is applied."),
+            next_step=say(
+                "ansible-playbook rollback.yml -l <environment> takes back what a deployment built; by "
+                "hand it is {drops} Whoever made the others knows about those.",
+                drops=_drops(inspection, plan),
+            ),
             cause="obstacle",
             indexes=[asdict(verdict) for verdict in inspection.verdicts],
         )
     if inspection.duplicates_left and not duplicates_may_go:
         raise OperatorError(
-            f"{inspection.duplicates_left} duplicate group(s) are left inside the rule of plan {plan.id}.",
-            expected="no duplicate before the unique index is built: it would be refused.",
-            next_step="run the cleanup phase again; no migration was started.",
+            observed(
+                "AMO-3511",
+                "{duplicates_left} duplicate group(s) are left inside the rule of plan {plan_id}.",
+                duplicates_left=inspection.duplicates_left,
+                plan_id=plan.id,
+            ),
+            expected=say("no duplicate before the unique index is built: it would be refused."),
+            next_step=say("run the cleanup phase again; no migration was started."),
             cause="duplicates",
             duplicates_left=inspection.duplicates_left,
         )
@@ -186,9 +210,14 @@ def require_absent(inspection: Inspection, plan: Plan) -> None:
     """Raise an OperatorError when a planned index is still there, in whatever state."""
     if inspection.existing:
         raise OperatorError(
-            f"Still in schema {plan.schema}: {', '.join(inspection.existing)}.",
-            expected="none of the planned indexes after they were dropped.",
-            next_step="look for somebody who builds them again at this moment, then run again.",
+            observed(
+                "AMO-3512",
+                "Still in schema {schema}: {existing}.",
+                schema=plan.schema,
+                existing=", ".join(inspection.existing),
+            ),
+            expected=say("none of the planned indexes after they were dropped."),
+            next_step=say("look for somebody who builds them again at this moment, then run again."),
             existing=list(inspection.existing),
         )
 
@@ -219,11 +248,33 @@ def refuse_building(connection: Connection, plan: Plan, inspection: Inspection) 
         percent = verdict.building.percent if verdict.building else None
         who = next((f" by {h['user']} ({h['application'] or h['query']})" for h in at_work if h["pid"] == pid), "")
         raise OperatorError(
-            f"{verdict.name} is being built at this moment{who}: pid {pid}, {phase}"
-            + (f", {percent} %." if percent is not None else "."),
-            expected="nobody else to build or to drop a planned index.",
-            next_step="wait until that has ended, then run again; nothing was touched. A build that nobody wants any "
-            f"more ends with SELECT pg_cancel_backend({pid}); its INVALID index is repaired by the next run.",
+            (
+                observed(
+                    "AMO-3513",
+                    "{index} is being built at this moment{who}: pid {pid}, {phase}, {percent} %.",
+                    index=verdict.name,
+                    who=who,
+                    pid=pid,
+                    phase=phase,
+                    percent=percent,
+                )
+                if percent is not None
+                else observed(
+                    "AMO-3514",
+                    "{index} is being built at this moment{who}: pid {pid}, {phase}.",
+                    index=verdict.name,
+                    who=who,
+                    pid=pid,
+                    phase=phase,
+                )
+            ),
+            expected=say("nobody else to build or to drop a planned index."),
+            next_step=say(
+                "wait until that has ended, then run again; nothing was touched. A build that nobody "
+                "wants any more ends with SELECT pg_cancel_backend({pid}); its INVALID index is repaired "
+                "by the next run.",
+                pid=pid,
+            ),
             cause="building",
             index=verdict.name,
             pid=pid,
@@ -258,9 +309,18 @@ def drop(
             table = next(index.table for index in plan.indexes if index.name == name)
             holders = locks.holders(connection, plan.schema, [table])
             raise OperatorError(
-                f"Dropping {plan.schema}.{name} on {table} did not end within its deadline; {locks.describe(holders)}.",
-                expected="every transaction that uses the table to end within the deadline.",
-                next_step="end or wait for those sessions, then run again: an index left INVALID here is dropped then.",
+                observed(
+                    "AMO-3515",
+                    "Dropping {schema}.{name} on {table} did not end within its deadline; {sessions}.",
+                    schema=plan.schema,
+                    name=name,
+                    table=table,
+                    sessions=locks.describe(holders),
+                ),
+                expected=say("every transaction that uses the table to end within the deadline."),
+                next_step=say(
+                    "end or wait for those sessions, then run again: an index left INVALID here is dropped then."
+                ),
                 index=name,
                 holders=holders,
             ) from slow
@@ -273,9 +333,11 @@ def refuse_foreign(inspection: Inspection, plan: Plan) -> None:
     foreign = [v for v in inspection.verdicts if any(part.part in ("table", "kind") for part in v.parts)]
     if foreign:
         raise OperatorError(
-            f"Not the plan's to drop: {'; '.join(str(v.fault()) for v in foreign)}.",
-            expected="each planned name to be free or to belong to an index of the planned table.",
-            next_step="rename or drop it by hand once you know whose it is; nothing was dropped.",
+            observed(
+                "AMO-3516", "Not the plan's to drop: {foreign}.", foreign="; ".join(str(v.fault()) for v in foreign)
+            ),
+            expected=say("each planned name to be free or to belong to an index of the planned table."),
+            next_step=say("rename or drop it by hand once you know whose it is; nothing was dropped."),
             indexes=[v.name for v in foreign],
         )
 

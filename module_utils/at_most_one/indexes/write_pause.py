@@ -18,6 +18,7 @@ import psycopg2
 from psycopg2 import sql
 
 from ..errors import OperatorError
+from ..findings import observed
 from ..plan import Index, Plan
 from ..postgres import server_errors
 from ..postgres.connection import Connection
@@ -169,7 +170,9 @@ def _rolled_back(connection: Connection) -> Iterator[None]:
                 "grant it, or name the strategy yourself: migrate_strategy=prisma or concurrent.",
             )
             raise OperatorError(
-                f"How long writers would wait could not be measured: {said.message}.",
+                observed(
+                    "AMO-3517", "How long writers would wait could not be measured: {message}.", message=said.message
+                ),
                 expected=said.expected,
                 next_step=said.next_step,
                 cause="forecast",

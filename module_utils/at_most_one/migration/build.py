@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OperatorError
+from ..findings import observed, say
 from ..indexes import build_concurrently, definitions, verification, write_pause
 from ..indexes.verification import Inspection
 from ..plan import Plan
@@ -289,9 +290,17 @@ def _no_concurrent_build(
     plan: Plan, obstacles: list[str], next_step: str, *, seen: str = "", **details: Any
 ) -> OperatorError:
     return OperatorError(
-        f"{seen}Migration {plan.migration} cannot be built concurrently: {'; '.join(obstacles)}.",
-        expected="a migration that does nothing but build the planned indexes, and no other one pending: only then may "
-        "it be recorded as applied instead of being run.",
+        observed(
+            "AMO-3601",
+            "{seen}Migration {migration} cannot be built concurrently: {obstacles}.",
+            seen=seen,
+            migration=plan.migration,
+            obstacles="; ".join(obstacles),
+        ),
+        expected=say(
+            "a migration that does nothing but build the planned indexes, and no other one pending: "
+            "only then may it be recorded as applied instead of being run."
+        ),
         next_step=next_step,
         cause="migration_does_more",
         statements=obstacles,

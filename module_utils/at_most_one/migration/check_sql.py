@@ -10,6 +10,7 @@ import psycopg2
 from psycopg2 import sql
 
 from ..errors import OperatorError
+from ..findings import observed, say
 from ..indexes import definitions, verification
 from ..plan import Plan
 from ..postgres import server_errors
@@ -44,9 +45,15 @@ def require_same(connection: Connection, plan: Plan, statements: Sequence[Statem
     faults += [f"statement {number} drops {name} after it was built" for number, name in lost]
     if faults:
         raise OperatorError(
-            f"Migration {plan.migration} builds something else than plan {plan.id} says: {'; '.join(faults)}.",
-            expected="the same definition in both, as the catalog renders it.",
-            next_step="correct the plan or the migration, whichever is wrong; nothing was built.",
+            observed(
+                "AMO-3602",
+                "Migration {migration} builds something else than plan {plan_id} says: {faults}.",
+                migration=plan.migration,
+                plan_id=plan.id,
+                faults="; ".join(faults),
+            ),
+            expected=say("the same definition in both, as the catalog renders it."),
+            next_step=say("correct the plan or the migration, whichever is wrong; nothing was built."),
             cause="migration_differs",
             indexes=[asdict(verdict) for _, verdict in verdicts],
         )
@@ -128,7 +135,13 @@ def _built_on_shadow_table(
                 "correct the migration; nothing was built.",
             )
             raise OperatorError(
-                f"Migration {plan.migration}: {index.name} cannot be built: {said.message}.",
+                observed(
+                    "AMO-3603",
+                    "Migration {migration}: {index} cannot be built: {message}.",
+                    migration=plan.migration,
+                    index=index.name,
+                    message=said.message,
+                ),
                 expected=said.expected,
                 next_step=said.next_step,
                 cause="migration_differs",

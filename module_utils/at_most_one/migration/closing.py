@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import OperatorError
+from ..findings import observed, say
 from ..indexes import verification
 from ..plan import Plan
 from ..postgres import catalog_snapshot, server_identity
@@ -35,9 +36,9 @@ def require_outcome(
     if outcome == "unchanged":
         return []
     raise OperatorError(
-        "A run is to be closed as deployed without its plan.",
-        expected="plan, to ask once more whether its rule holds.",
-        next_step="give deploy_run the plan and the phases that have ended.",
+        observed("AMO-3604", "A run is to be closed as deployed without its plan."),
+        expected=say("plan, to ask once more whether its rule holds."),
+        next_step=say("give deploy_run the plan and the phases that have ended."),
     )
 
 
@@ -60,11 +61,29 @@ def require_still_true(connection: Connection, plan: Plan, run_id: str, phases: 
         faults += _of_rule(connection, plan, recorded.get(_PROOF))
     if faults:
         raise OperatorError(
-            f"Run {run_id} cannot be closed: {'; '.join(faults)}."
-            + (f" {_words(opened, now)}." if moved else " What was recorded or proven before has moved back."),
-            expected="the server, the journal, the indexes, Prisma's history and the fence as the run has left them.",
-            next_step="find out whether a standby was promoted or a backup restored, and which rows of the service it"
-            " lacks; then run the same command again: it goes on from what it finds.",
+            (
+                observed(
+                    "AMO-3605",
+                    "Run {run_id} cannot be closed: {faults}. {moved}.",
+                    run_id=run_id,
+                    faults="; ".join(faults),
+                    moved=_words(opened, now),
+                )
+                if moved
+                else observed(
+                    "AMO-3606",
+                    "Run {run_id} cannot be closed: {faults}. What was recorded or proven before has moved back.",
+                    run_id=run_id,
+                    faults="; ".join(faults),
+                )
+            ),
+            expected=say(
+                "the server, the journal, the indexes, Prisma's history and the fence as the run has left them."
+            ),
+            next_step=say(
+                "find out whether a standby was promoted or a backup restored, and which rows of the "
+                "service it lacks; then run the same command again: it goes on from what it finds."
+            ),
             run_id=run_id,
             missing=[name for name in phases if name not in recorded],
             server={"opened": opened, "now": now},

@@ -15,6 +15,7 @@ from typing import Any
 from ..duplicates.restore import Restoration, restore
 from ..errors import OperatorError
 from ..fence import write_fence
+from ..findings import observed, say
 from ..indexes import verification
 from ..indexes.verification import Inspection
 from ..plan import Plan
@@ -292,18 +293,30 @@ def _require_taken_back(wanted: Wanted, done: TakenBack) -> None:
     )
     if not rule_is_gone or (wanted.restore_rows and pending != done.left_count):
         raise OperatorError(
-            f"After the rollback the indexes are {done.inspection.summary()}, the history is {done.history}, and "
-            f"{pending} rows are in the archive only, of which {done.left_count} cannot return.",
-            expected="every planned index missing, rolled_back, and every row back that can return, where "
-            "rollback_restore_rows says so.",
-            next_step="run rollback.yml again; it goes on from what it finds.",
+            observed(
+                "AMO-3607",
+                "After the rollback the indexes are {summary}, the history is {history}, and {pending} "
+                "rows are in the archive only, of which {left_count} cannot return.",
+                summary=done.inspection.summary(),
+                history=done.history,
+                pending=pending,
+                left_count=done.left_count,
+            ),
+            expected=say(
+                "every planned index missing, rolled_back, and every row back that can return, where "
+                "rollback_restore_rows says so."
+            ),
+            next_step=say("run rollback.yml again; it goes on from what it finds."),
         )
     if wanted.as_before and done.reached["differences"]:
         raise OperatorError(
-            "Everything of this run is taken back, and yet it is not as before: "
-            f"{'; '.join(done.reached['differences'])}.",
-            expected="the columns, constraints, indexes, triggers and applied migrations of the run's beginning.",
-            next_step="find out whose these are.",
+            observed(
+                "AMO-3608",
+                "Everything of this run is taken back, and yet it is not as before: {differences}.",
+                differences="; ".join(done.reached["differences"]),
+            ),
+            expected=say("the columns, constraints, indexes, triggers and applied migrations of the run's beginning."),
+            next_step=say("find out whose these are."),
         )
 
 

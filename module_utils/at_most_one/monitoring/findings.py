@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..findings import Finding, parse
+from ..findings import Finding, observed, parse, say
 
 Facts = Mapping[str, Any]
 PURGE = "purge"  # the phase of a run that removes archived rows, as runs/undo.py names it
@@ -53,12 +53,28 @@ def warnings(facts: Facts) -> list[Finding]:
     return [
         Finding(
             f"archive:{one['plan_id']}",
-            f"The archive holds {one['rows']} rows of {one['runs']} runs of plan {one['plan_id']} for longer than"
-            f" {archive['keep_days']} days; its oldest row is {archive['oldest_days']:.0f} days old.",
-            "no archived row, backup or clean-up plan that is older than archive_keep_days and that no rollback needs.",
-            "ansible-playbook purge.yml -l <environment>"
-            + (f" -e plan={one['plan_id']}" if one["plan_id"] != facts["plan"] else "")
-            + " lists what would go.",
+            observed(
+                "AMO-5101",
+                "The archive holds {rows} rows of {runs} runs of plan {plan_id} for longer than "
+                "{keep_days} days; its oldest row is {oldest_days} days old.",
+                rows=one["rows"],
+                runs=one["runs"],
+                plan_id=one["plan_id"],
+                keep_days=archive["keep_days"],
+                oldest_days=f"{archive['oldest_days']:.0f}",
+            ),
+            say(
+                "no archived row, backup or clean-up plan that is older than archive_keep_days and that "
+                "no rollback needs."
+            ),
+            (
+                say(
+                    "ansible-playbook purge.yml -l <environment> -e plan={plan_id} lists what would go.",
+                    plan_id=one["plan_id"],
+                )
+                if one["plan_id"] != facts["plan"]
+                else say("ansible-playbook purge.yml -l <environment> lists what would go.")
+            ),
         )
         for one in archive.get("overdue") or []
     ]
@@ -67,9 +83,12 @@ def warnings(facts: Facts) -> list[Finding]:
 def _kept(name: str) -> Finding:
     return Finding(
         name,
-        f"Finding {name} of an earlier run of the monitor cannot be judged now.",
-        "an answer about it.",
-        "ansible-playbook monitor.yml -l <environment> once it can be read again; another finding names what cannot.",
+        observed("AMO-5102", "Finding {name} of an earlier run of the monitor cannot be judged now.", name=name),
+        say("an answer about it."),
+        say(
+            "ansible-playbook monitor.yml -l <environment> once it can be read again; another "
+            "finding names what cannot."
+        ),
     )
 
 
@@ -119,19 +138,35 @@ def _database(facts: Facts) -> list[Finding]:
         found.append(
             Finding(
                 "fence",
-                f"The write fence is {read['fence']['state']}{f' ({names})' if names else ''} and no run is at work.",
-                "no fence: the index enforces the rule.",
-                "ansible-playbook deploy.yml -l <environment>, which drops it even when nothing else is to be done; or "
-                "take the run that left it back: ansible-playbook rollback.yml -l <environment>"
-                + (f"; or, when it is taken back already, by hand: {by_hand};" if by_hand else "."),
+                observed(
+                    "AMO-5103",
+                    "The write fence is {state}{named} and no run is at work.",
+                    state=read["fence"]["state"],
+                    named=f" ({names})" if names else "",
+                ),
+                say("no fence: the index enforces the rule."),
+                (
+                    say(
+                        "ansible-playbook deploy.yml -l <environment>, which drops it even when nothing else is "
+                        "to be done; or take the run that left it back: ansible-playbook rollback.yml -l "
+                        "<environment>; or, when it is taken back already, by hand: {by_hand};",
+                        by_hand=by_hand,
+                    )
+                    if by_hand
+                    else say(
+                        "ansible-playbook deploy.yml -l <environment>, which drops it even when nothing else is "
+                        "to be done; or take the run that left it back: ansible-playbook rollback.yml -l "
+                        "<environment>."
+                    )
+                ),
             )
         )
     if "history" not in unread and read["history"]["verdict"] != "applied":
         found.append(
             Finding(
                 "history",
-                f"Prisma's history is {read['history']['verdict']}.",
-                "applied.",
+                observed("AMO-5104", "Prisma's history is {verdict}.", verdict=read["history"]["verdict"]),
+                say("applied."),
                 str(read["history"].get("repair") or "read docs/prisma-history.md."),
             )
         )
@@ -193,10 +228,18 @@ def _dead_run(run: Facts, facts: Facts) -> Finding:
     if is_purge(run):
         return Finding(
             f"run:{run['run_id']}",
-            f"Run {run['run_id']} of {run['who']}@{run['controller']}, a purge of the archive, is dead since"
-            f" {run['dead_since']}.",
-            "every run closed.",
-            f"ansible-playbook purge.yml -l <environment>{plan} -e purge_confirmed=true goes on from it.",
+            observed(
+                "AMO-5105",
+                "Run {run_id} of {who}@{controller}, a purge of the archive, is dead since {dead_since}.",
+                run_id=run["run_id"],
+                who=run["who"],
+                controller=run["controller"],
+                dead_since=run["dead_since"],
+            ),
+            say("every run closed."),
+            say(
+                "ansible-playbook purge.yml -l <environment>{plan} -e purge_confirmed=true goes on from it.", plan=plan
+            ),
         )
     back = run.get("commit_after") is None  # a rollback learns at its end what it goes back to
     commands = {name: f"ansible-playbook {name}.yml -l <environment>{plan}" for name in ("deploy", "rollback")}
@@ -205,10 +248,16 @@ def _dead_run(run: Facts, facts: Facts) -> Finding:
         f"Run {run['run_id']} of {run['who']}@{run['controller']} is dead since {run['dead_since']}, {done}"
         + "".join(f"; {one}" for one in left if one)
         + ".",
-        "every run closed, and nothing of it left half done.",
-        f"go on: {commands['rollback']}."
-        if back
-        else f"go on: {commands['deploy']}; or take it back: {commands['rollback']}.",
+        say("every run closed, and nothing of it left half done."),
+        (
+            say("go on: {rollback}.", rollback=commands["rollback"])
+            if back
+            else say(
+                "go on: {deploy}; or take it back: {rollback}.",
+                deploy=commands["deploy"],
+                rollback=commands["rollback"],
+            )
+        ),
     )
 
 
@@ -219,9 +268,11 @@ def _rule(verified: Facts) -> list[Finding]:
         found.append(
             Finding(
                 "duplicates",
-                f"{duplicates} duplicate groups are inside the rule.",
-                "none.",
-                "ansible-playbook deploy.yml -l <environment> cleans up behind a fence and builds what is missing.",
+                observed("AMO-5106", "{duplicates} duplicate groups are inside the rule.", duplicates=duplicates),
+                say("none."),
+                say(
+                    "ansible-playbook deploy.yml -l <environment> cleans up behind a fence and builds what is missing."
+                ),
             )
         )
     for index in verified["indexes"]:
@@ -230,9 +281,17 @@ def _rule(verified: Facts) -> list[Finding]:
             found.append(
                 Finding(
                     f"index:{index['name']}",
-                    f"Index {index['name']} is {index['verdict']}{f' ({parts})' if parts else ''}.",
-                    "exactly the planned indexes, valid and ready.",
-                    "find out who changed it; ansible-playbook deploy.yml -l <environment> builds what is missing.",
+                    observed(
+                        "AMO-5107",
+                        "Index {name} is {verdict}{parts}.",
+                        name=index["name"],
+                        verdict=index["verdict"],
+                        parts=f" ({parts})" if parts else "",
+                    ),
+                    say("exactly the planned indexes, valid and ready."),
+                    say(
+                        "find out who changed it; ansible-playbook deploy.yml -l <environment> builds what is missing."
+                    ),
                 )
             )
     return found
@@ -252,9 +311,9 @@ def _service(facts: Facts) -> list[Finding]:
     return [
         Finding(
             f"service:{check['name']}",
-            f"{check['request']} got {check['got']}.",
-            f"{check['expected']}.",
-            "repeat the request by hand and read the application's log of that moment.",
+            observed("AMO-5108", "{request} got {got}.", request=check["request"], got=check["got"]),
+            say("{expected}.", expected=check["expected"]),
+            say("repeat the request by hand and read the application's log of that moment."),
         )
         for check in answer["checks"]
         if check["ok"] is False
@@ -272,18 +331,24 @@ def _host(host: str, state: Facts, facts: Facts) -> list[Finding]:
         found.append(
             Finding(
                 f"commit:{host}",
-                f"{host} serves {served or 'an unknown commit'}.",
-                f"{released}, as the journal's last run has it.",
-                "find out who changed it by hand, or ansible-playbook deploy.yml -l <environment>.",
+                observed("AMO-5109", "{host} serves {served}.", host=host, served=served or "an unknown commit"),
+                say("{released}, as the journal's last run has it.", released=released),
+                say("find out who changed it by hand, or ansible-playbook deploy.yml -l <environment>."),
             )
         )
     elif elsewhere:
         found.append(
             Finding(
                 f"commit:{host}",
-                f"{host}: instances {', '.join(elsewhere)} run from another directory than {state['real_path']}.",
-                "every instance in the release that the path leads to.",
-                "ansible-playbook deploy.yml -l <environment> reloads what is not proven.",
+                observed(
+                    "AMO-5110",
+                    "{host}: instances {elsewhere} run from another directory than {real_path}.",
+                    host=host,
+                    elsewhere=", ".join(elsewhere),
+                    real_path=state["real_path"],
+                ),
+                say("every instance in the release that the path leads to."),
+                say("ansible-playbook deploy.yml -l <environment> reloads what is not proven."),
             )
         )
     found += _changed_release(host, state)
@@ -294,18 +359,26 @@ def _host(host: str, state: Facts, facts: Facts) -> list[Finding]:
         found.append(
             Finding(
                 f"instances:{host}",
-                f"{host}: {online} of {len(instances)} instances are online.",
-                f"at least {facts['min_instances']}.",
-                "read their error logs; `pm2 list` shows them.",
+                observed(
+                    "AMO-5111",
+                    "{host}: {online} of {declared} instances are online.",
+                    host=host,
+                    online=online,
+                    declared=len(instances),
+                ),
+                say("at least {min_instances}.", min_instances=facts["min_instances"]),
+                say("read their error logs; `pm2 list` shows them."),
             )
         )
     elif state.get("saved") is False:
         found.append(
             Finding(
                 f"saved:{host}",
-                f"{host}: PM2 would start something else after a reboot than what runs now.",
-                "what runs is what is saved.",
-                "look at `pm2 list`, then `pm2 save` as the user that owns the daemon.",
+                observed(
+                    "AMO-5112", "{host}: PM2 would start something else after a reboot than what runs now.", host=host
+                ),
+                say("what runs is what is saved."),
+                say("look at `pm2 list`, then `pm2 save` as the user that owns the daemon."),
             )
         )
     return found
@@ -320,10 +393,12 @@ def _changed_release(host: str, state: Facts) -> list[Finding]:
     return [
         Finding(
             f"release:{host}",
-            f"{host}: {'; '.join(seen)}.",
-            "a release as the last deployment has left it.",
-            "find out what deploys inside the application's path (docs/cutover.md, \"The application's own way of "
-            'deploying"), switch it off, and deploy again.',
+            observed("AMO-5113", "{host}: {seen}.", host=host, seen="; ".join(seen)),
+            say("a release as the last deployment has left it."),
+            say(
+                "find out what deploys inside the application's path (docs/cutover.md, \"The "
+                "application's own way of deploying\"), switch it off, and deploy again."
+            ),
         )
     ]
 

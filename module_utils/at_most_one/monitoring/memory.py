@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OperatorError
+from ..findings import observed, say
 from .findings import Change, Facts
 
 
@@ -20,9 +21,9 @@ def known(path: Path) -> dict[str, str]:
         return {}
     except (ValueError, AttributeError) as failure:
         raise OperatorError(
-            f"{path} is no state of the monitor; every finding counts as new.",
-            expected="a JSON object of names and times.",
-            next_step="nothing: it is written anew once people have been told.",
+            observed("AMO-5114", "{path} is no state of the monitor; every finding counts as new.", path=path),
+            expected=say("a JSON object of names and times."),
+            next_step=say("nothing: it is written anew once people have been told."),
         ) from failure
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OperatorError
+from ..findings import observed, say
 
 UNITS = ("timer", "service")
 
@@ -33,10 +34,12 @@ def scheduler(host: Host, asked: str) -> str:
     chosen = asked if asked != "auto" else "systemd" if host.has_systemd else "cron"
     if chosen == "cron" and not host.has_crontab:
         raise OperatorError(
-            f"{host.name} has not been booted by systemd and has no crontab.",
-            expected="one of the two.",
-            next_step="install cron there (on Debian and Ubuntu: apt-get install cron), or name another host: "
-            "-e monitor_schedule_host=.",
+            observed("AMO-5115", "{host} has not been booted by systemd and has no crontab.", host=host.name),
+            expected=say("one of the two."),
+            next_step=say(
+                "install cron there (on Debian and Ubuntu: apt-get install cron), or name another host: "
+                "-e monitor_schedule_host=."
+            ),
         )
     return chosen
 
@@ -50,10 +53,12 @@ def require_project(host: Host, directory: str, project: str) -> None:
     """Raise OperatorError unless that host has the ansible-playbook that is to be started."""
     if not Path(directory, "ansible-playbook").exists():
         raise OperatorError(
-            f"{host.name} has no {directory}/ansible-playbook.",
-            expected=f"this project at {project}, set up.",
-            next_step="clone it there and run make setup, or install the schedule on the control node: "
-            "-e monitor_schedule_host=localhost.",
+            observed("AMO-5116", "{host} has no {directory}/ansible-playbook.", host=host.name, directory=directory),
+            expected=say("this project at {project}, set up.", project=project),
+            next_step=say(
+                "clone it there and run make setup, or install the schedule on the control node: -e "
+                "monitor_schedule_host=localhost."
+            ),
         )
 
 

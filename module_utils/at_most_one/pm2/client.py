@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..errors import OperatorError
+from ..findings import observed, say
 from ..system.app_logs import log_sizes, without_colour
 from ..system.processes import command_line, working_directory
 
@@ -96,9 +97,9 @@ def daemon_of(pm2: Pm2) -> Daemon | None:
             raise _foreign(pm2, _owner(path)) from failure
         except OSError as failure:
             raise OperatorError(
-                f"No connection to PM2's socket {path}: {failure}.",
-                expected="a PM2 daemon that answers on it.",
-                next_step="check pm2_home (the path of a socket may have about 100 characters at most).",
+                observed("AMO-4201", "No connection to PM2's socket {path}: {reason}.", path=path, reason=failure),
+                expected=say("a PM2 daemon that answers on it."),
+                next_step=say("check pm2_home (the path of a socket may have about 100 characters at most)."),
             ) from failure
         pid, uid, _gid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     if uid != os.geteuid():
@@ -109,9 +110,17 @@ def daemon_of(pm2: Pm2) -> Daemon | None:
 
 def _foreign(pm2: Pm2, owner: str) -> OperatorError:
     return OperatorError(
-        f"The PM2 daemon in {pm2.home} belongs to {owner}; this task runs as {_user(os.geteuid())}.",
-        expected="the same user: for another one PM2 shows an empty list and leaves files that its owner cannot write.",
-        next_step=f"set become_user: {owner} for these tasks, or correct pm2_home.",
+        observed(
+            "AMO-4202",
+            "The PM2 daemon in {home} belongs to {owner}; this task runs as {user}.",
+            home=pm2.home,
+            owner=owner,
+            user=_user(os.geteuid()),
+        ),
+        expected=say(
+            "the same user: for another one PM2 shows an empty list and leaves files that its owner cannot write."
+        ),
+        next_step=say("set become_user: {owner} for these tasks, or correct pm2_home.", owner=owner),
         owner=owner,
     )
 
@@ -136,9 +145,9 @@ def executable_version(pm2: Pm2) -> str:
     found = shutil.which(pm2.executable, path=pm2.environment()["PATH"])
     if not found:
         raise OperatorError(
-            f"There is no executable {pm2.executable}.",
-            expected="PM2 where pm2_bin says, or on PATH with app_environment_path before it.",
-            next_step="correct pm2_bin and app_environment_path in the inventory of this host.",
+            observed("AMO-4203", "There is no executable {executable}.", executable=pm2.executable),
+            expected=say("PM2 where pm2_bin says, or on PATH with app_environment_path before it."),
+            next_step=say("correct pm2_bin and app_environment_path in the inventory of this host."),
         )
     package = os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(found))), "package.json")
     try:
@@ -177,15 +186,24 @@ def run(pm2: Pm2, *arguments: str, cwd: str = "/", timeout_s: float = 60) -> sub
         )
     except subprocess.TimeoutExpired as expired:
         raise OperatorError(
-            f"pm2 {arguments[0]} did not end within {timeout_s:g} s.",
-            expected="an answer of the PM2 daemon.",
-            next_step=f"look at {pm2.home}/pm2.log; `pm2 ping` as the same user tells whether the daemon answers.",
+            observed(
+                "AMO-4204",
+                "pm2 {arguments} did not end within {timeout_s} s.",
+                arguments=arguments[0],
+                timeout_s=f"{timeout_s:g}",
+            ),
+            expected=say("an answer of the PM2 daemon."),
+            next_step=say(
+                "look at {home}/pm2.log; `pm2 ping` as the same user tells whether the daemon answers.", home=pm2.home
+            ),
         ) from expired
     except OSError as failure:
         raise OperatorError(
-            f"{executable} cannot be run: {failure.strerror}.",
-            expected="an executable pm2.",
-            next_step="correct pm2_bin and app_environment_path in the inventory of this host.",
+            observed(
+                "AMO-4205", "{executable} cannot be run: {reason}.", executable=executable, reason=failure.strerror
+            ),
+            expected=say("an executable pm2."),
+            next_step=say("correct pm2_bin and app_environment_path in the inventory of this host."),
         ) from failure
     done.stdout, done.stderr = map(without_colour, (done.stdout, done.stderr))
     return done
@@ -243,9 +261,11 @@ def listing(pm2: Pm2, name: str) -> Listing:
     entries = parse_jlist(run(pm2, "jlist").stdout)
     if entries is None:
         raise OperatorError(
-            "pm2 jlist printed no list.",
-            expected="a JSON array on one line.",
-            next_step=f"run `PM2_HOME={pm2.home} pm2 jlist` as the same user and read what it says instead.",
+            observed("AMO-4206", "pm2 jlist printed no list."),
+            expected=say("a JSON array on one line."),
+            next_step=say(
+                "run `PM2_HOME={home} pm2 jlist` as the same user and read what it says instead.", home=pm2.home
+            ),
         )
     ours = [entry for entry in entries if entry.get("name") == name]
     instances = sorted(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import OperatorError
+from ..findings import observed, say
 from ..system.redaction import redact
 from .client import Pm2, parse_jlist, run
 
@@ -59,9 +60,14 @@ def declared(pm2: Pm2, ecosystem: str, name: str) -> dict[str, Any] | None:
     except (OSError, subprocess.SubprocessError, ValueError, IndexError) as failure:
         said = [line for line in (getattr(failure, "stderr", None) or str(failure)).splitlines() if "Error" in line]
         raise OperatorError(
-            f"Node cannot load {ecosystem}: {redact(said[0]) if said else type(failure).__name__}.",
-            expected="an ecosystem file in JavaScript or JSON.",
-            next_step="correct the file, or app_ecosystem and app_environment_path in the inventory.",
+            observed(
+                "AMO-4207",
+                "Node cannot load {ecosystem}: {reason}.",
+                ecosystem=ecosystem,
+                reason=redact(said[0]) if said else type(failure).__name__,
+            ),
+            expected=say("an ecosystem file in JavaScript or JSON."),
+            next_step=say("correct the file, or app_ecosystem and app_environment_path in the inventory."),
         ) from failure
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import OperatorError
+from ..findings import observed, say
 from ..system.redaction import redact
 from .bus import Overheard
 from .client import Pm2, daemon_of, listing, parse_jlist, run
@@ -28,9 +29,9 @@ def start(pm2: Pm2, aim: Aim, *, check: bool = False) -> bool:
     want = declared(pm2, aim.ecosystem, name)
     if want is None:
         raise OperatorError(
-            f"{aim.ecosystem} declares no application {name}.",
-            expected=f"an entry of module.exports.apps with name: '{name}'.",
-            next_step="correct app_name or the ecosystem file.",
+            observed("AMO-4208", "{ecosystem} declares no application {name}.", ecosystem=aim.ecosystem, name=name),
+            expected=say("an entry of module.exports.apps with name: '{name}'.", name=name),
+            next_step=say("correct app_name or the ecosystem file."),
         )
     if check:
         return True
@@ -46,10 +47,15 @@ def start(pm2: Pm2, aim: Aim, *, check: bool = False) -> bool:
         if not found.instances:
             said = [line for line in redact(done.stdout + done.stderr).splitlines() if "ERROR" in line]
             raise OperatorError(
-                f"PM2 did not start {name}{': ' + said[0] if said else ''}.",
-                expected="its instances in PM2's list.",
-                next_step=f"read {pm2.home}/pm2.log, and by hand run `cd {aim.path} && "
-                f"pm2 start {aim.ecosystem} --only {name}`.",
+                observed("AMO-4209", "PM2 did not start {name}{said}.", name=name, said=": " + said[0] if said else ""),
+                expected=say("its instances in PM2's list."),
+                next_step=say(
+                    "read {home}/pm2.log, and by hand run `cd {path} && pm2 start {ecosystem} --only {name}`.",
+                    home=pm2.home,
+                    path=aim.path,
+                    ecosystem=aim.ecosystem,
+                    name=name,
+                ),
             )
         for instance in found.instances:
             try:
@@ -58,9 +64,16 @@ def start(pm2: Pm2, aim: Aim, *, check: bool = False) -> bool:
             except Unproven as unproven:
                 lines = error_lines(pm2, name, instance, heard, {}, aim.log_lines)
                 raise OperatorError(
-                    f"Instance {instance.pm_id} of {name} did not come up ({unproven.cause}): {unproven.seen}.",
-                    expected=f"a process that stays up for {aim.demand.stable_s:g} s.",
-                    next_step=f"read the error lines here or {instance.err_log}.",
+                    observed(
+                        "AMO-4210",
+                        "Instance {pm_id} of {name} did not come up ({cause}): {seen}.",
+                        pm_id=instance.pm_id,
+                        name=name,
+                        cause=unproven.cause,
+                        seen=unproven.seen,
+                    ),
+                    expected=say("a process that stays up for {stable_s} s.", stable_s=f"{aim.demand.stable_s:g}"),
+                    next_step=say("read the error lines here or {err_log}.", err_log=instance.err_log),
                     failed={"pm_id": instance.pm_id, "cause": unproven.cause, "error_lines": lines},
                 ) from unproven
     return True
@@ -77,9 +90,11 @@ def save(pm2: Pm2, name: str, *, check: bool = False) -> bool:
     down = [one.pm_id for one in found.instances if not one.online]
     if down:
         raise OperatorError(
-            f"Instances {', '.join(map(str, down))} of {name} are not online.",
-            expected="all of them: a reboot brings back what is saved.",
-            next_step="reload or start them first.",
+            observed(
+                "AMO-4211", "Instances {down} of {name} are not online.", down=", ".join(map(str, down)), name=name
+            ),
+            expected=say("all of them: a reboot brings back what is saved."),
+            next_step=say("reload or start them first."),
         )
     entries = parse_jlist(run(pm2, "jlist").stdout) or []
     now = _definition([entry.get("pm2_env") or {} for entry in entries], name)
@@ -89,9 +104,11 @@ def save(pm2: Pm2, name: str, *, check: bool = False) -> bool:
         run(pm2, "save")
         if _dumped(pm2, name) != now:
             raise OperatorError(
-                f"pm2 save did not write what runs into {pm2.home}/dump.pm2.",
-                expected="the same applications, directories and scripts.",
-                next_step="check that the disk is not full and that the file belongs to this user; `pm2 save` by hand.",
+                observed("AMO-4212", "pm2 save did not write what runs into {home}/dump.pm2.", home=pm2.home),
+                expected=say("the same applications, directories and scripts."),
+                next_step=say(
+                    "check that the disk is not full and that the file belongs to this user; `pm2 save` by hand."
+                ),
             )
     return True
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from ..errors import OperatorError
+from ..findings import observed, say
 from ..system.processes import children, working_directory
 from .client import Listing, Pm2, executable_version, listing, version_tuple
 from .ecosystem import Drift, declared, declared_by_others, drift
@@ -58,10 +59,17 @@ def preflight(pm2: Pm2, aim: Aim, *, linked: bool) -> Ready:
     for where, version in versions.items():
         if version_tuple(version) < version_tuple(aim.min_version):
             raise OperatorError(
-                f"PM2 ({where}) is {version or 'of an unknown version'}.",
-                expected=f"{aim.min_version} or newer: before it a reload can leave a worker with old code in no list.",
-                next_step="install that version (npm install -g pm2), then run `pm2 update` as the application's user: "
-                "it restarts every application of that user, so announce it.",
+                observed(
+                    "AMO-4213", "PM2 ({where}) is {version}.", where=where, version=version or "of an unknown version"
+                ),
+                expected=say(
+                    "{min_version} or newer: before it a reload can leave a worker with old code in no list.",
+                    min_version=aim.min_version,
+                ),
+                next_step=say(
+                    "install that version (npm install -g pm2), then run `pm2 update` as the application's "
+                    "user: it restarts every application of that user, so announce it."
+                ),
                 version=version,
             )
     _require_definition(aim, found)
@@ -74,11 +82,21 @@ def require_running(pm2: Pm2, found: Listing, name: str) -> None:
     if found.daemon is None or not found.instances:
         others = f"; it runs {', '.join(found.others)}" if found.others else ""
         raise OperatorError(
-            f"There is no PM2 daemon in {pm2.home}."
-            if found.daemon is None
-            else f"PM2 in {pm2.home} has no application {name}{others}.",
-            expected=f"{name}, started by the user that this task runs as.",
-            next_step="check app_name, pm2_home and become_user; on a new host start it (pm2_app, state: started).",
+            (
+                observed("AMO-4214", "There is no PM2 daemon in {home}.", home=pm2.home)
+                if found.daemon is None
+                else observed(
+                    "AMO-4215",
+                    "PM2 in {home} has no application {name}{others}.",
+                    home=pm2.home,
+                    name=name,
+                    others=others,
+                )
+            ),
+            expected=say("{name}, started by the user that this task runs as.", name=name),
+            next_step=say(
+                "check app_name, pm2_home and become_user; on a new host start it (pm2_app, state: started)."
+            ),
             others=list(found.others),
         )
 
@@ -111,15 +129,29 @@ def _settled(pm2: Pm2, aim: Aim) -> Listing:
     pids, where = _ids(unlisted), working_directory(unlisted[0])
     if under_way:
         raise OperatorError(
-            f"A reload of {aim.demand.name} is under way: PM2 still holds pid {pids} in {where}, in no list.",
-            expected="no other reload.",
-            next_step="wait for it to end, and find out who started it.",
+            observed(
+                "AMO-4216",
+                "A reload of {name} is under way: PM2 still holds pid {pids} in {where}, in no list.",
+                name=aim.demand.name,
+                pids=pids,
+                where=where,
+            ),
+            expected=say("no other reload."),
+            next_step=say("wait for it to end, and find out who started it."),
             unlisted=unlisted,
         )
     raise OperatorError(
-        f"PM2's daemon has a child that is in no list and works in {where}: pid {pids}.",
-        expected="only workers that PM2 lists: this one takes its share of the requests, with the code it has.",
-        next_step=f"look at it (ps -fp {unlisted[0]}); unless a reload is just ending it, kill -INT {unlisted[0]}",
+        observed(
+            "AMO-4217",
+            "PM2's daemon has a child that is in no list and works in {where}: pid {pids}.",
+            where=where,
+            pids=pids,
+        ),
+        expected=say("only workers that PM2 lists: this one takes its share of the requests, with the code it has."),
+        next_step=say(
+            "look at it (ps -fp {unlisted}); unless a reload is just ending it, kill -INT {unlisted}",
+            unlisted=unlisted[0],
+        ),
         unlisted=unlisted,
     )
 

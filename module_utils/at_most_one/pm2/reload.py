@@ -13,6 +13,7 @@ from dataclasses import asdict, replace
 from typing import Any, NoReturn
 
 from ..errors import OperatorError
+from ..findings import observed, say
 from ..system.app_logs import log_sizes
 from ..system.log_errors import Mark, Moment, Served, moments
 from ..system.processes import start_ticks, working_directory
@@ -55,9 +56,9 @@ def reload(
     missing = sorted(set(only or ()) - {one.pm_id for one in found.instances})
     if missing:
         raise OperatorError(
-            f"PM2 has no instances {_ids(missing)} of {aim.demand.name}.",
-            expected=f"some of {_ids([one.pm_id for one in found.instances])}.",
-            next_step="compare with `pm2 list`; somebody deleted or started instances meanwhile.",
+            observed("AMO-4218", "PM2 has no instances {ids} of {name}.", ids=_ids(missing), name=aim.demand.name),
+            expected=say("some of {ids}.", ids=_ids([one.pm_id for one in found.instances])),
+            next_step=say("compare with `pm2 list`; somebody deleted or started instances meanwhile."),
         )
     wanted = [one for one in found.instances if only is None or one.pm_id in only]
     due = [one for one in wanted if one.pm_id in ready.outdated or not already_proven(aim.demand, one, total)]
@@ -247,12 +248,38 @@ def _fail(
     reloaded = [before.pm_id for before, _after in done]
     back = sorted({*reloaded, failed.pm_id})
     raise OperatorError(
-        f"Instance {failed.pm_id} of {name} is not provably new ({unproven.cause}): {unproven.seen}."
-        + (f" Its log says: {_telling(lines)}" if lines else ""),
-        expected=f"a new process that stays up for {aim.demand.stable_s:g} s, works in {aim.demand.release_path} and "
-        f"answers with build {aim.demand.probe.build if aim.demand.probe else 'unasked'}.",
-        next_step=f"instances {_ids(serving) or 'none'} serve. The deployment takes the link and {_ids(back)} "
-        "back by itself; then correct what the error lines name.",
+        (
+            observed(
+                "AMO-4219",
+                "Instance {pm_id} of {name} is not provably new ({cause}): {seen}. Its log says: {telling}",
+                pm_id=failed.pm_id,
+                name=name,
+                cause=unproven.cause,
+                seen=unproven.seen,
+                telling=_telling(lines),
+            )
+            if lines
+            else observed(
+                "AMO-4220",
+                "Instance {pm_id} of {name} is not provably new ({cause}): {seen}.",
+                pm_id=failed.pm_id,
+                name=name,
+                cause=unproven.cause,
+                seen=unproven.seen,
+            )
+        ),
+        expected=say(
+            "a new process that stays up for {stable_s} s, works in {release_path} and answers with build {build}.",
+            stable_s=f"{aim.demand.stable_s:g}",
+            release_path=aim.demand.release_path,
+            build=aim.demand.probe.build if aim.demand.probe else "unasked",
+        ),
+        next_step=say(
+            "instances {serving} serve. The deployment takes the link and {back} back by itself; then "
+            "correct what the error lines name.",
+            serving=_ids(serving) or "none",
+            back=_ids(back),
+        ),
         failed={
             "pm_id": failed.pm_id,
             "cause": unproven.cause,

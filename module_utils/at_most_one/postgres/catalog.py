@@ -15,6 +15,7 @@ import psycopg2.extensions
 from psycopg2 import sql
 
 from ..errors import OperatorError
+from ..findings import observed, say
 from ..plan import Plan
 from . import locks, server_errors
 from .connection import Connection
@@ -94,9 +95,14 @@ def lock_not_obtained(connection: Connection, plan: Plan, failure: psycopg2.Erro
     blockers = locks.holders(connection, plan.schema, [plan.table])
     connection.rollback()
     return LockNotObtained(
-        f"{table_name(plan)}: a lock was not obtained in time; {locks.describe(blockers)}. Nothing was written.",
-        expected="a lock within lock_timeout_ms.",
-        next_step="wait for those sessions or end them, then run this again.",
+        observed(
+            "AMO-3101",
+            "{table}: a lock was not obtained in time; {sessions}. Nothing was written.",
+            table=table_name(plan),
+            sessions=locks.describe(blockers),
+        ),
+        expected=say("a lock within lock_timeout_ms."),
+        next_step=say("wait for those sessions or end them, then run this again."),
         sqlstate=failure.pgcode,
         blockers=blockers,
     )
@@ -131,7 +137,14 @@ def explain(failure: psycopg2.Error, plan: Plan, *, committing: bool = False) ->
     outcome = "whether it was committed is unknown" if unknown else "nothing was written"
     constraint = failure.diag.constraint_name
     return OperatorError(
-        f"{table_name(plan)}: {said.message} (SQLSTATE {code}); {outcome}.",
+        observed(
+            "AMO-3102",
+            "{table}: {message} (SQLSTATE {code}); {outcome}.",
+            table=table_name(plan),
+            message=said.message,
+            code=code,
+            outcome=outcome,
+        ),
         expected=said.expected,
         next_step=said.next_step,
         sqlstate=code,
@@ -251,9 +264,9 @@ def columns_of(cursor: Cursor, plan: Plan) -> Mapping[str, Column]:
 
 def _unfit(plan: Plan, seen: str, expected: str) -> OperatorError:
     return OperatorError(
-        f"{table_name(plan)} of plan {plan.id}: {seen}.",
-        expected=f"{expected}.",
-        next_step=f"correct plans/{plan.id}.yml, or the database that this inventory points to.",
+        observed("AMO-3103", "{table} of plan {plan_id}: {seen}.", table=table_name(plan), plan_id=plan.id, seen=seen),
+        expected=say("{expected}.", expected=expected),
+        next_step=say("correct plans/{plan_id}.yml, or the database that this inventory points to.", plan_id=plan.id),
         plan=plan.id,
         table=table_name(plan),
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from ..errors import OperatorError
+from ..findings import observed, say
 from ..system.redaction import redact
 from .connection import NETWORK, Login, answering
 
@@ -27,10 +28,11 @@ def find(name: str, search_path: str) -> str:
     found = shutil.which(name, path=where)
     if found is None:
         raise OperatorError(
-            f"{name} is not there: it is in none of {where}.",
-            expected="PostgreSQL's client programs, of the server's version or newer, on the gateway host.",
-            next_step="install them (Debian and Ubuntu: postgresql-client), or name their directory in "
-            "app_environment_path.",
+            observed("AMO-3104", "{name} is not there: it is in none of {where}.", name=name, where=where),
+            expected=say("PostgreSQL's client programs, of the server's version or newer, on the gateway host."),
+            next_step=say(
+                "install them (Debian and Ubuntu: postgresql-client), or name their directory in app_environment_path."
+            ),
         )
     return found
 
@@ -130,8 +132,14 @@ def failed(program: str, code: int, said: str, secrets: Sequence[str], next_step
     """What to say of a program that ended badly: its own messages, without the rows that PostgreSQL shows in them."""
     lines = _without_rows(redact(said, secrets), Path(program).name)
     return OperatorError(
-        f"{Path(program).name} ended with exit code {code}: {' | '.join(lines[-4:]) or 'it said nothing'}.",
-        expected="exit code 0.",
+        observed(
+            "AMO-3105",
+            "{name} ended with exit code {code}: {lines}.",
+            name=Path(program).name,
+            code=code,
+            lines=" | ".join(lines[-4:]) or "it said nothing",
+        ),
+        expected=say("exit code 0."),
         next_step=next_step,
     )
 

@@ -16,6 +16,7 @@ import psycopg2.errors
 import psycopg2.extensions
 
 from ..errors import OperatorError
+from ..findings import observed, say
 from . import silence
 from .server_errors import first_line
 
@@ -144,19 +145,31 @@ def connect(
                 connection.commit()
     except psycopg2.errors.ReadOnlySqlTransaction as refused:  # 25006: a standby, or default_transaction_read_only
         raise OperatorError(
-            f"{login.where()} takes no writes: {first_line(refused)}.",
-            expected="the primary. A standby (in recovery) only reads.",
-            next_step="point database_host at the primary; when it is, look for default_transaction_read_only.",
+            observed(
+                "AMO-3106",
+                "{where} takes no writes: {first_line}.",
+                where=login.where(),
+                first_line=first_line(refused),
+            ),
+            expected=say("the primary. A standby (in recovery) only reads."),
+            next_step=say("point database_host at the primary; when it is, look for default_transaction_read_only."),
             database=login.where(),
         ) from refused
     except psycopg2.Error as failure:
         if not lost(failure):
             raise
         raise OperatorError(
-            f"The connection to {login.where()} was lost: {first_line(failure)}.",
-            expected="a connection that lasts, to a server that answers.",
-            next_step="check the server and the network, then run the same again: what was committed stays, and it goes"
-            " on from there.",
+            observed(
+                "AMO-3107",
+                "The connection to {where} was lost: {first_line}.",
+                where=login.where(),
+                first_line=first_line(failure),
+            ),
+            expected=say("a connection that lasts, to a server that answers."),
+            next_step=say(
+                "check the server and the network, then run the same again: what was committed stays, "
+                "and it goes on from there."
+            ),
             database=login.where(),
         ) from failure
     finally:
@@ -173,11 +186,20 @@ def answering(login: Login, waiting: Callable[[], bool], give_up: Callable[[], N
             if not watched.noticed:
                 raise
             raise OperatorError(
-                f"{login.where()} has stopped answering: a new connection got no answer either, "
-                f"{silence.TRIES} times, for {silence.TRY_S} seconds each.",
-                expected="a server that answers, or that refuses.",
-                next_step="see whether its machine, its disk or its processes are frozen. A statement that had reached "
-                "it may still be carried out once it goes on; then run the same again: it reads what is there.",
+                observed(
+                    "AMO-3108",
+                    "{where} has stopped answering: a new connection got no answer either, {tries} times, "
+                    "for {try_s} seconds each.",
+                    where=login.where(),
+                    tries=silence.TRIES,
+                    try_s=silence.TRY_S,
+                ),
+                expected=say("a server that answers, or that refuses."),
+                next_step=say(
+                    "see whether its machine, its disk or its processes are frozen. A statement that had "
+                    "reached it may still be carried out once it goes on; then run the same again: it reads "
+                    "what is there."
+                ),
                 database=login.where(),
             ) from failure
 
@@ -252,27 +274,46 @@ def _refuse(login: Login, said: str, failure: psycopg2.Error) -> NoReturn:
         raise _pooler(login, reason) from failure
     if any(words in reason for words in _TLS_SAYS):
         raise OperatorError(
-            f"No trusted connection to {login.where()}: {reason} (database_sslmode is {login.sslmode}).",
-            expected="a server that speaks TLS with a certificate for this host name, by the authority whose "
-            f"certificate is in {login.sslrootcert or '~/.postgresql/root.crt (database_sslrootcert is not set)'}.",
-            next_step="give database_sslrootcert the file of the provider's authority, on the gateway host; what "
-            f"the server shows: openssl s_client -starttls postgres -showcerts -connect {login.host}:{login.port}",
+            observed(
+                "AMO-3109",
+                "No trusted connection to {where}: {reason} (database_sslmode is {sslmode}).",
+                where=login.where(),
+                reason=reason,
+                sslmode=login.sslmode,
+            ),
+            expected=say(
+                "a server that speaks TLS with a certificate for this host name, by the authority whose "
+                "certificate is in {sslrootcert}.",
+                sslrootcert=login.sslrootcert or "~/.postgresql/root.crt (database_sslrootcert is not set)",
+            ),
+            next_step=say(
+                "give database_sslrootcert the file of the provider's authority, on the gateway host; "
+                "what the server shows: openssl s_client -starttls postgres -showcerts -connect "
+                "{host}:{port}",
+                host=login.host,
+                port=login.port,
+            ),
             database=login.where(),
         ) from failure
     raise OperatorError(
-        f"No connection to {login.where()}: {reason}.",
-        expected="a PostgreSQL server that accepts this login; whether there are duplicates is unknown, not 0.",
-        next_step="check database_host, database_port, database_user and vault_database_password of this "
-        "inventory, and that the server is up and reachable from the gateway host.",
+        observed("AMO-3110", "No connection to {where}: {reason}.", where=login.where(), reason=reason),
+        expected=say("a PostgreSQL server that accepts this login; whether there are duplicates is unknown, not 0."),
+        next_step=say(
+            "check database_host, database_port, database_user and vault_database_password of this "
+            "inventory, and that the server is up and reachable from the gateway host."
+        ),
         database=login.where(),
     ) from failure
 
 
 def _pooler(login: Login, how: str) -> OperatorError:
     return OperatorError(
-        f"{login.where()} is a connection pooler, not the server: {how}.",
-        expected="a connection to the server itself: locks and settings of a session must stay with it.",
-        next_step="give database_host and database_port the server's own address (the pooler's session mode is not "
-        "enough: it does not pass the settings on either); the application keeps its pooler.",
+        observed("AMO-3111", "{where} is a connection pooler, not the server: {how}.", where=login.where(), how=how),
+        expected=say("a connection to the server itself: locks and settings of a session must stay with it."),
+        next_step=say(
+            "give database_host and database_port the server's own address (the pooler's session "
+            "mode is not enough: it does not pass the settings on either); the application keeps its "
+            "pooler."
+        ),
         database=login.where(),
     )

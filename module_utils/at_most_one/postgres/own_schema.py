@@ -10,6 +10,7 @@ import re
 import psycopg2.errors
 
 from ..errors import OperatorError
+from ..findings import observed, say
 from .connection import Connection
 from .own_schema_trust import refuse_foreign, revoke_grants
 from .server_errors import first_line
@@ -151,9 +152,13 @@ def ensure(connection: Connection) -> list[str]:
                 refuse_foreign(connection)  # what another session has put into it meanwhile
         except psycopg2.errors.InsufficientPrivilege as refused:
             raise OperatorError(
-                f"The journal cannot be created: {first_line(refused)}.",
-                expected="a role that may create the schema at_most_one in this database, once, and owns its tables.",
-                next_step="GRANT CREATE ON DATABASE to this role, or create the schema with this role as its owner.",
+                observed("AMO-3112", "The journal cannot be created: {first_line}.", first_line=first_line(refused)),
+                expected=say(
+                    "a role that may create the schema at_most_one in this database, once, and owns its tables."
+                ),
+                next_step=say(
+                    "GRANT CREATE ON DATABASE to this role, or create the schema with this role as its owner."
+                ),
                 sqlstate=refused.pgcode,
             ) from refused
     return statements
@@ -182,9 +187,11 @@ def has_archive(connection: Connection) -> bool:
     if not _are_there(connection, ("archived_row",)):
         return False
     raise OperatorError(
-        "An older release of at-most-one has written the archive in the schema at_most_one.",
-        expected=f"version {VERSION} of it.",
-        next_step="run the same command without --check: opening a run upgrades the archive, and changes no row of it.",
+        observed("AMO-3113", "An older release of at-most-one has written the archive in the schema at_most_one."),
+        expected=say("version {version} of it.", version=VERSION),
+        next_step=say(
+            "run the same command without --check: opening a run upgrades the archive, and changes no row of it."
+        ),
     )
 
 
@@ -207,9 +214,13 @@ def _version(connection: Connection) -> int:
     version = int(found[1]) if found else 1
     if version > VERSION:
         raise OperatorError(
-            f"A newer release of at-most-one has written the schema at_most_one: its version is {version}.",
-            expected=f"{VERSION} at most, which is what this release knows.",
-            next_step="use the release that wrote it, or a newer one; nothing was touched.",
+            observed(
+                "AMO-3114",
+                "A newer release of at-most-one has written the schema at_most_one: its version is {version}.",
+                version=version,
+            ),
+            expected=say("{version} at most, which is what this release knows.", version=VERSION),
+            next_step=say("use the release that wrote it, or a newer one; nothing was touched."),
             version=version,
         )
     return version

@@ -11,6 +11,7 @@ from __future__ import annotations
 from psycopg2 import sql
 
 from ..errors import OperatorError
+from ..findings import observed, say
 from .connection import Connection
 
 _SHOWN = 5
@@ -86,13 +87,23 @@ def refuse_foreign(connection: Connection) -> None:
     shown = [f"{what} (of {who})" for what, who, _ in found[:_SHOWN]]
     more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
     raise OperatorError(
-        f"Somebody else has a hand in the schema at_most_one: {', '.join(shown)}{more}. It would run, or read the"
-        " archived rows, with the rights of this role.",
-        expected="a schema that is not there yet, or that is with all its tables of this role (or of a superuser), and"
-        " neither trigger, rule nor policy on them.",
-        next_step="read what they are; what is not yours goes by DROP SCHEMA at_most_one CASCADE, as a superuser, if no"
-        f" run of yours is in it; otherwise, as their owner or a superuser: {'; '.join(row[2] for row in found)};"
-        " then run this again. Nothing has changed.",
+        observed(
+            "AMO-3115",
+            "Somebody else has a hand in the schema at_most_one: {shown}{more}. It would run, or "
+            "read the archived rows, with the rights of this role.",
+            shown=", ".join(shown),
+            more=more,
+        ),
+        expected=say(
+            "a schema that is not there yet, or that is with all its tables of this role (or of a "
+            "superuser), and neither trigger, rule nor policy on them."
+        ),
+        next_step=say(
+            "read what they are; what is not yours goes by DROP SCHEMA at_most_one CASCADE, as a "
+            "superuser, if no run of yours is in it; otherwise, as their owner or a superuser: "
+            "{found}; then run this again. Nothing has changed.",
+            found="; ".join(row[2] for row in found),
+        ),
         foreign=[what for what, *_ in found],
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import OperatorError
-from ..findings import Finding
+from ..findings import Finding, observed, say
 from ..plan import Plan
 from .connection import Connection
 
@@ -70,13 +70,24 @@ def _ours(plan: Plan, name: str, everything: bool) -> Finding:
     how = "FOR ALL TABLES" if everything else "FOR TABLES IN SCHEMA at_most_one"
     return Finding(
         f"publication:{name}",
-        f"Publication {name} is {how}: it carries the journal and the archive, and a subscriber that lacks their tables"
-        " stops at their first row.",
-        "a publication without the schema at_most_one, or subscribers that have its tables.",
-        f"publish the service's own schema instead (CREATE PUBLICATION service FOR TABLES IN SCHEMA {plan.schema}, or"
-        " before PostgreSQL 15 FOR TABLE and its tables; on every subscriber ALTER SUBSCRIPTION ... SET PUBLICATION"
-        f" service; then DROP PUBLICATION {name}); or create the tables on every subscriber (.venv/bin/python"
-        f" scripts/subscriber_tables.py | psql ...) and add to surplus in plans/{plan.id}.yml: publications: [{name}].",
+        observed(
+            "AMO-3116",
+            "Publication {name} is {how}: it carries the journal and the archive, and a subscriber "
+            "that lacks their tables stops at their first row.",
+            name=name,
+            how=how,
+        ),
+        say("a publication without the schema at_most_one, or subscribers that have its tables."),
+        say(
+            "publish the service's own schema instead (CREATE PUBLICATION service FOR TABLES IN "
+            "SCHEMA {schema}, or before PostgreSQL 15 FOR TABLE and its tables; on every subscriber "
+            "ALTER SUBSCRIPTION ... SET PUBLICATION service; then DROP PUBLICATION {name}); or "
+            "create the tables on every subscriber (.venv/bin/python scripts/subscriber_tables.py | "
+            "psql ...) and add to surplus in plans/{plan_id}.yml: publications: [{name}].",
+            schema=plan.schema,
+            name=name,
+            plan_id=plan.id,
+        ),
     )
 
 
@@ -84,10 +95,24 @@ def _narrowed(plan: Plan, name: str, what: str) -> Finding:
     table = f"{plan.schema}.{plan.table}"
     return Finding(
         f"publication:{name}",
-        f"The {what} of publication {name} does not fit the replica identity of {table}: PostgreSQL refuses each"
-        f" {plan.surplus.action} of a row with 42P10.",
-        "a row filter over columns of the replica identity, and a column list that covers it (under REPLICA IDENTITY"
-        " FULL: none).",
-        f"for a row filter ALTER TABLE {table} REPLICA IDENTITY FULL; for a column list add the columns of the replica"
-        f" identity to it, or leave it out (ALTER PUBLICATION {name} SET TABLE ...); then run again.",
+        observed(
+            "AMO-3117",
+            "The {what} of publication {name} does not fit the replica identity of {table}: "
+            "PostgreSQL refuses each {action} of a row with 42P10.",
+            what=what,
+            name=name,
+            table=table,
+            action=plan.surplus.action,
+        ),
+        say(
+            "a row filter over columns of the replica identity, and a column list that covers it "
+            "(under REPLICA IDENTITY FULL: none)."
+        ),
+        say(
+            "for a row filter ALTER TABLE {table} REPLICA IDENTITY FULL; for a column list add the "
+            "columns of the replica identity to it, or leave it out (ALTER PUBLICATION {name} SET "
+            "TABLE ...); then run again.",
+            table=table,
+            name=name,
+        ),
     )

@@ -9,6 +9,7 @@ from typing import Any
 from psycopg2 import sql
 
 from ..errors import OperatorError
+from ..findings import observed, say
 from .catalog import Cursor
 
 _POLL_S = 0.5
@@ -34,9 +35,15 @@ def wait(cursor: Cursor, lags: Lags, max_lag_s: float, max_wait_s: float, told: 
         name, seconds = max(slow, key=lambda one: one[1])
         if time.monotonic() > deadline:
             raise OperatorError(
-                f"Replica {name} is {seconds:.0f} s behind and did not come back within {max_wait_s:g} s.",
-                expected=f"every replica at most {max_lag_s:g} s behind.",
-                next_step="see what the replica is busy with; then the same command again: it goes on from here.",
+                observed(
+                    "AMO-3118",
+                    "Replica {name} is {seconds} s behind and did not come back within {max_wait_s} s.",
+                    name=name,
+                    seconds=f"{seconds:.0f}",
+                    max_wait_s=f"{max_wait_s:g}",
+                ),
+                expected=say("every replica at most {max_lag_s} s behind.", max_lag_s=f"{max_lag_s:g}"),
+                next_step=say("see what the replica is busy with; then the same command again: it goes on from here."),
                 replica=name,
                 lag_s=seconds,
             )

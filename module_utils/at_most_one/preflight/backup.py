@@ -21,6 +21,7 @@ from psycopg2 import sql
 
 from ..duplicates import affected
 from ..errors import OperatorError
+from ..findings import observed, say
 from ..plan import Plan
 from ..postgres import catalog_snapshot, client_programs
 from ..postgres.connection import Connection, Login, connect
@@ -115,9 +116,15 @@ def _require_space(directory: Path, size: int) -> None:
     free = shutil.disk_usage(there).free
     if free < size:
         raise OperatorError(
-            f"{directory} has {free / 1e6:.0f} MB free; a backup of the planned tables may need {size / 1e6:.0f} MB.",
-            expected="room for the tables as they are, although the backup is compressed.",
-            next_step="make room, or name another place: prepare_backup_path.",
+            observed(
+                "AMO-2301",
+                "{directory} has {free} MB free; a backup of the planned tables may need {size} MB.",
+                directory=directory,
+                free=f"{free / 1000000.0:.0f}",
+                size=f"{size / 1000000.0:.0f}",
+            ),
+            expected=say("room for the tables as they are, although the backup is compressed."),
+            next_step=say("make room, or name another place: prepare_backup_path."),
             free=free,
             needed=size,
         )
@@ -178,8 +185,12 @@ def _verify(pg_restore: str, path: Path, rows: Mapping[Table, int]) -> None:
     if found != dict(rows) or listed.count(" TABLE DATA ") != len(rows):
         differing = sorted(f"{t[0]}.{t[1]}" for t in {*found, *rows} if found.get(t) != rows.get(t))
         raise OperatorError(
-            f"The backup does not hold what the tables held: {', '.join(differing) or 'its list is another one'}.",
-            expected="every planned table, with every row that it had at the moment of the backup.",
+            observed(
+                "AMO-2302",
+                "The backup does not hold what the tables held: {differing}.",
+                differing=", ".join(differing) or "its list is another one",
+            ),
+            expected=say("every planned table, with every row that it had at the moment of the backup."),
             next_step=again,
         )
 

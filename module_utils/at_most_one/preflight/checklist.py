@@ -10,6 +10,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from ..errors import OperatorError
+from ..findings import observed, say
 from ..http.client import NoAnswer, fetch
 from ..rehearsal import evidence
 from ..rehearsal.evidence import Wanted
@@ -97,9 +98,15 @@ def backup(given: Backup, now: datetime) -> Answer:
         raise _no_backup(f"The newest backup is from {when} ({source}), which is in the future.")
     if hours > given.max_age_hours:
         raise OperatorError(
-            f"The newest backup is from {when}, {hours:.1f} hours ago ({source}).",
-            expected=f"at most {given.max_age_hours:g} hours.",
-            next_step="have one made by your provider, then run again with its time.",
+            observed(
+                "AMO-2303",
+                "The newest backup is from {when}, {hours} hours ago ({source}).",
+                when=when,
+                hours=f"{hours:.1f}",
+                source=source,
+            ),
+            expected=say("at most {max_age_hours} hours.", max_age_hours=f"{given.max_age_hours:g}"),
+            next_step=say("have one made by your provider, then run again with its time."),
         )
     seen = f"backup of {when}, {max(hours, 0):.1f} hours old ({source})."
     return Answer(
@@ -193,27 +200,32 @@ def _time_of(name: str, text: str) -> datetime:
         return evidence.parse_time(text)
     except ValueError:
         raise OperatorError(
-            f"{name} is {first_line(text)}, which is no time.",
-            expected="a time with its zone, such as 2025-11-10T03:00:00Z.",
-            next_step="correct it, then run again.",
+            observed("AMO-2304", "{name} is {first_line}, which is no time.", name=name, first_line=first_line(text)),
+            expected=say("a time with its zone, such as 2025-11-10T03:00:00Z."),
+            next_step=say("correct it, then run again."),
         ) from None
 
 
 def _no_backup(seen: str) -> OperatorError:
     return OperatorError(
         seen,
-        expected="exactly one time with its zone, that of the newest backup.",
-        next_step="look the time up at your provider, then -e prepare_backup_taken_at=2025-11-10T03:00:00Z, "
-        "or have the inventory's prepare_backup_command or prepare_backup_url say it.",
+        expected=say("exactly one time with its zone, that of the newest backup."),
+        next_step=say(
+            "look the time up at your provider, then -e "
+            "prepare_backup_taken_at=2025-11-10T03:00:00Z, or have the inventory's "
+            "prepare_backup_command or prepare_backup_url say it."
+        ),
     )
 
 
 def _no_notice(seen: str) -> OperatorError:
     return OperatorError(
         seen,
-        expected="the team knows of the deployment, and now is within the time that it was told.",
-        next_step="send it, then -e prepare_notice_sent=true -e prepare_notice_from=2025-11-10T13:00:00Z "
-        "(and -e prepare_notice_until=..., or an hour from then on).",
+        expected=say("the team knows of the deployment, and now is within the time that it was told."),
+        next_step=say(
+            "send it, then -e prepare_notice_sent=true -e prepare_notice_from=2025-11-10T13:00:00Z "
+            "(and -e prepare_notice_until=..., or an hour from then on)."
+        ),
     )
 
 

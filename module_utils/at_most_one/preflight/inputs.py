@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from ..errors import OperatorError
-from ..findings import Finding
+from ..findings import Finding, observed, say
 from ..plan import filled
 from ..system import command_line
 from ..system.project import COLLECTION
@@ -132,15 +132,19 @@ def _target(asked: Asked) -> Iterator[Finding]:
             copy = f"echo 'plugin: {COLLECTION}.target_guard' > {guard}, then "
         yield Finding(
             "inventory",
-            f"The inventory of {asked.host} lacks plan, and what else inventories/all.yml gives every environment.",
-            f"a directory with {GUARDS[bool(COLLECTION)]} in it, named as a directory.",
-            f"{copy if missing else ''}{asked.command(inventory=asked.inventory)}",
+            observed(
+                "AMO-2305",
+                "The inventory of {host} lacks plan, and what else inventories/all.yml gives every environment.",
+                host=asked.host,
+            ),
+            say("a directory with {guards} in it, named as a directory.", guards=GUARDS[bool(COLLECTION)]),
+            say("{copy}{command}", copy=copy if missing else "", command=asked.command(inventory=asked.inventory)),
         )
     elif asked.limit is None:
         yield Finding(
             "limit",
-            "No target: --limit is missing.",
-            "one environment, named on the command line.",
+            observed("AMO-2306", "No target: --limit is missing."),
+            say("one environment, named on the command line."),
             asked.command(limit=asked.environment or "all"),
         )
 
@@ -152,16 +156,27 @@ def _plan(asked: Asked) -> Iterator[Finding]:
         known = sorted(file.stem for file in path.parent.glob("*.yml"))
         yield Finding(
             "plan",
-            f"There is no plan {asked.plan}: {shown} does not exist." if asked.plan else "plan is empty.",
-            f"one of {', '.join(known)}." if known else "a plan there.",
-            f"{asked.command(without=['plan'])} -e plan={known[0]}"
-            if known
-            else f"write it as {asked.home}/plans/README.md explains; the plans beside that are examples.",
+            (
+                observed("AMO-2307", "There is no plan {plan}: {shown} does not exist.", plan=asked.plan, shown=shown)
+                if asked.plan
+                else observed("AMO-2308", "plan is empty.")
+            ),
+            (say("one of {known}.", known=", ".join(known)) if known else say("a plan there.")),
+            (
+                say("{command} -e plan={plan}", command=asked.command(without=["plan"]), plan=known[0])
+                if known
+                else say(
+                    "write it as {home}/plans/README.md explains; the plans beside that are examples.", home=asked.home
+                )
+            ),
         )
         return
     for fault in plan_source.read(path).faults:
         yield Finding(
-            "plan", f"{shown}:{fault.line}: {fault.seen}", fault.expected, f"correct it, then {asked.command()}"
+            "plan",
+            observed("AMO-2309", "{shown}:{line}: {seen}", shown=shown, line=fault.line, seen=fault.seen),
+            fault.expected,
+            say("correct it, then {command}", command=asked.command()),
         )
 
 
@@ -188,9 +203,9 @@ def _names(asked: Asked) -> Iterator[Finding]:
         alike = sorted({match for name in unknown for match in difflib.get_close_matches(name, every, n=3, cutoff=0.4)})
         yield Finding(
             "variable",
-            f"No role knows {', '.join(unknown)}.",
-            f"a name from roles/*/meta/argument_specs.yml, such as {', '.join(alike)}.",
-            f"correct the name, or take it out: {asked.command(without=unknown)}",
+            observed("AMO-2310", "No role knows {unknown}.", unknown=", ".join(unknown)),
+            say("a name from roles/*/meta/argument_specs.yml, such as {alike}.", alike=", ".join(alike)),
+            say("correct the name, or take it out: {command}", command=asked.command(without=unknown)),
         )
 
 
@@ -198,9 +213,9 @@ def _values(asked: Asked) -> Iterator[Finding]:
     if asked.reviewed_plan and not Path(asked.reviewed_plan).expanduser().is_file():
         yield Finding(
             "reviewed plan",
-            f"{asked.reviewed_plan} is not a file.",
-            "a cleanup_plan.json that --check wrote below artifacts/.",
-            f"{asked.command(without=['cleanup_reviewed_plan'])} --check",
+            observed("AMO-2311", "{reviewed_plan} is not a file.", reviewed_plan=asked.reviewed_plan),
+            say("a cleanup_plan.json that --check wrote below artifacts/."),
+            say("{command} --check", command=asked.command(without=["cleanup_reviewed_plan"])),
         )
     missing = [name for name in asked.required if not asked.is_set(name)]
     missing = missing or [name for name in _BASE if not asked.is_set(name)]
@@ -210,9 +225,16 @@ def _values(asked: Asked) -> Iterator[Finding]:
         shown = " (vault.example.yml there shows them)" if example.is_file() else ""
         yield Finding(
             "value",
-            f"{asked.environment} lacks {', '.join(missing)}.",
-            f"a value for each, vault_ names in {inventory}/group_vars/{asked.environment}/vault.yml{shown}.",
-            f"ansible-vault create that file, then {asked.command(vault=True)}",
+            observed(
+                "AMO-2312", "{environment} lacks {missing}.", environment=asked.environment, missing=", ".join(missing)
+            ),
+            say(
+                "a value for each, vault_ names in {inventory}/group_vars/{environment}/vault.yml{shown}.",
+                inventory=inventory,
+                environment=asked.environment,
+                shown=shown,
+            ),
+            say("ansible-vault create that file, then {command}", command=asked.command(vault=True)),
         )
 
 
@@ -225,9 +247,14 @@ def _hooks(asked: Asked) -> Iterator[Finding]:
             shown = command_line.inventory(str(path), str(asked.base))
             yield Finding(
                 "hook",
-                f"No phase includes {shown}.",
-                f"one of {', '.join(known)}.",
-                f"mv {shlex.quote(shown)} {shlex.quote(str(Path(shown).with_name(alike[0])))}, then {asked.command()}",
+                observed("AMO-2313", "No phase includes {shown}.", shown=shown),
+                say("one of {known}.", known=", ".join(known)),
+                say(
+                    "mv {found} {wanted}, then {command}",
+                    found=shlex.quote(shown),
+                    wanted=shlex.quote(str(Path(shown).with_name(alike[0]))),
+                    command=asked.command(),
+                ),
             )
 
 
@@ -235,26 +262,45 @@ def _hosts(asked: Asked, hosts: Hosts) -> Iterator[Finding]:
     if hosts.gateway not in hosts.played:
         yield Finding(
             "gateway",
-            f"-l {asked.limit} leaves out {hosts.gateway}, from which the database of {asked.environment} is changed.",
-            "a limit with it in.",
+            observed(
+                "AMO-2314",
+                "-l {limit} leaves out {gateway}, from which the database of {environment} is changed.",
+                limit=asked.limit,
+                gateway=hosts.gateway,
+                environment=asked.environment,
+            ),
+            say("a limit with it in."),
             asked.command(limit=asked.environment),
         )
     if not _BATCH.fullmatch(hosts.batch):
         yield Finding(
             "batch",
-            f"pm2_reload_batch is {hosts.batch}.",
-            "a number of hosts such as 2, or a share of them such as 25%.",
-            f"correct it where it stands (group_vars of {asked.environment}, or -e pm2_reload_batch=1).",
+            observed("AMO-2315", "pm2_reload_batch is {batch}.", batch=hosts.batch),
+            say("a number of hosts such as 2, or a share of them such as 25%."),
+            say(
+                "correct it where it stands (group_vars of {environment}, or -e pm2_reload_batch=1).",
+                environment=asked.environment,
+            ),
         )
     shared = [name for name, address in hosts.addresses.items() if address == hosts.app_url]
     if shared and len(hosts.addresses) > 1:
         yield Finding(
             "address",
-            f"{', '.join(shared)} of {asked.environment} lack app_instance_url: behind {hosts.app_url} any of the "
-            f"{len(hosts.addresses)} hosts may answer, so that nothing proves this one.",
-            "where each host answers by itself, asked from that host.",
-            f"set it, for all of them in group_vars/{asked.environment}/main.yml (app_instance_url: "
-            "http://127.0.0.1:3000) or for each in hosts.yml.",
+            observed(
+                "AMO-2316",
+                "{shared} of {environment} lack app_instance_url: behind {app_url} any of the {count} "
+                "hosts may answer, so that nothing proves this one.",
+                shared=", ".join(shared),
+                environment=asked.environment,
+                app_url=hosts.app_url,
+                count=len(hosts.addresses),
+            ),
+            say("where each host answers by itself, asked from that host."),
+            say(
+                "set it, for all of them in group_vars/{environment}/main.yml (app_instance_url: "
+                "http://127.0.0.1:3000) or for each in hosts.yml.",
+                environment=asked.environment,
+            ),
         )
 
 

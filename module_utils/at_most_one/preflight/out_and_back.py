@@ -21,6 +21,7 @@ from ..duplicates.references import foreign_keys
 from ..duplicates.restore import restore_within
 from ..errors import OperatorError
 from ..fence import exempting_index
+from ..findings import observed, say
 from ..plan import Plan
 from ..postgres import own_schema
 from ..postgres.catalog import WRITING, Column, Cursor, Row, columns_of, explain, table_name, usual_search_path
@@ -154,10 +155,19 @@ def _refuse_effects(plan: Plan, found: Sequence[effects.Effect]) -> None:
         return
     names = sorted({effect.name for effect in found})
     raise OperatorError(
-        f"What the run does to {table_name(plan)} sets off {'; '.join(map(str, unknown))}.",
-        expected="nothing that the plan does not name: what it does is neither archived nor taken back.",
-        next_step=f"read what it does; if it may happen, add to surplus in plans/{plan.id}.yml:"
-        f" triggers: [{', '.join(names)}]; otherwise disable it for as long as the run lasts.",
+        observed(
+            "AMO-2317",
+            "What the run does to {table} sets off {unknown}.",
+            table=table_name(plan),
+            unknown="; ".join(map(str, unknown)),
+        ),
+        expected=say("nothing that the plan does not name: what it does is neither archived nor taken back."),
+        next_step=say(
+            "read what it does; if it may happen, add to surplus in plans/{plan_id}.yml: triggers: "
+            "[{names}]; otherwise disable it for as long as the run lasts.",
+            plan_id=plan.id,
+            names=", ".join(names),
+        ),
         effects=[str(effect) for effect in unknown],
     )
 
@@ -178,11 +188,18 @@ def _there_and_back(
     if left:
         found = effects.of_table(cursor, plan.schema, plan.table)
         raise OperatorError(
-            f"Rows that leave {table_name(plan)} could not return: {'; '.join(map(str, left))}."
-            f" Found on the table: {'; '.join(map(str, found)) or 'no trigger'}.",
-            expected="every row of a sample to leave and to return byte for byte; it was tried and rolled back.",
-            next_step="let it pass such rows through, or disable it for as long as they leave and return, then run this"
-            " again. Nothing has changed.",
+            observed(
+                "AMO-2318",
+                "Rows that leave {table} could not return: {left}. Found on the table: {found}.",
+                table=table_name(plan),
+                left="; ".join(map(str, left)),
+                found="; ".join(map(str, found)) or "no trigger",
+            ),
+            expected=say("every row of a sample to leave and to return byte for byte; it was tried and rolled back."),
+            next_step=say(
+                "let it pass such rows through, or disable it for as long as they leave and return, then "
+                "run this again. Nothing has changed."
+            ),
             left=[str(one) for one in left],
         )
     return effects.besides(cursor, plan, effects.written(cursor, before))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import OperatorError
-from ..findings import Finding
+from ..findings import Finding, observed, say
 from ..plan import Plan
 from ..postgres import publications
 from ..postgres.connection import Connection, Login, connect
@@ -167,53 +167,74 @@ def _server_obstacles(facts: dict[str, Any], limits: Limits) -> list[Finding]:
         obstacles.append(
             Finding(
                 "version",
-                f"The server is PostgreSQL {facts['version']}.",
-                "PostgreSQL 13 or later.",
-                "upgrade the server first.",
+                observed("AMO-2319", "The server is PostgreSQL {version}.", version=facts["version"]),
+                say("PostgreSQL 13 or later."),
+                say("upgrade the server first."),
             )
         )
     if facts["pooled"]:
         obstacles.append(
             Finding(
                 "pooler",
-                "This connection goes through a pooler in transaction mode: changing backends answer its statements.",
-                "a connection to the server itself: locks and settings of a session must stay with it.",
-                "give database_host and database_port the server's own address; the application keeps its pooler.",
+                observed(
+                    "AMO-2320",
+                    "This connection goes through a pooler in transaction mode: changing backends answer its "
+                    "statements.",
+                ),
+                say("a connection to the server itself: locks and settings of a session must stay with it."),
+                say("give database_host and database_port the server's own address; the application keeps its pooler."),
             )
         )
     if facts["in_recovery"]:
         obstacles.append(
             Finding(
                 "standby",
-                "The server is a standby (in recovery).",
-                "the primary.",
-                "point database_host at the primary.",
+                observed("AMO-2321", "The server is a standby (in recovery)."),
+                say("the primary."),
+                say("point database_host at the primary."),
             )
         )
     if not facts["may_create_schema"]:
         obstacles.append(
             Finding(
                 "schema_privilege",
-                "This role may not create a schema in the database.",
-                "the CREATE privilege on the database, for the schema at_most_one (journal, archive, fence).",
-                "as the database's owner: GRANT CREATE ON DATABASE to it, or create the schema with it as the owner.",
+                observed("AMO-2322", "This role may not create a schema in the database."),
+                say("the CREATE privilege on the database, for the schema at_most_one (journal, archive, fence)."),
+                say(
+                    "as the database's owner: GRANT CREATE ON DATABASE to it, or create the schema with it "
+                    "as the owner."
+                ),
             )
         )
     if (facts["replication_lag_s"] or 0) > limits.replication_lag_s:
         obstacles.append(
             Finding(
                 "replication_lag",
-                f"A replica lags {facts['replication_lag_s']} s behind.",
-                f"at most {limits.replication_lag_s} s.",
-                "wait until the replica has caught up, then run again.",
+                observed(
+                    "AMO-2323",
+                    "A replica lags {replication_lag_s} s behind.",
+                    replication_lag_s=facts["replication_lag_s"],
+                ),
+                say("at most {replication_lag_s} s.", replication_lag_s=limits.replication_lag_s),
+                say("wait until the replica has caught up, then run again."),
             )
         )
     obstacles += [
         Finding(
             f"transaction:{t['pid']}",
-            f"A transaction of {t['user']} (pid {t['pid']}, {t['state']}) has been open for {t['age_s']} s.",
-            f"none older than {limits.transaction_age_s} s: locks and index builds wait for it.",
-            "let it end, or ask its owner; then run again.",
+            observed(
+                "AMO-2324",
+                "A transaction of {user} (pid {pid}, {state}) has been open for {age_s} s.",
+                user=t["user"],
+                pid=t["pid"],
+                state=t["state"],
+                age_s=t["age_s"],
+            ),
+            say(
+                "none older than {transaction_age_s} s: locks and index builds wait for it.",
+                transaction_age_s=limits.transaction_age_s,
+            ),
+            say("let it end, or ask its owner; then run again."),
         )
         for t in facts["long_transactions"]
     ]
@@ -226,21 +247,33 @@ def _table_obstacles(tables: dict[str, dict[str, Any]], plan: Plan) -> list[Find
     for name, table in tables.items():
         if not table:
             obstacles.append(
-                Finding(f"table:{name}", f"There is no table {plan.schema}.{name}.", "every table of the plan.", fix)
+                Finding(
+                    f"table:{name}",
+                    observed("AMO-2325", "There is no table {schema}.{name}.", schema=plan.schema, name=name),
+                    say("every table of the plan."),
+                    fix,
+                )
             )
             continue
         if not table["owned"]:
             obstacles.append(
                 Finding(
                     f"owner:{name}",
-                    f"This role does not own {plan.schema}.{name}.",
-                    "a member of the owning role: only an owner may create indexes and triggers.",
-                    "use the owner's login as database_user.",
+                    observed("AMO-2326", "This role does not own {schema}.{name}.", schema=plan.schema, name=name),
+                    say("a member of the owning role: only an owner may create indexes and triggers."),
+                    say("use the owner's login as database_user."),
                 )
             )
         if table["kind"] != "table":
             obstacles.append(
-                Finding(f"table:{name}", f"{plan.schema}.{name} is a {table['kind']}.", "an ordinary table.", fix)
+                Finding(
+                    f"table:{name}",
+                    observed(
+                        "AMO-2327", "{schema}.{name} is a {kind}.", schema=plan.schema, name=name, kind=table["kind"]
+                    ),
+                    say("an ordinary table."),
+                    fix,
+                )
             )
     if table := tables[plan.table]:
         obstacles += _rule_table_obstacles(table, plan, fix)
@@ -254,26 +287,45 @@ def _rule_table_obstacles(table: dict[str, Any], plan: Plan, fix: str) -> list[F
     if table["parent"] and table["kind"] == "table":
         obstacles.append(
             Finding(
-                "parent", f"{name} is a part of {table['parent']}.", "a table whose rows are all of the rule's.", fix
+                "parent",
+                observed("AMO-2328", "{name} is a part of {parent}.", name=name, parent=table["parent"]),
+                say("a table whose rows are all of the rule's."),
+                fix,
             )
         )
     if table["has_children"] and table["kind"] == "table":
         obstacles.append(
-            Finding("children", f"Other tables inherit from {name}.", "a table whose rows are all its own.", fix)
+            Finding(
+                "children",
+                observed("AMO-2329", "Other tables inherit from {name}.", name=name),
+                say("a table whose rows are all its own."),
+                fix,
+            )
         )
     if table["published"] and not table["identified"]:
         obstacles.append(
             Finding(
                 "replica_identity",
-                f"{name} is published ({', '.join(table['published'])}) and has no replica identity: "
-                f"PostgreSQL refuses each {plan.surplus.action} of a row with 55000.",
-                "a replica identity, or no publication of it.",
-                "give it one (ALTER TABLE ... REPLICA IDENTITY USING INDEX, or FULL), then run again.",
+                observed(
+                    "AMO-2330",
+                    "{name} is published ({published}) and has no replica identity: PostgreSQL refuses each "
+                    "{action} of a row with 55000.",
+                    name=name,
+                    published=", ".join(table["published"]),
+                    action=plan.surplus.action,
+                ),
+                say("a replica identity, or no publication of it."),
+                say("give it one (ALTER TABLE ... REPLICA IDENTITY USING INDEX, or FULL), then run again."),
             )
         )
     needed = {*plan.primary_key, *plan.key, *plan.show, *(k.column for k in plan.keep), *plan.surplus.values}
     if missing := sorted(needed - set(table["columns"])):
         obstacles.append(
-            Finding("columns", f"{name} has no column {', '.join(missing)}.", "every column of the plan.", fix)
+            Finding(
+                "columns",
+                observed("AMO-2331", "{name} has no column {missing}.", name=name, missing=", ".join(missing)),
+                say("every column of the plan."),
+                fix,
+            )
         )
     return obstacles

@@ -22,6 +22,7 @@ from typing import Any
 import psycopg2
 
 from ..errors import OperatorError
+from ..findings import observed, say
 from ..plan import Plan
 from ..postgres import locks
 from ..postgres.connection import Connection, Hold, Login, connect, unheld
@@ -128,11 +129,21 @@ def deploy(
         else f"migrate_deadline_s={limits.deadline_s:g}"
     )
     raise OperatorError(
-        f"No lock on {_locked(watch, plan)} in {attempt} attempt(s) of {limits.lock_timeout_ms} ms, ended by {ended_by}"
-        f"; {locks.describe(watch.blockers)}.",
-        expected="a moment without a long transaction on these tables.",
-        next_step=f"{locks.ending(watch.blockers)}; then ansible-playbook deploy.yml -l <environment> again: nothing "
-        "was applied, the history is ready for it.",
+        observed(
+            "AMO-3701",
+            "No lock on {locked} in {attempt} attempt(s) of {lock_timeout_ms} ms, ended by {ended_by}; {sessions}.",
+            locked=_locked(watch, plan),
+            attempt=attempt,
+            lock_timeout_ms=limits.lock_timeout_ms,
+            ended_by=ended_by,
+            sessions=locks.describe(watch.blockers),
+        ),
+        expected=say("a moment without a long transaction on these tables."),
+        next_step=say(
+            "{ending}; then ansible-playbook deploy.yml -l <environment> again: nothing was applied, "
+            "the history is ready for it.",
+            ending=locks.ending(watch.blockers),
+        ),
         cause="lock_timeout",
         attempts=attempt,
         holders=watch.blockers,
@@ -146,10 +157,13 @@ def _partly_built(
     stop = PartlyBuilt(
         f"No lock on {_locked(watch, plan)} within migrate_lock_timeout_ms={limits.lock_timeout_ms}; "
         f"{locks.describe(watch.blockers)}. Built before it: {', '.join(built.existing)}.",
-        expected="a moment without a long transaction on these tables.",
-        next_step=f"{locks.ending(watch.blockers)}; then ansible-playbook deploy.yml -l <environment> again. The "
-        "migration does more than build indexes, so Prisma has to run all of it: where those were not taken back "
-        "already, ansible-playbook rollback.yml -l <environment> comes first.",
+        expected=say("a moment without a long transaction on these tables."),
+        next_step=say(
+            "{ending}; then ansible-playbook deploy.yml -l <environment> again. The migration does "
+            "more than build indexes, so Prisma has to run all of it: where those were not taken "
+            "back already, ansible-playbook rollback.yml -l <environment> comes first.",
+            ending=locks.ending(watch.blockers),
+        ),
         cause="lock_timeout",
         attempts=attempt,
         holders=watch.blockers,
@@ -191,12 +205,54 @@ def confirm(
         ended = "had to be stopped" if call.returncode is None else f"ended with exit code {call.returncode}"
         lines = first_lines(call.output)
         raise OperatorError(
-            f"The indexes are built and migration {plan.migration} is recorded, but `prisma migrate {command}` {ended}"
-            + ("." if after == before else " and changed the history.")
-            + (f" It said: {' | '.join(lines)}" if lines else ""),
-            expected="exit code 0 and nothing to do.",
-            next_step="read what it said; the record is true and the catalog holds the planned indexes. Once Prisma "
-            "agrees, run again.",
+            (
+                (
+                    observed(
+                        "AMO-3702",
+                        "The indexes are built and migration {migration} is recorded, but `prisma migrate "
+                        "{command}` {ended}. It said: {lines}",
+                        migration=plan.migration,
+                        command=command,
+                        ended=ended,
+                        lines=" | ".join(lines),
+                    )
+                    if lines
+                    else observed(
+                        "AMO-3703",
+                        "The indexes are built and migration {migration} is recorded, but `prisma migrate "
+                        "{command}` {ended}.",
+                        migration=plan.migration,
+                        command=command,
+                        ended=ended,
+                    )
+                )
+                if after == before
+                else (
+                    observed(
+                        "AMO-3704",
+                        "The indexes are built and migration {migration} is recorded, but `prisma migrate "
+                        "{command}` {ended} and changed the history. It said: {lines}",
+                        migration=plan.migration,
+                        command=command,
+                        ended=ended,
+                        lines=" | ".join(lines),
+                    )
+                    if lines
+                    else observed(
+                        "AMO-3705",
+                        "The indexes are built and migration {migration} is recorded, but `prisma migrate "
+                        "{command}` {ended} and changed the history.",
+                        migration=plan.migration,
+                        command=command,
+                        ended=ended,
+                    )
+                )
+            ),
+            expected=say("exit code 0 and nothing to do."),
+            next_step=say(
+                "read what it said; the record is true and the catalog holds the planned indexes. Once "
+                "Prisma agrees, run again."
+            ),
             cause="prisma",
             returncode=call.returncode,
             code=error_code(call.output),
@@ -222,9 +278,9 @@ def call_prisma(
     executable = release / "node_modules" / ".bin" / "prisma"
     if not executable.exists():
         raise OperatorError(
-            f"{executable} does not exist.",
-            expected="a release in which `npm ci` has installed Prisma's CLI.",
-            next_step="check release_path, and that prisma is among the dependencies that production installs.",
+            observed("AMO-3706", "{executable} does not exist.", executable=executable),
+            expected=say("a release in which `npm ci` has installed Prisma's CLI."),
+            next_step=say("check release_path, and that prisma is among the dependencies that production installs."),
         )
     name = f"at-most-one-prisma-{secrets.token_hex(6)}"
     path = os.environ.get("PATH", os.defpath)
@@ -306,8 +362,15 @@ def _failure(
         how = f"ended with exit code {call.returncode}" + (f" and {code}" if code else "")
     said = f" It said: {' | '.join(lines)}" if lines else " It said nothing."
     return OperatorError(
-        f"`prisma migrate deploy` {how}; the history's verdict on {plan.migration} is {verdict.verdict}.{said}",
-        expected="exit code 0, the migration recorded as applied, and exactly the planned indexes in the catalog.",
+        observed(
+            "AMO-3707",
+            "`prisma migrate deploy` {how}; the history's verdict on {migration} is {verdict}.{said}",
+            how=how,
+            migration=plan.migration,
+            verdict=verdict.verdict,
+            said=said,
+        ),
+        expected=say("exit code 0, the migration recorded as applied, and exactly the planned indexes in the catalog."),
         next_step=("run the cleanup phase again: duplicates were committed before the index. " if duplicates else "")
         + migration_history.repair_in(verdict, release),
         cause="timeout" if call.returncode is None else "duplicates" if duplicates else "prisma",

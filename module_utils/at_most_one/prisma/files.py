@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import OperatorError
+from ..findings import observed, say
 
 
 @dataclass(frozen=True)
@@ -43,16 +44,21 @@ def read_migrations(release: str | Path, *, may_be_unbuilt: bool = False) -> tup
     directories = sorted(found for found in directory.glob("*") if found.is_dir())
     if not directories:
         raise OperatorError(
-            f"{directory} holds no migration.",
-            expected="one directory with a migration.sql for each migration.",
-            next_step="check release_path: it must be the directory that holds prisma/ and node_modules/.",
+            observed("AMO-3708", "{directory} holds no migration.", directory=directory),
+            expected=say("one directory with a migration.sql for each migration."),
+            next_step=say("check release_path: it must be the directory that holds prisma/ and node_modules/."),
         )
     without = [found.name for found in directories if not (found / "migration.sql").is_file()]
     if without:
         raise OperatorError(
-            f"{directory} has no migration.sql in {', '.join(without)}.",
-            expected="a migration.sql in each directory: `prisma migrate deploy` stops with P3015 otherwise.",
-            next_step="add the file to the commit, or remove the directory from it; nothing was built.",
+            observed(
+                "AMO-3709",
+                "{directory} has no migration.sql in {without}.",
+                directory=directory,
+                without=", ".join(without),
+            ),
+            expected=say("a migration.sql in each directory: `prisma migrate deploy` stops with P3015 otherwise."),
+            next_step=say("add the file to the commit, or remove the directory from it; nothing was built."),
             cause="migration_unreadable",
         )
     _require_provider(directory / "migration_lock.toml")
@@ -65,9 +71,9 @@ def _require_provider(lock: Path) -> None:
     named = re.search(r"""^\s*provider\s*=\s*["']([^"']*)["']""", text, re.MULTILINE)
     if named and named.group(1) not in ("postgresql", "postgres"):
         raise OperatorError(
-            f"{lock} names the provider {named.group(1)}.",
-            expected="postgresql: `prisma migrate deploy` stops with P3019 otherwise.",
-            next_step="put back the file of the commit that the database was deployed with; nothing was built.",
+            observed("AMO-3710", "{lock} names the provider {provider}.", lock=lock, provider=named.group(1)),
+            expected=say("postgresql: `prisma migrate deploy` stops with P3019 otherwise."),
+            next_step=say("put back the file of the commit that the database was deployed with; nothing was built."),
             cause="migration_unreadable",
         )
 
@@ -95,8 +101,8 @@ def decode(content: bytes, name: str) -> str:
         except UnicodeDecodeError:
             fault = "is not UTF-8"
     raise OperatorError(
-        f"migration.sql of {name} {fault}.",
-        expected="UTF-8 without a byte order mark, the only encoding that Prisma and PostgreSQL read there.",
-        next_step="save the file as plain UTF-8, commit it, and deploy that commit; nothing was built.",
+        observed("AMO-3711", "migration.sql of {name} {fault}.", name=name, fault=fault),
+        expected=say("UTF-8 without a byte order mark, the only encoding that Prisma and PostgreSQL read there."),
+        next_step=say("save the file as plain UTF-8, commit it, and deploy that commit; nothing was built."),
         cause="migration_unreadable",
     )

@@ -17,6 +17,7 @@ from psycopg2 import sql
 from psycopg2.extras import RealDictCursor
 
 from ..errors import OperatorError
+from ..findings import observed, say
 from ..postgres.connection import Connection
 from .files import Migration as Migration
 from .files import read_migrations as read_migrations
@@ -139,9 +140,11 @@ def judge(
     own_file = next((migration for migration in migrations or () if migration.name == name), None)
     if migrations is not None and own_file is None:
         raise OperatorError(
-            f"The release holds no migration {name}.",
-            expected=f"prisma/migrations/{name}/migration.sql among its {len(migrations)} migrations.",
-            next_step="check `migration` in the plan and that the release is the commit that brings it.",
+            observed("AMO-3712", "The release holds no migration {name}.", name=name),
+            expected=say(
+                "prisma/migrations/{name}/migration.sql among its {count} migrations.", name=name, count=len(migrations)
+            ),
+            next_step=say("check `migration` in the plan and that the release is the commit that brings it."),
             migration=name,
         )
     rows = history or ()
@@ -200,10 +203,45 @@ def require_deployable(verdict: Verdict, name: str, *also: str, release: str | P
     """Raise an OperatorError with the repair unless the migration may be applied now; ``also`` names more verdicts."""
     if verdict.verdict not in ("pending", "rolled_back", *also):
         raise OperatorError(
-            f"Prisma's history says {verdict.verdict} of migration {name}"
-            + (f"; failed before: {', '.join(verdict.failed)}" if verdict.failed else "")
-            + (f"; not in this release: {', '.join(verdict.unknown)}." if verdict.unknown else "."),
-            expected="pending or rolled_back, so that the migration is applied by this deployment.",
+            (
+                (
+                    observed(
+                        "AMO-3713",
+                        "Prisma's history says {verdict} of migration {name}; failed before: {failed}; not in "
+                        "this release: {unknown}.",
+                        verdict=verdict.verdict,
+                        name=name,
+                        failed=", ".join(verdict.failed),
+                        unknown=", ".join(verdict.unknown),
+                    )
+                    if verdict.unknown
+                    else observed(
+                        "AMO-3714",
+                        "Prisma's history says {verdict} of migration {name}; failed before: {failed}.",
+                        verdict=verdict.verdict,
+                        name=name,
+                        failed=", ".join(verdict.failed),
+                    )
+                )
+                if verdict.failed
+                else (
+                    observed(
+                        "AMO-3715",
+                        "Prisma's history says {verdict} of migration {name}; not in this release: {unknown}.",
+                        verdict=verdict.verdict,
+                        name=name,
+                        unknown=", ".join(verdict.unknown),
+                    )
+                    if verdict.unknown
+                    else observed(
+                        "AMO-3716",
+                        "Prisma's history says {verdict} of migration {name}.",
+                        verdict=verdict.verdict,
+                        name=name,
+                    )
+                )
+            ),
+            expected=say("pending or rolled_back, so that the migration is applied by this deployment."),
             next_step=repair_in(verdict, release),
             cause="history",
             history=verdict.verdict,
@@ -217,8 +255,13 @@ def require_applied(verdict: Verdict, name: str, *, release: str | Path | None =
     """Raise an OperatorError with the repair unless the history agrees with the catalog, which holds the indexes."""
     if verdict.verdict != "applied":
         raise OperatorError(
-            f"The indexes hold, but Prisma's history of {name} is {verdict.verdict}.",
-            expected="applied.",
+            observed(
+                "AMO-3717",
+                "The indexes hold, but Prisma's history of {name} is {verdict}.",
+                name=name,
+                verdict=verdict.verdict,
+            ),
+            expected=say("applied."),
             next_step=repair_in(verdict, release),
             cause="history",
             history=verdict.verdict,
@@ -240,9 +283,14 @@ def mark_rolled_back(connection: Connection, schema: str, name: str, existing: S
     """
     if existing:
         raise OperatorError(
-            f"Migration {name} cannot be marked rolled back while its indexes are there: {', '.join(existing)}.",
-            expected="none of the planned indexes.",
-            next_step="ansible-playbook rollback.yml -l <environment> drops them and then marks it.",
+            observed(
+                "AMO-3718",
+                "Migration {name} cannot be marked rolled back while its indexes are there: {existing}.",
+                name=name,
+                existing=", ".join(existing),
+            ),
+            expected=say("none of the planned indexes."),
+            next_step=say("ansible-playbook rollback.yml -l <environment> drops them and then marks it."),
             migration=name,
             existing=list(existing),
         )
@@ -271,20 +319,35 @@ def refuse_lock(holder: Mapping[str, Any] | None, *, waited_s: float = 0.0) -> N
     """
     if holder is not None and holder["state"] == "idle" and holder["idle_s"] >= max(1.0, waited_s):
         raise OperatorError(
-            f"Prisma's migration lock {ADVISORY_LOCK} has leaked: pid {holder['pid']} ({holder['user']} from "
-            f"{holder['client']}, {holder['application'] or 'unnamed'}) holds it and has been idle since "
-            f"{holder['idle_since']}.",
-            expected="the lock to be free, or held by a migration that is at work.",
-            next_step="if nobody sits at a `prisma migrate` there, end that session: SELECT "
-            f"pg_terminate_backend({holder['pid']}); and give Prisma a direct connection: through a pooler its lock "
-            "outlives it. Then start again; nothing was applied.",
+            observed(
+                "AMO-3719",
+                "Prisma's migration lock {advisory_lock} has leaked: pid {pid} ({user} from {client}, "
+                "{application}) holds it and has been idle since {idle_since}.",
+                advisory_lock=ADVISORY_LOCK,
+                pid=holder["pid"],
+                user=holder["user"],
+                client=holder["client"],
+                application=holder["application"] or "unnamed",
+                idle_since=holder["idle_since"],
+            ),
+            expected=say("the lock to be free, or held by a migration that is at work."),
+            next_step=say(
+                "if nobody sits at a `prisma migrate` there, end that session: SELECT "
+                "pg_terminate_backend({pid}); and give Prisma a direct connection: through a pooler its "
+                "lock outlives it. Then start again; nothing was applied.",
+                pid=holder["pid"],
+            ),
             cause="leaked_lock",
             holder=dict(holder),
         )
     raise OperatorError(
-        f"Another `prisma migrate` is running: {describe_holder(holder)}.",
-        expected="one migration at a time, and none while the history is corrected.",
-        next_step="wait until it has ended, or find out whose it is, then start again; nothing was applied.",
+        observed(
+            "AMO-3720",
+            "Another `prisma migrate` is running: {holder}.",
+            holder=describe_holder(holder),
+        ),
+        expected=say("one migration at a time, and none while the history is corrected."),
+        next_step=say("wait until it has ended, or find out whose it is, then start again; nothing was applied."),
         cause="migration_lock",
         holder=dict(holder) if holder else None,
     )
@@ -309,9 +372,13 @@ def record_applied(connection: Connection, schema: str, migration: Migration, st
     rows = [row for row in read_history(connection, schema) or () if row.migration_name == migration.name]
     if any(row.applied for row in rows):
         raise OperatorError(
-            f"Migration {migration.name} was recorded as applied by somebody else meanwhile.",
-            expected="nobody else to apply it.",
-            next_step="run again: it then finds it applied.",
+            observed(
+                "AMO-3721",
+                "Migration {migration} was recorded as applied by somebody else meanwhile.",
+                migration=migration.name,
+            ),
+            expected=say("nobody else to apply it."),
+            next_step=say("run again: it then finds it applied."),
             cause="history",
         )
     with connection.cursor() as cursor:

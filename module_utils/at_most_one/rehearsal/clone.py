@@ -21,6 +21,7 @@ import psycopg2.errors
 from psycopg2 import sql
 
 from ..errors import OperatorError
+from ..findings import observed, say
 from ..postgres import client_programs
 from ..postgres.connection import Connection, Login, connect
 from ..postgres.fence_names import PATTERN
@@ -108,15 +109,17 @@ def look(target: Login, source: Source) -> list[str] | None:
         same = cursor.fetchone() == place
     if same:
         raise OperatorError(
-            f"The source and the target are one database: {target.where()}.",
-            expected="two: the source is only read, the target is replaced.",
-            next_step="correct rehearsal_source_login or rehearsal_source_template. Nothing was changed.",
+            observed("AMO-2401", "The source and the target are one database: {where}.", where=target.where()),
+            expected=say("two: the source is only read, the target is replaced."),
+            next_step=say("correct rehearsal_source_login or rehearsal_source_template. Nothing was changed."),
         )
     if fences:
         raise OperatorError(
-            f"The source has a write fence: a deployment is under way in {login.where()}.",
-            expected="a database that nobody deploys to at the moment.",
-            next_step="wait for that run, or take it back; then rehearse again. Nothing was changed.",
+            observed(
+                "AMO-2402", "The source has a write fence: a deployment is under way in {where}.", where=login.where()
+            ),
+            expected=say("a database that nobody deploys to at the moment."),
+            next_step=say("wait for that run, or take it back; then rehearse again. Nothing was changed."),
         )
     return invalid
 
@@ -154,7 +157,12 @@ def make(
             failure, "a role that may create databases (CREATEDB), owns the target's, and owns its tables.", _NEXT
         )
         raise OperatorError(
-            f"The clone could not be made: {said.message} (SQLSTATE {failure.pgcode or 'none'}).",
+            observed(
+                "AMO-2403",
+                "The clone could not be made: {message} (SQLSTATE {code}).",
+                message=said.message,
+                code=failure.pgcode or "none",
+            ),
             expected=said.expected,
             next_step=said.next_step,
         ) from failure
@@ -217,9 +225,11 @@ def _drop_ours(cursor: Any, name: str) -> None:
     found = cursor.fetchone()
     if found == (False,):
         raise OperatorError(
-            f"A database {name} is there, and it is not a clone that was left unfinished.",
-            expected="that name to be free: the clone is made under it.",
-            next_step="rename or drop it. Nothing was changed.",
+            observed(
+                "AMO-2404", "A database {name} is there, and it is not a clone that was left unfinished.", name=name
+            ),
+            expected=say("that name to be free: the clone is made under it."),
+            next_step=say("rename or drop it. Nothing was changed."),
         )
     if found:
         cursor.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from ..errors import OperatorError
+from ..findings import say
 from ..system import files
 
 FORMAT = 1
@@ -94,8 +95,11 @@ def judge(document: Mapping[str, Any], wanted: Wanted, now: datetime) -> None:
         seen = f"The rehearsal ended at {document['ended_at']}, {age.total_seconds() / 3600:.1f} hours ago."
         raise OperatorError(
             seen,
-            expected=f"at most {wanted.max_age_hours:g} hours, so that the data was much as it is now.",
-            next_step=f"rehearse again: {wanted.how}; or say why not: -e prepare_rehearsal_reason='...'",
+            expected=say(
+                "at most {max_age_hours} hours, so that the data was much as it is now.",
+                max_age_hours=f"{wanted.max_age_hours:g}",
+            ),
+            next_step=say("rehearse again: {how}; or say why not: -e prepare_rehearsal_reason='...'", how=wanted.how),
         )
 
 
@@ -135,9 +139,12 @@ def _ended_badly(document: Mapping[str, Any]) -> str:
 def _refused(seen: str, how: str) -> OperatorError:
     return OperatorError(
         seen,
-        expected="the evidence of a rehearsal of this plan and this commit that ended well.",
-        next_step=f"{how}, and -e prepare_rehearsal_evidence=<file> if it was written elsewhere; "
-        "or say why there is none: -e prepare_rehearsal_reason='...'",
+        expected=say("the evidence of a rehearsal of this plan and this commit that ended well."),
+        next_step=say(
+            "{how}, and -e prepare_rehearsal_evidence=<file> if it was written elsewhere; or say why "
+            "there is none: -e prepare_rehearsal_reason='...'",
+            how=how,
+        ),
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import OperatorError
+from ..findings import observed, say
 from ..postgres import own_schema
 from ..postgres.connection import Connection
 
@@ -28,10 +29,12 @@ def read(connection: Connection, rehearsal_id: str) -> dict[str, Any]:
             found = cursor.fetchone()
     if found is None:
         raise OperatorError(
-            f"The rehearsal {rehearsal_id} is not in the journal.",
-            expected="the journal in which it has begun; a server that has moved back lacks it.",
-            next_step="find out what happened to the database, then rehearse again: "
-            "ansible-playbook rehearse.yml -l <environment>",
+            observed("AMO-2405", "The rehearsal {rehearsal_id} is not in the journal.", rehearsal_id=rehearsal_id),
+            expected=say("the journal in which it has begun; a server that has moved back lacks it."),
+            next_step=say(
+                "find out what happened to the database, then rehearse again: ansible-playbook "
+                "rehearse.yml -l <environment>"
+            ),
         )
     return dict(found[0])
 

@@ -10,6 +10,7 @@ from typing import Any
 from psycopg2 import sql
 
 from ..errors import OperatorError
+from ..findings import observed, say
 from ..postgres.connection import Connection
 
 PREFIX = "masked-"
@@ -57,10 +58,17 @@ def parse(given: Sequence[Mapping[str, Any]]) -> list[Mask]:
         whole = isinstance(unless, Mapping) and all(isinstance(values, list) for values in unless.values())
         if len(names) != 3 or how not in _HOW or unknown or not whole or (how == "text") != ("text" in entry):
             raise OperatorError(
-                f"Entry {number} of rehearsal_masked_columns is no mask: {', '.join(map(str, entry))}.",
-                expected="column: schema.table.column; how: hash (the default), null, or text with its text; and, "
-                "where rows shall stay as they are, unless: {a column: [values]}.",
-                next_step="correct it in the inventory, then run again. Nothing was changed.",
+                observed(
+                    "AMO-2406",
+                    "Entry {number} of rehearsal_masked_columns is no mask: {entry}.",
+                    number=number,
+                    entry=", ".join(map(str, entry)),
+                ),
+                expected=say(
+                    "column: schema.table.column; how: hash (the default), null, or text with its text; and, "
+                    "where rows shall stay as they are, unless: {{a column: [values]}}."
+                ),
+                next_step=say("correct it in the inventory, then run again. Nothing was changed."),
             )
         kept = {name: [str(value) for value in values] for name, values in unless.items()}
         masks.append(Mask(names[0], names[1], names[2], how, str(entry.get("text", "")), kept))
@@ -96,9 +104,16 @@ def apply(connection: Connection, masks: Sequence[Mask]) -> dict[str, int]:
             (readable,) = cursor.fetchone() or (0,)
         if readable:
             raise OperatorError(
-                f"{readable} values of {mask.name} can still be read after they were masked.",
-                expected="none.",
-                next_step="see what writes them back (a rule, a generated column), and mask that. Nothing was changed.",
+                observed(
+                    "AMO-2407",
+                    "{readable} values of {mask} can still be read after they were masked.",
+                    readable=readable,
+                    mask=mask.name,
+                ),
+                expected=say("none."),
+                next_step=say(
+                    "see what writes them back (a rule, a generated column), and mask that. Nothing was changed."
+                ),
             )
     return masked
 
@@ -116,9 +131,11 @@ def _value(cursor: Any, table: sql.Identifier, mask: Mask) -> tuple[sql.Composab
     if found is None or (mask.how == "hash" and found[1] != "S"):
         what = "is not there" if found is None else "is no text, so it has no hash"
         raise OperatorError(
-            f"The masked column {mask.name} {what}.",
-            expected="columns that the clone has; null or text for a column that is no text.",
-            next_step="correct rehearsal_masked_columns, and see what the column is called now. Nothing was changed.",
+            observed("AMO-2408", "The masked column {mask} {what}.", mask=mask.name, what=what),
+            expected=say("columns that the clone has; null or text for a column that is no text."),
+            next_step=say(
+                "correct rehearsal_masked_columns, and see what the column is called now. Nothing was changed."
+            ),
         )
     if mask.how == "null":
         return sql.SQL("NULL"), sql.SQL("{} IS NOT NULL").format(column)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import OperatorError
+from ..findings import observed, say
 from ..plan import Plan
 
 
@@ -44,9 +45,14 @@ def begin(plan: Plan, beginning: Beginning, state: Mapping[str, Any], now: str) 
     if len(state["schema"]["usable_indexes"]) >= len(plan.indexes):
         reason = ", because the source of the clone has" if beginning.clone else ""
         raise OperatorError(
-            f"{beginning.environment} has every planned index{reason}: there is nothing to rehearse.",
-            expected="a database as production's is before the deployment.",
-            next_step="clone from before it, or rehearse the plan that comes next.",
+            observed(
+                "AMO-2409",
+                "{environment} has every planned index{reason}: there is nothing to rehearse.",
+                environment=beginning.environment,
+                reason=reason,
+            ),
+            expected=say("a database as production's is before the deployment."),
+            next_step=say("clone from before it, or rehearse the plan that comes next."),
         )
     return {
         "rehearsal_id": f"{now}-{beginning.environment}",
@@ -73,16 +79,29 @@ def next_turn(evidence: Mapping[str, Any], run_id: str, outcome: str | None) -> 
     done = len(evidence["turns"])
     if done >= len(TURNS):
         raise OperatorError(
-            f"The rehearsal {evidence['rehearsal_id']} has had its {len(TURNS)} turns.",
-            expected="a rehearsal that goes on.",
-            next_step="begin another one: ansible-playbook rehearse.yml -l <environment>",
+            observed(
+                "AMO-2410",
+                "The rehearsal {rehearsal_id} has had its {turns} turns.",
+                rehearsal_id=evidence["rehearsal_id"],
+                turns=len(TURNS),
+            ),
+            expected=say("a rehearsal that goes on."),
+            next_step=say("begin another one: ansible-playbook rehearse.yml -l <environment>"),
         )
     turn = TURNS[done]
     if outcome != turn.outcome:
         raise OperatorError(
-            f"The turn {turn.name} ended as {outcome or 'no closed run'} (run {run_id}): nothing was rehearsed by it.",
-            expected=f"{turn.outcome}.",
-            next_step=f"read artifacts/{evidence['environment']}/{run_id}/report.html.",
+            observed(
+                "AMO-2411",
+                "The turn {turn} ended as {outcome} (run {run_id}): nothing was rehearsed by it.",
+                turn=turn.name,
+                outcome=outcome or "no closed run",
+                run_id=run_id,
+            ),
+            expected=say("{outcome}.", outcome=turn.outcome),
+            next_step=say(
+                "read artifacts/{environment}/{run_id}/report.html.", environment=evidence["environment"], run_id=run_id
+            ),
         )
     return turn
 
@@ -122,8 +141,14 @@ def require_no_difference(evidence: Mapping[str, Any]) -> None:
     """Raise OperatorError where the rehearsal has ended and a turn has left what it should not."""
     if evidence["outcome"] == "failed":
         raise OperatorError(
-            f"The rehearsal went all the way, and something is different: {'; '.join(evidence['differences'])}.",
-            expected="after the way back everything as before, after both ways forward the same.",
-            next_step="find out whose these are; if somebody works in "
-            f"{evidence['environment']} meanwhile, rehearse without them.",
+            observed(
+                "AMO-2412",
+                "The rehearsal went all the way, and something is different: {differences}.",
+                differences="; ".join(evidence["differences"]),
+            ),
+            expected=say("after the way back everything as before, after both ways forward the same."),
+            next_step=say(
+                "find out whose these are; if somebody works in {environment} meanwhile, rehearse without them.",
+                environment=evidence["environment"],
+            ),
         )

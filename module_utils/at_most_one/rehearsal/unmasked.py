@@ -14,6 +14,7 @@ from typing import Any
 from psycopg2 import sql
 
 from ..errors import OperatorError
+from ..findings import listed, observed, say
 from ..postgres.connection import Connection
 from .masking import Mask, others
 
@@ -119,12 +120,20 @@ def search(connection: Connection, values: Sequence[str], masks: Sequence[Mask],
             found |= {f"{schema}.{table}.{name}": rows for name, rows in zip(columns, row) if rows}
     if found:
         raise OperatorError(
-            "The clone still shows values that are masked elsewhere, in "
-            + ", ".join(f"{name} ({rows} rows)" for name, rows in sorted(found.items()))
-            + ".",
-            expected=f"none of {len(values)} values, which were taken at random from the masked columns before.",
-            next_step="add these columns to rehearsal_masked_columns, or, where such a value may be read, to "
-            "rehearsal_readable_columns. The target's database was not touched.",
+            observed(
+                "AMO-2413",
+                "The clone still shows values that are masked elsewhere, in {columns}.",
+                columns=listed(
+                    (say("{name} ({rows} rows)", name=name, rows=rows) for name, rows in sorted(found.items())), ", "
+                ),
+            ),
+            expected=say(
+                "none of {count} values, which were taken at random from the masked columns before.", count=len(values)
+            ),
+            next_step=say(
+                "add these columns to rehearsal_masked_columns, or, where such a value may be read, to "
+                "rehearsal_readable_columns. The target's database was not touched."
+            ),
         )
     return Searched(len(values), sum(len(columns) for _, _, columns in texts))
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OperatorError
+from ..findings import observed, say
 from ..http.build_probe import require_files
 from ..system.app_logs import log_tail
 from ..system.redaction import redact
@@ -93,10 +94,20 @@ def _alone(release: Path) -> Iterator[None]:
             lock.seek(0)
             holder = lock.read().strip()
             raise OperatorError(
-                f"{release} is being built by process {holder} on this host.",
-                expected="no other build of it: one that an earlier run has begun goes on when that run is killed.",
-                next_step=f"wait until it has ended (ps -p {holder}), then run the same command again. Nothing links "
-                "to this release.",
+                observed(
+                    "AMO-4101",
+                    "{release} is being built by process {holder} on this host.",
+                    release=release,
+                    holder=holder,
+                ),
+                expected=say(
+                    "no other build of it: one that an earlier run has begun goes on when that run is killed."
+                ),
+                next_step=say(
+                    "wait until it has ended (ps -p {holder}), then run the same command again. Nothing "
+                    "links to this release.",
+                    holder=holder,
+                ),
             ) from None
         lock.truncate(0)
         lock.write(str(os.getpid()))
@@ -131,11 +142,25 @@ def _run(order: Order, command: Sequence[str]) -> dict[str, Any]:
 def _failed(order: Order, shown: str, how: str, lines: list[str], **details: Any) -> OperatorError:
     path = f"PATH={shlex.quote(order.environment_path)}:$PATH " if order.environment_path else ""
     return OperatorError(
-        f"The build's command `{shown}` {how}"
-        + (f": {' | '.join(line.strip() for line in lines).rstrip('.')}." if lines else "."),
-        expected="exit code 0.",
-        next_step=f"run it by hand on that host: cd {shlex.quote(str(order.release))} && {path}{shown}; repair what it "
-        "says, then the same playbook again. Nothing links to this release.",
+        (
+            observed(
+                "AMO-4102",
+                "The build's command `{command}` {how}: {lines}.",
+                command=shown,
+                how=how,
+                lines=" | ".join((line.strip() for line in lines)).rstrip("."),
+            )
+            if lines
+            else observed("AMO-4103", "The build's command `{command}` {how}.", command=shown, how=how)
+        ),
+        expected=say("exit code 0."),
+        next_step=say(
+            "run it by hand on that host: cd {directory} && {path}{command}; repair what it says, then the "
+            "same playbook again. Nothing links to this release.",
+            directory=shlex.quote(str(order.release)),
+            path=path,
+            command=shown,
+        ),
         command=shown,
         error_lines=lines,
         **details,
@@ -147,9 +172,14 @@ def _require_artefacts(order: Order) -> None:
     missing = [name for name in order.needed if not (order.release / name).exists()]
     if missing:
         raise OperatorError(
-            f"The build of {order.release} left no {', '.join(missing)}.",
-            expected="all that serves a release.",
-            next_step="run prepare_build_commands by hand in that directory; nothing links to it yet.",
+            observed(
+                "AMO-4104",
+                "The build of {release} left no {missing}.",
+                release=order.release,
+                missing=", ".join(missing),
+            ),
+            expected=say("all that serves a release."),
+            next_step=say("run prepare_build_commands by hand in that directory; nothing links to it yet."),
             missing=missing,
         )
 

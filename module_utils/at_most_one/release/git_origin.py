@@ -20,6 +20,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from ..errors import OperatorError
+from ..findings import observed, say
 from ..system.redaction import redact
 
 ASK_TIMEOUT_S = 60.0
@@ -72,9 +73,14 @@ def served(path: Path) -> Served:
     for done in (head, status):
         if done.returncode:
             raise OperatorError(
-                f"{path} cannot be read as a checkout: {_said(done, Remote('', ''))}.",
-                expected="the application's git checkout, or a link to one, that this account may read.",
-                next_step="correct app_path, or the account that the tasks run as. Nothing was touched.",
+                observed(
+                    "AMO-4105",
+                    "{path} cannot be read as a checkout: {said}.",
+                    path=path,
+                    said=_said(done, Remote("", "")),
+                ),
+                expected=say("the application's git checkout, or a link to one, that this account may read."),
+                next_step=say("correct app_path, or the account that the tasks run as. Nothing was touched."),
             )
     in_place = not path.is_symlink()
     release = path if in_place else path.resolve()
@@ -132,9 +138,9 @@ def newest(checkout: Path, origin: str, branch: str) -> str:
     commit = commit_of(answer.stdout, branch)
     if answer.returncode == _NO_SUCH_BRANCH or (commit is None and not answer.returncode):
         raise OperatorError(
-            f"The origin {source.shown} has no branch {branch}.",
-            expected="the branch whose newest commit is to be deployed.",
-            next_step="push it, or name another one with app_branch, or one commit with app_commit.",
+            observed("AMO-4106", "The origin {shown} has no branch {branch}.", shown=source.shown, branch=branch),
+            expected=say("the branch whose newest commit is to be deployed."),
+            next_step=say("push it, or name another one with app_branch, or one commit with app_commit."),
         )
     if answer.returncode or commit is None:
         raise _unreachable(source, answer)
@@ -250,18 +256,25 @@ def _must(done: subprocess.CompletedProcess[str], release: Path, source: Remote,
     if unreachable:
         raise _unreachable(source, done)
     raise OperatorError(
-        f"git could not prepare {release}: {_said(done, source)}.",
-        expected="a checkout of the wanted commit.",
-        next_step="correct what git says; a directory that is in the way may be removed, nothing that serves is in it.",
+        observed("AMO-4107", "git could not prepare {release}: {said}.", release=release, said=_said(done, source)),
+        expected=say("a checkout of the wanted commit."),
+        next_step=say(
+            "correct what git says; a directory that is in the way may be removed, nothing that serves is in it."
+        ),
     )
 
 
 def _unreachable(source: Remote, done: subprocess.CompletedProcess[str]) -> OperatorError:
     return OperatorError(
-        f"The origin {source.shown} cannot be asked: {_said(done, source)}.",
-        expected="an origin that answers this host, with the right to read.",
-        next_step=f"try it there: git ls-remote {source.shown}; correct app_origin, or the key or token it needs. "
-        "Nothing was touched.",
+        observed(
+            "AMO-4108", "The origin {shown} cannot be asked: {said}.", shown=source.shown, said=_said(done, source)
+        ),
+        expected=say("an origin that answers this host, with the right to read."),
+        next_step=say(
+            "try it there: git ls-remote {shown}; correct app_origin, or the key or token it needs. "
+            "Nothing was touched.",
+            shown=source.shown,
+        ),
     )
 
 

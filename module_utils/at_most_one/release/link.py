@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 
 from ..errors import OperatorError
+from ..findings import observed, say
 from ..system import files
 
 _AT_FDCWD = -100
@@ -35,9 +36,9 @@ def switch(path: Path, release: Path, adopt_as: Path, *, check_mode: bool = Fals
     in_place = before is not None and not path.is_symlink()
     if not check_mode and not release.is_dir():
         raise OperatorError(
-            f"{release} is not a directory.",
-            expected="a built release to point the application's path at.",
-            next_step="run the phase prepare first: it builds the release.",
+            observed("AMO-4109", "{release} is not a directory.", release=release),
+            expected=say("a built release to point the application's path at."),
+            next_step=say("run the phase prepare first: it builds the release."),
         )
     if in_place and release == path:  # the checkout already is what is wanted: nothing to adopt it for
         return path, False
@@ -45,9 +46,16 @@ def switch(path: Path, release: Path, adopt_as: Path, *, check_mode: bool = Fals
         adopt_as.unlink()
     if in_place and os.path.lexists(adopt_as):
         raise OperatorError(
-            f"{path} is a directory, and {adopt_as}, where it would be moved to, exists already.",
-            expected="one of the two: a checkout to adopt, or a release that the path links to.",
-            next_step=f"look at both; keep the one that is served (readlink /proc/PID/cwd) at {adopt_as}.",
+            observed(
+                "AMO-4110",
+                "{path} is a directory, and {adopt_as}, where it would be moved to, exists already.",
+                path=path,
+                adopt_as=adopt_as,
+            ),
+            expected=say("one of the two: a checkout to adopt, or a release that the path links to."),
+            next_step=say(
+                "look at both; keep the one that is served (readlink /proc/PID/cwd) at {adopt_as}.", adopt_as=adopt_as
+            ),
         )
     previous = adopt_as if in_place else before
     changed = in_place or before != release.resolve()

@@ -10,6 +10,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from ..errors import OperatorError
+from ..findings import observed, say
 from ..system.processes import working_directory
 
 MARKER = ".at-most-one.json"  # roles/prepare writes it when a release is built
@@ -23,9 +24,14 @@ def require_free_space(releases: Path, least_mb: int) -> None:
     free = shutil.disk_usage(place).free // 1_000_000
     if free < least_mb:
         raise OperatorError(
-            f"The disk of {place} has {free} MB left.",
-            expected=f"at least {least_mb} MB (release_min_free_mb), so that a build cannot fill it under the service.",
-            next_step=f"make room, for example among the releases in {releases}, or lower release_keep.",
+            observed("AMO-4111", "The disk of {place} has {free} MB left.", place=place, free=free),
+            expected=say(
+                "at least {least_mb} MB (release_min_free_mb), so that a build cannot fill it under the service.",
+                least_mb=least_mb,
+            ),
+            next_step=say(
+                "make room, for example among the releases in {releases}, or lower release_keep.", releases=releases
+            ),
         )
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import OperatorError
+from ..findings import observed, say
 from ..http.build_probe import require_files
 from ..system import files
 from . import retention
@@ -107,10 +108,23 @@ def _require(path: Path, releases: Path, names: Sequence[str]) -> None:
         keep = [name for name in names if name not in missing]
         wanted = keep + [one for one in there if one not in keep]
         raise OperatorError(
-            f"prepare_shared_files names {', '.join(missing)}: neither {path} nor {releases / 'shared'} has it.{have}",
-            expected="each of these files at one of the two: git does not have them, and no release starts without.",
-            next_step=f"set prepare_shared_files: [{', '.join(wanted)}] in the inventory, or put the file at "
-            f"{path / missing[0]}. Nothing was touched.",
+            observed(
+                "AMO-4112",
+                "prepare_shared_files names {missing}: neither {path} nor {releases} has it.{have}",
+                missing=", ".join(missing),
+                path=path,
+                releases=releases / "shared",
+                have=have,
+            ),
+            expected=say(
+                "each of these files at one of the two: git does not have them, and no release starts without."
+            ),
+            next_step=say(
+                "set prepare_shared_files: [{wanted}] in the inventory, or put the file at {path}. "
+                "Nothing was touched.",
+                wanted=", ".join(wanted),
+                path=path / missing[0],
+            ),
             missing=missing,
         )
 
@@ -120,10 +134,21 @@ def _refuse_own(release: Path, names: Sequence[str]) -> None:
     own = [name for name in names if not (release / name).is_symlink() and (release / name).exists()]
     if own:
         raise OperatorError(
-            f"{release} has {', '.join(own)} of its own, which prepare_shared_files names.",
-            expected="nothing there, or a link: the file that every release shares takes this place.",
-            next_step=f"git -C {release} ls-files {own[0]}: if that names it, take it out of git, or out of "
-            f"prepare_shared_files; otherwise mv {release / own[0]} elsewhere. Nothing that serves was touched.",
+            observed(
+                "AMO-4113",
+                "{release} has {own} of its own, which prepare_shared_files names.",
+                release=release,
+                own=", ".join(own),
+            ),
+            expected=say("nothing there, or a link: the file that every release shares takes this place."),
+            next_step=say(
+                "git -C {release} ls-files {name}: if that names it, take it out of git, or out of "
+                "prepare_shared_files; otherwise mv {file} elsewhere. Nothing that serves was "
+                "touched.",
+                release=release,
+                name=own[0],
+                file=release / own[0],
+            ),
         )
 
 

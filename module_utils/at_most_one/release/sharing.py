@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import OperatorError
+from ..findings import observed, say
 
 ONCE, EACH = "once", "each"
 _PARTS = {"build_id": "build id", "static": "assets", "actions": "server actions"}
@@ -119,11 +120,20 @@ def require_platforms(fleet: Fleet, env_file: str) -> None:
     if others:
         seen = " ".join(f"{name} has {platform}." for name, platform in others.items())
         raise OperatorError(
-            f"{seen} {fleet.builder}, where the release is built, has {wanted}.",
-            expected="the same Node.js major version, architecture and libc on every host that gets this build.",
-            next_step="make them the same; or let each host build: -e release_build=each, with generateBuildId in "
-            f"next.config and NEXT_SERVER_ACTIONS_ENCRYPTION_KEY in {env_file} of every host. Nothing was built or "
-            "shipped.",
+            observed(
+                "AMO-4114",
+                "{seen} {builder}, where the release is built, has {wanted}.",
+                seen=seen,
+                builder=fleet.builder,
+                wanted=wanted,
+            ),
+            expected=say("the same Node.js major version, architecture and libc on every host that gets this build."),
+            next_step=say(
+                "make them the same; or let each host build: -e release_build=each, with generateBuildId "
+                "in next.config and NEXT_SERVER_ACTIONS_ENCRYPTION_KEY in {env_file} of every host. "
+                "Nothing was built or shipped.",
+                env_file=env_file,
+            ),
         )
 
 
@@ -145,10 +155,14 @@ def require_one_build(fleet: Fleet, commit: str, env_file: str) -> None:
             for name, serves in others.items()
         )
         raise OperatorError(
-            f"Hosts would serve different builds. {seen}",
-            expected="one build on every host, because a page of one asks any of them for its assets and server "
-            "actions.",
-            next_step=f"{_one_build_next(fleet.mode, env_file)} Nothing that serves was touched.",
+            observed("AMO-4115", "Hosts would serve different builds. {seen}", seen=seen),
+            expected=say(
+                "one build on every host, because a page of one asks any of them for its assets and server actions."
+            ),
+            next_step=say(
+                "{one_build_next} Nothing that serves was touched.",
+                one_build_next=_one_build_next(fleet.mode, env_file),
+            ),
         )
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from ..errors import OperatorError
+from ..findings import observed, say
 from ..system import files
 from . import assets, next_build, retention
 
@@ -60,9 +61,9 @@ def platform(environment_path: str) -> str:
             command, capture_output=True, text=True, timeout=NODE_TIMEOUT_S, check=True
         ).stdout
     raise OperatorError(
-        f"{node or 'node'} does not answer on this host.",
-        expected="the Node.js that runs the application, in app_environment_path or in PATH.",
-        next_step="set app_environment_path of this host to the directory of its node.",
+        observed("AMO-4116", "{node} does not answer on this host.", node=node or "node"),
+        expected=say("the Node.js that runs the application, in app_environment_path or in PATH."),
+        next_step=say("set app_environment_path of this host to the directory of its node."),
     )
 
 
@@ -99,9 +100,13 @@ def unpack(archive: Path, release: Path, live: Path) -> None:
     """
     if release.exists() and release.resolve() in {live.resolve(), *retention.worked_in(release.parent)}:
         raise OperatorError(
-            f"{release} serves, or a process works in it: it cannot be replaced by another build.",
-            expected="a release that nothing runs from.",
-            next_step="deploy a commit that this host does not serve yet (git commit --allow-empty makes one).",
+            observed(
+                "AMO-4117",
+                "{release} serves, or a process works in it: it cannot be replaced by another build.",
+                release=release,
+            ),
+            expected=say("a release that nothing runs from."),
+            next_step=say("deploy a commit that this host does not serve yet (git commit --allow-empty makes one)."),
         )
     incoming = release.with_name(_INCOMING + release.name)
     shutil.rmtree(incoming, ignore_errors=True)
@@ -115,9 +120,9 @@ def unpack(archive: Path, release: Path, live: Path) -> None:
         incoming.rename(release)
     except (tarfile.TarError, EOFError, zlib.error) as broken:
         raise OperatorError(
-            f"{archive} cannot be unpacked: {broken}.",
-            expected="the archive that the building host has packed.",
-            next_step="run the same command again; nothing links to this release.",
+            observed("AMO-4118", "{archive} cannot be unpacked: {broken}.", archive=archive, broken=broken),
+            expected=say("the archive that the building host has packed."),
+            next_step=say("run the same command again; nothing links to this release."),
         ) from None
     finally:
         shutil.rmtree(incoming, ignore_errors=True)
@@ -129,9 +134,9 @@ def require(release: Path, sha256: str, shared: Collection[str]) -> None:
     seen = digest(release, shared)
     if seen != sha256:
         raise OperatorError(
-            f"{release} has the digest {seen[:12]} after unpacking.",
-            expected=f"{sha256[:12]}, with which it was packed on the host that built it.",
-            next_step="look at that disk, then run the same command again; nothing links to this release.",
+            observed("AMO-4119", "{release} has the digest {seen} after unpacking.", release=release, seen=seen[:12]),
+            expected=say("{sha256}, with which it was packed on the host that built it.", sha256=sha256[:12]),
+            next_step=say("look at that disk, then run the same command again; nothing links to this release."),
         )
 
 

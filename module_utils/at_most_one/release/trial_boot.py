@@ -20,6 +20,7 @@ from typing import NoReturn
 from urllib.parse import urlsplit, urlunsplit
 
 from ..errors import OperatorError
+from ..findings import observed, say
 from ..http.build_probe import Asker, broken_assets, origin_of, require_files
 from ..http.client import NoAnswer
 from ..http.served_build import Probe, ask
@@ -94,9 +95,18 @@ def _require_assets(boot: Boot, probe: Probe, process: subprocess.Popen[bytes], 
     if broken:
         more = f" and {len(broken) - 3} more" if len(broken) > 3 else ""
         raise OperatorError(
-            f"The first page of {boot.release} loads what the release does not serve: {', '.join(broken[:3])}{more}.",
-            expected="200 for each script and style that the page names, from the release's own build.",
-            next_step=f"rm -rf {boot.release}, then deploy again: it is built anew. Nothing that serves was touched.",
+            observed(
+                "AMO-4120",
+                "The first page of {release} loads what the release does not serve: {broken}{more}.",
+                release=boot.release,
+                broken=", ".join(broken[:3]),
+                more=more,
+            ),
+            expected=say("200 for each script and style that the page names, from the release's own build."),
+            next_step=say(
+                "rm -rf {release}, then deploy again: it is built anew. Nothing that serves was touched.",
+                release=boot.release,
+            ),
             broken=broken,
         )
 
@@ -142,9 +152,19 @@ def _stop(boot: Boot, seen: str, log: str) -> NoReturn:
     lines = log_tail(log, 0, boot.log_lines)
     build = f" of build {boot.probe.build}" if boot.probe.build else ""
     raise OperatorError(
-        f"Release {boot.release} does not boot: {seen}." + (f" It wrote: {' | '.join(lines)}" if lines else ""),
-        expected=f"a good answer{build} within {boot.timeout_s:g} s.",
-        next_step="nothing that serves was touched; correct what it names, or start it by hand in that directory.",
+        (
+            observed(
+                "AMO-4121",
+                "Release {release} does not boot: {seen}. It wrote: {lines}",
+                release=boot.release,
+                seen=seen,
+                lines=" | ".join(lines),
+            )
+            if lines
+            else observed("AMO-4122", "Release {release} does not boot: {seen}.", release=boot.release, seen=seen)
+        ),
+        expected=say("a good answer{build} within {timeout_s} s.", build=build, timeout_s=f"{boot.timeout_s:g}"),
+        next_step=say("nothing that serves was touched; correct what it names, or start it by hand in that directory."),
         error_lines=lines,
     )
 
@@ -176,8 +196,8 @@ def command_of(parts: Sequence[str]) -> tuple[str, ...]:
     """The command as a tuple; raises OperatorError when nothing in it says where the port goes."""
     if not any("{port}" in part for part in parts):
         raise OperatorError(
-            f"app_boot_command has no {{port}}: {' '.join(parts)}.",
-            expected="a command with {port} where the port goes, or an empty list for no trial.",
-            next_step="correct app_boot_command in the inventory.",
+            observed("AMO-4123", "app_boot_command has no {{port}}: {parts}.", parts=" ".join(parts)),
+            expected=say("a command with {{port}} where the port goes, or an empty list for no trial."),
+            next_step=say("correct app_boot_command in the inventory."),
         )
     return tuple(parts)

@@ -9,6 +9,7 @@ from typing import Any
 from psycopg2.extras import RealDictCursor
 
 from ..errors import OperatorError
+from ..findings import observed, say
 from ..postgres import own_schema
 from ..postgres.connection import Connection
 from . import journal, run_status, undo
@@ -72,9 +73,9 @@ def require_days(keep_days: int) -> None:
     """Raise OperatorError for a negative number of days."""
     if keep_days < 0:
         raise OperatorError(
-            f"archive_keep_days is {keep_days}.",
-            expected="a number of days, or 0 to keep archived rows for ever.",
-            next_step="correct archive_keep_days of this inventory, or leave it out.",
+            observed("AMO-2201", "archive_keep_days is {keep_days}.", keep_days=keep_days),
+            expected=say("a number of days, or 0 to keep archived rows for ever."),
+            next_step=say("correct archive_keep_days of this inventory, or leave it out."),
         )
 
 

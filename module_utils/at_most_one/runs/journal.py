@@ -20,6 +20,7 @@ import psycopg2.errors
 from psycopg2.extras import RealDictCursor
 
 from ..errors import OperatorError
+from ..findings import observed, say
 from ..plan import Plan
 from ..postgres import publications, server_identity
 from ..postgres.connection import Connection, Hold, Login, connect, unheld
@@ -267,11 +268,19 @@ def _refuse_unaccounted(connection: Connection, run_id: str) -> None:
                 ((archived,),) = cursor.fetchall()
     if planned > archived + changed:
         raise OperatorError(
-            f"Run {run_id} cannot be closed as deployed: it planned {planned} rows, the archive has {archived} of it,"
-            f" and {changed} are known to be changed by somebody else.",
-            expected="each planned row in one of the two.",
-            next_step="compare the run's cleanup_plan.json with at_most_one.archived_row; rollback.yml takes the run"
-            " back.",
+            observed(
+                "AMO-2202",
+                "Run {run_id} cannot be closed as deployed: it planned {planned} rows, the archive has "
+                "{archived} of it, and {changed} are known to be changed by somebody else.",
+                run_id=run_id,
+                planned=planned,
+                archived=archived,
+                changed=changed,
+            ),
+            expected=say("each planned row in one of the two."),
+            next_step=say(
+                "compare the run's cleanup_plan.json with at_most_one.archived_row; rollback.yml takes the run back."
+            ),
             run_id=run_id,
         )
 
@@ -322,9 +331,15 @@ def _hold(connection: Connection, run_id: str, *, lock: str = _CHANGE) -> None:
     if row is None or row[0] is not None:
         how = "is not in the journal" if row is None else f"was closed as {row[0]}"
         raise OperatorError(
-            f"Run {run_id} {how}{f' by run {row[1]}' if row and row[1] else ''}.",
-            expected="an open run that still holds its plan.",
-            next_step="stop here: another run may be at work. deploy_run with state=read shows the last runs.",
+            observed(
+                "AMO-2203",
+                "Run {run_id} {how}{rest}.",
+                run_id=run_id,
+                how=how,
+                rest=f" by run {row[1]}" if row and row[1] else "",
+            ),
+            expected=say("an open run that still holds its plan."),
+            next_step=say("stop here: another run may be at work. deploy_run with state=read shows the last runs."),
             run_id=run_id,
             taken_over_by=row[1] if row else None,
         )
@@ -363,10 +378,13 @@ def _holder(connection: Connection, plan_id: str, *, lock: bool = False) -> dict
 def _require_lease(opening: Opening) -> None:
     if opening.lease_minutes < SHORTEST_LEASE_MINUTES:
         raise OperatorError(
-            f"run_lease_minutes is {opening.lease_minutes}.",
-            expected=f"{SHORTEST_LEASE_MINUTES} or more, and longer than the longest phase: a run whose lease has ended"
-            " may be taken over while it is at work.",
-            next_step="correct run_lease_minutes of this inventory, or leave it out (30).",
+            observed("AMO-2204", "run_lease_minutes is {lease_minutes}.", lease_minutes=opening.lease_minutes),
+            expected=say(
+                "{shortest_lease_minutes} or more, and longer than the longest phase: a run whose lease "
+                "has ended may be taken over while it is at work.",
+                shortest_lease_minutes=SHORTEST_LEASE_MINUTES,
+            ),
+            next_step=say("correct run_lease_minutes of this inventory, or leave it out (30)."),
         )
 
 
@@ -383,25 +401,62 @@ def _why_free(holder: Mapping[str, Any], takeover: bool) -> str | None:
 def _refusal(holder: Mapping[str, Any] | None, plan_id: str) -> OperatorError:
     if holder is None:
         return OperatorError(
-            f"Another run of plan {plan_id} was being opened or closed at this moment.",
-            expected="no other run of this plan.",
-            next_step="start again; deploy_run with state=read shows the last runs.",
+            observed(
+                "AMO-2205", "Another run of plan {plan_id} was being opened or closed at this moment.", plan_id=plan_id
+            ),
+            expected=say("no other run of this plan."),
+            next_step=say("start again; deploy_run with state=read shows the last runs."),
             plan=plan_id,
         )
     minutes, seconds = divmod(holder["age_s"], 60)
     return OperatorError(
-        f"Plan {plan_id} is held by run {holder['run_id']}: {holder['who']}, since {holder['since']} "
-        f"({minutes} min {seconds} s ago), from {holder['controller']} (pid {holder['controller_pid']}), "
-        + (f"last finished phase {holder['phase']}." if holder["phase"] else "no phase finished yet."),
-        expected="no other unfinished run of this plan.",
-        next_step=f"wait for it, or talk to {holder['who']}; "
-        + (
-            f"its lease ended at {holder['lease_until']}, and its process is still there: it is at work, or frozen. It"
-            " may be taken over once the process has ended,"
+        (
+            observed(
+                "AMO-2206",
+                "Plan {plan_id} is held by run {run_id}: {who}, since {since} ({minutes} min {seconds} s "
+                "ago), from {controller} (pid {controller_pid}), last finished phase {phase}.",
+                plan_id=plan_id,
+                run_id=holder["run_id"],
+                who=holder["who"],
+                since=holder["since"],
+                minutes=minutes,
+                seconds=seconds,
+                controller=holder["controller"],
+                controller_pid=holder["controller_pid"],
+                phase=holder["phase"],
+            )
+            if holder["phase"]
+            else observed(
+                "AMO-2207",
+                "Plan {plan_id} is held by run {run_id}: {who}, since {since} ({minutes} min {seconds} s "
+                "ago), from {controller} (pid {controller_pid}), no phase finished yet.",
+                plan_id=plan_id,
+                run_id=holder["run_id"],
+                who=holder["who"],
+                since=holder["since"],
+                minutes=minutes,
+                seconds=seconds,
+                controller=holder["controller"],
+                controller_pid=holder["controller_pid"],
+            )
+        ),
+        expected=say("no other unfinished run of this plan."),
+        next_step=(
+            say(
+                "wait for it, or talk to {who}; its lease ended at {lease_until}, and its process is "
+                "still there: it is at work, or frozen. It may be taken over once the process has ended, "
+                "or now with -e run_takeover=true if you are sure that it is dead.",
+                who=holder["who"],
+                lease_until=holder["lease_until"],
+            )
             if holder["lease_expired"]
-            else f"it may be taken over once its lease has ended ({holder['lease_until']}),"
-        )
-        + " or now with -e run_takeover=true if you are sure that it is dead.",
+            else say(
+                "wait for it, or talk to {who}; it may be taken over once its lease has ended "
+                "({lease_until}), or now with -e run_takeover=true if you are sure that it is dead.",
+                who=holder["who"],
+                lease_until=holder["lease_until"],
+            )
+        ),
         holder=_public(holder),
     )
 

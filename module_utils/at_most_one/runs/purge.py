@@ -16,6 +16,7 @@ import psycopg2
 from psycopg2 import sql
 
 from ..errors import OperatorError
+from ..findings import observed, say
 from ..postgres import own_schema
 from ..postgres.connection import Connection, Hold, Login, connect
 from ..system import files, recorded_files
@@ -132,11 +133,19 @@ def _require_purge(opened: journal.Opened) -> None:
     dead = opened.took_over
     if dead and dead["phase"] != undo.PURGE:
         raise OperatorError(
-            f"Run {dead['run_id']} of {dead['who']} is dead and not closed; last finished phase: "
-            f"{dead['phase'] or 'none'}. A rollback may need what it has archived.",
-            expected="no unfinished run of this plan.",
-            next_step="end that run first: ansible-playbook deploy.yml -l <environment> goes on from it,"
-            " ansible-playbook rollback.yml -l <environment> takes it back; then run the purge again.",
+            observed(
+                "AMO-2208",
+                "Run {run_id} of {who} is dead and not closed; last finished phase: {phase}. A rollback "
+                "may need what it has archived.",
+                run_id=dead["run_id"],
+                who=dead["who"],
+                phase=dead["phase"] or "none",
+            ),
+            expected=say("no unfinished run of this plan."),
+            next_step=say(
+                "end that run first: ansible-playbook deploy.yml -l <environment> goes on from it, "
+                "ansible-playbook rollback.yml -l <environment> takes it back; then run the purge again."
+            ),
             run_id=dead["run_id"],
         )
 

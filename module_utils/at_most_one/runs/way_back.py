@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..findings import Finding
+from ..findings import Finding, observed, say
 from ..plan import Plan
 from ..system.strict_zip import strict_zip
 
@@ -178,21 +178,34 @@ def _forbidding(
     if not found["runs"] and not rows:
         yield Finding(
             "nothing",
-            f"There is nothing to roll back: the journal has no run of {plan.id} that changed anything and was not"
-            f" taken back, and {content['pending']} rows are in the archive"
-            f" (rollback_restore_rows={str(asked.restore_rows).lower()}).",
-            "a deployed or stopped run, or rows to restore.",
-            "nothing; ansible-playbook history.yml -l <environment> shows the runs.",
+            observed(
+                "AMO-2209",
+                "There is nothing to roll back: the journal has no run of {plan_id} that changed anything and "
+                "was not taken back, and {pending} rows are in the archive "
+                "(rollback_restore_rows={restore_rows}).",
+                plan_id=plan.id,
+                pending=content["pending"],
+                restore_rows=str(asked.restore_rows).lower(),
+            ),
+            say("a deployed or stopped run, or rows to restore."),
+            say("nothing; ansible-playbook history.yml -l <environment> shows the runs."),
         )
         return
     if found["in_the_way"]:
         yield Finding(
             "in_the_way",
-            f"{len(found['in_the_way'])} runs of other plans are at work, or serve a later commit on top of this"
-            f" deployment: {', '.join(found['in_the_way'])}.",
-            "none.",
-            "wait for them, or take them back first: ansible-playbook rollback.yml -l <environment> -e plan=<their"
-            " plan>; ansible-playbook history.yml -l <environment> names it.",
+            observed(
+                "AMO-2210",
+                "{count} runs of other plans are at work, or serve a later commit on top of this "
+                "deployment: {in_the_way}.",
+                count=len(found["in_the_way"]),
+                in_the_way=", ".join(found["in_the_way"]),
+            ),
+            say("none."),
+            say(
+                "wait for them, or take them back first: ansible-playbook rollback.yml -l <environment> "
+                "-e plan=<their plan>; ansible-playbook history.yml -l <environment> names it."
+            ),
         )
     for way in ways:
         served = hosts[way.name]
@@ -201,37 +214,66 @@ def _forbidding(
         if found["runs"] and not asked.only_rows and not asked.commit and served.commit not in known:
             yield Finding(
                 "served",
-                f"{way.name} serves {served.commit}, which this deployment neither brought nor found: going back to"
-                f" {way.build} would take away newer code.",
-                f"{' or '.join(known)}.",
-                "name the release to go to: -e rollback_commit=<40 hexadecimal digits>.",
+                observed(
+                    "AMO-2211",
+                    "{host} serves {commit}, which this deployment neither brought nor found: going back to "
+                    "{build} would take away newer code.",
+                    host=way.name,
+                    commit=served.commit,
+                    build=way.build,
+                ),
+                say("{known}.", known=" or ".join(known)),
+                say("name the release to go to: -e rollback_commit=<40 hexadecimal digits>."),
             )
         if not way.stays and way.release.rpartition("/")[2] not in served.kept:
             yield Finding(
                 "kept",
-                f"The release to go back to, {way.release}, is not there on {way.name}; kept there:"
-                f" {', '.join(served.kept) or 'none'}.",
-                "a kept release.",
-                "name a kept one with -e rollback_commit=<40 hexadecimal digits>, or build this one again:"
-                f" ansible-playbook deploy.yml -l <environment> -e app_commit={way.build}; the indexes stay then.",
+                observed(
+                    "AMO-2212",
+                    "The release to go back to, {release}, is not there on {host}; kept there: {kept}.",
+                    release=way.release,
+                    host=way.name,
+                    kept=", ".join(served.kept) or "none",
+                ),
+                say("a kept release."),
+                say(
+                    "name a kept one with -e rollback_commit=<40 hexadecimal digits>, or build this one "
+                    "again: ansible-playbook deploy.yml -l <environment> -e app_commit={build}; the indexes "
+                    "stay then.",
+                    build=way.build,
+                ),
             )
     if asked.restore_rows and found["purged"]:
         purged = ", ".join(f"{one['run_id']} on {one['at']}" for one in found["purged"])
         yield Finding(
             "purged",
-            f"The archive of this deployment was purged ({purged}): its {sum(one['rows'] for one in found['purged'])}"
-            " rows cannot return.",
-            "every archived row that the deployment removed. Nothing was touched.",
-            "go back without the rows: ansible-playbook rollback.yml -l <environment> -e rollback_restore_rows=false; a"
-            " backup of the provider may have them.",
+            observed(
+                "AMO-2213",
+                "The archive of this deployment was purged ({purged}): its {rows} rows cannot return.",
+                purged=purged,
+                rows=sum(one["rows"] for one in found["purged"]),
+            ),
+            say("every archived row that the deployment removed. Nothing was touched."),
+            say(
+                "go back without the rows: ansible-playbook rollback.yml -l <environment> -e "
+                "rollback_restore_rows=false; a backup of the provider may have them."
+            ),
         )
     if rows and asked.restore == "all" and content["taken"]:
         yield Finding(
             "taken",
-            f"Newer rows are in {plan.schema}.{plan.table} in the place of archived ones: {_keys(content['taken'])}.",
-            "none; restoring would overwrite newer data. Nothing was touched.",
-            "compare them by hand, or put back the others and leave these in the archive: -e"
-            " rollback_restore=possible.",
+            observed(
+                "AMO-2214",
+                "Newer rows are in {schema}.{table} in the place of archived ones: {keys}.",
+                schema=plan.schema,
+                table=plan.table,
+                keys=_keys(content["taken"]),
+            ),
+            say("none; restoring would overwrite newer data. Nothing was touched."),
+            say(
+                "compare them by hand, or put back the others and leave these in the archive: -e "
+                "rollback_restore=possible."
+            ),
         )
 
 

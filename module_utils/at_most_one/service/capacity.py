@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, replace
 
 from ..errors import OperatorError
+from ..findings import observed, say
 from ..system.strict_zip import strict_zip
 from . import traffic_probe
 
@@ -77,10 +78,19 @@ def require(found: Capacity, least_rate_per_s: float) -> None:
     """Raise OperatorError if a cutover could not be watched closely."""
     if not found.watched_closely:
         raise OperatorError(
-            f"Asked alone, the service answers {found.bears_per_s:g} requests a second, so the traffic probe may send "
-            f"{found.rate_per_s:g}.",
-            expected=f"{least_rate_per_s:g} (pm2_reload_probe_min_rate_per_s), so that a lost request shows in the "
-            "cutover.",
-            next_step="deploy when the service has less to do, or accept a coarse receipt: "
-            "ansible-playbook deploy.yml -l <environment> -e pm2_reload_probe_below_min=warn",
+            observed(
+                "AMO-4401",
+                "Asked alone, the service answers {bears_per_s} requests a second, so the traffic probe "
+                "may send {rate_per_s}.",
+                bears_per_s=f"{found.bears_per_s:g}",
+                rate_per_s=f"{found.rate_per_s:g}",
+            ),
+            expected=say(
+                "{least_rate_per_s} (pm2_reload_probe_min_rate_per_s), so that a lost request shows in the cutover.",
+                least_rate_per_s=f"{least_rate_per_s:g}",
+            ),
+            next_step=say(
+                "deploy when the service has less to do, or accept a coarse receipt: ansible-playbook "
+                "deploy.yml -l <environment> -e pm2_reload_probe_below_min=warn"
+            ),
         )

@@ -20,6 +20,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from ..errors import OperatorError
+from ..findings import observed, say
 from ..http.client import Client, NoAnswer, place
 from ..system import daemon
 from ..system.processes import start_ticks
@@ -237,9 +238,14 @@ def start(settings: Settings, output: str) -> tuple[int, bool]:
     if noted:
         if noted.get("settings") != note["settings"]:
             raise OperatorError(
-                f"A traffic probe with other settings already writes {output} (pid {noted['pid']}).",
-                expected="one probe per receipt.",
-                next_step="stop it first (state: stopped), or give this one another output.",
+                observed(
+                    "AMO-4402",
+                    "A traffic probe with other settings already writes {output} (pid {pid}).",
+                    output=output,
+                    pid=noted["pid"],
+                ),
+                expected=say("one probe per receipt."),
+                next_step=say("stop it first (state: stopped), or give this one another output."),
                 pid=noted["pid"],
             )
         return int(noted["pid"]), False
@@ -275,16 +281,19 @@ def stop(output: str) -> tuple[dict[str, Any], bool]:
         )
         raise OperatorError(
             seen,
-            expected="a probe that ran from before the cutover until now.",
-            next_step="treat the traffic during the cutover as unknown; on that host look for the OOM killer, or for a "
-            "session manager that ends processes at logout (KillUserProcesses in logind.conf).",
+            expected=say("a probe that ran from before the cutover until now."),
+            next_step=say(
+                "treat the traffic during the cutover as unknown; on that host look for the OOM killer, "
+                "or for a session manager that ends processes at logout (KillUserProcesses in "
+                "logind.conf)."
+            ),
             receipt=receipt,
         )
     if receipt.get("error"):
         raise OperatorError(
-            f"The traffic probe ended with an error: {receipt['error']}.",
-            expected="a probe that asks until it is stopped.",
-            next_step="correct its settings and start it again.",
+            observed("AMO-4403", "The traffic probe ended with an error: {error}.", error=receipt["error"]),
+            expected=say("a probe that asks until it is stopped."),
+            next_step=say("correct its settings and start it again."),
         )
     if noted:
         os.unlink(_pid_file(output))

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ..errors import OperatorError
-from ..findings import Finding
+from ..findings import Finding, observed, say
 from ..pm2 import client
 from ..pm2.client import Instance, Listing, Pm2
 from ..system import log_errors
@@ -141,9 +141,9 @@ def judge(seen: Seen, since: Since, limits: Limits) -> list[Finding]:
             found.append(
                 Finding(
                     "health",
-                    f"{check.request} got {check.got}.",
-                    f"{check.expected}.",
-                    "repeat it by hand and read the application's log of this moment.",
+                    observed("AMO-4404", "{request} got {got}.", request=check.request, got=check.got),
+                    say("{expected}.", expected=check.expected),
+                    say("repeat it by hand and read the application's log of this moment."),
                 )
             )
     errors = sum(scan.errors for scan in seen.scans)
@@ -152,9 +152,11 @@ def judge(seen: Seen, since: Since, limits: Limits) -> list[Finding]:
         found.append(
             Finding(
                 "log",
-                f"{errors} error lines since the watch began: {lines}.",
-                f"at most {limits.error_lines}.",
-                f"read {', '.join(scan.path for scan in seen.scans if scan.errors)}.",
+                observed(
+                    "AMO-4405", "{errors} error lines since the watch began: {lines}.", errors=errors, lines=lines
+                ),
+                say("at most {error_lines}.", error_lines=limits.error_lines),
+                say("read {logs}.", logs=", ".join(scan.path for scan in seen.scans if scan.errors)),
             )
         )
     return [*found, *_instances(seen.instances, since), *_database(seen)]
@@ -168,9 +170,16 @@ def _traffic(seen: Seen, since: Since, limits: Limits) -> list[Finding]:
             found.append(
                 Finding(
                     "traffic",
-                    f"{failed} of {asked} requests to {name} failed: {figures['failures_by_kind']}.",
-                    f"at most {limits.failed_percent:g} %.",
-                    "look at the instances and at what stands in front of them.",
+                    observed(
+                        "AMO-4406",
+                        "{failed} of {asked} requests to {name} failed: {failures_by_kind}.",
+                        failed=failed,
+                        asked=asked,
+                        name=name,
+                        failures_by_kind=figures["failures_by_kind"],
+                    ),
+                    say("at most {failed_percent} %.", failed_percent=f"{limits.failed_percent:g}"),
+                    say("look at the instances and at what stands in front of them."),
                 )
             )
         before, now = since.latency_ms.get(name), figures.get("p50_ms")
@@ -181,9 +190,22 @@ def _traffic(seen: Seen, since: Since, limits: Limits) -> list[Finding]:
             found.append(
                 Finding(
                     "latency",
-                    f"{name} takes {now:g} ms (median of {asked - failed} requests).",
-                    f"less than {allowed:g} ms: it took {before:g} ms before.",
-                    "look at what runs in the database (pg_stat_activity) and at the processor time of the instances.",
+                    observed(
+                        "AMO-4407",
+                        "{name} takes {now} ms (median of {asked} requests).",
+                        name=name,
+                        now=f"{now:g}",
+                        asked=asked - failed,
+                    ),
+                    say(
+                        "less than {allowed} ms: it took {before} ms before.",
+                        allowed=f"{allowed:g}",
+                        before=f"{before:g}",
+                    ),
+                    say(
+                        "look at what runs in the database (pg_stat_activity) and at the processor time of the "
+                        "instances."
+                    ),
                 )
             )
     return found
@@ -210,9 +232,9 @@ def _instances(listing: Listing | OperatorError | None, since: Since) -> list[Fi
     return [
         Finding(
             "instances",
-            f"{'; '.join(changed)}.",
-            "the processes that served when the watch began.",
-            "read the instance's error log from before its restart; `pm2 describe` tells why it ended.",
+            observed("AMO-4408", "{changed}.", changed="; ".join(changed)),
+            say("the processes that served when the watch began."),
+            say("read the instance's error log from before its restart; `pm2 describe` tells why it ended."),
         )
     ]
 
@@ -225,18 +247,18 @@ def _database(seen: Seen) -> list[Finding]:
         found.append(
             Finding(
                 "duplicates",
-                f"{seen.duplicates} duplicate groups are inside the rule.",
-                "none, ever again.",
-                "the rule's index is not there or does not hold: deploy again, which cleans up and builds it.",
+                observed("AMO-4409", "{duplicates} duplicate groups are inside the rule.", duplicates=seen.duplicates),
+                say("none, ever again."),
+                say("the rule's index is not there or does not hold: deploy again, which cleans up and builds it."),
             )
         )
     if seen.faults:
         found.append(
             Finding(
                 "indexes",
-                f"{'; '.join(seen.faults)}.",
-                "exactly the planned indexes, valid and ready.",
-                "find out who changed them; deploying again builds what is missing.",
+                observed("AMO-4410", "{faults}.", faults="; ".join(seen.faults)),
+                say("exactly the planned indexes, valid and ready."),
+                say("find out who changed them; deploying again builds what is missing."),
             )
         )
     return found

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from ..errors import OperatorError
+from ..findings import observed, say
 from . import files
 from .processes import start_ticks
 
@@ -46,9 +47,17 @@ def spawn(work: Callable[[], None], pid_file: str, note: Mapping[str, Any], *, r
     message = said.decode("utf-8", "replace").strip()
     if not message.isdigit():
         raise OperatorError(
-            f"The detached process did not start: {message or 'it said nothing'}.",
-            expected=f"a process that writes {pid_file} within {ready_within_s:g} s.",
-            next_step="check that the directory is writable and that the machine has memory and process slots left.",
+            observed(
+                "AMO-1101", "The detached process did not start: {message}.", message=message or "it said nothing"
+            ),
+            expected=say(
+                "a process that writes {pid_file} within {ready_within_s} s.",
+                pid_file=pid_file,
+                ready_within_s=f"{ready_within_s:g}",
+            ),
+            next_step=say(
+                "check that the directory is writable and that the machine has memory and process slots left."
+            ),
         )
     return int(message)
 

@@ -18,6 +18,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from ..errors import OperatorError
+from ..findings import observed, say
 from . import files
 from .processes import is_stopped
 
@@ -104,11 +105,23 @@ def _require_last(run: Run, changed: Sequence[str]) -> int:
     if token is None or (token.number, token.run_id) == (run.number, run.id) or token.number < run.number:
         return token.number if token else 0
     raise OperatorError(
-        f"Run {run.id} (number {run.number}) was overtaken by run {token.run_id} (number {token.number}), which has"
-        f" written on this host since {token.written_at}. Nothing was written; {_words(changed)}.",
-        expected="no later run on this host.",
-        next_step="leave this run: what serves is the later run's. `ansible-playbook history.yml -l <environment>`"
-        " shows what became of both; start again if something is still to be deployed.",
+        observed(
+            "AMO-1102",
+            "Run {run_id} (number {number}) was overtaken by run {later_run} (number {later_number}), which has "
+            "written on this host since {written_at}. Nothing was written; {words}.",
+            run_id=run.id,
+            number=run.number,
+            later_run=token.run_id,
+            later_number=token.number,
+            written_at=token.written_at,
+            words=_words(changed),
+        ),
+        expected=say("no later run on this host."),
+        next_step=say(
+            "leave this run: what serves is the later run's. `ansible-playbook history.yml -l "
+            "<environment>` shows what became of both; start again if something is still to be "
+            "deployed."
+        ),
         overtaken_by=token.run_id,
         numbers=[run.number, token.number],
         changed=list(changed),
@@ -143,12 +156,22 @@ def _require_patience(path: str, run: Run, changed: Sequence[str], deadline: flo
         time.sleep(0.05)
         return
     raise OperatorError(
-        f"Process {pid or 'unknown'} of run {holder or 'unknown'} is writing on this host"
-        f"{' and is frozen (stopped by a signal)' if stopped else ''}. Run {run.id} has written nothing here meanwhile;"
-        f" {_words(changed)}.",
-        expected="one run at a time that writes on a host.",
-        next_step=f"look at it: ps -p {pid or 'PID'} -o pid,stat,lstart,args; if its run is dead, kill -KILL"
-        f" {pid or 'PID'}, then the same command again.",
+        observed(
+            "AMO-1103",
+            "Process {pid} of run {holder} is writing on this host{frozen}. Run {run_id} has written "
+            "nothing here meanwhile; {words}.",
+            pid=pid or "unknown",
+            holder=holder or "unknown",
+            frozen=" and is frozen (stopped by a signal)" if stopped else "",
+            run_id=run.id,
+            words=_words(changed),
+        ),
+        expected=say("one run at a time that writes on a host."),
+        next_step=say(
+            "look at it: ps -p {pid} -o pid,stat,lstart,args; if its run is dead, kill -KILL {pid}, "
+            "then the same command again.",
+            pid=pid or "PID",
+        ),
         holder={"pid": pid, "run_id": holder, "stopped": stopped},
     )
 
@@ -159,8 +182,13 @@ def _words(changed: Sequence[str]) -> str:
 
 def _unreadable(path: Path, why: str) -> OperatorError:
     return OperatorError(
-        f"{path} does not say which run wrote on this host last ({why}).",
-        expected='a file as {"number": 42, "run_id": "...", "written_at": "..."} that this account can read, or none.',
-        next_step="make sure by `ansible-playbook history.yml -l <environment>` that no run is at work, then remove the"
-        f" file: rm {path}; the next run writes it. Nothing was written.",
+        observed("AMO-1104", "{path} does not say which run wrote on this host last ({why}).", path=path, why=why),
+        expected=say(
+            'a file as {{"number": 42, "run_id": "...", "written_at": "..."}} that this account can read, or none.'
+        ),
+        next_step=say(
+            "make sure by `ansible-playbook history.yml -l <environment>` that no run is at work, "
+            "then remove the file: rm {path}; the next run writes it. Nothing was written.",
+            path=path,
+        ),
     )
