@@ -38,7 +38,7 @@ class ActionModule(ActionBase):
             "recorded", phase=given["phase"], status="failed", earlier=given["earlier"], details=details
         )
         if not read.get("failed"):
-            read = self._journal("reached", plan=given["plan"])
+            read = self._call("deploy_changes_info", plan=given["plan"])
         if read.get("failed"):
             end["error"] += _line(stopping.unsettled(read, end["changed_words"]))
             return {**end, "reached": {}, "is_settled": False, "may_go_back": False}
@@ -73,7 +73,7 @@ class ActionModule(ActionBase):
             end["failed_phase"],
             len(given["plan"]["indexes"]),
             end["reached"],
-            self._journal("reached", plan=given["plan"]).get("reached"),
+            self._call("deploy_changes_info", plan=given["plan"]).get("reached"),
             given["paths"],
         )
         return {"error": end["error"] + _line(words)}

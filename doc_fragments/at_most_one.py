@@ -111,6 +111,30 @@ options:
     default: false
 """
 
+    PM2 = r"""
+options:
+  pm2:
+    description: The pm2 executable.
+    type: str
+    default: pm2
+  pm2_home:
+    description: PM2_HOME of the daemon; the environment's, or C(~/.pm2).
+    type: path
+  environment_path:
+    description: Directories to search before PATH, separated by colons, so that node is found.
+    type: str
+"""
+
+    READS_ONLY = r"""
+attributes:
+  check_mode:
+    support: full
+    description: It only reads, so it does the same in check mode.
+  diff_mode:
+    support: N/A
+    description: It changes nothing.
+"""
+
     IN_PROCESS = r"""
 attributes:
   action:

@@ -15,8 +15,8 @@ description:
     the plan names it. Then up to 5 surplus rows leave by the statements of the removal and return by those of the
     restore, in a transaction that is rolled back. It fails when one would not come back as it was, and when another
     table is written meanwhile that the plan does not name. Without surplus rows there is nothing to try.
-  - With O(release_path) it reads Prisma's history as M(prisma_history) does, and says when the migration could not be
-    built from that release with O(strategy), so that a person hears of it before a row is removed.
+  - With O(release_path) it reads Prisma's history as M(prisma_history_info) does, and says when the migration could not
+    be built from that release with O(strategy), so that a person hears of it before a row is removed.
   - It changes nothing, in check mode or not. Sequences of the archive move on.
 options:
   max_transaction_age_s:
@@ -108,7 +108,7 @@ history:
   returned: with O(release_path)
   type: dict
   contains:
-    verdict: {description: "As M(prisma_history) gives it.", type: str}
+    verdict: {description: "As M(prisma_history_info) gives it.", type: str}
     pending: {description: The migrations that a deploy would apply., type: list, elements: str}
     strategy: {description: "How it would be built; none when there is nothing to build.", type: str}
     refusal: {description: Why it could not be built; empty when it could., type: str}

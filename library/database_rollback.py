@@ -104,7 +104,7 @@ sentence:
     3 indexes dropped, 25 rows restored, 0 kept in the archive. The catalog and Prisma's history are as before
     (compared).
 history:
-  description: Prisma's history on the plan's migration, see M(prisma_history).
+  description: Prisma's history on the plan's migration, see M(prisma_history_info).
   returned: success
   type: str
   sample: rolled_back

@@ -84,15 +84,9 @@ options:
     description: How long it lasts where O(notice_until) is not given.
     type: float
     default: 60
-attributes:
-  check_mode:
-    support: full
-    description: Reads only.
-  diff_mode:
-    support: none
-    description: There is no change to show.
 extends_documentation_fragment:
   - at_most_one.in_process
+  - at_most_one.reads_only
 author:
   - the at-most-one maintainers (@at-most-one)
 """

@@ -9,6 +9,7 @@ short_description: Keep the journal of deployments and allow one at a time per p
 description:
   - Keeps a journal in the schema C(at_most_one) of the service's own database, created on first use.
   - The journal is a log, not managed state. A run reports a change only when the journal itself is created.
+  - M(deploy_run_info) reads it, M(deploy_changes_info) what a run has changed.
 options:
   state:
     description:
@@ -16,18 +17,15 @@ options:
         whose process on this host is gone, is closed as abandoned and replaced.
       - V(recorded) adds a finished phase and renews the lease. It fails when the run was taken over meanwhile.
       - V(closed) ends the run with its O(outcome) and releases the plan.
-      - V(read) returns the last runs.
-      - V(reached) says what O(run_id) has changed so far, with the unfinished runs that it goes on from; without
-        O(run_id), what the last deployment of O(plan) has changed. It reads journal, catalog and archive.
     type: str
-    choices: [opened, recorded, closed, read, reached]
+    choices: [opened, recorded, closed]
     required: true
   run_id:
-    description: The run, as O(state=opened) returned it. With O(state=read), only this run.
+    description: The run, as O(state=opened) returned it.
     type: str
   plan:
     description:
-      - The plan that is deployed. With O(state=read), only its runs.
+      - The plan that is deployed.
       - O(state=closed) with O(outcome=deployed) needs it, to ask once more whether the rule holds.
     type: dict
   environment:
@@ -50,13 +48,13 @@ options:
     type: str
   hosts:
     description:
-      - With O(state=opened), what each host serves now, as M(git_origin) returns it. C(commit), C(release) and
-        C(in_place) are kept, with the definitions of the planned tables and Prisma's history, for O(state=reached) to
-        compare with.
+      - With O(state=opened), what each host serves now, as M(git_origin_info) returns it. C(commit), C(release) and
+        C(in_place) are kept, with the definitions of the planned tables and Prisma's history, for
+        M(deploy_changes_info) to compare with.
     type: dict
     default: {}
   above:
-    description: The highest number that a host knows of a run, see M(git_origin). That of the opened run is higher.
+    description: The highest number that a host knows of a run (M(git_origin_info)). That of the opened run is higher.
     type: int
     default: 0
   takeover:
@@ -128,13 +126,6 @@ options:
   report:
     description: The report to keep with the run.
     type: dict
-  limit:
-    description: With O(state=read), how many runs are returned at most.
-    type: int
-    default: 20
-  keep_days:
-    description: With O(state=read), for how many days archived rows are kept, to return RV(archive). V(0) is for ever.
-    type: int
 extends_documentation_fragment:
   - at_most_one.login
 attributes:
@@ -192,7 +183,9 @@ plan_sha256:
   type: str
   sample: 6b3a55e0261b0304143f805a24924d0c1c44524821305f31d9277843b8a10f4e
 took_over:
-  description: The run that was abandoned for this one, or would be, with RV(reached); empty when the plan was free.
+  description:
+    - The run that was abandoned for this one, or would be, with RV(deploy_changes_info#module:reached); empty when the
+      plan was free.
   returned: O(state=opened)
   type: dict
   sample:
@@ -231,68 +224,11 @@ phases:
   type: list
   elements: dict
   sample: [{name: cleanup, status: ok, seconds: 1.25}]
-reached:
-  description: What is there to be taken back.
-  returned: O(state=reached)
-  type: dict
-  contains:
-    runs: {description: "The runs that reached it, newest first.", type: list, elements: str}
-    commit_before: {description: The commit that the first of them found., type: str}
-    commit_after: {description: The commit that they brought., type: str}
-    database: {description: Whether the journal says that they touched rows or indexes., type: bool}
-    hosts: {description: What each host served when the first of them began., type: dict}
-    point: {description: "nothing, rows or migration, by the catalog and the archive.", type: str}
-    built: {description: The planned indexes that they built., type: list, elements: str}
-    there: {description: "The planned indexes that there are now, whoever built them.", type: list, elements: str}
-    kept: {description: The planned indexes that were there before; they are not theirs., type: list, elements: str}
-    applied: {description: Whether the plan's migration counts as applied and did not before., type: bool}
-    fence: {description: Whether their write fence is up., type: bool}
-    content:
-      description:
-        - Their archived rows compared with the table. C(archived), C(pending) (not put back), C(back) (as archived),
-          C(changed) and C(absent) (put back, and changed or removed since by the service).
-        - C(taken) lists primary keys of pending rows in whose place newer data is. C(archived_sha256) and
-          C(table_sha256) are over the same columns of both sides.
-      type: dict
-    differences:
-      description: What of the catalog and of Prisma's history is gone (-) or new (+) since the first of them began.
-      type: list
-      elements: str
-    recorded: {description: Whether that beginning is recorded; without it nothing can be compared., type: bool}
-    left_behind:
-      description: C(runs) that were taken back and whose rows are not all back, and their C(content).
-      type: dict
-    purged:
-      description: Those of C(runs) whose archived rows a purge has removed, with C(at) and how many C(rows).
-      type: list
-      elements: dict
-    in_the_way: {description: Runs of other plans that are at work or serve on top., type: list, elements: str}
-  sample: {runs: [20251110T053000Z-1a2b3c], point: migration, built: [idx_inspection_schedules_active], applied: true}
 rollback:
   description: What rollback.yml would take back from now on; without C(runs) when there is nothing.
   returned: O(state=closed)
   type: dict
   sample: {runs: [20251110T053000Z-1a2b3c], commit_before: eac2ff3, commit_after: 8afb806, database: true}
-runs:
-  description: >-
-    The last runs, newest first. C(dead_since) is set for an unfinished run whose lease has ended or whose process is
-    gone. C(rows) counts its rows that are C(archived) and C(restored); the last came back at C(restored_at).
-  returned: O(state=read)
-  type: list
-  elements: dict
-  sample: [{run_id: 20251110T053000Z-1a2b3c, outcome: deployed, dead_since: null, rows: {archived: 25, restored: 0}}]
-archive:
-  description: >-
-    The archived rows of every plan: their size, the age of the oldest, and what purge.yml would remove, by plan. Null
-    where nothing of this release is archived yet.
-  returned: O(state=read) with O(keep_days)
-  type: dict
-  sample:
-    keep_days: 90
-    bytes: 65536
-    rows: 50
-    oldest_days: 120.4
-    overdue: [{plan_id: one-active-inspection-session, rows: 25, runs: 1}]
 """
 
 from dataclasses import asdict
@@ -306,25 +242,17 @@ if TYPE_CHECKING:
     from ansible.module_utils.at_most_one.postgres.connection import Connection
 
 
-STATES = ["opened", "recorded", "closed", "read", "reached"]
+STATES = ["opened", "recorded", "closed"]
 
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Do what ``state`` says."""
     from ansible.module_utils.at_most_one.migration import closing
     from ansible.module_utils.at_most_one.postgres.connection import connect
-    from ansible.module_utils.at_most_one.runs import journal, reached, run_status, undo
+    from ansible.module_utils.at_most_one.runs import journal, undo
 
     wanted = module.params
     with connect(login_of(module), **timeouts_of(module)) as connection:
-        if wanted["state"] == "read":
-            plan_id = parse(wanted["plan"]).id if wanted["plan"] is not None else None
-            runs = journal.read(connection, run_id=wanted["run_id"], plan_id=plan_id, limit=wanted["limit"])
-            rows = run_status.rows_of(connection, [run["run_id"] for run in runs])
-            archive = {} if wanted["keep_days"] is None else {"archive": _archive(connection, wanted["keep_days"])}
-            return {"changed": False, "runs": [{**run, "rows": rows.get(run["run_id"])} for run in runs], **archive}
-        if wanted["state"] == "reached":
-            return {"changed": False, "reached": reached.read(connection, parse(wanted["plan"]), wanted["run_id"])}
         if wanted["state"] == "opened":
             return _open(module, connection, parse(wanted["plan"]))
         if module.check_mode:
@@ -352,12 +280,6 @@ def act(module: AnsibleModule) -> dict[str, Any]:
 
 def _asked(wanted: dict[str, Any]) -> dict[str, Any]:
     return {name: wanted[name] for name in ("run_id", "outcome") if wanted[name] is not None}
-
-
-def _archive(connection: Connection, keep_days: int) -> dict[str, Any] | None:
-    from ansible.module_utils.at_most_one.runs import archive_age
-
-    return archive_age.summary(connection, keep_days)
 
 
 def _open(module: AnsibleModule, connection: Connection, plan: Plan) -> dict[str, Any]:
@@ -446,15 +368,12 @@ def main() -> None:
             "failed_phase": {"type": "str"},
             "error": {"type": "str"},
             "report": {"type": "dict"},
-            "limit": {"type": "int", "default": 20},
-            "keep_days": {"type": "int"},
         },
         act,
         required_if=[
             ("state", "opened", ("plan", "environment", "who", "controller", "controller_pid")),
             ("state", "recorded", ("run_id", "phase", "status")),
             ("state", "closed", ("run_id", "outcome")),
-            ("state", "reached", ("plan",)),
         ],
     )
 

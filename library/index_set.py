@@ -202,7 +202,7 @@ fence:
   type: str
   sample: lowered
 history:
-  description: Prisma's history on the plan's migration, see M(prisma_history).
+  description: Prisma's history on the plan's migration, see M(prisma_history_info).
   returned: O(state=present), or O(state=verified) with O(release_path)
   type: str
   sample: applied

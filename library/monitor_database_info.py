@@ -31,16 +31,10 @@ options:
     description: How many runs of the journal are read, newest first.
     type: int
     default: 100
-attributes:
-  check_mode:
-    support: full
-    description: Only ever reads.
-  diff_mode:
-    support: none
-    description: It changes nothing.
 extends_documentation_fragment:
   - at_most_one.login
   - at_most_one.plan
+  - at_most_one.reads_only
 author:
   - the at-most-one maintainers (@at-most-one)
 """
@@ -61,12 +55,12 @@ verified:
   type: dict
   sample: {indexes: [], exact: true, duplicates_left: 0, summary: 3 of 3 indexes present}
 fence:
-  description: The write fence, as M(write_fence) returns it, or an error.
+  description: The write fence, as M(write_fence_info) returns it, or an error.
   returned: always
   type: dict
   sample: {state: lowered, indexes: [], statements: []}
 history:
-  description: Prisma's history on the plan's migration, as M(prisma_history) returns it, or an error.
+  description: Prisma's history on the plan's migration, as M(prisma_history_info) returns it, or an error.
   returned: always
   type: dict
   sample: {verdict: applied, repair: null}
@@ -139,7 +133,7 @@ def _history(module: AnsibleModule, plan: Plan) -> dict[str, Any]:
     from ansible.module_utils.at_most_one.migration import readiness
 
     release = Path(module.params["release_path"])
-    found = readiness.read(login_of(module), plan, release, check=module.check_mode, **timeouts_of(module))
+    found = readiness.read(login_of(module), plan, release, **timeouts_of(module))
     return {"verdict": found.verdict.verdict, "repair": found.repair}
 
 

@@ -19,23 +19,9 @@ options:
     description: The application's name in PM2.
     type: str
     required: true
-  pm2:
-    description: The pm2 executable.
-    type: str
-    default: pm2
-  pm2_home:
-    description: PM2_HOME of the daemon; the environment's, or C(~/.pm2).
-    type: path
-  environment_path:
-    description: Directories to search before PATH, so that node is found.
-    type: str
-attributes:
-  check_mode:
-    support: full
-    description: Only ever reads.
-  diff_mode:
-    support: none
-    description: It changes nothing.
+extends_documentation_fragment:
+  - at_most_one.pm2
+  - at_most_one.reads_only
 author:
   - the at-most-one maintainers (@at-most-one)
 """
@@ -71,7 +57,7 @@ modified:
   elements: str
   sample: []
 pm2:
-  description: The C(instances), as M(pm2_app) returns them, or an error with C(msg).
+  description: The C(instances), as M(pm2_app_info) returns them, or an error with C(msg).
   returned: always
   type: dict
   sample: {instances: [{pm_id: 0, status: online, cwd: /var/www/aedpics.releases/4f743598c145}]}
@@ -82,22 +68,19 @@ saved:
   sample: true
 """
 
-import os
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.at_most_one.errors import OperatorError
 from ansible.module_utils.at_most_one.pm2 import client, lifecycle
 from ansible.module_utils.at_most_one.release import git_origin
-from ansible.module_utils.at_most_one_entry import failed_result, run
+from ansible.module_utils.at_most_one_entry import PM2_SPEC, failed_result, pm2_of, run
 from ansible.module_utils.basic import AnsibleModule
 
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     given = module.params
-    home = given["pm2_home"] or os.environ.get("PM2_HOME") or os.path.expanduser("~/.pm2")
-    target = client.Pm2(given["pm2"], home, given["environment_path"])
-    return {"changed": False, **_served(Path(given["path"])), **_instances(target, given["name"])}
+    return {"changed": False, **_served(Path(given["path"])), **_instances(pm2_of(module), given["name"])}
 
 
 def _served(path: Path) -> dict[str, Any]:
@@ -127,9 +110,7 @@ def main() -> None:
         {
             "path": {"type": "path", "required": True},
             "name": {"type": "str", "required": True},
-            "pm2": {"type": "str", "default": "pm2"},
-            "pm2_home": {"type": "path"},
-            "environment_path": {"type": "str"},
+            **PM2_SPEC,
         },
         act,
         needs_psycopg2=False,

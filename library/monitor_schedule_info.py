@@ -48,13 +48,8 @@ options:
     description: The file that opens the vault; empty where no vault is used.
     type: str
     default: ""
-attributes:
-  check_mode:
-    support: full
-    description: Only ever reads.
-  diff_mode:
-    support: none
-    description: It changes nothing.
+extends_documentation_fragment:
+  - at_most_one.reads_only
 author:
   - the at-most-one maintainers (@at-most-one)
 """

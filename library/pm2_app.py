@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""An application under PM2: read, start, reload instance by instance with proof, save."""
+"""Ansible module: start an application under PM2, reload it instance by instance with proof, save it."""
 
 from __future__ import annotations
 
@@ -20,18 +20,13 @@ options:
     required: true
   state:
     description:
-      - V(queried) reads, and refuses what a reload would refuse unless O(fail=false).
       - V(started) starts the application unless an instance of it runs.
       - V(reloaded) brings every instance to O(release_path). The link must already lead there.
       - V(saved) makes what runs now come back after a reboot. It covers every application of this PM2_HOME; save only
         after the gates have passed. Then releases that nobody needs any more can go, see O(releases).
     type: str
-    choices: [queried, started, reloaded, saved]
-    default: queried
-  fail:
-    description: With V(queried), whether an application that could not be reloaded one by one fails the task.
-    type: bool
-    default: true
+    choices: [started, reloaded, saved]
+    required: true
   save:
     description: With V(reloaded), whether what runs in the end is made to come back after a reboot, as by V(saved).
     type: bool
@@ -48,16 +43,6 @@ options:
     description: The ecosystem file, relative to O(path) or absolute.
     type: str
     default: ecosystem.config.cjs
-  pm2:
-    description: The pm2 executable.
-    type: str
-    default: pm2
-  pm2_home:
-    description: PM2_HOME of the daemon. Without it the environment's, or C(~/.pm2).
-    type: path
-  environment_path:
-    description: Directories to search before PATH, separated by colons, so that node is found.
-    type: str
   releases:
     description:
       - With V(saved), the releases of which only the newest are kept. What serves, what a process works in and what is
@@ -146,6 +131,7 @@ options:
     type: int
     default: 20
 extends_documentation_fragment:
+  - at_most_one.pm2
   - at_most_one.run_on_host
 attributes:
   check_mode:
@@ -199,7 +185,7 @@ removed:
   sample: [/var/www/aedpics.releases/1c5af34b2d]
 instances:
   description:
-    - With V(queried) and V(started) every instance, as PM2 and C(/proc) show it.
+    - With V(started) every instance, as PM2 and C(/proc) show it.
     - With V(reloaded) those that were reloaded (in check mode, that would be), with old and new pid.
   returned: success
   type: list
@@ -247,27 +233,27 @@ log_offsets:
       started_at: 1762666200.0
 logs:
   description: The length of every log of the application in bytes, and when that was.
-  returned: when state is queried or started
+  returned: when state is started
   type: dict
   sample: {"/home/deploy/.pm2/logs/aedpics-error-0.log": {"size": 512, "at": 1762752480.0}}
 ready_wait_s:
   description: Seconds that PM2 waits at most for an instance to send C(ready) (C(wait_ready)), 0 for none.
-  returned: when state is queried or started
+  returned: when state is started
   type: float
   sample: 0.0
 version:
   description: The version of the daemon in memory, null when there is none.
-  returned: when state is queried or started
+  returned: when state is started
   type: str
   sample: 7.0.4
 executable_version:
   description: The version of PM2 on disk.
-  returned: when state is queried or started
+  returned: when state is started
   type: str
   sample: 7.0.4
 daemon:
   description: The daemon, null when there is none.
-  returned: when state is queried or started
+  returned: when state is started
   type: dict
   sample: {"pid": 4700, "user": "deploy", "version": "7.0.4"}
 details:
@@ -282,15 +268,13 @@ details:
 """
 
 import os
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.at_most_one.http.served_build import Probe
 from ansible.module_utils.at_most_one.pm2 import client, lifecycle, preflight, proof, reload
 from ansible.module_utils.at_most_one.release import retention
-from ansible.module_utils.at_most_one.system import log_errors
-from ansible.module_utils.at_most_one_entry import RUN_SPEC, guard_of, run
+from ansible.module_utils.at_most_one_entry import PM2_SPEC, RUN_SPEC, guard_of, pm2_of, run
 from ansible.module_utils.basic import AnsibleModule
 
 PROBE = {
@@ -305,15 +289,11 @@ PROBE = {
 }
 OPTIONS = {
     "name": {"type": "str", "required": True},
-    "state": {"type": "str", "choices": ["queried", "started", "reloaded", "saved"], "default": "queried"},
-    "fail": {"type": "bool", "default": True},
+    "state": {"type": "str", "choices": ["started", "reloaded", "saved"], "required": True},
     "save": {"type": "bool", "default": False},
     "path": {"type": "path"},
     "release_path": {"type": "path"},
     "ecosystem": {"type": "str", "default": "ecosystem.config.cjs"},
-    "pm2": {"type": "str", "default": "pm2"},
-    "pm2_home": {"type": "path"},
-    "environment_path": {"type": "str"},
     "min_instances": {"type": "int", "default": 2},
     "min_version": {"type": "str", "default": "7.0.4"},
     "restore": {"type": "bool", "default": False},
@@ -330,6 +310,7 @@ OPTIONS = {
             "needed": {"type": "list", "elements": "path", "default": []},
         },
     },
+    **PM2_SPEC,
     **RUN_SPEC,
 }
 
@@ -359,27 +340,9 @@ def _aim(module: AnsibleModule) -> preflight.Aim:
     )
 
 
-def _query(target: client.Pm2, name: str) -> dict[str, Any]:
-    found = client.listing(target, name)
-    logs = [path for one in found.instances for path in (one.out_log, one.err_log)]
-    return {
-        "version": found.daemon.version if found.daemon else None,
-        "executable_version": client.executable_version(target),
-        "daemon": asdict(found.daemon) if found.daemon else None,
-        "instances": [client.described(one) for one in found.instances],
-        "ready_wait_s": max((one.ready_wait_s for one in found.instances), default=0.0),
-        "logs": {path: asdict(moment) for path, moment in log_errors.moments(logs).items()},
-    }
-
-
 def act(module: AnsibleModule) -> dict[str, Any]:
-    given = module.params
-    home = given["pm2_home"] or os.environ.get("PM2_HOME") or os.path.expanduser("~/.pm2")
-    target = client.Pm2(given["pm2"], home, given["environment_path"])
-    if given["state"] == "queried":
-        if given["fail"]:
-            preflight.preflight(target, _aim(module), linked=False)
-        return {"changed": False, **_query(target, given["name"])}
+    """Do what ``state`` says."""
+    given, target = module.params, pm2_of(module)
     guard = guard_of(module)
     if given["state"] == "saved":
         with guard([]):
@@ -393,7 +356,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
         return {
             "changed": changed,
             "diff": {"before": "" if changed else line, "after": line},
-            **_query(target, given["name"]),
+            **client.overview(target, given["name"]),
         }
     only = given["only"] if given["restore"] else None
     result = reload.reload(target, _aim(module), only=only, check=module.check_mode, guard=guard)

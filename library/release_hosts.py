@@ -37,15 +37,9 @@ options:
     description: The file in which a build finds the key of its server actions, for the messages.
     type: str
     default: .env
-attributes:
-  check_mode:
-    support: full
-    description: Changes nothing.
-  diff_mode:
-    support: none
-    description: Changes nothing.
 extends_documentation_fragment:
   - at_most_one.in_process
+  - at_most_one.reads_only
 author:
   - the at-most-one maintainers (@at-most-one)
 """

@@ -39,13 +39,8 @@ options:
     description: Directories to search for node before PATH.
     type: str
     default: ""
-attributes:
-  check_mode:
-    support: full
-    description: Changes nothing.
-  diff_mode:
-    support: none
-    description: Changes nothing.
+extends_documentation_fragment:
+  - at_most_one.reads_only
 author:
   - the at-most-one maintainers (@at-most-one)
 """

@@ -20,7 +20,7 @@ options:
     type: dict
     required: true
   hosts:
-    description: What each host served when the run began, as M(git_origin) returns it with C(releases).
+    description: What each host served when the run began, as M(git_origin_info) returns it with C(releases).
     type: dict
     required: true
   commit:
@@ -58,15 +58,9 @@ options:
     type: list
     elements: dict
     default: []
-attributes:
-  check_mode:
-    support: full
-    description: Changes nothing.
-  diff_mode:
-    support: none
-    description: Changes nothing.
 extends_documentation_fragment:
   - at_most_one.in_process
+  - at_most_one.reads_only
 author:
   - the at-most-one maintainers (@at-most-one)
 """

@@ -43,13 +43,7 @@ options:
     default: ""
 extends_documentation_fragment:
   - at_most_one.login
-attributes:
-  check_mode:
-    support: full
-    description: Only ever reads.
-  diff_mode:
-    support: none
-    description: It changes nothing.
+  - at_most_one.reads_only
 author:
   - the at-most-one maintainers (@at-most-one)
 """

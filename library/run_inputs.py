@@ -31,13 +31,8 @@ options:
     description: Whether the plan must be there. Without it, RV(plan) is empty, as for a playbook that makes plans.
     type: bool
     default: true
-attributes:
-  check_mode:
-    support: full
-    description: Changes nothing.
-  diff_mode:
-    support: none
-    description: Changes nothing.
+extends_documentation_fragment:
+  - at_most_one.reads_only
 author:
   - the at-most-one maintainers (@at-most-one)
 """

@@ -161,7 +161,7 @@ options:
     type: dict
     default: {}
   log_before:
-    description: A moment of each log since which only the release before wrote, as RV(pm2_app#module:logs) has it.
+    description: A moment of each log since which only the release before wrote, as RV(pm2_app_info#module:logs) has it.
     type: dict
     default: {}
   log_error_pattern:

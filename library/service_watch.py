@@ -68,16 +68,6 @@ options:
   name:
     description: The application's name in PM2. Without it, instances and logs are not watched.
     type: str
-  pm2:
-    description: The pm2 executable.
-    type: str
-    default: pm2
-  pm2_home:
-    description: PM2_HOME of the daemon; the environment's, or C(~/.pm2).
-    type: path
-  environment_path:
-    description: Directories to search before PATH, so that node is found.
-    type: str
   log_error_pattern:
     description: A regular expression; a line that an instance logs and that matches is an error line.
     type: str
@@ -151,13 +141,9 @@ options:
     default: 0
 requirements:
   - psycopg2 >= 2.9, with O(login)
-attributes:
-  check_mode:
-    support: full
-    description: Only ever reads.
-  diff_mode:
-    support: none
-    description: It changes nothing.
+extends_documentation_fragment:
+  - at_most_one.pm2
+  - at_most_one.reads_only
 author:
   - the at-most-one maintainers (@at-most-one)
 """
@@ -203,12 +189,11 @@ suspects:
   sample: [latency]
 """
 
-import os
 from dataclasses import asdict
 from typing import Any
 
 from ansible.module_utils.at_most_one.plan import parse
-from ansible.module_utils.at_most_one_entry import LOGIN_SPEC, PSYCOPG2_ERROR, login_of, run
+from ansible.module_utils.at_most_one_entry import LOGIN_SPEC, PM2_SPEC, PSYCOPG2_ERROR, login_of, pm2_of, run
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 LOGIN = {**LOGIN_SPEC["login"], "required": False}
@@ -216,14 +201,12 @@ LOGIN = {**LOGIN_SPEC["login"], "required": False}
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Do what ``state`` says."""
-    from ansible.module_utils.at_most_one.pm2 import client
     from ansible.module_utils.at_most_one.service import watch
     from ansible.module_utils.at_most_one.service.api_client import Settings as Visiting
     from ansible.module_utils.at_most_one.service.traffic_probe import Settings
 
     given = module.params
     paths = {"page": "/", "health": given["health_path"]} if given["paths"] is None else given["paths"]
-    home = given["pm2_home"] or os.environ.get("PM2_HOME") or os.path.expanduser("~/.pm2")
     watcher = watch.Watcher(
         Settings(watch.targets(given["base_url"], paths), given["rate_per_s"], timeout_s=given["timeout_s"]),
         Visiting(
@@ -232,7 +215,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
             health_path=given["health_path"],
             health_values=tuple(given["health_values"]),
         ),
-        client.Pm2(given["pm2"], home, given["environment_path"]),
+        pm2_of(module),
         given["name"],
         given["log_error_pattern"],
         _database(module),
@@ -283,9 +266,7 @@ def main() -> None:
             "health_path": {"type": "str", "default": "/api/health"},
             "health_values": {"type": "list", "elements": "str", "default": ["ok", "healthy"]},
             "name": {"type": "str"},
-            "pm2": {"type": "str", "default": "pm2"},
-            "pm2_home": {"type": "path"},
-            "environment_path": {"type": "str"},
+            **PM2_SPEC,
             "log_error_pattern": {"type": "str", "default": log_errors.ERROR_PATTERN},
             "log_offsets": {"type": "dict", "default": {}},
             "login": LOGIN,

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Ansible module: raise, lower or query the write fence of a plan."""
+"""Ansible module: raise or lower the write fence of a plan."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ short_description: Keep new duplicates out until the unique index can
 description:
   - Builds a unique index like the plan's own from which the surplus rows are exempt, so that no statement and no
     isolation level can add a duplicate. The rows that are exempt can be updated, closed and removed.
-  - Raise it before the clean-up, lower it once the unique index is valid.
+  - Raise it before the clean-up, lower it once the unique index is valid. M(write_fence_info) reads it.
   - Who would add a duplicate gets C(23505) with the key's columns in DETAIL, as with the planned index; the name is
     C(at_most_one_fence_) and twelve digits, until it is lowered.
   - The list of exempt rows has 200 rows at most, and before PostgreSQL 18 it has to fit on a page of the catalog. With
@@ -28,9 +28,8 @@ options:
       - V(lowered) drops the index concurrently, and waits O(lock_timeout_ms) times O(lock_attempts) at most for who
         uses the table. Nobody waits for it. One that cannot be dropped by then is no failure, but a warning that names
         who is in the way; the next call drops it.
-      - V(queried) only looks.
     type: str
-    choices: [raised, lowered, queried]
+    choices: [raised, lowered]
     required: true
   lock_attempts:
     description: How often the lock is asked for, with a random pause in between, before the module gives up.
@@ -84,9 +83,7 @@ before:
   type: str
   sample: lowered
 statements:
-  description:
-    - The SQL that ran, or in check mode would run, with the number of the exempt rows for their list.
-    - With O(state=queried) the SQL that would drop the fence.
+  description: The SQL that ran, or in check mode would run, with the number of the exempt rows for their list.
   returned: success
   type: list
   elements: str
@@ -111,12 +108,6 @@ concurrent:
   returned: success
   type: bool
   sample: false
-indexes:
-  description: Names of the fence's indexes, whatever their state.
-  returned: O(state=queried)
-  type: list
-  elements: str
-  sample: []
 details:
   description: On failure, what it was about; C(blockers) lists the sessions that held the lock.
   returned: failure
@@ -141,6 +132,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 
 def act(module: AnsibleModule) -> dict[str, Any]:
+    """Do what ``state`` says."""
     from ansible.module_utils.at_most_one.fence import write_fence
     from ansible.module_utils.at_most_one.postgres.connection import connect
 
@@ -152,11 +144,6 @@ def act(module: AnsibleModule) -> dict[str, Any]:
             module, plan, lock_timeout_ms=wanted["lock_timeout_ms"], lock_attempts=wanted["lock_attempts"]
         )
     with held_run(module) as hold, connect(login_of(module), **timeouts_of(module)) as connection:
-        if wanted["state"] == "queried":
-            found, indexes = write_fence.query(connection, plan)
-            result = fence_result(module, found)
-            del result["diff"]
-            return {**result, "changed": False, "indexes": indexes}
         limits = {name: wanted[name] for name in ("lock_attempts", "max_write_pause_ms", "deadline_s")}
         change = write_fence.raise_fence(connection, plan, **limits, check=module.check_mode, hold=hold)
     return fence_result(module, change)
@@ -166,7 +153,7 @@ def main() -> None:
     run(
         {
             **WRITING_SPEC,
-            "state": {"type": "str", "choices": ["raised", "lowered", "queried"], "required": True},
+            "state": {"type": "str", "choices": ["raised", "lowered"], "required": True},
             "lock_attempts": {"type": "int", "default": 10},
             "max_write_pause_ms": {"type": "int", "default": 500},
             "deadline_s": {"type": "int", "default": 300},

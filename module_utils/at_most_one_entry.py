@@ -6,6 +6,7 @@ This is the only place where the core and Ansible meet.
 from __future__ import annotations
 
 import contextlib
+import os
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from ansible.module_utils.at_most_one.errors import OperatorError
     from ansible.module_utils.at_most_one.fence.write_fence import Change
     from ansible.module_utils.at_most_one.plan import Plan
+    from ansible.module_utils.at_most_one.pm2.client import Pm2
     from ansible.module_utils.at_most_one.postgres.connection import Hold, Login
     from ansible.module_utils.at_most_one.system.run_token import Guard
 
@@ -64,6 +66,12 @@ PURGE_SPEC: dict[str, Any] = {
 WRITING_SPEC: dict[str, Any] = {**LOGIN_SPEC, **PLAN_SPEC, "run_id": {"type": "str"}}
 # A module whose call can be the last one of a phase: see record_phase.
 PHASE_SPEC: dict[str, Any] = {"phase": {"type": "str"}}
+# A module that asks PM2: see pm2_of.
+PM2_SPEC: dict[str, Any] = {
+    "pm2": {"type": "str", "default": "pm2"},
+    "pm2_home": {"type": "path"},
+    "environment_path": {"type": "str"},
+}
 # A module that writes on a host: see guard_of.
 RUN_SPEC: dict[str, Any] = {
     "run": {
@@ -259,6 +267,15 @@ def fence_result(module: AnsibleModule, change: Change) -> dict[str, Any]:
 def fence_diff(change: Change) -> dict[str, str]:
     """A change of the write fence as --diff shows it."""
     return {"before": f"write fence: {change.before}\n", "after": f"write fence: {change.state}\n"}
+
+
+def pm2_of(module: AnsibleModule) -> Pm2:
+    """The PM2 that the module's options name: its executable, and the home of its daemon."""
+    from ansible.module_utils.at_most_one.pm2.client import Pm2
+
+    given = module.params
+    home = given["pm2_home"] or os.environ.get("PM2_HOME") or os.path.expanduser("~/.pm2")
+    return Pm2(given["pm2"], home, given["environment_path"])
 
 
 def login_of(module: AnsibleModule) -> Login:

@@ -78,13 +78,13 @@ def present(
 def history(
     run_module: Callable[..., dict[str, Any]], login_args: dict[str, Any], plan_data: dict[str, Any], release: Path
 ) -> Callable[..., dict[str, Any]]:
-    """Runs prisma_history, with the release unless it marks."""
+    """Runs prisma_history_info with the release or, with a state, prisma_history."""
 
-    def run(state: str = "read", *, check: bool = False, **options: Any) -> dict[str, Any]:
-        args = {"login": login_args, "plan": plan_data, "state": state, **options}
-        if state == "read":
-            args["release_path"] = str(release)
-        return run_module("prisma_history", args, check=check, diff=True)
+    def run(state: str = "", *, check: bool = False, **options: Any) -> dict[str, Any]:
+        args = {"login": login_args, "plan": plan_data, **options}
+        if state:
+            return run_module("prisma_history", {**args, "state": state}, check=check, diff=True)
+        return run_module("prisma_history_info", {**args, "release_path": str(release)}, check=check, diff=True)
 
     return run
 

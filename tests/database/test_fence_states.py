@@ -496,9 +496,9 @@ class TestModule:
         assert done["diff"] == {"before": "write fence: lowered\n", "after": "write fence: raised\n"}
         again = run_module("write_fence", args)
         assert (again["changed"], again["statements"]) == (False, [])
-        queried = run_module("write_fence", {**args, "state": "queried"})
-        assert (queried["state"], queried["indexes"]) == ("raised", [name_of(plan.id)])
-        assert queried["statements"] == [DROP.format(name_of(plan.id))]
-        assert "warnings" not in queried, "Ansible takes them by module.warn alone"
+        assert "warnings" not in again, "Ansible takes them by module.warn alone"
+        read = run_module("write_fence_info", {"login": login_args, "plan": plan_data})
+        assert (read["changed"], read["state"], read["indexes"]) == (False, "raised", [name_of(plan.id)])
+        assert read["statements"] == [DROP.format(name_of(plan.id))]
         assert run_module("write_fence", {**args, "state": "lowered"})["changed"] is True
         assert write_fence.fence_state(connection, plan) == "lowered"

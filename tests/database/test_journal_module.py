@@ -35,8 +35,26 @@ def deploy_run(
     return run
 
 
+@pytest.fixture
+def deploy_run_info(
+    run_module: Callable[..., dict[str, Any]], login_args: dict[str, Any]
+) -> Callable[..., list[dict[str, Any]]]:
+    """The runs that the module reads."""
+
+    def run(*, check: bool = False, **options: Any) -> list[dict[str, Any]]:
+        answer = run_module("deploy_run_info", {"login": login_args, **options}, check=check)
+        assert not answer["changed"]
+        found: list[dict[str, Any]] = answer["runs"]
+        return found
+
+    return run
+
+
 def test_check_mode_writes_nothing_and_still_refuses(
-    login: Login, plan: Plan, deploy_run: Callable[..., dict[str, Any]]
+    login: Login,
+    plan: Plan,
+    deploy_run: Callable[..., dict[str, Any]],
+    deploy_run_info: Callable[..., list[dict[str, Any]]],
 ) -> None:
     predicted = deploy_run("opened", check=True)
     assert not predicted["changed"]
@@ -45,9 +63,9 @@ def test_check_mode_writes_nothing_and_still_refuses(
     recorded = deploy_run("recorded", check=True, run_id=predicted["run_id"], phase="cleanup", status="ok")
     closed = deploy_run("closed", check=True, run_id=predicted["run_id"], outcome="unchanged")
     assert (recorded["phases"], closed["phases"]) == ([], [])
+    assert deploy_run_info() == deploy_run_info(check=True) == []
     with connect(login) as connection:
-        assert not own_schema.exists(connection)
-    assert deploy_run("read")["runs"] == []
+        assert not own_schema.exists(connection), "reading makes no journal"
 
     opened = deploy_run("opened")
     for check in (True, False):
@@ -55,10 +73,14 @@ def test_check_mode_writes_nothing_and_still_refuses(
         assert refused["details"]["holder"]["who"] == "minsu"
     over = deploy_run("opened", check=True, takeover=True)
     assert over["took_over"]["run_id"] == opened["run_id"]
-    assert [run["outcome"] for run in deploy_run("read")["runs"]] == [None]
+    assert [run["outcome"] for run in deploy_run_info(check=True)] == [None]
 
 
-def test_from_opened_to_closed(plan_data: dict[str, Any], deploy_run: Callable[..., dict[str, Any]]) -> None:
+def test_from_opened_to_closed(
+    plan_data: dict[str, Any],
+    deploy_run: Callable[..., dict[str, Any]],
+    deploy_run_info: Callable[..., list[dict[str, Any]]],
+) -> None:
     first = deploy_run("opened", commit_before="", commit_after="b" * 40)
     assert first["changed"]  # the journal itself is new
     assert (first["run"]["commit_before"], first["run"]["commit_after"]) == (None, "b" * 40)
@@ -72,9 +94,9 @@ def test_from_opened_to_closed(plan_data: dict[str, Any], deploy_run: Callable[.
 
     second = deploy_run("opened", commit_after="c" * 40)
     assert (second["changed"], second["took_over"]) == (False, {})
-    assert [run["run_id"] for run in deploy_run("read", plan=plan_data)["runs"]] == [second["run_id"], run_id]
-    assert len(deploy_run("read", limit=1)["runs"]) == 1
-    assert deploy_run("read", run_id=run_id)["runs"][0]["phases"][0]["details"] == {"removed": 25}
+    assert [run["run_id"] for run in deploy_run_info(plan=plan_data)] == [second["run_id"], run_id]
+    assert len(deploy_run_info(limit=1)) == 1
+    assert deploy_run_info(run_id=run_id)[0]["phases"][0]["details"] == {"removed": 25}
     refused = deploy_run("closed", run_id=second["run_id"], outcome="deployed")
     assert refused["seen"] == "A run is to be closed as deployed without its plan."
     back = deploy_run("closed", run_id=second["run_id"], outcome="rolled_back", commit_after="a" * 40)

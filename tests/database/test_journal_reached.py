@@ -32,6 +32,19 @@ def deploy_run(run_module: Module, login_args: dict[str, Any], plan_data: dict[s
     return run
 
 
+@pytest.fixture
+def reached(run_module: Module, login_args: dict[str, Any], plan_data: dict[str, Any]) -> Module:
+    """What a run has reached, as deploy_changes_info reads it; the same in check mode."""
+
+    def read(**options: Any) -> dict[str, Any]:
+        args = {"login": login_args, "plan": plan_data, **options}
+        found, checked = (run_module("deploy_changes_info", args, check=check)["reached"] for check in (False, True))
+        assert found == checked
+        return dict(found)
+
+    return read
+
+
 def execute(login: Login, *statements: str) -> None:
     with connect(login) as connection, connection.cursor() as cursor:
         for statement in statements:
@@ -57,25 +70,23 @@ def archive_rows(login: Login, plan: Plan, run_id: str, *, where: str) -> None:
         )
 
 
-def test_from_nothing_to_the_migration_and_back(login: Login, plan: Plan, example: Any, deploy_run: Module) -> None:
+def test_from_nothing_to_the_migration_and_back(
+    login: Login, plan: Plan, example: Any, deploy_run: Module, reached: Module
+) -> None:
     serves = {"web-1": {"commit": "a" * 40, "release": "/srv/app", "in_place": True}}
     run_id = deploy_run("opened", hosts=serves)["run_id"]
 
-    def reached() -> dict[str, Any]:
-        found: dict[str, Any] = deploy_run("reached", run_id=run_id)["reached"]
-        return found
-
-    begun = reached()
+    begun = reached(run_id=run_id)
     assert (begun["point"], begun["differences"], begun["recorded"]) == ("nothing", [], True)
     assert (begun["runs"], begun["hosts"], begun["commit_before"]) == ([run_id], serves, "a" * 40)
 
     ids = ", ".join(f"'{row}'" for row in sorted(example.surplus))
     archive_rows(login, plan, run_id, where=f"id IN ({ids})")
-    rows = reached()
+    rows = reached(run_id=run_id)
     assert (rows["point"], rows["differences"], rows["content"]["pending"]) == ("rows", [], 25)
 
     execute(login, BUILD.replace(" ON ", " ON ", 1), "INSERT INTO aedpics.aed_data (equipment_serial) VALUES ('new')")
-    migration = reached()
+    migration = reached(run_id=run_id)
     assert (migration["point"], migration["built"], migration["kept"]) == ("migration", [RULE], [])
     assert len(migration["differences"]) == 1
     assert migration["differences"][0].startswith("+ index CREATE UNIQUE INDEX")
@@ -83,28 +94,28 @@ def test_from_nothing_to_the_migration_and_back(login: Login, plan: Plan, exampl
     execute(login, f"DROP INDEX aedpics.{RULE}")
     with connect(login) as connection:
         restore(connection, plan, run_id=run_id)
-    back = reached()
+    back = reached(run_id=run_id)
     assert (back["point"], back["differences"]) == ("nothing", []), "another table's new row is no fault"
     assert (back["content"]["archived"], back["content"]["back"]) == (25, 25)
     assert back["content"]["archived_sha256"] == back["content"]["table_sha256"]
 
 
 def test_a_run_that_began_with_the_indexes_says_what_is_there_now(
-    login: Login, plan: Plan, example: Any, deploy_run: Module
+    login: Login, plan: Plan, example: Any, deploy_run: Module, reached: Module
 ) -> None:
     """As a rollback does: what it found is not its own, and is gone once it has dropped it."""
     ids = ", ".join(f"'{row}'" for row in sorted(example.surplus))
     execute(login, f"DELETE FROM aedpics.inspection_sessions WHERE id IN ({ids})", BUILD)
     run_id = deploy_run("opened")["run_id"]
-    found = deploy_run("reached", run_id=run_id)["reached"]
+    found = reached(run_id=run_id)
     assert (found["there"], found["kept"], found["built"]) == ([RULE], [RULE], [])
     execute(login, f"DROP INDEX aedpics.{RULE}")
-    found = deploy_run("reached", run_id=run_id)["reached"]
+    found = reached(run_id=run_id)
     assert (found["there"], found["kept"], found["built"]) == ([], [RULE], [])
 
 
 def test_what_the_service_changes_afterwards_is_counted_and_is_no_fault(
-    login: Login, plan: Plan, example: Any, deploy_run: Module
+    login: Login, plan: Plan, example: Any, deploy_run: Module, reached: Module
 ) -> None:
     run_id = deploy_run("opened")["run_id"]
     one, two, three = sorted(example.surplus)[:3]
@@ -116,7 +127,7 @@ def test_what_the_service_changes_afterwards_is_counted_and_is_no_fault(
         f"UPDATE aedpics.inspection_sessions SET status = 'completed' WHERE id = '{one}'",
         f"DELETE FROM aedpics.inspection_sessions WHERE id = '{two}'",
     )
-    content = deploy_run("reached", run_id=run_id)["reached"]["content"]
+    content = reached(run_id=run_id)["content"]
     assert {name: content[name] for name in ("pending", "back", "changed", "absent", "taken")} == {
         **{"pending": 0, "back": 1, "changed": 1, "absent": 1},
         "taken": [],
@@ -124,7 +135,9 @@ def test_what_the_service_changes_afterwards_is_counted_and_is_no_fault(
     assert content["archived_sha256"] != content["table_sha256"]
 
 
-def test_a_row_that_came_back_by_itself_is_named(login: Login, plan: Plan, example: Any, deploy_run: Module) -> None:
+def test_a_row_that_came_back_by_itself_is_named(
+    login: Login, plan: Plan, example: Any, deploy_run: Module, reached: Module
+) -> None:
     run_id = deploy_run("opened")["run_id"]
     one = min(example.surplus)
     archive_rows(login, plan, run_id, where=f"id = '{one}'")
@@ -133,12 +146,12 @@ def test_a_row_that_came_back_by_itself_is_named(login: Login, plan: Plan, examp
         "INSERT INTO aedpics.inspection_sessions SELECT (jsonb_populate_record(t, jsonb_build_object('id',"
         f" '{one}', 'status', 'completed'))).* FROM aedpics.inspection_sessions t LIMIT 1",
     )
-    content = deploy_run("reached", run_id=run_id)["reached"]["content"]
+    content = reached(run_id=run_id)["content"]
     assert (content["pending"], content["taken"]) == (1, [{"id": one}])
 
 
 def test_rows_that_a_rollback_had_to_leave_are_found_by_their_runs(
-    login: Login, plan: Plan, example: Any, deploy_run: Module
+    login: Login, plan: Plan, example: Any, deploy_run: Module, reached: Module
 ) -> None:
     """Also under a later deployment, whose own archive is no remainder."""
     one, two, three = sorted(example.surplus)[:3]
@@ -154,23 +167,23 @@ def test_rows_that_a_rollback_had_to_leave_are_found_by_their_runs(
                 restore(connection, plan, run_id=run_id)
         if number == 1:
             left = run_id
-    behind = deploy_run("reached")["reached"]["left_behind"]
+    behind = reached()["left_behind"]
     assert (behind["runs"], behind["content"]["pending"]) == ([left], 1)
 
 
-def test_an_index_that_was_there_before_is_not_the_runs(login: Login, deploy_run: Module) -> None:
+def test_an_index_that_was_there_before_is_not_the_runs(login: Login, deploy_run: Module, reached: Module) -> None:
     execute(login, BUILD)
     run_id = deploy_run("opened")["run_id"]
-    reached = deploy_run("reached", run_id=run_id)["reached"]
-    assert (reached["point"], reached["built"], reached["kept"]) == ("nothing", [], [RULE])
+    found = reached(run_id=run_id)
+    assert (found["point"], found["built"], found["kept"]) == ("nothing", [], [RULE])
 
 
-def test_an_invalid_index_counts_as_built_and_never_as_kept(login: Login, deploy_run: Module) -> None:
+def test_an_invalid_index_counts_as_built_and_never_as_kept(login: Login, deploy_run: Module, reached: Module) -> None:
     """Its beginning had a broken one already: what this run leaves under that name is its own to drop."""
     execute(login, BUILD, "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'aedpics." + RULE + "'::regclass")
     run_id = deploy_run("opened")["run_id"]
-    reached = deploy_run("reached", run_id=run_id)["reached"]
-    assert (reached["built"], reached["kept"], reached["differences"]) == ([RULE], [], [])
+    found = reached(run_id=run_id)
+    assert (found["built"], found["kept"], found["differences"]) == ([RULE], [], [])
 
 
 DIFFERENCES = {

@@ -348,7 +348,7 @@ def test_the_summary_counts_what_a_purge_would_remove(
     service: Service, run_module: Callable[..., dict[str, Any]], login_args: dict[str, Any]
 ) -> None:
     def read(**options: Any) -> dict[str, Any]:
-        return run_module("deploy_run", {"login": login_args, "state": "read", **options})
+        return run_module("deploy_run_info", {"login": login_args, **options})
 
     assert read(keep_days=90)["archive"] is None
     assert "archive" not in read()

@@ -187,7 +187,7 @@ def test_an_index_that_was_dropped_by_hand_is_built_again_and_prisma_agrees(
     reading = {"login": login_args, "plan": plan_data, "release_path": str(prisma_release)}
     seen = run_module("database_preflight", {**reading, "strategy": "prisma"})["history"]
     assert (seen["verdict"], seen["refusal"], seen["strategy"]) == ("applied_without_indexes", "", "concurrent"), seen
-    read = run_module("prisma_history", reading)
+    read = run_module("prisma_history_info", reading)
     assert not read["needs_a_person"]
     assert "ansible-playbook deploy.yml -l <environment> builds what is missing" in read["repair"]
 

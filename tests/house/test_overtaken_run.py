@@ -20,6 +20,7 @@ SERVED = {
 }
 PLAN = yaml.safe_load((ROOT / "plans/one-active-inspection-session.yml").read_text(encoding="utf-8"))
 RELOADED = {"changed": True, "instances": [{"pm_id": 0}], "details": {"changed": ["instance 1 begun"]}}
+CLOSED: dict[str, Any] = {"run": {}, "phases": []}
 REACHED = {
     **{"content": {"pending": 25}, "built": [], "applied": False, "point": "rows", "commit_before": "a" * 40},
     **{"runs": ["run-41"], "kept": [], "database": True, "fence": True, "hosts": {}},
@@ -30,7 +31,7 @@ def stopped(directory: Path, answer: dict[str, Any], facts: dict[str, Any], **an
     """The error of a run that stops; each module that it calls gives that answer, or the one of its own name."""
     library = directory / "library"
     library.mkdir()
-    for name in ("deploy_run", "database_rollback", "release_link", "pm2_app", "write_fence"):
+    for name in ("deploy_run", "deploy_changes_info", "database_rollback", "release_link", "pm2_app", "write_fence"):
         text = STAND_IN.format(python=sys.executable, answer=answers.get(name, answer))
         (library / name).write_text(text)
         (library / name).chmod(0o755)
@@ -87,7 +88,7 @@ def test_a_journal_that_does_not_answer_is_said_to_stay_open(tmp_path: Path) -> 
 
 def test_an_overtaken_way_back_does_not_ask_to_take_the_later_run_back(tmp_path: Path) -> None:
     refused = {"failed": True, "msg": "Refused.", "details": {"overtaken_by": "run-42"}}
-    error = stopped(tmp_path, refused, {}, deploy_run={"reached": REACHED, "run": {}, "phases": []})
+    error = stopped(tmp_path, refused, {}, deploy_run=CLOSED, deploy_changes_info={"reached": REACHED})
     assert error.startswith("First.\nThe way back failed: Refused. Reached: 25 rows removed, 0 of 3 indexes"), error
     assert "Stays: 25 rows in the archive" in error
     assert "Next: leave it as it is, because the later run goes on from it: ansible-playbook history.yml" in error
@@ -96,8 +97,8 @@ def test_an_overtaken_way_back_does_not_ask_to_take_the_later_run_back(tmp_path:
 
 def test_a_run_that_went_back_says_what_it_took_back(tmp_path: Path) -> None:
     done = {"sentence": "3 indexes dropped. Next: ansible-playbook rollback.yml -l <environment>", "changed": True}
-    journal = {"reached": REACHED, "run": {}, "phases": []}
-    error = stopped(tmp_path, {}, {}, deploy_run=journal, database_rollback=done)
+    answers = {"deploy_run": CLOSED, "deploy_changes_info": {"reached": REACHED}, "database_rollback": done}
+    error = stopped(tmp_path, {}, {}, **answers)
     assert error == (
         "First.\nRolled back automatically: no host was switched, 3 indexes dropped."
         f" Next: ansible-playbook rollback.yml -i {tmp_path}/hosts.yml"
@@ -107,5 +108,5 @@ def test_a_run_that_went_back_says_what_it_took_back(tmp_path: Path) -> None:
 def test_a_fence_that_cannot_be_lowered_is_named_before_the_run_is_closed(tmp_path: Path) -> None:
     nothing = {**REACHED, "point": "nothing", "content": {"pending": 0}}
     held = {"failed": True, "msg": "It is held."}
-    error = stopped(tmp_path, held, {}, deploy_run={"reached": nothing, "run": {}, "phases": []})
+    error = stopped(tmp_path, held, {}, deploy_run=CLOSED, deploy_changes_info={"reached": nothing})
     assert error == "First.\nThe write fence stays up: It is held."

@@ -66,7 +66,7 @@ class Rollback:
         answers = {
             "database_rollback": {"changed": True, "indexes": [], "summary": "", "fence": "lowered", **restored},
             **{name: {} for name in ("release_link", "pm2_app")},
-            "deploy_run": {"changed": False, "reached": {**DEPLOYED, "content": content(pending)}},
+            "deploy_changes_info": {"changed": False, "reached": {**DEPLOYED, "content": content(pending)}},
         }
         self.log.write_text("[]")
         library = self.directory / "library"
@@ -132,7 +132,7 @@ def test_what_cannot_return_is_kept_and_the_rollback_ends(rollback: Rollback) ->
 
 def test_one_call_reads_and_one_takes_back(rollback: Rollback) -> None:
     assert rollback.run({"restored": 25, "left": [], "left_count": 0}, 25) == 0, rollback.said
-    assert [call["state"] for call in rollback.calls("deploy_run")] == ["reached"]
+    assert len(rollback.calls("deploy_changes_info")) == 1
     assert len(rollback.calls("database_rollback")) == 1
 
 

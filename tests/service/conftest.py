@@ -88,7 +88,7 @@ class App:
         return pm2_room.listing(self.pm2, self.name).instances
 
     def module_arguments(self) -> dict[str, Any]:
-        """The options that every call of pm2_app for this application has."""
+        """The options that every call of pm2_app or pm2_app_info for this application has."""
         return {"name": self.name, "path": str(self.path), "pm2": self.pm2.executable, "pm2_home": self.pm2.home}
 
 

@@ -117,7 +117,7 @@ def test_nothing_is_fetched_or_unpacked_for_an_overtaken_run(run_module: Module,
     subprocess.run(["git", "-C", str(site), "remote", "add", "origin", str(site)], check=True)
     overtake(releases)
     run = option(releases, 41)
-    source = {"state": "checked_out", "path": str(site), "commit": "c" * 40, "release_path": str(release)}
+    source = {"path": str(site), "commit": "c" * 40, "release_path": str(release)}
     packed = {"state": "unpacked", "release": str(release), "live": str(site), "archive": str(site / "none")}
     for name, arguments in (("git_origin", source), ("release_archive", packed)):
         assert BY in run_module(name, {**arguments, "run": run})["msg"], name
@@ -129,12 +129,12 @@ def test_the_number_is_read_with_what_serves(run_module: Module, site: Path) -> 
     identity = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
     subprocess.run(["git", "-C", str(site), *identity, "commit", "-q", "--allow-empty", "-m", "one"], check=True)
     releases = site.with_name("app.releases")
-    asked = {"state": "served", "path": str(site), "releases": str(releases)}
-    assert run_module("git_origin", asked)["run_number"] == 0
+    asked = {"path": str(site), "releases": str(releases)}
+    assert run_module("git_origin_info", asked)["run_number"] == 0
     overtake(releases)
-    assert run_module("git_origin", asked)["run_number"] == 42
+    assert run_module("git_origin_info", asked)["run_number"] == 42
     (releases / ".run.json").write_text("{")
-    broken = run_module("git_origin", asked)
+    broken = run_module("git_origin_info", asked)
     assert f"rm {releases}/.run.json" in broken["next_step"]
 
 

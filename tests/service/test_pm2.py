@@ -264,11 +264,11 @@ def test_module_predicts_reloads_and_keeps_secrets(app: App, run_module: RunModu
         assert (saved["changed"], saved["differed"], saved["instances"]) == (True, True, [])
     assert not run_module("pm2_app", {**arguments, "save": True})["changed"], "a reboot brings back what runs"
 
-    queried = run_module("pm2_app", app.module_arguments())
+    queried = run_module("pm2_app_info", app.module_arguments())
     assert queried["version"] == queried["executable_version"] == "7.0.4"
     assert [one["cwd"] for one in queried["instances"]] == [str(new)] * 2
     assert "never in a result" not in str(queried)
 
-    missing = run_module("pm2_app", {**app.module_arguments(), "name": "nobody"})
+    missing = run_module("pm2_app_info", {**app.module_arguments(), "name": "nobody"})
     assert "has no application nobody" in missing["seen"]
-    assert not run_module("pm2_app", {**app.module_arguments(), "name": "nobody", "fail": False})["instances"]
+    assert not run_module("pm2_app_info", {**app.module_arguments(), "name": "nobody", "fail": False})["instances"]

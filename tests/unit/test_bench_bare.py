@@ -61,7 +61,7 @@ def test_a_batch_is_a_play_of_its_own() -> None:
 def test_what_ran_once_or_elsewhere_or_for_some_hosts_does_so_again() -> None:
     (play,) = floor(
         task("stat", call("one", {}), call("two", {}), call("three", {})),
-        task("git_origin", call("one", {}), run_once=True, delegate_to="{{ database_gateway }}"),
+        task("git_origin_info", call("one", {}), run_once=True, delegate_to="{{ database_gateway }}"),
         task("notification", call("one", {}), run_once=True, delegate_to="localhost"),
         task("deploy_run", call("three", {}), delegate_to="{{ database_gateway }}"),
         task("release_link", call("one", {}), call("two", {}), call("three", skipped=True)),

@@ -21,6 +21,7 @@ from typing import Any
 from ..errors import OperatorError
 from ..findings import observed, say
 from ..system.app_logs import log_sizes, without_colour
+from ..system.log_errors import moments
 from ..system.processes import command_line, working_directory
 
 # What belongs to this login, not to the application that a first `pm2 start` hands its whole environment to.
@@ -289,4 +290,18 @@ def described(instance: Instance) -> dict[str, Any]:
         **{key: fields[key] for key in fields if key not in ("started_ms", "pm2_version")},
         "cwd": working_directory(instance.pid) if instance.pid else None,
         "log_sizes": log_sizes(logs),
+    }
+
+
+def overview(pm2: Pm2, name: str) -> dict[str, Any]:
+    """The application as a module returns it: its instances and logs, the daemon, and the versions of both."""
+    found = listing(pm2, name)
+    logs = [path for one in found.instances for path in (one.out_log, one.err_log)]
+    return {
+        "version": found.daemon.version if found.daemon else None,
+        "executable_version": executable_version(pm2),
+        "daemon": asdict(found.daemon) if found.daemon else None,
+        "instances": [described(one) for one in found.instances],
+        "ready_wait_s": max((one.ready_wait_s for one in found.instances), default=0.0),
+        "logs": {path: asdict(moment) for path, moment in moments(logs).items()},
     }

@@ -35,7 +35,7 @@ class Served:
 
     @classmethod
     def of(cls, host: Answer) -> Served:
-        """The host as git_origin describes it."""
+        """The host as git_origin_info describes it."""
         releases = host["releases"]
         return cls(host["commit"], host["in_place"], releases["path"], tuple(releases["kept"]))
 
