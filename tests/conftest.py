@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import ansible.module_utils
 import pytest
 from at_most_one.postgres.connection import Connection
 
@@ -18,6 +19,8 @@ from tests.support.service_database import GuideExample, running_server
 from tests.support.service_database import seed_guide_example as seed
 
 ROOT = Path(__file__).parents[1]
+# As Ansible ships it to a host: at_most_one_entry imports the core by this name, whichever test comes first.
+ansible.module_utils.__path__.append(str(ROOT / "module_utils"))
 
 # What AnsiballZ does, without the archive: our module_utils join Ansible's, the parameters are there before main().
 _HARNESS = """
