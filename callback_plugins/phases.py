@@ -260,7 +260,7 @@ class CallbackModule(DefaultCallback):
             text = yaml.safe_dump(plain, allow_unicode=True, sort_keys=False).rstrip()
         if len(self._hosts) > 1 and not result.task.run_once:
             text = f"[{result.host.get_name()}] {text}"
-        if result.task.vars.get("_run_last_words"):
+        if result.task.vars.get("_report_last_words"):
             self._ended_by = self._failed_task
             self._closing.append(text)
         elif self._phases[-1].closes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from at_most_one.preflight import inputs
+from at_most_one.report.facts import RunFacts
 
 ROOT = Path(__file__).parents[2]
 ROLES = sorted(path.parent.parent.name for path in ROOT.glob("roles/*/tasks/main.yml"))
@@ -107,3 +109,13 @@ def test_a_run_forgets_only_what_a_role_leaves() -> None:
     assert forgotten
     left = {name for name in forgotten if re.search(rf"^ +(register: {name}|{name}:.*)$", tasks, re.MULTILINE)}
     assert not forgotten - left, f"nothing sets {sorted(forgotten - left)} any more"
+
+
+def test_the_input_of_the_report_is_described_field_by_field() -> None:
+    """By the role that takes it, as the core reads it and as the run hands it over."""
+    options = options_of("report")["report_facts"]["options"]
+    handed_over = yaml.safe_load((ROOT / "roles/run/vars/main.yml").read_text())["_run_report"]
+    fields = dataclasses.fields(RunFacts)
+    assert [*handed_over] == [*options] == [field.name for field in fields]
+    needed = {field.name for field in fields if field.default is field.default_factory is dataclasses.MISSING}
+    assert {name for name, option in options.items() if option.get("required")} == needed

@@ -279,7 +279,7 @@ ENDING = """
       rescue:
         - name: Say how it ended
           ansible.builtin.debug: {msg: "✖ Stopped   staging\\n  Cause   two gates"}
-          vars: {_run_last_words: true}
+          vars: {_report_last_words: true}
           run_once: true
         - name: Stop with the first error
           ansible.builtin.fail: {msg: "2 of 2 gates are open. Report: /a/report.html"}
