@@ -143,7 +143,7 @@ def failed_result(error: Exception) -> dict[str, Any] | None:
                 observed(
                     "AMO-1009",
                     "{path}: {reason}.",
-                    path=error.filename or "The system",
+                    path=error.filename or say("The system"),
                     reason=error.strerror or error,
                 ),
                 expected=say("files and directories that the account of this task may read and write."),
@@ -158,15 +158,15 @@ def failed_result(error: Exception) -> dict[str, Any] | None:
         # The core names every refusal it knows of. This is one it did not foresee.
         said = server_errors.explain(
             error,
-            "the rights and the objects that the plan needs.",
-            "read the server's log of this moment; grant what is missing, then the same playbook again.",
+            say("the rights and the objects that the plan needs."),
+            say("read the server's log of this moment; grant what is missing, then the same playbook again."),
         )
         return refusal(
             OperatorError(
                 observed(
                     "AMO-1010",
                     "PostgreSQL refused a statement: {message} (SQLSTATE {code}).",
-                    message=said.message or "no message",
+                    message=said.message or say("no message"),
                     code=getattr(error, "pgcode", None) or "none",
                 ),
                 expected=said.expected,

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/troubleshooting.md"
 BEGIN = "<!-- messages: generated from the code by `make docs` -->\n"
 END = "<!-- end of messages -->"
-ERRORS = {"OperatorError", "LockNotObtained"}
+ERRORS = {"OperatorError", "LockNotObtained", "PartlyBuilt"}
 PHRASES = {"say", "observed"}
 # The first two digits of an identifier, AMO-3104, by where the message is made: a package of the core, or another
 # directory. A new message takes the next free number of its block; a number that was given up is not used again.
@@ -71,6 +71,7 @@ def of_python(path: Path) -> Iterator[Message]:
         for target in node.targets
         if isinstance(target, ast.Name)
     }
+    parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ERRORS and node.args:
             said = {keyword.arg: _template(keyword.value, named) for keyword in node.keywords}
@@ -84,6 +85,43 @@ def of_python(path: Path) -> Iterator[Message]:
                     yield Message(_place(path), seen, expected, next_step, identifier)
         elif isinstance(node, ast.JoinedStr):
             yield from _said(_place(path), _template(node, named))
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "observed":
+            for seen, identifier in _seen(node, named):
+                if rest := _told_elsewhere(tree, parents, node, named):
+                    yield Message(_place(path), seen, *rest, identifier)
+
+
+def _told_elsewhere(
+    tree: ast.Module, parents: Mapping[ast.AST, ast.AST], node: ast.Call, named: Mapping[str, ast.expr]
+) -> tuple[str, str] | None:
+    """What is expected and to be done, of a message that a function of the file makes an error of.
+
+    Either stands behind it in the call, or in the error itself; None where the error is made on the spot.
+    """
+    argument: ast.AST = node
+    while isinstance(parents[argument], ast.IfExp):
+        argument = parents[argument]
+    call = parents[argument]
+    name = ""
+    if isinstance(call, ast.Call):
+        name = ast.unparse(call.func).rpartition(".")[2]
+        if name in ERRORS or name == "Finding":
+            return None
+        before, behind = call.args, list[ast.expr]()
+        if argument in before:
+            behind = before[before.index(argument) + 1 :]  # type: ignore[arg-type]  # it is one of them
+        if len(behind) == 2:
+            expected, next_step = (_template(one, named) for one in behind)
+            return expected, next_step
+    at: ast.AST = node
+    while not isinstance(at, (ast.FunctionDef, ast.Module)):
+        at = parents[at]
+    for function in [one for one in ast.walk(tree) if isinstance(one, ast.FunctionDef) and one.name == name] + [at]:
+        for error in ast.walk(function):
+            if isinstance(error, ast.Call) and isinstance(error.func, ast.Name) and error.func.id in ERRORS:
+                said = {keyword.arg: _template(keyword.value, named) for keyword in error.keywords}
+                return said.get("expected", ""), said.get("next_step", "")
+    return "…", "…"
 
 
 def _seen(node: ast.expr, named: Mapping[str, ast.expr]) -> Iterator[tuple[str, str]]:

@@ -54,10 +54,17 @@ def observed(identifier: str, template: str, /, **values: Any) -> Phrase:
     return _filled(identifier, template, values)
 
 
-def listed(phrases: Iterable[str], separator: str = "; ") -> Phrase:
-    """Several phrases as one, each translated by itself."""
+def joined(phrases: Iterable[str], separator: str = "; ") -> Phrase:
+    """Several phrases as one, each translated by itself. It has the first one's identifier."""
     values = {f"part_{number}": phrase for number, phrase in enumerate(phrases)}
-    return _filled("", separator.join(f"{{{name}}}" for name in values), values)
+    identifier = getattr(values.get("part_0"), "identifier", "")
+    return _filled(identifier, separator.join(f"{{{name}}}" for name in values), values)
+
+
+def filled(phrase: Phrase, **values: Any) -> Phrase:
+    """The phrase with other ``values``, of those that its template has a place for."""
+    known = {name: value for name, value in values.items() if name in phrase.values}
+    return _filled(phrase.identifier, phrase.template, {**phrase.values, **known})
 
 
 def _filled(identifier: str, template: str, values: Mapping[str, Any]) -> Phrase:

@@ -159,8 +159,10 @@ class _Reader:
         self.data: Mapping[str, Any] = data if self.readable else {}
         for key in sorted(set(map(str, self.data)) - set(known)):
             alike = difflib.get_close_matches(key, known, n=1)
-            hint = f"perhaps {alike[0]}; " if alike else ""
-            self.fault((key,), "an unknown key", f"{hint}the keys here are {', '.join(known)}")
+            hint = say("perhaps {key}; ", key=alike[0]) if alike else ""
+            self.fault(
+                (key,), say("an unknown key"), say("{hint}the keys here are {known}", hint=hint, known=", ".join(known))
+            )
 
     def fault(self, place: Place, seen: str, expected: str) -> None:
         if self.readable:
@@ -169,7 +171,7 @@ class _Reader:
     def text(self, key: str, default: str | None = None) -> str:
         value = self.data.get(key, default)
         if not isinstance(value, str) or not value.strip():
-            self.fault((key,), _kind(value), "a non-empty text")
+            self.fault((key,), _kind(value), say("a non-empty text"))
             return _UNREAD
         return value.strip()
 
@@ -180,7 +182,11 @@ class _Reader:
         """The chosen word; empty for any other, after its fault."""
         value = self.data.get(key, default)
         if value not in choices:
-            self.fault((key,), "missing" if value is None else repr(value), f"one of {', '.join(choices)}")
+            self.fault(
+                (key,),
+                say("missing") if value is None else repr(value),
+                say("one of {choices}", choices=", ".join(choices)),
+            )
             return ""
         return str(value)
 
@@ -190,13 +196,13 @@ class _Reader:
     def flag(self, key: str) -> bool:
         value = self.data.get(key, False)
         if not isinstance(value, bool):
-            self.fault((key,), _kind(value), "true or false")
+            self.fault((key,), _kind(value), say("true or false"))
         return value is True
 
     def count(self, key: str) -> int | None:
         value = self.data.get(key)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
-            self.fault((key,), repr(value), "a whole number, zero or more")
+            self.fault((key,), repr(value), say("a whole number, zero or more"))
             return 0
         return value
 
@@ -207,36 +213,40 @@ class _Reader:
             isinstance(one, int) and not isinstance(one, bool) and one // 100 == hundreds for one in value
         )
         if not good or not value or len(set(value)) != len(value):
-            self.fault((key,), _kind(value), f"a list of different statuses from {hundreds}00 to {hundreds}99")
+            self.fault(
+                (key,),
+                _kind(value),
+                say("a list of different statuses from {hundreds}00 to {hundreds}99", hundreds=hundreds),
+            )
             return default
         return tuple(value)
 
     def names(self, key: str, *, required: bool = False) -> tuple[str, ...]:
         value = self.data.get(key, [])
         if not isinstance(value, list) or not all(isinstance(name, str) and name for name in value):
-            self.fault((key,), _kind(value), "a list of names")
+            self.fault((key,), _kind(value), say("a list of names"))
             return ()
         if required and not value:
-            self.fault((key,), "empty or missing", "at least one name")
+            self.fault((key,), say("empty or missing"), say("at least one name"))
         if len(set(value)) != len(value):
-            self.fault((key,), "a list that names something twice", "each name once")
+            self.fault((key,), say("a list that names something twice"), say("each name once"))
         return tuple(value)
 
     def entries(self, key: str) -> list[tuple[Place, Any]]:
         """The entries of a list, each with its place."""
         value = self.data.get(key)
         if not isinstance(value, list) or not value:
-            self.fault((key,), _kind(value), "a list with at least one entry")
+            self.fault((key,), _kind(value), say("a list with at least one entry"))
             return []
         return [((*self.place, key, number), entry) for number, entry in enumerate(value)]
 
 
 def _kind(value: Any) -> str:
     if value is None:
-        return "missing"
-    return (
-        f"{value!r} ({type(value).__name__})" if isinstance(value, (str, int, float)) else f"a {type(value).__name__}"
-    )
+        return say("missing")
+    if isinstance(value, (str, int, float)):
+        return f"{value!r} ({type(value).__name__})"
+    return say("a {kind}", kind=type(value).__name__)
 
 
 _PLAN_KEYS = (
@@ -293,12 +303,12 @@ def _read(data: Any) -> tuple[Plan, list[Fault]]:
     show, surplus, expected = top.names("show"), _surplus(top), _expected(top)
     ceiling = top.count("ceiling")
     if ceiling is None:
-        top.fault(("ceiling",), "missing", "the largest number of rows that may leave in one run")
+        top.fault(("ceiling",), say("missing"), say("the largest number of rows that may leave in one run"))
     before = len(found)
     indexes = tuple(_index(found, *entry, table) for entry in top.entries("indexes"))
     names = [index.name for index in indexes if index.name != _UNREAD]
     if len(set(names)) != len(names):
-        top.fault(("indexes",), "a list in which two indexes share a name", "each index once")
+        top.fault(("indexes",), say("a list in which two indexes share a name"), say("each index once"))
     comparable = len(found) == before and {"table", "key", "predicate"}.isdisjoint(fault.key for fault in found)
     rule_index = _rule_index(indexes, table, key, predicate)
     if rule_index is None and comparable:
@@ -349,7 +359,9 @@ def _family(top: _Reader) -> Family:
     try:
         re.compile(pattern if pattern != _UNREAD else "")
     except re.error as broken:
-        reader.fault(("pattern",), f"not a regular expression ({broken})", "one that matches index names")
+        reader.fault(
+            ("pattern",), say("not a regular expression ({broken})", broken=broken), say("one that matches index names")
+        )
     return Family(pattern, reader.names("neighbours"))
 
 
@@ -370,10 +382,12 @@ def _surplus(top: _Reader) -> Surplus:
     if not isinstance(values, Mapping) or not all(
         isinstance(v, (str, int, float, type(None))) for v in values.values()
     ):
-        reader.fault(("values",), _kind(values), "a mapping of column to value")
+        reader.fault(("values",), _kind(values), say("a mapping of column to value"))
         values = {}
     elif action and (action == "update") != bool(values):
-        reader.fault(("values",), "given" if values else "missing", "values with action update, and only with it")
+        reader.fault(
+            ("values",), say("given") if values else say("missing"), say("values with action update, and only with it")
+        )
     texts = {str(column): None if value is None else str(value) for column, value in values.items()}
     return Surplus(
         action,
@@ -390,7 +404,9 @@ def _proof(top: _Reader) -> Proof | None:
     create, undo = _request(reader, "create"), _request(reader, "undo")
     if undo.path.startswith("/") and "{id}" not in json.dumps([undo.path, undo.body]):
         reader.fault(
-            ("undo",), "the same request for every row", "{id} in its path or its body, for the created row's id"
+            ("undo",),
+            say("the same request for every row"),
+            say("{{id}} in its path or its body, for the created row's id"),
         )
     return Proof(
         create,
@@ -406,14 +422,16 @@ def _request(parent: _Reader, key: str) -> Request:
     reader = _part(parent, key, ("method", "path", "body"))
     path, body = reader.text("path"), reader.data.get("body")
     if path != _UNREAD and not path.startswith("/"):
-        reader.fault(("path",), repr(path), "a path of the service, which begins with /")
+        reader.fault(("path",), repr(path), say("a path of the service, which begins with /"))
     if body is not None and not isinstance(body, Mapping):
-        reader.fault(("body",), _kind(body), "a mapping, sent as JSON")
+        reader.fault(("body",), _kind(body), say("a mapping, sent as JSON"))
         body = None
     try:
         json.dumps(body, sort_keys=True)
     except TypeError:  # YAML reads a day without quotes as a day
-        reader.fault(("body",), "not to be written as JSON", "texts, numbers, lists and mappings; a day in quotes")
+        reader.fault(
+            ("body",), say("not to be written as JSON"), say("texts, numbers, lists and mappings; a day in quotes")
+        )
         body = None
     return Request(reader.choice("method", ("POST", "PUT", "PATCH", "DELETE"), "POST"), path, body)
 
@@ -441,7 +459,7 @@ def _index_key(found: list[Fault], place: Place, data: Any) -> IndexKey:
     reader = _Reader(found, place, {"column": data} if isinstance(data, str) else data, _COLUMN_KEYS)
     column, expression = reader.optional_text("column"), reader.optional_text("expression")
     if (column is None) == (expression is None):
-        reader.fault((), "not exactly one of column and expression", "one of the two")
+        reader.fault((), say("not exactly one of column and expression"), say("one of the two"))
     return IndexKey(
         column,
         expression,
@@ -471,10 +489,15 @@ def _without_rule_index(indexes: Sequence[Index], table: str, key: Sequence[str]
     for index in indexes:
         if index.unique and index.table == table and None in [k.column for k in index.keys]:
             return (
-                f"a list without the index that enforces the rule: {index.name} is over an expression",
-                "a unique index over columns: add a generated column for the expression, and make that the key",
+                say("a list without the index that enforces the rule: {index} is over an expression", index=index.name),
+                say("a unique index over columns: add a generated column for the expression, and make that the key"),
             )
     return (
-        "a list without the index that enforces the rule",
-        f"a unique index on {table} ({', '.join(key)}) with the plan's own predicate, {predicate!r}",
+        say("a list without the index that enforces the rule"),
+        say(
+            "a unique index on {table} ({key}) with the plan's own predicate, {predicate}",
+            table=table,
+            key=", ".join(key),
+            predicate=repr(predicate),
+        ),
     )

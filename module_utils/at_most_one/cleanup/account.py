@@ -100,7 +100,7 @@ def refuse_uncovered(preview: Mapping[str, Any], reviewed: str) -> None:
     if not preview["rows_left"]:
         return
     changed = [", ".join(one["row"]) for one in preview["unarchived"] if one["why"] == "changed"]
-    since = f" (changed since: {'; '.join(changed[:SHOWN_ROWS])})" if changed else ""
+    since = say(" (changed since: {changed})", changed="; ".join(changed[:SHOWN_ROWS])) if changed else ""
     raise OperatorError(
         observed(
             "AMO-3303",

@@ -149,8 +149,8 @@ def _tables(connection: Connection, request: Request, deadline: Deadline) -> lis
     except psycopg2.Error as failure:
         said = server_errors.explain(
             failure,
-            "a catalog that answers in seconds, and no table locked exclusively for longer than lock_timeout.",
-            "look at pg_stat_activity for who holds it, then run discover.yml again; nothing was written.",
+            say("a catalog that answers in seconds, and no table locked exclusively for longer than lock_timeout."),
+            say("look at pg_stat_activity for who holds it, then run discover.yml again; nothing was written."),
         )
         raise OperatorError(
             observed("AMO-2503", "The catalog could not be read: {message}.", message=said.message),
@@ -182,7 +182,7 @@ def _tables(connection: Connection, request: Request, deadline: Deadline) -> lis
             observed(
                 "AMO-2507",
                 "No table {table} has the columns {key}.",
-                table=request.table or "that this role may read",
+                table=request.table or say("that this role may read"),
                 key=", ".join(request.key),
             ),
             expected=say("columns of one table that are not generated."),

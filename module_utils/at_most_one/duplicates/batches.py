@@ -25,10 +25,10 @@ from psycopg2 import sql
 from psycopg2.extensions import AsIs
 
 from ..errors import OperatorError
-from ..findings import observed, say
+from ..findings import joined, observed, say
 from ..plan import Plan
 from ..postgres import replication
-from ..postgres.catalog import Column, Cursor, Row, table_name
+from ..postgres.catalog import NOTHING_WRITTEN, Column, Cursor, Row, table_name, undone
 from ..postgres.connection import Connection, Hold, unheld
 from ..postgres.lock_retry import pause_s
 from . import effects
@@ -67,9 +67,13 @@ class Progress:
         """The same error, saying what was done until then."""
         seen, next_step = stop.seen, stop.next_step
         if self.removed:
-            seen = seen.removesuffix(" Nothing was written.").replace("; nothing was written.", ".")
-            seen += f" {self.removed} rows had left by then, in {self.batches} whole batches; they are in the archive."
-            next_step += " The same command again goes on from here."
+            progress = say(
+                "{removed} rows had left by then, in {batches} whole batches; they are in the archive.",
+                removed=self.removed,
+                batches=self.batches,
+            )
+            seen = joined([undone(seen), progress], " ")
+            next_step = joined([next_step, say("The same command again goes on from here.")], " ")
         details = {**stop.details, "removed": self.removed, "batches": self.batches, "repointed": self.repointed}
         return type(stop)(seen, expected=stop.expected, next_step=next_step, **details)
 
@@ -241,14 +245,18 @@ class Batches:
     def _prove(self, cursor: Cursor, done: _Done) -> None:
         """Stop unless each row that the batch has archived is what it should be now."""
         if done.unlike:
-            raise self._unaccounted(cursor, f"{done.unlike} of them got other values than the plan's")
+            raise self._unaccounted(
+                cursor, say("{unlike} of them got other values than the plan's", unlike=done.unlike)
+            )
         cursor.execute(_PROVE, (done.first, done.last))
         ((wrong,),) = cursor.fetchall()
         if wrong:
-            raise self._unaccounted(cursor, f"{wrong} of them are in the table otherwise than they should be")
+            raise self._unaccounted(
+                cursor, say("{wrong} of them are in the table otherwise than they should be", wrong=wrong)
+            )
 
     def _kept(self, cursor: Cursor, done: _Done) -> OperatorError:
-        return self._unaccounted(cursor, f"{done.expected - done.removed} of them did not go")
+        return self._unaccounted(cursor, say("{count} of them did not go", count=done.expected - done.removed))
 
     def _execute(self, cursor: Cursor, statement: str) -> _Done:
         cursor.execute(_EXECUTE.format(statement), self.parameters)
@@ -280,22 +288,24 @@ class Batches:
     def _unaccounted(self, cursor: Cursor, seen: str) -> OperatorError:
         """The batch's refusal: names whatever of the table may have interfered."""
         found = effects.of_table(cursor, self.plan.schema, self.plan.table)
-        named = "; ".join(map(str, found)) or "no trigger or rule of the table, so one of another table"
-        what, instead = "updated", ""
+        named = "; ".join(map(str, found)) or say("no trigger or rule of the table, so one of another table")
+        what, instead = say("updated"), ""
         if self.plan.surplus.action == "delete":
-            what = "removed"
-            instead = (
-                "take the rows out of the rule as the application does, with surplus.action: update and"
-                f" surplus.values in plans/{self.plan.id}.yml; or "
+            what = say("removed")
+            instead = say(
+                "take the rows out of the rule as the application does, with surplus.action: update and "
+                "surplus.values in plans/{id}.yml; or ",
+                id=self.plan.id,
             )
         return OperatorError(
             observed(
                 "AMO-3201",
-                "Surplus rows of {table} were {what}, and {seen}: {named}. Nothing was written.",
+                "Surplus rows of {table} were {what}, and {seen}: {named}.{undone}",
                 table=table_name(self.plan),
                 what=what,
                 seen=seen,
                 named=named,
+                undone=NOTHING_WRITTEN,
             ),
             expected=say(
                 "every row that enters the archive to be {what}, and nothing else to become of it.", what=what

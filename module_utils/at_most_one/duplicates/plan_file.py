@@ -90,7 +90,7 @@ class RowsFile:
         """The header's ``digest``."""
         found = self.header().get("digest")
         if not isinstance(found, str):
-            raise self._fault("its header has no digest", 1)
+            raise self._fault(say("its header has no digest"), 1)
         return found
 
     def header(self) -> dict[str, Any]:
@@ -107,7 +107,7 @@ class RowsFile:
                 break
             yield self._row(line, number)
         if [line for _, line in itertools.islice(lines, 2)] != ["}"]:
-            raise self._fault("it does not end behind its rows", number)
+            raise self._fault(say("it does not end behind its rows"), number)
 
     def _lines(self) -> Iterator[tuple[int, str]]:
         """Each line with its number, without white space behind it. An indented one belongs to the header."""
@@ -116,11 +116,11 @@ class RowsFile:
             try:
                 while line := file.readline(_LONGEST_LINE):
                     if len(line) == _LONGEST_LINE:
-                        raise self._fault("a line does not end", number)
+                        raise self._fault(say("a line does not end"), number)
                     yield number, line.rstrip()
                     number += 1
             except UnicodeDecodeError as broken:
-                raise self._fault(f"it is not UTF-8 ({broken.reason})", number) from broken
+                raise self._fault(say("it is not UTF-8 ({reason})", reason=broken.reason), number) from broken
 
     def _header(self, lines: Iterator[tuple[int, str]]) -> dict[str, Any]:
         """The keys before the rows; ``lines`` go on with the first row."""
@@ -131,25 +131,25 @@ class RowsFile:
             header.append(line)
             size += len(line)
             if size > _LONGEST_HEADER:
-                raise self._fault("its header does not end", number)
+                raise self._fault(say("its header does not end"), number)
         else:
-            raise self._fault(f"it has no line {_ROWS}", number)
+            raise self._fault(say("it has no line {rows}", rows=_ROWS), number)
         try:
             found = json.loads("".join(header).removesuffix(",") + "}")
         except (ValueError, RecursionError) as broken:
-            raise self._fault("its header is no JSON", number) from broken
+            raise self._fault(say("its header is no JSON"), number) from broken
         return found if isinstance(found, dict) else {}
 
     def _row(self, line: str, number: int) -> list[str]:
         try:
             value, end = _decode(line)
         except (ValueError, RecursionError) as broken:
-            raise self._fault("a row is no JSON", number) from broken
+            raise self._fault(say("a row is no JSON"), number) from broken
         if line[end:] not in ("", ","):
-            raise self._fault("a row is no JSON", number)
+            raise self._fault(say("a row is no JSON"), number)
         if isinstance(value, list) and value and set(map(type, value)) <= {str, int}:
             return list(map(str, value))
-        raise self._fault("a row is no list of texts", number)
+        raise self._fault(say("a row is no list of texts"), number)
 
     def _fault(self, seen: str, line: int) -> OperatorError:
         return OperatorError(

@@ -9,7 +9,7 @@ from typing import Any
 from psycopg2 import sql
 
 from ..errors import OperatorError
-from ..findings import observed, say
+from ..findings import joined, observed, say
 from ..plan import Plan
 from ..postgres.catalog import Cursor, table_name
 from ..system.strict_zip import strict_zip
@@ -110,7 +110,16 @@ def refuse_referenced(plan: Plan, references: Sequence[Reference]) -> None:
     """Stop when something points to a surplus row: with CASCADE or SET NULL its removal would change that silently."""
     pointing = [reference for reference in references if reference.rows]
     if pointing:
-        named = "; ".join(f"{r.rows} of {r.table} by {r.constraint} (ON DELETE {r.on_delete})" for r in pointing)
+        named = joined(
+            say(
+                "{rows} of {table} by {constraint} (ON DELETE {on_delete})",
+                rows=one.rows,
+                table=one.table,
+                constraint=one.constraint,
+                on_delete=one.on_delete,
+            )
+            for one in pointing
+        )
         raise OperatorError(
             observed(
                 "AMO-3206",
@@ -157,9 +166,9 @@ def refuse_unpointable(cursor: Cursor, plan: Plan) -> None:
     for constraint, schema, table, *_ in foreign_keys(cursor, plan):
         seen = None
         if (schema, table) == (plan.schema, plan.table):
-            seen = "the table itself, whose rows would be archived as changed"
+            seen = say("the table itself, whose rows would be archived as changed")
         elif not _primary_key(cursor, schema, table):
-            seen = f"{schema}.{table}, which has no primary key"
+            seen = say("{schema}.{table}, which has no primary key", schema=schema, table=table)
         if seen:
             raise OperatorError(
                 observed(

@@ -17,10 +17,10 @@ import psycopg2
 from psycopg2 import sql
 
 from ..errors import OperatorError
-from ..findings import observed, say
+from ..findings import joined, observed, say
 from ..plan import Plan
 from ..postgres import own_schema
-from ..postgres.catalog import WRITING, Cursor, Row, columns_of, explain, table_name, transaction
+from ..postgres.catalog import WRITING, Cursor, Row, columns_of, explain, table_name, transaction, undone
 from ..postgres.connection import Connection, Hold, unheld
 from . import archived_rows, effects, repointed_rows
 from .returning import LeftOut, Way, begin, put_back
@@ -89,7 +89,9 @@ def restore(
     except OperatorError as stop:
         raise stop if check else _with_progress(stop, work.done) from stop
     if not possible:
-        _refuse_left(plan, done, "No row was restored" if check else f"{done.restored} rows are back")
+        _refuse_left(
+            plan, done, say("No row was restored") if check else say("{restored} rows are back", restored=done.restored)
+        )
     return done
 
 
@@ -101,12 +103,14 @@ def restore_within(cursor: Cursor, plan: Plan, *, run_id: str) -> Restoration:
     return work.run()
 
 
-def _refuse_left(plan: Plan, found: Restoration, outcome: str = "No row was restored") -> None:
+def _refuse_left(plan: Plan, found: Restoration, outcome: str = "") -> None:
+    """``outcome``: what was restored until then, if anything was."""
     if not found.left:
         return
     count = sum(left.count for left in found.left)
-    disable = (
-        f"disable the trigger for as long as they return (ALTER TABLE {table_name(plan)} DISABLE TRIGGER ...), or "
+    disable = say(
+        "disable the trigger for as long as they return (ALTER TABLE {table} DISABLE TRIGGER ...), or ",
+        table=table_name(plan),
     )
     raise OperatorError(
         observed(
@@ -114,8 +118,8 @@ def _refuse_left(plan: Plan, found: Restoration, outcome: str = "No row was rest
             "{count} archived rows cannot return to {table}: {left}. {outcome}.",
             count=count,
             table=table_name(plan),
-            left="; ".join(map(str, found.left)),
-            outcome=outcome,
+            left=joined(map(str, found.left)),
+            outcome=outcome or say("No row was restored"),
         ),
         expected=say("an archive whose every row can be put back."),
         next_step=say(
@@ -134,9 +138,13 @@ def _with_progress(stop: OperatorError, done: Restoration) -> OperatorError:
     """The same error, saying what was done until then."""
     seen, next_step = stop.seen, stop.next_step
     if done.restored or done.pointed_back:
-        seen = seen.removesuffix(" Nothing was written.").replace("; nothing was written.", ".")
-        seen += f" {done.restored} rows were back by then, in {done.batches} whole batches."
-        next_step += " The same command again goes on from here."
+        progress = say(
+            "{restored} rows were back by then, in {batches} whole batches.",
+            restored=done.restored,
+            batches=done.batches,
+        )
+        seen = joined([undone(seen), progress], " ")
+        next_step = joined([next_step, say("The same command again goes on from here.")], " ")
     details = {**stop.details, "restored": done.restored, "pointed_back": done.pointed_back}
     return type(stop)(seen, expected=stop.expected, next_step=next_step, **details)
 

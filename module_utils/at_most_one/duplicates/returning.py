@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import psycopg2
 from psycopg2 import sql
 
+from ..findings import say
 from ..postgres.catalog import Cursor
 from ..system.strict_zip import strict_zip
 
@@ -43,21 +44,25 @@ class LeftOut:
     rows: list[list[str]]
 
     def __str__(self) -> str:
-        return f"{self.count} of {self.table}: {REASONS[self.reason].format(self.name)}"
+        reason = REASONS[self.reason]
+        why = say(reason.template, name=self.name)
+        return say("{count} of {table}: {why}", count=self.count, table=self.table, why=why)
 
 
 REASONS = {
-    "taken": "their primary key is in the table again ({})",
-    "rule": "{} is there and would reject them",
-    "constraint": "constraint {} rejects them",
-    "trigger": "{} raises an error for them",
-    "changed_value": "{} would not come back as archived (a trigger, a generated column or a changed type)",
-    "swallowed": "a trigger keeps them out",
-    "writes": "triggers write to {} when they return, which is neither archived nor taken back",
-    "changed_since": "they are no longer as the clean-up left them, and newer data is never overwritten",
-    "moved": "they no longer point to the row that stayed",
-    "column": "the table no longer has column {}",
-    "error": "{}",
+    "taken": say("their primary key is in the table again ({name})", name="{name}"),
+    "rule": say("{name} is there and would reject them", name="{name}"),
+    "constraint": say("constraint {name} rejects them", name="{name}"),
+    "trigger": say("{name} raises an error for them", name="{name}"),
+    "changed_value": say(
+        "{name} would not come back as archived (a trigger, a generated column or a changed type)", name="{name}"
+    ),
+    "swallowed": say("a trigger keeps them out"),
+    "writes": say("triggers write to {name} when they return, which is neither archived nor taken back", name="{name}"),
+    "changed_since": say("they are no longer as the clean-up left them, and newer data is never overwritten"),
+    "moved": say("they no longer point to the row that stayed"),
+    "column": say("the table no longer has column {name}", name="{name}"),
+    "error": say("{name}", name="{name}"),
 }
 
 

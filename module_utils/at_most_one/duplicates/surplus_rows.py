@@ -331,7 +331,7 @@ def _load_reviewed(
 
 
 def _refuse_unexpected(found: worklist.Work, groups: int | None, rows: int | None) -> None:
-    for what, seen, expected in (("groups", found.groups, groups), ("surplus rows", found.rows, rows)):
+    for what, seen, expected in ((say("groups"), found.groups, groups), (say("surplus rows"), found.rows, rows)):
         if expected is not None and seen > expected:
             raise OperatorError(
                 observed(

@@ -33,11 +33,13 @@ def require_leaves_predicate(cursor: Cursor, plan: Plan, columns: Mapping[str, C
     """
     for name in plan.surplus.values:
         if name not in columns:
-            raise _refusal(plan, name, "the table has no such column", "columns of the table")
+            raise _refusal(plan, name, say("the table has no such column"), say("columns of the table"))
         if columns[name].generated:
-            raise _refusal(plan, name, "the column is generated", "columns that can be written")
+            raise _refusal(plan, name, say("the column is generated"), say("columns that can be written"))
         if name in plan.primary_key:
-            raise _refusal(plan, name, "the column is part of the primary key", "columns that do not name the row")
+            raise _refusal(
+                plan, name, say("the column is part of the primary key"), say("columns that do not name the row")
+            )
     cursor.execute(_EXPRESSIONS, (sql.Identifier(plan.schema, plan.table).as_string(cursor),))
     expressions = dict(cursor.fetchall())
 

@@ -83,7 +83,7 @@ def _checked(
     sizes = (size + 1,) if only_unchanged else (size, size + 1)
     for row in rows:
         if len(row) not in sizes:
-            content = " and the hash of the row's content behind it" if only_unchanged else ""
+            content = say(" and the hash of the row's content behind it") if only_unchanged else ""
             raise OperatorError(
                 observed(
                     "AMO-3215",

@@ -174,7 +174,11 @@ class Build:
         left = drop(connection, self.plan, [self.name, *others], _LEFTOVER_MS, self.hold)
         if not isinstance(failure, psycopg2.errors.QueryCanceled):
             return explain(failure, self.plan)
-        stays = f" Not valid, {', '.join(left)} stays; the next run drops it." if left else " Nothing of it is left."
+        stays = (
+            say(" Not valid, {left} stays; the next run drops it.", left=", ".join(left))
+            if left
+            else say(" Nothing of it is left.")
+        )
         return OperatorError(
             observed(
                 "AMO-3403",

@@ -141,7 +141,7 @@ def require_files(release: Path) -> None:
     """Raises OperatorError when a file is missing that the build's own manifests name."""
     missing = missing_files(release)
     if missing:
-        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        more = say(" and {count} more", count=len(missing) - 3) if len(missing) > 3 else ""
         raise OperatorError(
             observed(
                 "AMO-4301",

@@ -72,7 +72,7 @@ def place(url: str) -> Place:
             observed(
                 "AMO-4302",
                 "{first_line} is not an address that can be asked.",
-                first_line=first_line(url) or "An empty text",
+                first_line=first_line(url) or say("An empty text"),
             ),
             expected=say("http:// or https://, a host, without user name and password."),
             next_step=say("correct the address in the inventory."),

@@ -182,29 +182,44 @@ class _Session:
         return failures[0] if failures else None  # type: ignore[return-value]  # narrowed above
 
     def _deadline(self) -> str:
-        return f"the {self.limits.deadline_s:g} s that migrate_deadline_s left"
+        return say("the {deadline_s} s that migrate_deadline_s left", deadline_s=f"{self.limits.deadline_s:g}")
 
     def _explained(self, index: Index, failure: psycopg2.Error) -> OperatorError:
         late = time.monotonic() >= self.deadline - 0.1
         stalled_by: list[dict[str, Any]] = []
         with contextlib.suppress(psycopg2.Error):
             stalled_by = locks.stalling(self.watch.connection, self.plan.schema, [index.table])
-        next_step = "run again; it goes on from what is built."
+        next_step: str = say("run again; it goes on from what is built.")
         if isinstance(failure, psycopg2.errors.UniqueViolation):
-            cause, what = "duplicates", "a duplicate got in its way"
-            next_step = "run the cleanup phase again, then this one."
+            cause, what = "duplicates", say("a duplicate got in its way")
+            next_step = say("run the cleanup phase again, then this one.")
         elif isinstance(failure, psycopg2.errors.QueryCanceled) and late:
             cause = "deadline"
-            what = f"it did not end within {self._deadline()}; {locks.describe_stalling(stalled_by)}"
+            what = say(
+                "it did not end within {deadline}; {sessions}",
+                deadline=self._deadline(),
+                sessions=locks.describe_stalling(stalled_by),
+            )
             again = "ansible-playbook deploy.yml -l <environment>"
-            next_step = f"{locks.ending(stalled_by)}, or raise migrate_deadline_s; then {again} again."
+            next_step = say(
+                "{ending}, or raise migrate_deadline_s; then {again} again.",
+                ending=locks.ending(stalled_by),
+                again=again,
+            )
         elif isinstance(failure, psycopg2.errors.QueryCanceled):
-            cause, what = "cancelled", "somebody cancelled it (pg_cancel_backend, or a signal to its process)"
+            cause, what = "cancelled", say("somebody cancelled it (pg_cancel_backend, or a signal to its process)")
         elif failure.pgcode is None or isinstance(failure, psycopg2.errors.AdminShutdown):
-            cause, what = "terminated", "its session was ended (pg_terminate_backend, a restart, or a lost connection)"
+            cause, what = (
+                "terminated",
+                say("its session was ended (pg_terminate_backend, a restart, or a lost connection)"),
+            )
         else:
             said = server_errors.explain(failure, "", next_step)
-            cause, what, next_step = "build", f"PostgreSQL refused it: {said.message}", said.next_step
+            cause, what, next_step = (
+                "build",
+                say("PostgreSQL refused it: {message}", message=said.message),
+                said.next_step,
+            )
         taken = isinstance(failure, psycopg2.errors.DuplicateTable)  # by somebody else: not ours to drop
         leftover = None if taken else self._clear(index)
         return OperatorError(
@@ -239,25 +254,33 @@ class _Session:
     def _clear(self, index: Index) -> str | None:
         """Drop the INVALID index that a failed build has left; a phrase of what stays when that cannot be done."""
         limit_ms = int(1000 * self.limits.leftover_s)
-        state, why = "its state is not known", ""
+        state: str = say("its state is not known")
+        why = ""
         try:
             with connect(self.login, lock_timeout_ms=0, statement_timeout_ms=limit_ms, autocommit=True) as connection:
                 if (found := _state(connection, self.plan.schema, index.name)) in (None, "valid"):
                     return None
-                state = str(found)
+                state = found
                 try:
                     with connection.cursor() as cursor:
                         cursor.execute(definitions.drop_statement(index.name, self.plan.schema))
                     return None
                 except psycopg2.errors.QueryCanceled:
                     holders = locks.holders(connection, self.plan.schema, [index.table])
-                    state = str(_state(connection, self.plan.schema, index.name))
-                    why = f"within {self.limits.leftover_s:g} s; {locks.describe(holders)}"
+                    state = _state(connection, self.plan.schema, index.name) or state
+                    why = say(
+                        "within {leftover_s} s; {sessions}",
+                        leftover_s=f"{self.limits.leftover_s:g}",
+                        sessions=locks.describe(holders),
+                    )
         except (psycopg2.Error, OperatorError) as failure:
             why = first_line(failure)
-        return (
-            f"Its INVALID index stays ({state}): it could not be dropped {why}. The next run drops it first; by hand: "
-            f"DROP INDEX CONCURRENTLY {verification.quoted(self.plan.schema, index.name)};"
+        return say(
+            "Its INVALID index stays ({state}): it could not be dropped {why}. The next run drops it first; by hand: "
+            "DROP INDEX CONCURRENTLY {index};",
+            state=state,
+            why=why,
+            index=verification.quoted(self.plan.schema, index.name),
         )
 
 
@@ -284,7 +307,9 @@ def _state(connection: Connection, schema: str, name: str) -> str | None:
         return None
     if row[0]:
         return "valid"
-    return "it is kept up to date and refuses duplicates already" if row[1] else "it does not refuse duplicates"
+    return (
+        say("it is kept up to date and refuses duplicates already") if row[1] else say("it does not refuse duplicates")
+    )
 
 
 def refuse_partitioned(connection: Connection, plan: Plan, wanted: list[Index]) -> None:

@@ -164,7 +164,7 @@ def settle(
                 **seen[name],
                 **{part: expected[name][part] for part in same},
                 "remarks": {
-                    part: "the same parts in another order"
+                    part: say("the same parts in another order")
                     for part in _WORDED
                     if part not in same and _only_order(_words(theirs[part]), _words(ours[part]))
                 },
@@ -272,7 +272,7 @@ def _explained(at_work: Sequence[str]) -> Iterator[None]:
     except psycopg2.Error as failure:
         if lost(failure):
             raise
-        raise _explanation(failure, at_work[-1] if at_work else "the planned indexes") from failure
+        raise _explanation(failure, at_work[-1] if at_work else say("the planned indexes")) from failure
 
 
 def _explanation(failure: psycopg2.Error, what: str) -> OperatorError:
@@ -299,8 +299,8 @@ def _explanation(failure: psycopg2.Error, what: str) -> OperatorError:
         )
     said = server_errors.explain(
         failure,
-        "tables and columns on which the planned indexes can be built.",
-        "correct the plan, or apply the schema's migrations that come before it.",
+        say("tables and columns on which the planned indexes can be built."),
+        say("correct the plan, or apply the schema's migrations that come before it."),
     )
     inside = server_errors.function_of(failure)
     return OperatorError(

@@ -12,7 +12,7 @@ import psycopg2
 import psycopg2.errors
 
 from ..errors import OperatorError
-from ..findings import observed, say
+from ..findings import joined, observed, say
 from ..plan import Plan
 from ..postgres import locks
 from ..postgres.connection import Connection, Hold, Login, connect, unheld
@@ -69,9 +69,19 @@ class Verdict:
         if self.verdict == "present":
             return None
         if self.verdict == "invalid" and self.building:
-            return f"{self.name} is still being built (pid {self.building.pid}, {self.building.phase})"
-        parts = "; ".join(f"{p.part}: expected {p.expected}, seen {p.seen}" for p in self.parts)
-        return f"{self.name} is {self.verdict}" + (f" ({parts})" if parts else "")
+            return say(
+                "{name} is still being built (pid {pid}, {phase})",
+                name=self.name,
+                pid=self.building.pid,
+                phase=self.building.phase,
+            )
+        if not self.parts:
+            return say("{name} is {verdict}", name=self.name, verdict=self.verdict)
+        parts = joined(
+            say("{part}: expected {expected}, seen {seen}", part=one.part, expected=one.expected, seen=one.seen)
+            for one in self.parts
+        )
+        return say("{name} is {verdict} ({parts})", name=self.name, verdict=self.verdict, parts=parts)
 
 
 @dataclass(frozen=True)
@@ -95,16 +105,25 @@ class Inspection:
         """Every reason why the rule cannot be called deployed."""
         faults = [fault for verdict in self.verdicts if (fault := verdict.fault())]
         if self.duplicates_left:
-            faults.append(f"{self.duplicates_left} duplicate group(s) are left inside the rule")
+            faults.append(
+                say(
+                    "{duplicates_left} duplicate group(s) are left inside the rule",
+                    duplicates_left=self.duplicates_left,
+                )
+            )
         return faults
 
     def summary(self) -> str:
         """One line for a person."""
         planned = [v for v in self.verdicts if v.verdict != "unexpected"]
         present = sum(v.verdict == "present" for v in planned)
-        return (
-            f"{present} of {len(planned)} planned indexes present and valid, "
-            f"{len(self.verdicts) - len(planned)} unexpected, {self.duplicates_left} duplicate groups"
+        return say(
+            "{present} of {planned} planned indexes present and valid, {unexpected} unexpected, "
+            "{duplicates_left} duplicate groups",
+            present=present,
+            planned=len(planned),
+            unexpected=len(self.verdicts) - len(planned),
+            duplicates_left=self.duplicates_left,
         )
 
 
@@ -151,7 +170,7 @@ def require_exact(inspection: Inspection, plan: Plan) -> None:
                 "Schema {schema} does not hold what plan {plan_id} asks for: {faults}.",
                 schema=plan.schema,
                 plan_id=plan.id,
-                faults="; ".join(faults),
+                faults=joined(faults),
             ),
             expected=say(
                 "exactly the {count} planned indexes, all valid and ready, no other of their family, and no duplicate.",
@@ -174,13 +193,13 @@ def require_buildable(
     harmless = ("missing", "present", "invalid") if resume else ("missing",)
     obstacles = [v for v in inspection.verdicts if v.verdict not in harmless]
     if obstacles:
-        phrases = [verdict.fault() or f"{verdict.name} is there already" for verdict in obstacles]
+        phrases = [verdict.fault() or say("{verdict} is there already", verdict=verdict.name) for verdict in obstacles]
         raise OperatorError(
             observed(
                 "AMO-3510",
                 "The indexes of plan {plan_id} cannot be built: {obstacles}.",
                 plan_id=plan.id,
-                obstacles="; ".join(phrases),
+                obstacles=joined(phrases),
             ),
             expected=say("none of the planned indexes and no other of their family before the migration is applied."),
             next_step=say(
@@ -244,9 +263,16 @@ def refuse_building(connection: Connection, plan: Plan, inspection: Inspection) 
         if not at_work and not verdict.building:
             continue
         pid = verdict.building.pid if verdict.building else at_work[0]["pid"]
-        phase = verdict.building.phase if verdict.building else "its phase is not visible to this role"
+        phase = verdict.building.phase if verdict.building else say("its phase is not visible to this role")
         percent = verdict.building.percent if verdict.building else None
-        who = next((f" by {h['user']} ({h['application'] or h['query']})" for h in at_work if h["pid"] == pid), "")
+        who = next(
+            (
+                say(" by {user} ({application})", user=h["user"], application=h["application"] or h["query"])
+                for h in at_work
+                if h["pid"] == pid
+            ),
+            "",
+        )
         raise OperatorError(
             (
                 observed(
@@ -333,9 +359,7 @@ def refuse_foreign(inspection: Inspection, plan: Plan) -> None:
     foreign = [v for v in inspection.verdicts if any(part.part in ("table", "kind") for part in v.parts)]
     if foreign:
         raise OperatorError(
-            observed(
-                "AMO-3516", "Not the plan's to drop: {foreign}.", foreign="; ".join(str(v.fault()) for v in foreign)
-            ),
+            observed("AMO-3516", "Not the plan's to drop: {foreign}.", foreign=joined(str(v.fault()) for v in foreign)),
             expected=say("each planned name to be free or to belong to an index of the planned table."),
             next_step=say("rename or drop it by hand once you know whose it is; nothing was dropped."),
             indexes=[v.name for v in foreign],
@@ -389,14 +413,17 @@ def _repair(inspection: Inspection, plan: Plan) -> str:
     """The next step that fits the worst fault."""
     verdicts = {verdict.verdict for verdict in inspection.verdicts}
     if any(verdict.building for verdict in inspection.verdicts):
-        return "wait until the build has ended, then verify again; drop nothing meanwhile."
+        return say("wait until the build has ended, then verify again; drop nothing meanwhile.")
     if "different" in verdicts or "unexpected" in verdicts:
         return (
             "find out who made the other index; drop it with DROP INDEX CONCURRENTLY, or correct the plan's indexes or "
             "its family.neighbours."
         )
     if "invalid" in verdicts:
-        return f"the migrate phase repairs it with migrate_strategy=concurrent; by hand: {_drops(inspection, plan)}"
+        return say(
+            "the migrate phase repairs it with migrate_strategy=concurrent; by hand: {drops}",
+            drops=_drops(inspection, plan),
+        )
     if "missing" in verdicts:
-        return "run the migrate phase; prisma_history tells whether Prisma would apply the migration again."
-    return "run the cleanup phase again."
+        return say("run the migrate phase; prisma_history tells whether Prisma would apply the migration again.")
+    return say("run the cleanup phase again.")

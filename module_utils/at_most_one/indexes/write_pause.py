@@ -18,7 +18,7 @@ import psycopg2
 from psycopg2 import sql
 
 from ..errors import OperatorError
-from ..findings import observed
+from ..findings import observed, say
 from ..plan import Index, Plan
 from ..postgres import server_errors
 from ..postgres.connection import Connection
@@ -166,8 +166,8 @@ def _rolled_back(connection: Connection) -> Iterator[None]:
         except psycopg2.Error as failure:
             said = server_errors.explain(
                 failure,
-                "SELECT on the tables of the plan and TEMPORARY on the database, within statement_timeout_ms.",
-                "grant it, or name the strategy yourself: migrate_strategy=prisma or concurrent.",
+                say("SELECT on the tables of the plan and TEMPORARY on the database, within statement_timeout_ms."),
+                say("grant it, or name the strategy yourself: migrate_strategy=prisma or concurrent."),
             )
             raise OperatorError(
                 observed(

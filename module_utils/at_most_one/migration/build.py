@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OperatorError
-from ..findings import observed, say
+from ..findings import joined, observed, say
 from ..indexes import build_concurrently, definitions, verification, write_pause
 from ..indexes.verification import Inspection
 from ..plan import Plan
@@ -118,7 +118,9 @@ def decide(login: Login, plan: Plan, release: Path, options: Options, *, check: 
             prisma.require_deployable(verdict, plan.migration, *(("failed",) if nothing_there else ()))
         elif obstacles:
             by_prisma = "ansible-playbook deploy.yml -l <environment> -e migrate_strategy=prisma"
-            raise _no_concurrent_build(plan, obstacles, f"{by_prisma}, or split the migration.")
+            raise _no_concurrent_build(
+                plan, obstacles, say("{by_prisma}, or split the migration.", by_prisma=by_prisma)
+            )
         else:
             states = {found.name: found.verdict for found in before.verdicts}
             wanted = [index for index in plan.indexes if states[index.name] != "present"]
@@ -240,7 +242,7 @@ def _obstacles(plan: Plan, script: tuple[Statement, ...] | None, verdict: prisma
     obstacles = scope.beyond(script, plan) if script is not None else []
     others = [name for name in verdict.pending if name != plan.migration]
     if others and script is not None:
-        obstacles.append(f"`prisma migrate deploy` would apply {', '.join(others)} as well")
+        obstacles.append(say("`prisma migrate deploy` would apply {others} as well", others=", ".join(others)))
     return obstacles
 
 
@@ -261,12 +263,15 @@ def _choose(
     # Of what exists, Prisma would stop at the first, or drop it and build it again. What is recorded it does not build.
     if before.existing or recorded:
         if obstacles and options.strategy != "concurrent":
-            seen = f"{', '.join(before.existing)} exist already, and Prisma would begin from the first statement. "
+            seen = say(
+                "{existing} exist already, and Prisma would begin from the first statement. ",
+                existing=", ".join(before.existing),
+            )
             raise _no_concurrent_build(
                 plan,
                 obstacles,
-                "ansible-playbook rollback.yml -l <environment> takes back what is built, then deploy again.",
-                seen="Prisma's history says applied, so Prisma would build nothing. " if recorded else seen,
+                say("ansible-playbook rollback.yml -l <environment> takes back what is built, then deploy again."),
+                seen=say("Prisma's history says applied, so Prisma would build nothing. ") if recorded else seen,
             )
         return "concurrent"
     if options.strategy != "auto":
@@ -277,10 +282,16 @@ def _choose(
         raise _no_concurrent_build(
             plan,
             obstacles,
-            f"raise migrate_max_write_pause_ms above {predicted_ms} if writers may wait that long, or split the "
-            "migration: the indexes in one of their own.",
-            seen=f"Writers would wait about {predicted_ms} ms for Prisma's build, {options.max_write_pause_ms} ms are "
-            "allowed. ",
+            say(
+                "raise migrate_max_write_pause_ms above {predicted_ms} if writers may wait that long, or "
+                "split the migration: the indexes in one of their own.",
+                predicted_ms=predicted_ms,
+            ),
+            seen=say(
+                "Writers would wait about {predicted_ms} ms for Prisma's build, {max_write_pause_ms} ms are allowed. ",
+                predicted_ms=predicted_ms,
+                max_write_pause_ms=options.max_write_pause_ms,
+            ),
             write_pause_predicted_ms=predicted_ms,
         )
     return "concurrent"
@@ -295,7 +306,7 @@ def _no_concurrent_build(
             "{seen}Migration {migration} cannot be built concurrently: {obstacles}.",
             seen=seen,
             migration=plan.migration,
-            obstacles="; ".join(obstacles),
+            obstacles=joined(obstacles),
         ),
         expected=say(
             "a migration that does nothing but build the planned indexes, and no other one pending: "

@@ -10,7 +10,7 @@ import psycopg2
 from psycopg2 import sql
 
 from ..errors import OperatorError
-from ..findings import observed, say
+from ..findings import joined, observed, say
 from ..indexes import definitions, verification
 from ..plan import Plan
 from ..postgres import server_errors
@@ -36,13 +36,22 @@ def require_same(connection: Connection, plan: Plan, statements: Sequence[Statem
         if facts is not None:
             verdict = verification.judge(statement.index.name, expected[statement.index.name], facts)
             if strict and facts["storage"]:
-                storage = verification.Difference("storage", "the default", facts["storage"])
+                storage = verification.Difference("storage", say("the default"), facts["storage"])
                 verdict = replace(verdict, verdict="different", parts=(*verdict.parts, storage))
             verdicts.append((statement.number, verdict))
-    faults = [f"statement {number}: {verdict.fault()}" for number, verdict in verdicts if verdict.verdict != "present"]
-    faults += [f"statement {number} would drop {name}" for number, name in _others(connection, plan, statements)]
+    faults: list[str] = [
+        say("statement {number}: {fault}", number=number, fault=verdict.fault())
+        for number, verdict in verdicts
+        if verdict.verdict != "present"
+    ]
+    faults += [
+        say("statement {number} would drop {name}", number=number, name=name)
+        for number, name in _others(connection, plan, statements)
+    ]
     lost = scope.lost(statements)
-    faults += [f"statement {number} drops {name} after it was built" for number, name in lost]
+    faults += [
+        say("statement {number} drops {name} after it was built", number=number, name=name) for number, name in lost
+    ]
     if faults:
         raise OperatorError(
             observed(
@@ -50,7 +59,7 @@ def require_same(connection: Connection, plan: Plan, statements: Sequence[Statem
                 "Migration {migration} builds something else than plan {plan_id} says: {faults}.",
                 migration=plan.migration,
                 plan_id=plan.id,
-                faults="; ".join(faults),
+                faults=joined(faults),
             ),
             expected=say("the same definition in both, as the catalog renders it."),
             next_step=say("correct the plan or the migration, whichever is wrong; nothing was built."),
@@ -62,14 +71,19 @@ def require_same(connection: Connection, plan: Plan, statements: Sequence[Statem
 def _others(connection: Connection, plan: Plan, statements: Sequence[Statement]) -> list[tuple[int, str]]:
     """The relations of a planned name in another schema that a DROP INDEX of the script would find, by statement."""
     planned = {index.name for index in plan.indexes}
-    found = []
+    found: list[tuple[int, str]] = []
     for statement in statements:
         if isinstance(statement.action, DropIndex) and statement.search_path:
             for schema, name in statement.action.targets:
                 if schema is None and name in planned:
                     where = _schema_of(connection, statement.search_path, name)
                     if where not in (None, plan.schema):
-                        found.append((statement.number, f"{where}.{name}, which the plan does not name"))
+                        found.append(
+                            (
+                                statement.number,
+                                say("{where}.{name}, which the plan does not name", where=where, name=name),
+                            )
+                        )
     return found
 
 
@@ -102,9 +116,16 @@ def _built_on_shadow_table(
     if schema is None and search_path:
         schema = _schema_of(connection, search_path, index.table)
         if schema is None:
-            return {"kind": f"no table {index.table} in search_path {', '.join(search_path)}", "storage": None}
+            return {
+                "kind": say(
+                    "no table {table} in search_path {search_path}",
+                    table=index.table,
+                    search_path=", ".join(search_path),
+                ),
+                "storage": None,
+            }
     if schema not in (None, plan.schema):
-        return {"kind": f"an index in schema {schema}", "storage": None}
+        return {"kind": say("an index in schema {schema}", schema=schema), "storage": None}
     shadow = sql.Identifier("pg_temp", index.table)
     with connection.cursor() as cursor:
         cursor.execute("SAVEPOINT at_most_one_statement")
@@ -131,8 +152,8 @@ def _built_on_shadow_table(
                 return None
             said = server_errors.explain(
                 refused,
-                "a statement that builds the planned index on the planned table.",
-                "correct the migration; nothing was built.",
+                say("a statement that builds the planned index on the planned table."),
+                say("correct the migration; nothing was built."),
             )
             raise OperatorError(
                 observed(

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import OperatorError
-from ..findings import observed, say
+from ..findings import joined, observed, say
 from ..indexes import verification
 from ..plan import Plan
 from ..postgres import catalog_snapshot, server_identity
@@ -54,9 +54,11 @@ def require_still_true(connection: Connection, plan: Plan, run_id: str, phases: 
     recorded = {phase["name"]: phase for phase in run["phases"] if phase["status"] in ("ok", "unchanged")}
     opened, now = journal.server(connection, run_id), server_identity.read(connection)
     moved = _moved(opened, now)
-    faults = [f"phase {name} is not in its journal" for name in phases if name not in recorded]
+    faults: list[str] = [
+        say("phase {name} is not in its journal", name=name) for name in phases if name not in recorded
+    ]
     if moved and moved[0] == "system_identifier":
-        faults.insert(0, "this is another server than the one on which it was opened (system identifier)")
+        faults.insert(0, say("this is another server than the one on which it was opened (system identifier)"))
     if _PROOF in phases:
         faults += _of_rule(connection, plan, recorded.get(_PROOF))
     if faults:
@@ -66,7 +68,7 @@ def require_still_true(connection: Connection, plan: Plan, run_id: str, phases: 
                     "AMO-3605",
                     "Run {run_id} cannot be closed: {faults}. {moved}.",
                     run_id=run_id,
-                    faults="; ".join(faults),
+                    faults=joined(faults),
                     moved=_words(opened, now),
                 )
                 if moved
@@ -74,7 +76,7 @@ def require_still_true(connection: Connection, plan: Plan, run_id: str, phases: 
                     "AMO-3606",
                     "Run {run_id} cannot be closed: {faults}. What was recorded or proven before has moved back.",
                     run_id=run_id,
-                    faults="; ".join(faults),
+                    faults=joined(faults),
                 )
             ),
             expected=say(
@@ -99,10 +101,10 @@ def _of_rule(connection: Connection, plan: Plan, proof: dict[str, Any] | None) -
     verdict = migration_history.judge(history, None, plan.migration, inspection.exact).verdict
     faults = inspection.faults()
     if verdict != "applied":
-        faults.append(f"Prisma's history of {plan.migration} is {verdict}")
+        faults.append(say("Prisma's history of {migration} is {verdict}", migration=plan.migration, verdict=verdict))
     left = ((proof or {}).get("details") or {}).get("fence")  # one that could not be dropped yet stays, as verify said
     if left == "lowered" and catalog_snapshot.take(connection, plan).fence:
-        faults.append("the write fence is up, and verify has left it lowered")
+        faults.append(say("the write fence is up, and verify has left it lowered"))
     return faults
 
 
@@ -112,7 +114,9 @@ def _moved(opened: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 
 def _words(opened: dict[str, Any], now: dict[str, Any]) -> str:
-    return (
-        "A standby was promoted, or the server restored, during this run: it was opened on timeline"
-        f" {opened.get('timeline')}, and timeline {now.get('timeline')} answers"
+    return say(
+        "A standby was promoted, or the server restored, during this run: it was opened on "
+        "timeline {opened}, and timeline {now} answers",
+        opened=opened.get("timeline"),
+        now=now.get("timeline"),
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from ..findings import say
 from ..plan import Fault, Index, IndexKey, Plan
 from ..prisma.migration_sql import Statement, Token, tokens_of
 from . import scope
@@ -21,8 +22,8 @@ def faults(plan: Plan, statements: Sequence[Statement]) -> list[Fault]:
     found = [
         Fault(
             ("migration",),
-            f"{plan.migration}, in which {phrase}",
-            "a CREATE INDEX for each planned index, kept to the end",
+            say("{migration}, in which {phrase}", migration=plan.migration, phrase=phrase),
+            say("a CREATE INDEX for each planned index, kept to the end"),
         )
         for phrase in _missing(plan, statements)
     ]
@@ -42,29 +43,36 @@ def notes(plan: Plan, statements: Sequence[Statement]) -> list[str]:
 def _missing(plan: Plan, statements: Sequence[Statement]) -> list[str]:
     built = {statement.index.name for statement in statements if statement.index}
     return [
-        *(f"no statement builds {index.name}" for index in plan.indexes if index.name not in built),
-        *(f"statement {number} drops {name} after it was built" for number, name in scope.lost(statements)),
+        *(say("no statement builds {index}", index=index.name) for index in plan.indexes if index.name not in built),
+        *(
+            say("statement {number} drops {name} after it was built", number=number, name=name)
+            for number, name in scope.lost(statements)
+        ),
     ]
 
 
 def _differences(plan: Plan, index: Index, statement: Statement, number: int) -> Iterator[Fault]:
     created = statement.index
     assert created is not None  # noqa: S101  (asked by the caller)
-    where = f"as statement {statement.number} of {plan.migration} has it; write both alike"
+    where = say(
+        "as statement {number} of {migration} has it; write both alike",
+        number=statement.number,
+        migration=plan.migration,
+    )
 
     def fault(key: str, planned: str, written: str) -> Fault:
-        return Fault(("indexes", number, key), planned, f"{written}, {where}")
+        return Fault(("indexes", number, key), planned, say("{written}, {where}", written=written, where=where))
 
     schema = created.schema or (statement.search_path or (plan.schema,))[0]
     if schema != plan.schema:
-        yield Fault(("schema",), plan.schema, f"{schema}, {where}")
+        yield Fault(("schema",), plan.schema, say("{written}, {where}", written=schema, where=where))
     if created.table != index.table:
         yield fault("table", index.table, created.table)
     if created.unique != index.unique:
         yield fault("unique", str(index.unique).lower(), str(created.unique).lower())
     written = _definition(created.rest)
     if written is None:
-        yield fault("columns", "not to be compared", "a CREATE INDEX in PostgreSQL's own order")
+        yield fault("columns", say("not to be compared"), say("a CREATE INDEX in PostgreSQL's own order"))
         return
     if written.method != index.method:
         yield fault("method", index.method, written.method)
@@ -77,7 +85,7 @@ def _differences(plan: Plan, index: Index, statement: Statement, number: int) ->
             "nulls_not_distinct", str(index.nulls_not_distinct).lower(), str(written.nulls_not_distinct).lower()
         )
     if written.predicate != _words_of(index.predicate or ""):
-        yield fault("predicate", index.predicate or "missing", written.predicate_text or "no condition")
+        yield fault("predicate", index.predicate or "missing", written.predicate_text or say("no condition"))
 
 
 @dataclass(frozen=True)

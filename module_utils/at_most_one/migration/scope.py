@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..findings import say
 from ..plan import Plan
 from ..prisma.migration_sql import CommentOnIndex, CreateIndex, DropIndex, SetSearchPath, Statement
 
@@ -20,44 +21,63 @@ def beyond(statements: Sequence[Statement], plan: Plan) -> list[str]:
     open_since: int | None = None
     for statement in statements:
         number, action = statement.number, statement.action
-        where = f"statement {number}"
+        where = say("statement {number}", number=number)
         if action is None:
-            phrases.append(f"{where} begins with {statement.beginning}")
+            phrases.append(say("{where} begins with {beginning}", where=where, beginning=statement.beginning))
         elif isinstance(action, CreateIndex):
             if action.name not in planned:
-                phrases.append(f"{where} builds {action.name}, which the plan does not name")
+                phrases.append(
+                    say("{where} builds {action}, which the plan does not name", where=where, action=action.name)
+                )
             elif action.name in built:
-                phrases.append(f"{where} builds {action.name} a second time")
+                phrases.append(say("{where} builds {action} a second time", where=where, action=action.name))
             else:
                 built.add(action.name)
         elif isinstance(action, DropIndex):
             for schema, name in action.targets:
                 if name not in planned or schema not in (None, plan.schema):
-                    phrases.append(f"{where} drops {_dotted(schema, name)}, which the plan does not name")
+                    phrases.append(
+                        say(
+                            "{where} drops {dotted}, which the plan does not name",
+                            where=where,
+                            dotted=_dotted(schema, name),
+                        )
+                    )
                 elif name in built:
-                    phrases.append(f"{where} drops {name} after it was built")
+                    phrases.append(say("{where} drops {name} after it was built", where=where, name=name))
         elif isinstance(action, CommentOnIndex):
             if action.name not in planned or action.schema not in (None, plan.schema):
                 name = _dotted(action.schema, action.name)
-                phrases.append(f"{where} comments on {name}, which the plan does not name")
+                phrases.append(say("{where} comments on {name}, which the plan does not name", where=where, name=name))
             elif action.name not in built:
-                phrases.append(f"{where} comments on {action.name} before it is built")
+                phrases.append(say("{where} comments on {action} before it is built", where=where, action=action.name))
         elif isinstance(action, SetSearchPath):
             if action.schemas[0] != plan.schema:
                 phrases.append(
-                    f"{where} sets search_path to {', '.join(action.schemas)}, which does not begin with {plan.schema}"
+                    say(
+                        "{where} sets search_path to {schemas}, which does not begin with {schema}",
+                        where=where,
+                        schemas=", ".join(action.schemas),
+                        schema=plan.schema,
+                    )
                 )
         elif action.begins and open_since is None:
             open_since = number
         elif action.begins:
-            phrases.append(f"{where} begins a transaction inside that of statement {open_since}")
+            phrases.append(
+                say(
+                    "{where} begins a transaction inside that of statement {open_since}",
+                    where=where,
+                    open_since=open_since,
+                )
+            )
         elif open_since is None:
-            phrases.append(f"{where} ends a transaction that no statement has begun")
+            phrases.append(say("{where} ends a transaction that no statement has begun", where=where))
         else:
             open_since = None
     if open_since is not None:
-        phrases.append(f"statement {open_since} begins a transaction that no statement ends")
-    return phrases + [f"no statement builds {name}" for name in sorted(planned - built)]
+        phrases.append(say("statement {open_since} begins a transaction that no statement ends", open_since=open_since))
+    return phrases + [say("no statement builds {name}", name=name) for name in sorted(planned - built)]
 
 
 def comments(statements: Sequence[Statement]) -> tuple[CommentOnIndex, ...]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..findings import Finding, observed, parse, say
+from ..findings import Finding, joined, observed, parse, say
 
 Facts = Mapping[str, Any]
 PURGE = "purge"  # the phase of a run that removes archived rows, as runs/undo.py names it
@@ -167,7 +167,7 @@ def _database(facts: Facts) -> list[Finding]:
                 "history",
                 observed("AMO-5104", "Prisma's history is {verdict}.", verdict=read["history"]["verdict"]),
                 say("applied."),
-                str(read["history"].get("repair") or "read docs/prisma-history.md."),
+                read["history"].get("repair") or say("read docs/prisma-history.md."),
             )
         )
     return found
@@ -182,7 +182,11 @@ def _unread_parts(read: Facts, unread: Sequence[str]) -> list[Finding]:
     for reason, parts in by_reason.items():
         key = "database" if len(parts) == len(_PARTS) else f"database:{'+'.join(parts)}"
         finding = _unread(key, read.get(parts[0]) or read, f"The database ({', '.join(parts)}) could not be read.")
-        seen = finding.seen if not reason else f"Could not read {', '.join(parts)}: {finding.seen}"
+        seen = (
+            finding.seen
+            if not reason
+            else say("Could not read {parts}: {seen}", parts=", ".join(parts), seen=finding.seen)
+        )
         found.append(Finding(key, seen, finding.expected, finding.next_step))
     return found
 
@@ -218,12 +222,12 @@ def _dead_run(run: Facts, facts: Facts) -> Finding:
     archived = (run.get("rows") or {}).get("archived") or 0
     same_plan = _is_of_plan(run, facts)
     left = [
-        f"the write fence is {fence}" if same_plan and fence not in (None, "lowered") else "",
-        f"{archived} archived rows are not back" if archived else "",
-        f"not there as planned: {', '.join(missing)}" if same_plan and missing else "",
+        say("the write fence is {fence}", fence=fence) if same_plan and fence not in (None, "lowered") else "",
+        say("{archived} archived rows are not back", archived=archived) if archived else "",
+        say("not there as planned: {missing}", missing=", ".join(missing)) if same_plan and missing else "",
     ]
     phases = run.get("phases") or []
-    done = f"after {phases[-1]['name']}" if phases else "before its first phase ended"
+    done = say("after {name}", name=phases[-1]["name"]) if phases else say("before its first phase ended")
     plan = "" if same_plan else f" -e plan={run['plan_id']}"
     if is_purge(run):
         return Finding(
@@ -245,9 +249,15 @@ def _dead_run(run: Facts, facts: Facts) -> Finding:
     commands = {name: f"ansible-playbook {name}.yml -l <environment>{plan}" for name in ("deploy", "rollback")}
     return Finding(
         f"run:{run['run_id']}",
-        f"Run {run['run_id']} of {run['who']}@{run['controller']} is dead since {run['dead_since']}, {done}"
-        + "".join(f"; {one}" for one in left if one)
-        + ".",
+        observed(
+            "AMO-5117",
+            "Run {run_id} of {who}@{controller} is dead since {dead_since}, {left}.",
+            run_id=run["run_id"],
+            who=run["who"],
+            controller=run["controller"],
+            dead_since=run["dead_since"],
+            left=joined([done, *filter(None, left)]),
+        ),
         say("every run closed, and nothing of it left half done."),
         (
             say("go on: {rollback}.", rollback=commands["rollback"])
@@ -277,7 +287,10 @@ def _rule(verified: Facts) -> list[Finding]:
         )
     for index in verified["indexes"]:
         if index["verdict"] != "present":
-            parts = "; ".join(f"{p['part']}: {p['seen']} instead of {p['expected']}" for p in index.get("parts") or [])
+            parts = joined(
+                say("{part}: {seen} instead of {expected}", part=p["part"], seen=p["seen"], expected=p["expected"])
+                for p in index.get("parts") or []
+            )
             found.append(
                 Finding(
                     f"index:{index['name']}",
@@ -300,7 +313,10 @@ def _rule(verified: Facts) -> list[Finding]:
 def _unread(key: str, answer: Facts, otherwise: str) -> Finding:
     """Why there is no answer: a module of ours hands its phrases over; Ansible says what else may have happened."""
     said = answer if answer.get("findings") else parse(str(answer.get("msg") or otherwise)).findings[0].phrases()
-    expected, next_step = said["expected"] or "an answer.", said["next_step"] or "run monitor.yml again with -v."
+    expected, next_step = (
+        said["expected"] or say("an answer."),
+        said["next_step"] or say("run monitor.yml again with -v."),
+    )
     return Finding(key, said["seen"], expected, next_step)
 
 
@@ -331,7 +347,7 @@ def _host(host: str, state: Facts, facts: Facts) -> list[Finding]:
         found.append(
             Finding(
                 f"commit:{host}",
-                observed("AMO-5109", "{host} serves {served}.", host=host, served=served or "an unknown commit"),
+                observed("AMO-5109", "{host} serves {served}.", host=host, served=served or say("an unknown commit")),
                 say("{released}, as the journal's last run has it.", released=released),
                 say("find out who changed it by hand, or ansible-playbook deploy.yml -l <environment>."),
             )
@@ -387,13 +403,16 @@ def _host(host: str, state: Facts, facts: Facts) -> list[Finding]:
 def _changed_release(host: str, state: Facts) -> list[Finding]:
     """What shows that something else than a deployment has changed the release that serves."""
     modified = state.get("modified") or []
-    seen = [*(state.get("changes") or []), *([f"changed by hand: {', '.join(modified)}"] if modified else [])]
+    seen = [
+        *(state.get("changes") or []),
+        *([say("changed by hand: {modified}", modified=", ".join(modified))] if modified else []),
+    ]
     if not seen:
         return []
     return [
         Finding(
             f"release:{host}",
-            observed("AMO-5113", "{host}: {seen}.", host=host, seen="; ".join(seen)),
+            observed("AMO-5113", "{host}: {seen}.", host=host, seen=joined(seen)),
             say("a release as the last deployment has left it."),
             say(
                 "find out what deploys inside the application's path (docs/cutover.md, \"The "

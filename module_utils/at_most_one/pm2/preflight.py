@@ -55,12 +55,15 @@ def preflight(pm2: Pm2, aim: Aim, *, linked: bool) -> Ready:
     found = _settled(pm2, aim)
     require_running(pm2, found, name)
     in_memory = found.daemon.version if found.daemon else None
-    versions = {"the daemon in memory": in_memory, "on disk": executable_version(pm2)}
+    versions = {say("the daemon in memory"): in_memory, say("on disk"): executable_version(pm2)}
     for where, version in versions.items():
         if version_tuple(version) < version_tuple(aim.min_version):
             raise OperatorError(
                 observed(
-                    "AMO-4213", "PM2 ({where}) is {version}.", where=where, version=version or "of an unknown version"
+                    "AMO-4213",
+                    "PM2 ({where}) is {version}.",
+                    where=where,
+                    version=version or say("of an unknown version"),
                 ),
                 expected=say(
                     "{min_version} or newer: before it a reload can leave a worker with old code in no list.",
@@ -80,7 +83,7 @@ def preflight(pm2: Pm2, aim: Aim, *, linked: bool) -> Ready:
 def require_running(pm2: Pm2, found: Listing, name: str) -> None:
     """Raises OperatorError unless PM2 lists an instance of ``name``."""
     if found.daemon is None or not found.instances:
-        others = f"; it runs {', '.join(found.others)}" if found.others else ""
+        others = say("; it runs {others}", others=", ".join(found.others)) if found.others else ""
         raise OperatorError(
             (
                 observed("AMO-4214", "There is no PM2 daemon in {home}.", home=pm2.home)
@@ -171,10 +174,12 @@ def _refuse(aim: Aim, seen: str, expected: str, next_step: str) -> NoReturn:
 
 def _start_anew(aim: Aim) -> str:
     name = aim.demand.name
-    return (
-        f"in a window of its own: `cd {aim.path} && pm2 delete {name} && pm2 start {aim.ecosystem} --only {name} && "
-        "pm2 save`; "
-        "a reload never applies a changed definition."
+    return say(
+        "in a window of its own: `cd {path} && pm2 delete {name} && pm2 start {ecosystem} --only "
+        "{name} && pm2 save`; a reload never applies a changed definition.",
+        path=aim.path,
+        name=name,
+        ecosystem=aim.ecosystem,
     )
 
 
@@ -185,16 +190,22 @@ def _require_definition(aim: Aim, found: Listing) -> None:
     if forked:
         _refuse(
             aim,
-            f"Instances {_ids(forked)} of {name} run in fork mode.",
-            "cluster mode: in fork mode a reload is a restart, and users get connection errors.",
-            f"set exec_mode: 'cluster' in the ecosystem file, then {start_anew}",
+            observed("AMO-4221", "Instances {ids} of {name} run in fork mode.", ids=_ids(forked), name=name),
+            say("cluster mode: in fork mode a reload is a restart, and users get connection errors."),
+            say("set exec_mode: 'cluster' in the ecosystem file, then {start_anew}", start_anew=start_anew),
         )
     if len(instances) < aim.min_instances:
         _refuse(
             aim,
-            f"{name} has {len(instances)} instance{'s' * (len(instances) > 1)}.",
-            f"{aim.min_instances} or more: the others serve while one is reloaded.",
-            f"set instances: {aim.min_instances} in the ecosystem file, then {start_anew}",
+            observed("AMO-4222", "{name} has 1 instance.", name=name)
+            if len(instances) == 1
+            else observed("AMO-4231", "{name} has {count} instances.", name=name, count=len(instances)),
+            say("{min_instances} or more: the others serve while one is reloaded.", min_instances=aim.min_instances),
+            say(
+                "set instances: {min_instances} in the ecosystem file, then {start_anew}",
+                min_instances=aim.min_instances,
+                start_anew=start_anew,
+            ),
         )
 
 
@@ -204,11 +215,19 @@ def _require_patience(aim: Aim, found: Listing) -> None:
     if waits >= aim.demand.instance_timeout_s:
         _refuse(
             aim,
-            f"PM2 waits up to {waits:g} s for each instance of {aim.demand.name} to send `ready` (wait_ready with "
-            f"listen_timeout), and app_instance_timeout_s is {aim.demand.instance_timeout_s:g}.",
-            "more time for an instance than PM2 waits: `next start` never sends `ready`, so it waits to the end.",
-            f"set app_instance_timeout_s: {waits * 2 + 30:g} in the inventory, or take wait_ready out of the ecosystem "
-            "file.",
+            observed(
+                "AMO-4223",
+                "PM2 waits up to {waits} s for each instance of {name} to send `ready` (wait_ready "
+                "with listen_timeout), and app_instance_timeout_s is {instance_timeout_s}.",
+                waits=f"{waits:g}",
+                name=aim.demand.name,
+                instance_timeout_s=f"{aim.demand.instance_timeout_s:g}",
+            ),
+            say("more time for an instance than PM2 waits: `next start` never sends `ready`, so it waits to the end."),
+            say(
+                "set app_instance_timeout_s: {waits} in the inventory, or take wait_ready out of the ecosystem file.",
+                waits=f"{waits * 2 + 30:g}",
+            ),
         )
 
 
@@ -217,32 +236,58 @@ def _require_declared(pm2: Pm2, aim: Aim, found: Listing) -> Ready:
     name, instances, start_anew = aim.demand.name, found.instances, _start_anew(aim)
     release = aim.demand.release_path
     if release and os.path.realpath(aim.path) != release:
-        _refuse(aim, f"{aim.path} leads to {os.path.realpath(aim.path)}.", f"{release}.", "switch the link first.")
+        _refuse(
+            aim,
+            observed("AMO-4224", "{path} leads to {realpath}.", path=aim.path, realpath=os.path.realpath(aim.path)),
+            say("{release}.", release=release),
+            say("switch the link first."),
+        )
     frozen = [one.pm_id for one in instances if release and not _inside(os.path.realpath(one.pm_cwd), release)]
     if frozen:
         where = next(one.pm_cwd for one in instances if one.pm_id in frozen)
         _refuse(
             aim,
-            f"PM2 would start instances {_ids(frozen)} of {name} in {where}, whatever {aim.path} leads to.",
-            f"{aim.path} as the directory that PM2 remembers.",
-            f"set cwd: '{aim.path}' in the ecosystem file, then {start_anew}",
+            observed(
+                "AMO-4225",
+                "PM2 would start instances {ids} of {name} in {where}, whatever {path} leads to.",
+                ids=_ids(frozen),
+                name=name,
+                where=where,
+                path=aim.path,
+            ),
+            say("{path} as the directory that PM2 remembers.", path=aim.path),
+            say("set cwd: '{path}' in the ecosystem file, then {start_anew}", path=aim.path, start_anew=start_anew),
         )
     want = declared(pm2, aim.ecosystem, name)
     if want is None:
         _refuse(
-            aim, f"{aim.ecosystem} declares no application {name}.", "one.", "correct app_name or the ecosystem file."
+            aim,
+            observed("AMO-4226", "{ecosystem} declares no application {name}.", ecosystem=aim.ecosystem, name=name),
+            say("one."),
+            say("correct app_name or the ecosystem file."),
         )
     base = os.path.join(aim.path, str(want.get("cwd") or ""))
     script = os.path.realpath(os.path.join(base, str(want.get("script") or "")))
     other = [one.script for one in instances if os.path.realpath(one.script) != script]
     if other:
-        _refuse(aim, f"PM2 runs {other[0]}, the ecosystem file says {script}.", "the same script.", start_anew)
+        _refuse(
+            aim,
+            observed("AMO-4227", "PM2 runs {other}, the ecosystem file says {script}.", other=other[0], script=script),
+            say("the same script."),
+            start_anew,
+        )
     count = want.get("instances")
     if isinstance(count, int) and count > 0 and count != len(instances):
         _refuse(
             aim,
-            f"PM2 runs {len(instances)} instances of {name}, the ecosystem file says {count}.",
-            "the same number.",
+            observed(
+                "AMO-4228",
+                "PM2 runs {count} instances of {name}, the ecosystem file says {declared}.",
+                count=len(instances),
+                name=name,
+                declared=count,
+            ),
+            say("the same number."),
             start_anew,
         )
     others = declared_by_others(pm2, aim.ecosystem, aim.path, release, name) if release else []
@@ -251,17 +296,26 @@ def _require_declared(pm2: Pm2, aim: Aim, found: Listing) -> Ready:
     if arguments:
         _refuse(
             aim,
-            f"PM2 holds other {' and '.join(arguments)} for {name} than the ecosystem file declares.",
-            "the same.",
+            observed(
+                "AMO-4229",
+                "PM2 holds other {arguments} for {name} than the ecosystem file declares.",
+                arguments=" and ".join(arguments),
+                name=name,
+            ),
+            say("the same."),
             start_anew,
         )
     variables = sorted({name for one in differing.values() for name in one.variables})
     if variables and want.get("more"):
         _refuse(
             aim,
-            f"PM2 holds values for {', '.join(variables)} that no env block of the ecosystem file declares.",
-            "one of the declared values; which block was chosen at the start, PM2 does not say.",
-            f"start it again with the block that is meant (--env ...), {start_anew}",
+            observed(
+                "AMO-4230",
+                "PM2 holds values for {variables} that no env block of the ecosystem file declares.",
+                variables=", ".join(variables),
+            ),
+            say("one of the declared values; which block was chosen at the start, PM2 does not say."),
+            say("start it again with the block that is meant (--env ...), {start_anew}", start_anew=start_anew),
         )
     return Ready(found, differing, want, others)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..findings import say
 from ..http.build_probe import Asker, origin_of, page_names_a_build, proof_of
 from ..http.served_build import Probe, Reply, ask
 from ..system.app_logs import log_tail
@@ -65,7 +66,7 @@ def how_proven(probe: Probe | None) -> str:
 
 
 def _naming(reply: Reply) -> str:
-    return "name no build" if reply.build is None else f"name build {reply.build}"
+    return say("name no build") if reply.build is None else say("name build {build}", build=reply.build)
 
 
 def hear(probe: Probe, pid: int, instances: int, until: float) -> None:
@@ -73,7 +74,7 @@ def hear(probe: Probe, pid: int, instances: int, until: float) -> None:
 
     Asks no more after ``until`` (monotonic). Raises Unproven: no_answer may pass with time, wrong_build will not.
     """
-    problem = f"no answer carried pid {pid}"
+    problem: str = say("no answer carried pid {pid}", pid=pid)
     for _ in range(8 * instances):  # round robin: pid's turn comes within `instances` questions, others may ask too
         reply = ask(probe)
         if reply.problem:
@@ -82,8 +83,11 @@ def hear(probe: Probe, pid: int, instances: int, until: float) -> None:
             if probe.build is None or reply.build == probe.build:
                 return
             if probe.pid_header:
-                raise Unproven("wrong_build", f"its own answer names build {reply.build}, not {probe.build}")
-            problem = f"answers {_naming(reply)}, not {probe.build}"
+                raise Unproven(
+                    "wrong_build",
+                    say("its own answer names build {build}, not {wanted}", build=reply.build, wanted=probe.build),
+                )
+            problem = say("answers {naming}, not {build}", naming=_naming(reply), build=probe.build)
         if time.monotonic() > until:
             break
     raise Unproven("no_answer", problem)
@@ -100,12 +104,21 @@ def hear_only_new(demand: Demand, instances: int) -> None:
         right = not reply.problem and (probe.build is None or reply.build == probe.build)
         streak = streak + 1 if right else 0
         if not right:
-            last = reply.problem or f"build {reply.build or 'not named'}" + (
-                f" from pid {reply.pid}" if reply.pid else ""
+            build = reply.build or say("not named")
+            last = reply.problem or (
+                say("build {build} from pid {pid}", build=build, pid=reply.pid)
+                if reply.pid
+                else say("build {build}", build=build)
             )
             if time.monotonic() > deadline:
                 raise Unproven(
-                    "wrong_build", f"never {wanted} answers in a row of build {probe.build}; the last other one: {last}"
+                    "wrong_build",
+                    say(
+                        "never {wanted} answers in a row of build {build}; the last other one: {last}",
+                        wanted=wanted,
+                        build=probe.build,
+                        last=last,
+                    ),
                 )
             time.sleep(0.05)
 
@@ -118,18 +131,36 @@ def prove(pm2: Pm2, demand: Demand, before: Instance, instances: int) -> tuple[I
     deadline = time.monotonic() + demand.instance_timeout_s
     known: tuple[int, int | None] = (0, None)
     since = time.monotonic()
-    reason = Unproven("no_new_process", "PM2 never showed a new process")
+    reason = Unproven("no_new_process", say("PM2 never showed a new process"))
     while time.monotonic() < deadline:
         now, _ = _one(pm2, demand.name, before.pm_id)
         if now.restarts > most_restarts or now.status in ("errored", "stopped"):
-            raise Unproven("crashed", f"{now.restarts - before.restarts} restarts since, status {now.status}")
+            raise Unproven(
+                "crashed",
+                say(
+                    "{restarts} restarts since, status {status}",
+                    restarts=now.restarts - before.restarts,
+                    status=now.status,
+                ),
+            )
         ticks = start_ticks(now.pid) if now.pid else None
         if (now.pid, ticks) != known:
             known, since = (now.pid, ticks), time.monotonic()
         if not now.online or ticks is None or now.pid == before.pid:
-            reason = Unproven("no_new_process", f"pid {now.pid}, before {before.pid}; status {now.status}")
+            reason = Unproven(
+                "no_new_process",
+                say("pid {pid}, before {before}; status {status}", pid=now.pid, before=before.pid, status=now.status),
+            )
         elif demand.release_path and (cwd := working_directory(now.pid)) != demand.release_path:
-            reason = Unproven("wrong_directory", f"pid {now.pid} works in {cwd}, not in {demand.release_path}")
+            reason = Unproven(
+                "wrong_directory",
+                say(
+                    "pid {pid} works in {cwd}, not in {release_path}",
+                    pid=now.pid,
+                    cwd=cwd,
+                    release_path=demand.release_path,
+                ),
+            )
             if time.monotonic() - since > _WRONG_DIRECTORY_FOR_S:
                 raise reason
         else:
@@ -145,7 +176,10 @@ def prove(pm2: Pm2, demand: Demand, before: Instance, instances: int) -> tuple[I
                     again, listed = _one(pm2, demand.name, before.pm_id)
                     if (again.pid, again.restarts, again.online) == (now.pid, now.restarts, True):
                         return again, listed
-                reason = Unproven("crashed", f"pid {now.pid} did not stay up for {demand.stable_s:g} s")
+                reason = Unproven(
+                    "crashed",
+                    say("pid {pid} did not stay up for {stable_s} s", pid=now.pid, stable_s=f"{demand.stable_s:g}"),
+                )
                 continue
         time.sleep(_POLL_S)
     raise reason
@@ -156,7 +190,7 @@ def _one(pm2: Pm2, name: str, pm_id: int) -> tuple[Instance, Listing]:
     for instance in listed.instances:
         if instance.pm_id == pm_id:
             return instance, listed
-    raise Unproven("no_new_process", f"PM2 no longer lists instance {pm_id} of {name}")
+    raise Unproven("no_new_process", say("PM2 no longer lists instance {pm_id} of {name}", pm_id=pm_id, name=name))
 
 
 def _stays(pid: int, ticks: int, until: float) -> bool:

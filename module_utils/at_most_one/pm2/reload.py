@@ -164,14 +164,16 @@ def _died_meanwhile(
     restarts = {one.pm_id: one.restarts for one in now}
     for _before, after in done:
         if start_ticks(after.pid) is None or restarts.get(after.pm_id) != after.restarts:
-            return after, Unproven("crashed", f"pid {after.pid} died while the next instances were reloaded")
+            return after, Unproven(
+                "crashed", say("pid {pid} died while the next instances were reloaded", pid=after.pid)
+            )
     return None
 
 
 def _elsewhere(aim: Aim, now: Sequence[Instance]) -> tuple[Instance, Unproven] | None:
     for one in now:
         if aim.demand.release_path and (cwd := working_directory(one.pid)) != aim.demand.release_path:
-            return one, Unproven("wrong_directory", f"pid {one.pid} works in {cwd}")
+            return one, Unproven("wrong_directory", say("pid {pid} works in {cwd}", pid=one.pid, cwd=cwd))
     return None
 
 
@@ -180,7 +182,7 @@ def _outdated(pm2: Pm2, aim: Aim, ready: Ready, now: Sequence[Instance]) -> tupl
     still = drift(pm2, aim.demand.name, ready.declared, ready.others) if ready.outdated else {}
     for one in now:
         if one.pm_id in still and one.pm_id in ready.outdated and (names := _names(still[one.pm_id])):
-            return one, Unproven("wrong_environment", f"PM2 still holds old values: {names}")
+            return one, Unproven("wrong_environment", say("PM2 still holds old values: {names}", names=names))
     return None
 
 
@@ -192,7 +194,7 @@ def _require_sibling(found: Listing, before: Instance) -> None:
     """An instance that serves may only be reloaded while another one serves too."""
     others = [one for one in found.instances if one.pm_id != before.pm_id]
     if before.online and not any(one.online for one in others):
-        raise Unproven("pm2_refused", "not reloaded: no other instance is online to serve meanwhile")
+        raise Unproven("pm2_refused", say("not reloaded: no other instance is online to serve meanwhile"))
 
 
 def _as_listed(found: Listing, instance: Instance) -> Instance:
@@ -222,7 +224,7 @@ def _reload_one(pm2: Pm2, aim: Aim, ready: Ready, before: Instance) -> Instance:
         if "already in progress" not in said:
             return before
         if time.monotonic() > deadline:
-            raise Unproven("pm2_refused", "PM2 says that another reload is in progress")
+            raise Unproven("pm2_refused", say("PM2 says that another reload is in progress"))
         time.sleep(1)
         before = _as_listed(listing(pm2, aim.demand.name), before)
 
@@ -272,12 +274,12 @@ def _fail(
             "a new process that stays up for {stable_s} s, works in {release_path} and answers with build {build}.",
             stable_s=f"{aim.demand.stable_s:g}",
             release_path=aim.demand.release_path,
-            build=aim.demand.probe.build if aim.demand.probe else "unasked",
+            build=aim.demand.probe.build if aim.demand.probe else say("unasked"),
         ),
         next_step=say(
             "instances {serving} serve. The deployment takes the link and {back} back by itself; then "
             "correct what the error lines name.",
-            serving=_ids(serving) or "none",
+            serving=_ids(serving) or say("none"),
             back=_ids(back),
         ),
         failed={

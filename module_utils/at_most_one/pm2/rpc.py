@@ -16,6 +16,7 @@ import time
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from ..findings import say
 from .bus import take_messages
 from .client import Pm2
 
@@ -53,8 +54,10 @@ def _call(pm2: Pm2, method: str, argument: Any, timeout_s: float) -> None:
                         _require_done(parts[0])
                         return
     except (OSError, ValueError) as failure:
-        raise Refused(f"PM2's daemon gave no answer: {failure or type(failure).__name__}") from failure
-    raise Refused(f"PM2's daemon gave no answer within {timeout_s:g} s")
+        raise Refused(
+            say("PM2's daemon gave no answer: {failure}", failure=failure or type(failure).__name__)
+        ) from failure
+    raise Refused(say("PM2's daemon gave no answer within {timeout_s} s", timeout_s=f"{timeout_s:g}"))
 
 
 def _require_done(answer: bytes) -> None:

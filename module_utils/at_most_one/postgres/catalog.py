@@ -15,7 +15,7 @@ import psycopg2.extensions
 from psycopg2 import sql
 
 from ..errors import OperatorError
-from ..findings import observed, say
+from ..findings import Phrase, filled, observed, say
 from ..plan import Plan
 from . import locks, server_errors
 from .connection import Connection
@@ -97,9 +97,10 @@ def lock_not_obtained(connection: Connection, plan: Plan, failure: psycopg2.Erro
     return LockNotObtained(
         observed(
             "AMO-3101",
-            "{table}: a lock was not obtained in time; {sessions}. Nothing was written.",
+            "{table}: a lock was not obtained in time; {sessions}.{undone}",
             table=table_name(plan),
             sessions=locks.describe(blockers),
+            undone=NOTHING_WRITTEN,
         ),
         expected=say("a lock within lock_timeout_ms."),
         next_step=say("wait for those sessions or end them, then run this again."),
@@ -108,42 +109,55 @@ def lock_not_obtained(connection: Connection, plan: Plan, failure: psycopg2.Erro
     )
 
 
+NOTHING_WRITTEN = say(" Nothing was written.")
+_NOTHING_LEFT = say("; nothing was written")
+
+
+def undone(seen: str) -> str:
+    """What was seen, without that nothing was written: for work of which a part was committed before."""
+    if isinstance(seen, Phrase) and seen.values.get("undone") in (NOTHING_WRITTEN, _NOTHING_LEFT):
+        return filled(seen, undone="")
+    return seen
+
+
 # By SQLSTATE or its class: what was expected, what to do. https://www.postgresql.org/docs/current/errcodes-appendix.html
 _EXPLANATIONS = {
     "57014": (
-        "an answer within statement_timeout_ms",
-        "raise statement_timeout_ms, or see what the server is busy with",
+        say("an answer within statement_timeout_ms."),
+        say("raise statement_timeout_ms, or see what the server is busy with."),
     ),
-    "42501": ("a role that may do this and that sees every row", "connect as the owner of the table"),
-    "40": ("no deadlock", "run this again"),
-    "42": ("a plan that fits this database", "compare the plan's names and its predicate with the table"),
-    "22": ("primary keys that the columns accept", "compare the given rows with the table"),
-    "23": ("rows that break no constraint", "look at the named constraint, then run this again"),
+    "42501": (say("a role that may do this and that sees every row."), say("connect as the owner of the table.")),
+    "40": (say("no deadlock."), say("run this again.")),
+    "42": (say("a plan that fits this database."), say("compare the plan's names and its predicate with the table.")),
+    "22": (say("primary keys that the columns accept."), say("compare the given rows with the table.")),
+    "23": (say("rows that break no constraint."), say("look at the named constraint, then run this again.")),
     "54": (
-        "rows and keys within the server's limits: a row enters the archive as at most 256 MB of text",
-        "find the row that is larger and take it out of the rule as the application does, then run this again",
+        say("rows and keys within the server's limits: a row enters the archive as at most 256 MB of text."),
+        say("find the row that is larger and take it out of the rule as the application does, then run this again."),
     ),
-    "57": ("a connection that lasts", "check the server, then run this again"),
-    "08": ("a connection that lasts", "check the server, then run this again"),
+    "57": (say("a connection that lasts."), say("check the server, then run this again.")),
+    "08": (say("a connection that lasts."), say("check the server, then run this again.")),
 }
 
 
 def explain(failure: psycopg2.Error, plan: Plan, *, committing: bool = False) -> OperatorError:
     """The operator's form of a database error: without a DETAIL that may hold row values."""
     code = failure.pgcode or "08000"  # no SQLSTATE: the connection broke
-    expected, next_step = _EXPLANATIONS.get(code) or _EXPLANATIONS.get(code[:2]) or ("no error", "see the server's log")
-    said = server_errors.explain(failure, f"{expected}.", f"{next_step}.")
+    expected, next_step = (
+        _EXPLANATIONS.get(code) or _EXPLANATIONS.get(code[:2]) or (say("no error."), say("see the server's log."))
+    )
+    said = server_errors.explain(failure, expected, next_step)
     unknown = committing and code[:2] in ("08", "57")
-    outcome = "whether it was committed is unknown" if unknown else "nothing was written"
+    left = say("; whether it was committed is unknown") if unknown else _NOTHING_LEFT
     constraint = failure.diag.constraint_name
     return OperatorError(
         observed(
             "AMO-3102",
-            "{table}: {message} (SQLSTATE {code}); {outcome}.",
+            "{table}: {message} (SQLSTATE {code}){undone}.",
             table=table_name(plan),
             message=said.message,
             code=code,
-            outcome=outcome,
+            undone=left,
         ),
         expected=said.expected,
         next_step=said.next_step,
@@ -215,12 +229,12 @@ WHERE x.indrelid = %s AND x.indisunique AND x.indisvalid AND x.indimmediate AND 
 GROUP BY x.indexrelid
 """
 _KINDS = {
-    "r": "other tables inherit from it",
-    "p": "it is partitioned",
-    "v": "it is a view",
-    "m": "it is a materialized view",
-    "f": "it is a foreign table",
-    "S": "it is a sequence",
+    "r": say("other tables inherit from it"),
+    "p": say("it is partitioned"),
+    "v": say("it is a view"),
+    "m": say("it is a materialized view"),
+    "f": say("it is a foreign table"),
+    "S": say("it is a sequence"),
 }
 
 
@@ -233,14 +247,22 @@ def columns_of(cursor: Cursor, plan: Plan) -> Mapping[str, Column]:
     cursor.execute(_RELATION, (plan.schema, plan.table))
     found = cursor.fetchone()
     if found is None:
-        raise _unfit(plan, "there is no such table", "the table that the plan names")
+        raise _unfit(plan, say("there is no such table"), say("the table that the plan names"))
     oid, kind, has_children, parent, rules = found
     if parent is not None:
-        raise _unfit(plan, f"it is a part of {parent}, whose other rows the rule would miss", "a table of its own")
+        raise _unfit(
+            plan,
+            say("it is a part of {parent}, whose other rows the rule would miss", parent=parent),
+            say("a table of its own"),
+        )
     if kind != "r" or has_children:
-        raise _unfit(plan, _KINDS.get(kind, "it is no table"), "an ordinary table of its own")
+        raise _unfit(plan, _KINDS.get(kind, say("it is no table")), say("an ordinary table of its own"))
     if rules:
-        raise _unfit(plan, f"it has the rule {rules} (CREATE RULE), which could divert what is written", "no rules")
+        raise _unfit(
+            plan,
+            say("it has the rule {rules} (CREATE RULE), which could divert what is written", rules=rules),
+            say("no rules"),
+        )
     cursor.execute(_ATTRIBUTES, {"table": oid})
     attributes = cursor.fetchall()
     columns = {
@@ -249,16 +271,22 @@ def columns_of(cursor: Cursor, plan: Plan) -> Mapping[str, Column]:
     }
     percent = [name for name in (plan.schema, plan.table, *columns) if "%" in name]
     if percent:
-        raise _unfit(plan, f"the name {percent[0]} holds a percent sign", "names without one")
+        raise _unfit(plan, say("the name {percent} holds a percent sign", percent=percent[0]), say("names without one"))
     named = [*plan.primary_key, *plan.key, *(sort.column for sort in plan.keep), *plan.show]
     missing = sorted(set(named) - set(columns))
     if missing:
-        raise _unfit(plan, f"it has no column {', '.join(missing)}", "every column that the plan names")
+        raise _unfit(
+            plan, say("it has no column {missing}", missing=", ".join(missing)), say("every column that the plan names")
+        )
     cursor.execute(_UNIQUE_KEYS, (oid,))
     unique = any(set(names) == set(plan.primary_key) for (names,) in cursor.fetchall())
     nullable = {name for name, *_, not_null, _, _ in attributes if not not_null} & set(plan.primary_key)
     if not unique or nullable:
-        raise _unfit(plan, f"({', '.join(plan.primary_key)}) does not identify a row", "the table's own primary key")
+        raise _unfit(
+            plan,
+            say("({primary_key}) does not identify a row", primary_key=", ".join(plan.primary_key)),
+            say("the table's own primary key"),
+        )
     return columns
 
 

@@ -137,7 +137,7 @@ def failed(program: str, code: int, said: str, secrets: Sequence[str], next_step
             "{name} ended with exit code {code}: {lines}.",
             name=Path(program).name,
             code=code,
-            lines=" | ".join(lines[-4:]) or "it said nothing",
+            lines=" | ".join(lines[-4:]) or say("it said nothing"),
         ),
         expected=say("exit code 0."),
         next_step=next_step,

@@ -264,7 +264,7 @@ def _open(login: Login, settings: Mapping[str, Any], connect_timeout_s: int) -> 
         _refuse(login, said, failure)
     if not in_force:
         connection.close()
-        raise _pooler(login, "the settings that the connection asked for are not in force")
+        raise _pooler(login, say("the settings that the connection asked for are not in force"))
     return connection
 
 
@@ -284,7 +284,7 @@ def _refuse(login: Login, said: str, failure: psycopg2.Error) -> NoReturn:
             expected=say(
                 "a server that speaks TLS with a certificate for this host name, by the authority whose "
                 "certificate is in {sslrootcert}.",
-                sslrootcert=login.sslrootcert or "~/.postgresql/root.crt (database_sslrootcert is not set)",
+                sslrootcert=login.sslrootcert or say("~/.postgresql/root.crt (database_sslrootcert is not set)"),
             ),
             next_step=say(
                 "give database_sslrootcert the file of the provider's authority, on the gateway host; "

@@ -12,6 +12,7 @@ from typing import Any
 from psycopg2 import sql
 from psycopg2.extras import RealDictCursor
 
+from ..findings import joined, say
 from .connection import Connection
 
 _QUERY_LENGTH = 80
@@ -95,20 +96,24 @@ def holders(connection: Connection, schema: str, tables: Sequence[str]) -> list[
 def describe(sessions: Sequence[Mapping[str, Any]]) -> str:
     """The sessions as a phrase for a person, the first five of them."""
     if not sessions:
-        return "no session holds a lock on it any more"
+        return say("no session holds a lock on it any more")
     phrases = [
-        f"pid {s['pid']} ({s['user']}, {s['state']} for {s['age_s']} s, {_client(s)}: {s['query']})"
-        for s in sessions[:5]
+        say(
+            "pid {pid} ({user}, {state} for {age_s} s, {client}: {query})",
+            **{name: session[name] for name in ("pid", "user", "state", "age_s", "query")},
+            client=_client(session),
+        )
+        for session in sessions[:5]
     ]
-    more = f" and {len(sessions) - 5} more" if len(sessions) > 5 else ""
-    return f"locks on it are held by {'; '.join(phrases)}{more}"
+    more = say(" and {count} more", count=len(sessions) - 5) if len(sessions) > 5 else ""
+    return say("locks on it are held by {sessions}{more}", sessions=joined(phrases), more=more)
 
 
 def ending(sessions: Sequence[Mapping[str, Any]]) -> str:
     """How a person ends the sessions, as the beginning of a next step."""
     pids = [session["pid"] for session in sessions if session["pid"]]
     ends = f" (SELECT {', '.join(f'pg_terminate_backend({pid})' for pid in pids)};)" if pids else ""
-    return f"wait for those sessions or end them{ends}, once you know whose they are"
+    return say("wait for those sessions or end them{ends}, once you know whose they are", ends=ends)
 
 
 def stalling(connection: Connection, schema: str, tables: Sequence[str]) -> list[dict[str, Any]]:
@@ -128,22 +133,31 @@ def stalling(connection: Connection, schema: str, tables: Sequence[str]) -> list
 def describe_stalling(sessions: Sequence[Mapping[str, Any]]) -> str:
     """The same as a phrase for a person, the first five of them."""
     if not sessions:
-        return "no transaction stands in its way any more"
+        return say("no transaction stands in its way any more")
     phrases = [
-        f"pid {s['pid']} ({s['user']}, {s['state']}, {s['age_s']} s old, {_client(s)}, {_why(s)}: {s['query']})"
-        for s in sessions[:5]
+        say(
+            "pid {pid} ({user}, {state}, {age_s} s old, {client}, {why}: {query})",
+            **{name: session[name] for name in ("pid", "user", "state", "age_s", "query")},
+            client=_client(session),
+            why=_why(session),
+        )
+        for session in sessions[:5]
     ]
-    more = f" and {len(sessions) - 5} more" if len(sessions) > 5 else ""
-    return f"it waits for {'; '.join(phrases)}{more}"
+    more = say(" and {count} more", count=len(sessions) - 5) if len(sessions) > 5 else ""
+    return say("it waits for {sessions}{more}", sessions=joined(phrases), more=more)
 
 
 def _client(session: Mapping[str, Any]) -> str:
     """Which program it is and where it connects from."""
-    return f"{session['application'] or 'without application_name'} from {session['client']}"
+    return say(
+        "{application} from {client}",
+        application=session["application"] or say("without application_name"),
+        client=session["client"],
+    )
 
 
 def _why(session: Mapping[str, Any]) -> str:
-    return "on its table" if session["on_the_table"] else "an old snapshot"
+    return say("on its table") if session["on_the_table"] else say("an old snapshot")
 
 
 def without_literals(query: str) -> str:

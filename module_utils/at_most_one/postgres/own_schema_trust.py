@@ -11,7 +11,7 @@ from __future__ import annotations
 from psycopg2 import sql
 
 from ..errors import OperatorError
-from ..findings import observed, say
+from ..findings import joined, observed, say
 from .connection import Connection
 
 _SHOWN = 5
@@ -84,14 +84,14 @@ def refuse_foreign(connection: Connection) -> None:
         found: list[tuple[str, str, str]] = cursor.fetchall()
     if not found:
         return
-    shown = [f"{what} (of {who})" for what, who, _ in found[:_SHOWN]]
-    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    shown = [say("{what} (of {who})", what=what, who=who) for what, who, _ in found[:_SHOWN]]
+    more = say(" and {count} more", count=len(found) - _SHOWN) if len(found) > _SHOWN else ""
     raise OperatorError(
         observed(
             "AMO-3115",
             "Somebody else has a hand in the schema at_most_one: {shown}{more}. It would run, or "
             "read the archived rows, with the rights of this role.",
-            shown=", ".join(shown),
+            shown=joined(shown, ", "),
             more=more,
         ),
         expected=say(

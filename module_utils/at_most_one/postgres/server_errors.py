@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import psycopg2
 
+from ..findings import say
+
 # CONTEXT, the innermost first: PL/pgSQL function public.stamp() line 3 at RAISE; SQL function "stamp" statement 1. The
 # words around the name are in the server's language. Ours, and a DO block, are nobody's function.
 _FUNCTION = re.compile(
@@ -55,14 +57,18 @@ def explain(failure: psycopg2.Error, expected: str, next_step: str) -> Said:
     function = function_of(failure)
     if function is None:
         return Said(message, expected, next_step)
-    message = f"{message}, raised inside the function {function}"
+    message = say("{message}, raised inside the function {function}", message=message, function=function)
     if code.startswith(_PASSED_ON):
         return Said(message, expected, next_step)
     return Said(
         message,
-        "no error in the database's own functions, which triggers, event triggers and index expressions call.",
-        f"read and correct {function}, or disable what calls it; then run this again. Who calls it: psql -c "
-        f'"{_callers(function)}"',
+        say("no error in the database's own functions, which triggers, event triggers and index expressions call."),
+        say(
+            "read and correct {function}, or disable what calls it; then run this again. Who calls "
+            'it: psql -c "{callers}"',
+            function=function,
+            callers=_callers(function),
+        ),
     )
 
 

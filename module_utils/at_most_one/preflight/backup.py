@@ -166,8 +166,10 @@ def _dump(
             [pg_dump, *options, f"--lock-wait-timeout={lock_timeout_ms}", *quoted],
             access,
             [login.password],
-            "correct what it says (a pg_dump older than the server refuses to work), then the same playbook again; "
-            "prepare_backup_keep=0 goes without a backup of its own.",
+            say(
+                "correct what it says (a pg_dump older than the server refuses to work), then the same "
+                "playbook again; prepare_backup_keep=0 goes without a backup of its own."
+            ),
         )
     return rows
 
@@ -179,7 +181,7 @@ def _quoted(name: str) -> str:
 
 def _verify(pg_restore: str, path: Path, rows: Mapping[Table, int]) -> None:
     """Read the whole file again, and stop unless it has the same tables with the same number of rows."""
-    again = "make room on the disk and run the same playbook again; the file was not kept."
+    again = say("make room on the disk and run the same playbook again; the file was not kept.")
     listed = client_programs.run([pg_restore, "--list", str(path)], client_programs.no_access(), [], again)
     found = _count(pg_restore, path, again)
     if found != dict(rows) or listed.count(" TABLE DATA ") != len(rows):
@@ -188,7 +190,7 @@ def _verify(pg_restore: str, path: Path, rows: Mapping[Table, int]) -> None:
             observed(
                 "AMO-2302",
                 "The backup does not hold what the tables held: {differing}.",
-                differing=", ".join(differing) or "its list is another one",
+                differing=", ".join(differing) or say("its list is another one"),
             ),
             expected=say("every planned table, with every row that it had at the moment of the backup."),
             next_step=again,

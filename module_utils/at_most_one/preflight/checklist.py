@@ -89,13 +89,22 @@ def backup(given: Backup, now: datetime) -> Answer:
     elif given.url:
         source, text = "prepare_backup_url", _answered_by(given.url)
     else:
-        raise _no_backup("The age of the newest backup is unknown: nobody said when it was taken.")
+        raise _no_backup(
+            observed("AMO-2332", "The age of the newest backup is unknown: nobody said when it was taken.")
+        )
     taken_at = _one_time(text, source)
     age = now - taken_at
     hours = age.total_seconds() / 3600
     when = taken_at.strftime("%Y-%m-%dT%H:%M:%SZ")
     if age < -_CLOCKS_APART:
-        raise _no_backup(f"The newest backup is from {when} ({source}), which is in the future.")
+        raise _no_backup(
+            observed(
+                "AMO-2333",
+                "The newest backup is from {when} ({source}), which is in the future.",
+                when=when,
+                source=source,
+            )
+        )
     if hours > given.max_age_hours:
         raise OperatorError(
             observed(
@@ -140,19 +149,34 @@ def notice(given: Notice, now: datetime, takes_seconds: float | None) -> Answer:
     ``takes_seconds`` is how long the rehearsal took: what is left of the window has to be as long.
     """
     if not given.sent:
-        raise _no_notice("Nobody has confirmed the notice to the inspection team.")
+        raise _no_notice(observed("AMO-2334", "Nobody has confirmed the notice to the inspection team."))
     if not given.begins:
-        raise _no_notice("The notice to the inspection team is confirmed, but not for which time.")
+        raise _no_notice(
+            observed("AMO-2335", "The notice to the inspection team is confirmed, but not for which time.")
+        )
     begins = _time_of("prepare_notice_from", given.begins)
     ends = _time_of("prepare_notice_until", given.ends) if given.ends else begins + timedelta(minutes=given.minutes)
-    window = f"{begins:%Y-%m-%dT%H:%M:%SZ} to {ends:%Y-%m-%dT%H:%M:%SZ}"
+    window = say("{begins} to {ends}", begins=f"{begins:%Y-%m-%dT%H:%M:%SZ}", ends=f"{ends:%Y-%m-%dT%H:%M:%SZ}")
     if not begins <= now <= ends:
-        raise _no_notice(f"It is {now:%Y-%m-%dT%H:%M:%SZ}, and the inspection team was told of {window}.")
+        raise _no_notice(
+            observed(
+                "AMO-2336",
+                "It is {now}, and the inspection team was told of {window}.",
+                now=f"{now:%Y-%m-%dT%H:%M:%SZ}",
+                window=window,
+            )
+        )
     left = (ends - now).total_seconds()
     if takes_seconds is not None and takes_seconds > left:
         raise _no_notice(
-            f"{left / 60:.0f} minutes are left of the window that the inspection team was told of ({window}), "
-            f"and the rehearsal took {takes_seconds / 60:.0f} minutes."
+            observed(
+                "AMO-2337",
+                "{minutes} minutes are left of the window that the inspection team was told of ({window}), "
+                "and the rehearsal took {rehearsed} minutes.",
+                minutes=f"{left / 60:.0f}",
+                window=window,
+                rehearsed=f"{takes_seconds / 60:.0f}",
+            )
         )
     return Answer(
         True,
@@ -168,12 +192,33 @@ def _printed(command: Sequence[str]) -> str:
     try:
         done = subprocess.run(list(command), capture_output=True, text=True, timeout=_WAIT_S, check=False)  # noqa: S603 (the inventory's own command, without a shell)
     except OSError as failure:
-        raise _no_backup(f"prepare_backup_command cannot be run: {command[0]}: {failure.strerror}.") from failure
+        raise _no_backup(
+            observed(
+                "AMO-2338",
+                "prepare_backup_command cannot be run: {command}: {reason}.",
+                command=command[0],
+                reason=failure.strerror,
+            )
+        ) from failure
     except subprocess.TimeoutExpired as late:
-        raise _no_backup(f"prepare_backup_command has printed nothing after {_WAIT_S} s: {command[0]}.") from late
+        raise _no_backup(
+            observed(
+                "AMO-2339",
+                "prepare_backup_command has printed nothing after {wait_s} s: {command}.",
+                wait_s=_WAIT_S,
+                command=command[0],
+            )
+        ) from late
     if done.returncode:
-        said = first_line(done.stderr or done.stdout) or "nothing"
-        raise _no_backup(f"prepare_backup_command ended with exit code {done.returncode} and said: {said}.")
+        said = first_line(done.stderr or done.stdout) or say("nothing")
+        raise _no_backup(
+            observed(
+                "AMO-2340",
+                "prepare_backup_command ended with exit code {returncode} and said: {said}.",
+                returncode=done.returncode,
+                said=said,
+            )
+        )
     return done.stdout
 
 
@@ -181,16 +226,22 @@ def _answered_by(url: str) -> str:
     try:
         answer = fetch("GET", url, timeout_s=_WAIT_S)
     except NoAnswer as failure:
-        raise _no_backup(f"prepare_backup_url does not answer: {failure}.") from failure
+        raise _no_backup(
+            observed("AMO-2341", "prepare_backup_url does not answer: {failure}.", failure=failure)
+        ) from failure
     if answer.status != 200:
-        raise _no_backup(f"prepare_backup_url answered {answer.status}.")
+        raise _no_backup(observed("AMO-2342", "prepare_backup_url answered {status}.", status=answer.status))
     return answer.body.decode("utf-8", "replace")
 
 
 def _one_time(text: str, source: str) -> datetime:
     found = sorted(set(_TIME.findall(text)))
     if len(found) != 1:
-        said = f"{len(found)} times" if found else f"no time: {first_line(text) or 'nothing at all'}"
+        said = (
+            say("{count} times", count=len(found))
+            if found
+            else say("no time: {first_line}", first_line=first_line(text) or "nothing at all")
+        )
         raise _no_backup(f"The age of the newest backup is unknown: {source} says {said}.")
     return _time_of(source, found[0])
 

@@ -222,7 +222,7 @@ def _values(asked: Asked) -> Iterator[Finding]:
     if missing:
         inventory = command_line.inventory(asked.inventory, str(asked.base))
         example = Path(asked.inventory) / f"group_vars/{asked.environment}/vault.example.yml"
-        shown = " (vault.example.yml there shows them)" if example.is_file() else ""
+        shown = say(" (vault.example.yml there shows them)") if example.is_file() else ""
         yield Finding(
             "value",
             observed(

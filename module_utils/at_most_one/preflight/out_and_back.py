@@ -21,7 +21,7 @@ from ..duplicates.references import foreign_keys
 from ..duplicates.restore import restore_within
 from ..errors import OperatorError
 from ..fence import exempting_index
-from ..findings import observed, say
+from ..findings import joined, observed, say
 from ..plan import Plan
 from ..postgres import own_schema
 from ..postgres.catalog import WRITING, Column, Cursor, Row, columns_of, explain, table_name, usual_search_path
@@ -192,8 +192,8 @@ def _there_and_back(
                 "AMO-2318",
                 "Rows that leave {table} could not return: {left}. Found on the table: {found}.",
                 table=table_name(plan),
-                left="; ".join(map(str, left)),
-                found="; ".join(map(str, found)) or "no trigger",
+                left=joined(map(str, left)),
+                found="; ".join(map(str, found)) or say("no trigger"),
             ),
             expected=say("every row of a sample to leave and to return byte for byte; it was tried and rolled back."),
             next_step=say(

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from .. import plan
+from ..findings import observed, say
 from ..plan import Fault, Place
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # fifteen files in each run: libyaml is ten times as fast
@@ -36,7 +37,12 @@ class Source:
     def located(self, faults: Iterable[Fault]) -> tuple[LineFault, ...]:
         """The faults in the order of their lines."""
         found = (
-            LineFault(_line(self.root, fault.place), fault.key, f"{fault.key} is {fault.seen}.", f"{fault.expected}.")
+            LineFault(
+                _line(self.root, fault.place),
+                fault.key,
+                observed("AMO-2343", "{key} is {seen}.", key=fault.key, seen=fault.seen),
+                say("{expected}.", expected=fault.expected),
+            )
             for fault in faults
         )
         return tuple(sorted(found, key=lambda fault: fault.line))
@@ -57,12 +63,12 @@ def read(path: Path) -> Source:
     except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a day that no month has
         mark = getattr(error, "problem_mark", None)
         said = getattr(error, "problem", None) or " ".join(str(error).split())
-        seen = f"the file cannot be read as YAML: {said}."
+        seen = observed("AMO-2344", "the file cannot be read as YAML: {said}.", said=said)
         line = min(mark.line + 1, lines) if mark else 1  # the end of the file is behind its last line
-        return Source(None, (LineFault(line, "(file)", seen, "YAML in UTF-8."),))
+        return Source(None, (LineFault(line, "(file)", seen, say("YAML in UTF-8.")),))
     faults = [*_repeated(root, ()), *plan.faults(content)]
     if isinstance(content, dict) and content.get("id") not in (None, path.stem):
-        faults.append(Fault(("id",), repr(content["id"]), f"{path.stem}, the name of its file"))
+        faults.append(Fault(("id",), repr(content["id"]), say("{name}, the name of its file", name=path.stem)))
     source = Source(content, (), root)
     return replace(source, faults=source.located(faults))
 
@@ -77,7 +83,9 @@ def _repeated(node: yaml.Node | None, place: Place) -> Iterator[Fault]:
         for key, value in node.value:
             name = str(key.value)
             if name in first:
-                yield Fault((*place, name), f"there twice, first in line {first[name]}", "each key once")
+                yield Fault(
+                    (*place, name), say("there twice, first in line {first}", first=first[name]), say("each key once")
+                )
             first.setdefault(name, key.start_mark.line + 1)
             yield from _repeated(value, (*place, name))
 

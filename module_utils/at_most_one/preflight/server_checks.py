@@ -112,7 +112,13 @@ def _server(connection: Connection) -> dict[str, Any]:
     }
 
 
-_KINDS = {"r": "table", "p": "partitioned table", "v": "view", "m": "materialized view", "f": "foreign table"}
+_KINDS = {
+    "r": "table",
+    "p": say("partitioned table"),
+    "v": "view",
+    "m": say("materialized view"),
+    "f": say("foreign table"),
+}
 _TABLE_FACTS = ("kind", "rows", "bytes", "owned", "parent", "has_children", "published", "identified", "columns")
 
 
@@ -243,7 +249,7 @@ def _server_obstacles(facts: dict[str, Any], limits: Limits) -> list[Finding]:
 
 def _table_obstacles(tables: dict[str, dict[str, Any]], plan: Plan) -> list[Finding]:
     obstacles: list[Finding] = []
-    fix = f"correct plans/{plan.id}.yml or database_name; no other schema was looked at."
+    fix = say("correct plans/{plan_id}.yml or database_name; no other schema was looked at.", plan_id=plan.id)
     for name, table in tables.items():
         if not table:
             obstacles.append(

@@ -155,8 +155,15 @@ def _partly_built(
     plan: Plan, watch: Watch, attempt: int, limits: Limits, built: migration_history.Built
 ) -> PartlyBuilt:
     stop = PartlyBuilt(
-        f"No lock on {_locked(watch, plan)} within migrate_lock_timeout_ms={limits.lock_timeout_ms}; "
-        f"{locks.describe(watch.blockers)}. Built before it: {', '.join(built.existing)}.",
+        observed(
+            "AMO-3722",
+            "No lock on {locked} within migrate_lock_timeout_ms={lock_timeout_ms}; {sessions}. Built before "
+            "it: {built}.",
+            locked=_locked(watch, plan),
+            lock_timeout_ms=limits.lock_timeout_ms,
+            sessions=locks.describe(watch.blockers),
+            built=", ".join(built.existing),
+        ),
         expected=say("a moment without a long transaction on these tables."),
         next_step=say(
             "{ending}; then ansible-playbook deploy.yml -l <environment> again. The migration does "
@@ -176,7 +183,9 @@ def _partly_built(
 
 def _locked(watch: Watch, plan: Plan) -> str:
     """The tables whose lock was waited for, as far as a sample has seen it."""
-    return ", ".join(f"{plan.schema}.{table}" for table in watch.blocked) or f"the tables of plan {plan.id}"
+    return ", ".join(f"{plan.schema}.{table}" for table in watch.blocked) or say(
+        "the tables of plan {plan_id}", plan_id=plan.id
+    )
 
 
 def confirm(
@@ -202,7 +211,11 @@ def confirm(
             after = migration_history.read_history(connection, plan.schema)
         if call.returncode == 0 and after == before:
             continue
-        ended = "had to be stopped" if call.returncode is None else f"ended with exit code {call.returncode}"
+        ended = (
+            say("had to be stopped")
+            if call.returncode is None
+            else say("ended with exit code {returncode}", returncode=call.returncode)
+        )
         lines = first_lines(call.output)
         raise OperatorError(
             (
@@ -357,10 +370,15 @@ def _failure(
     code, lines = error_code(call.output), first_lines(call.output)
     duplicates = built.duplicates > 0 or "23505" in call.output or "Unique constraint failed" in call.output
     if call.returncode is None:
-        how = f"did not end within {call.seconds} s and was stopped"
+        how = say("did not end within {seconds} s and was stopped", seconds=call.seconds)
     else:
-        how = f"ended with exit code {call.returncode}" + (f" and {code}" if code else "")
-    said = f" It said: {' | '.join(lines)}" if lines else " It said nothing."
+        how = (
+            say("ended with exit code {returncode} and {code}", returncode=call.returncode, code=code)
+            if code
+            else say("ended with exit code {returncode}", returncode=call.returncode)
+        )
+    repair = migration_history.repair_in(verdict, release)
+    said = say(" It said: {lines}", lines=" | ".join(lines)) if lines else say(" It said nothing.")
     return OperatorError(
         observed(
             "AMO-3707",
@@ -371,8 +389,11 @@ def _failure(
             said=said,
         ),
         expected=say("exit code 0, the migration recorded as applied, and exactly the planned indexes in the catalog."),
-        next_step=("run the cleanup phase again: duplicates were committed before the index. " if duplicates else "")
-        + migration_history.repair_in(verdict, release),
+        next_step=(
+            say("run the cleanup phase again: duplicates were committed before the index. {repair}", repair=repair)
+            if duplicates
+            else repair
+        ),
         cause="timeout" if call.returncode is None else "duplicates" if duplicates else "prisma",
         returncode=call.returncode,
         code=code,

@@ -92,14 +92,14 @@ def decode(content: bytes, name: str) -> str:
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
         fault = "is UTF-16"
     elif content.startswith(b"\xef\xbb\xbf"):
-        fault = "begins with a byte order mark"
+        fault = say("begins with a byte order mark")
     elif b"\0" in content:
-        fault = "has NUL characters in it"
+        fault = say("has NUL characters in it")
     else:
         try:
             return content.decode()
         except UnicodeDecodeError:
-            fault = "is not UTF-8"
+            fault = say("is not UTF-8")
     raise OperatorError(
         observed("AMO-3711", "migration.sql of {name} {fault}.", name=name, fault=fault),
         expected=say("UTF-8 without a byte order mark, the only encoding that Prisma and PostgreSQL read there."),

@@ -17,7 +17,7 @@ from psycopg2 import sql
 from psycopg2.extras import RealDictCursor
 
 from ..errors import OperatorError
-from ..findings import observed, say
+from ..findings import Phrase, filled, observed, say
 from ..postgres.connection import Connection
 from .files import Migration as Migration
 from .files import read_migrations as read_migrations
@@ -64,7 +64,7 @@ class Verdict:
     """Where the plan's migration stands: one word, its one repair, and what else keeps a deploy from being plain."""
 
     verdict: str
-    repair: str
+    repair: Phrase
     pending: tuple[str, ...]  # names that `migrate deploy` would apply, in its order
     failed: tuple[str, ...]  # other migrations that failed: each stops every deploy
     unknown: tuple[str, ...]  # applied migrations that the release does not hold
@@ -73,31 +73,59 @@ class Verdict:
 
 # One entry for each verdict; docs/prisma-history.md has the same ones with how each is recognised.
 _REPAIRS = {
-    "absent_table": "there is no _prisma_migrations in the plan's schema: check its key schema; a database that was "
-    "never managed by Prisma needs a baseline first (`prisma migrate resolve --applied` for each earlier migration).",
-    "pending": "none: the migrate phase applies it.",
-    "applied": "none.",
-    "applied_without_indexes": "Prisma would say there is nothing to apply: ansible-playbook deploy.yml "
-    "-l <environment> builds what is missing, when the migration does nothing else; otherwise ansible-playbook "
-    "rollback.yml -l <environment> drops what is left and marks the row rolled back, then deploy again; by hand, "
-    "only when none of the planned indexes is there, the row is marked with {mark}",
-    "failed": "every deploy by hand stops with P3009; the migrate phase marks the row rolled back by itself once "
-    "nothing of the migration is there, then applies it again. By hand: {mark}",
-    "failed_with_indexes": "the indexes are there, the history says failed: the migrate phase records it as applied "
-    "when the migration does nothing else; otherwise ansible-playbook rollback.yml -l <environment>, then deploy "
-    "again; or `prisma migrate resolve --applied` if you know that nothing else of the migration is missing.",
-    "rolled_back": "none: the migrate phase applies it again.",
-    "edited": "migration.sql of this release is not the one that was applied: put the applied file back from git; a "
-    "change belongs in a new migration.",
-    "ahead": "the database has migrations that this release does not hold: deploy the release that brought them, or "
-    "one that is newer; `prisma migrate status` names them and fails until then. Where they were squashed into another "
-    "migration on purpose, their rows have to go first.",
-    "earlier_pending": "apply the earlier migrations with the release they came with; this plan answers for its own.",
-    "earlier_failed": "every deploy stops with P3009 because of {failed}. Compare its migration.sql with the database. "
-    "If nothing of it is there: cd {release} && node_modules/.bin/prisma migrate resolve --rolled-back {failed}; if "
-    "all of it is there, the same with --applied in the place of --rolled-back; if a part is there, complete that part "
-    "or take it back by hand first. DATABASE_URL has to be set as the application has it. Then ansible-playbook "
-    "deploy.yml -l <environment>.",
+    "absent_table": say(
+        "there is no _prisma_migrations in the plan's schema: check its key schema; a database that was "
+        "never managed by Prisma needs a baseline first (`prisma migrate resolve --applied` for each "
+        "earlier migration).",
+    ),
+    "pending": say(
+        "none: the migrate phase applies it.",
+    ),
+    "applied": say(
+        "none.",
+    ),
+    "applied_without_indexes": say(
+        "Prisma would say there is nothing to apply: ansible-playbook deploy.yml -l <environment> builds "
+        "what is missing, when the migration does nothing else; otherwise ansible-playbook rollback.yml -l "
+        "<environment> drops what is left and marks the row rolled back, then deploy again; by hand, only "
+        "when none of the planned indexes is there, the row is marked with {mark}",
+        mark="{mark}",
+    ),
+    "failed": say(
+        "every deploy by hand stops with P3009; the migrate phase marks the row rolled back by itself once "
+        "nothing of the migration is there, then applies it again. By hand: {mark}",
+        mark="{mark}",
+    ),
+    "failed_with_indexes": say(
+        "the indexes are there, the history says failed: the migrate phase records it as applied when the "
+        "migration does nothing else; otherwise ansible-playbook rollback.yml -l <environment>, then "
+        "deploy again; or `prisma migrate resolve --applied` if you know that nothing else of the "
+        "migration is missing.",
+    ),
+    "rolled_back": say(
+        "none: the migrate phase applies it again.",
+    ),
+    "edited": say(
+        "migration.sql of this release is not the one that was applied: put the applied file back from "
+        "git; a change belongs in a new migration.",
+    ),
+    "ahead": say(
+        "the database has migrations that this release does not hold: deploy the release that brought "
+        "them, or one that is newer; `prisma migrate status` names them and fails until then. Where they "
+        "were squashed into another migration on purpose, their rows have to go first.",
+    ),
+    "earlier_pending": say(
+        "apply the earlier migrations with the release they came with; this plan answers for its own.",
+    ),
+    "earlier_failed": say(
+        "every deploy stops with P3009 because of {failed}. Compare its migration.sql with the database. "
+        "If nothing of it is there: cd {release} && node_modules/.bin/prisma migrate resolve --rolled-back "
+        "{failed}; if all of it is there, the same with --applied in the place of --rolled-back; if a part "
+        "is there, complete that part or take it back by hand first. DATABASE_URL has to be set as the "
+        "application has it. Then ansible-playbook deploy.yml -l <environment>.",
+        failed="{failed}",
+        release="{release}",
+    ),
 }
 
 
@@ -159,9 +187,7 @@ def judge(
 
     def verdict(word: str) -> Verdict:
         repair = _repair(word, name, indexes_exact)
-        if failed:
-            repair = repair.replace("{failed}", failed[0])
-        return Verdict(word, repair, pending, failed, unknown, row)
+        return Verdict(word, filled(repair, failed=failed[0]) if failed else repair, pending, failed, unknown, row)
 
     if history is None:
         return verdict("absent_table")
@@ -180,9 +206,9 @@ def judge(
     return verdict("rolled_back" if row else "pending")
 
 
-def _repair(word: str, name: str, indexes_exact: bool | None) -> str:
+def _repair(word: str, name: str, indexes_exact: bool | None) -> Phrase:
     if indexes_exact and word in ("pending", "rolled_back"):
-        return (
+        return say(
             "the planned indexes are there already: the migrate phase records the migration as applied when it does "
             "nothing else; otherwise drop them with DROP INDEX CONCURRENTLY, then deploy."
         )
@@ -191,12 +217,12 @@ def _repair(word: str, name: str, indexes_exact: bool | None) -> str:
         "UPDATE _prisma_migrations SET rolled_back_at = now()"  # noqa: S608
         f" WHERE migration_name = '{quoted}' AND rolled_back_at IS NULL;"
     )
-    return _REPAIRS[word].replace("{mark}", mark)
+    return filled(_REPAIRS[word], mark=mark)
 
 
 def repair_in(verdict: Verdict, release: str | Path | None) -> str:
     """The verdict's repair with the directory in which Prisma's own commands are to be run."""
-    return verdict.repair.replace("{release}", str(release or "<release>"))
+    return filled(verdict.repair, release=release or "<release>")
 
 
 def require_deployable(verdict: Verdict, name: str, *also: str, release: str | Path | None = None) -> None:
@@ -409,8 +435,12 @@ def advisory_holder(connection: Connection) -> dict[str, Any] | None:
 def describe_holder(holder: Mapping[str, Any] | None) -> str:
     """The holder of Prisma's lock as a phrase."""
     if holder is None:
-        return "nobody holds Prisma's migration lock any more"
-    return (
-        f"pid {holder['pid']} ({holder['user']} from {holder['client']}, connected for {holder['age_s']} s) holds "
-        f"Prisma's migration lock {ADVISORY_LOCK}"
+        return say("nobody holds Prisma's migration lock any more")
+    return say(
+        "pid {pid} ({user} from {client}, connected for {age_s} s) holds Prisma's migration lock {advisory_lock}",
+        pid=holder["pid"],
+        user=holder["user"],
+        client=holder["client"],
+        age_s=holder["age_s"],
+        advisory_lock=ADVISORY_LOCK,
     )

@@ -62,7 +62,7 @@ _EVENT_TRIGGERS = (
 )
 _IS_SUPERUSER = "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = CURRENT_USER"
 _EVENT_TRIGGER = re.compile(r"\d+; \d+ \d+ EVENT TRIGGER - (?P<name>.+) \S+$")  # a line of pg_restore --list
-_NEXT = "correct what it says, then rehearse again; the target's database was not touched."
+_NEXT = say("correct what it says, then rehearse again; the target's database was not touched.")
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ def make(
             left_out += _swap(server, target.dbname, beside.dbname)
     except psycopg2.Error as failure:
         said = explain(
-            failure, "a role that may create databases (CREATEDB), owns the target's, and owns its tables.", _NEXT
+            failure, say("a role that may create databases (CREATEDB), owns the target's, and owns its tables."), _NEXT
         )
         raise OperatorError(
             observed(

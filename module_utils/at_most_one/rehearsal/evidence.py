@@ -14,7 +14,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from ..errors import OperatorError
-from ..findings import say
+from ..findings import observed, say
 from ..system import files
 
 FORMAT = 1
@@ -61,15 +61,40 @@ def read(path: str, how: str) -> dict[str, Any]:
         with open(path, encoding="utf-8") as file:
             document = json.loads(file.read(_LARGEST))
     except FileNotFoundError:
-        raise _refused(f"There is no evidence of a rehearsal: {path} does not exist.", how) from None
+        raise _refused(
+            observed("AMO-2414", "There is no evidence of a rehearsal: {path} does not exist.", path=path), how
+        ) from None
     except (OSError, ValueError) as failure:
-        raise _refused(f"{path} is no evidence of a rehearsal: {_reason(failure)}.", how) from failure
+        raise _refused(
+            observed("AMO-2415", "{path} is no evidence of a rehearsal: {reason}.", path=path, reason=_reason(failure)),
+            how,
+        ) from failure
     if not isinstance(document, dict) or document.get("format") != FORMAT or "sha256" not in document:
-        raise _refused(f"{path} is no evidence of a rehearsal, or that of another version of this tool.", how)
+        raise _refused(
+            observed(
+                "AMO-2416", "{path} is no evidence of a rehearsal, or that of another version of this tool.", path=path
+            ),
+            how,
+        )
     if digest(document) != document["sha256"]:
-        raise _refused(f"{path} was changed after the rehearsal wrote it: its digest is not that of its content.", how)
+        raise _refused(
+            observed(
+                "AMO-2417",
+                "{path} was changed after the rehearsal wrote it: its digest is not that of its content.",
+                path=path,
+            ),
+            how,
+        )
     if missing := sorted(_KEYS - document.keys()):
-        raise _refused(f"{path} is no evidence of a rehearsal: it lacks {', '.join(missing)}.", how)
+        raise _refused(
+            observed(
+                "AMO-2418",
+                "{path} is no evidence of a rehearsal: it lacks {missing}.",
+                path=path,
+                missing=", ".join(missing),
+            ),
+            how,
+        )
     return document
 
 
@@ -79,20 +104,56 @@ def judge(document: Mapping[str, Any], wanted: Wanted, now: datetime) -> None:
     if document["outcome"] != "passed":
         raise _refused(_ended_badly(document), wanted.how)
     if document["environment"] == wanted.environment:
-        raise _refused(f"The rehearsal was in {wanted.environment} itself.", wanted.how)
+        raise _refused(
+            observed("AMO-2419", "The rehearsal was in {environment} itself.", environment=wanted.environment),
+            wanted.how,
+        )
     if plan["id"] != wanted.plan_id:
-        raise _refused(f"The rehearsal was of plan {plan['id']}, and {wanted.plan_id} is deployed.", wanted.how)
+        raise _refused(
+            observed(
+                "AMO-2420",
+                "The rehearsal was of plan {rehearsed}, and {deployed} is deployed.",
+                rehearsed=plan["id"],
+                deployed=wanted.plan_id,
+            ),
+            wanted.how,
+        )
     if plan["sha256"] != wanted.plan_sha256:
-        seen = f"The plan {wanted.plan_id} was changed since the rehearsal: then {plan['sha256'][:12]}, now "
-        raise _refused(f"{seen}{wanted.plan_sha256[:12]}.", wanted.how)
+        raise _refused(
+            observed(
+                "AMO-2426",
+                "The plan {plan_id} was changed since the rehearsal: then {then}, now {now}.",
+                plan_id=wanted.plan_id,
+                then=plan["sha256"][:12],
+                now=wanted.plan_sha256[:12],
+            ),
+            wanted.how,
+        )
     if commit != wanted.commit:
-        seen = f"The rehearsal was of commit {commit[:12]}, and {wanted.commit[:12]} is deployed."
-        raise _refused(seen, wanted.how)
+        raise _refused(
+            observed(
+                "AMO-2421",
+                "The rehearsal was of commit {rehearsed}, and {deployed} is deployed.",
+                rehearsed=commit[:12],
+                deployed=wanted.commit[:12],
+            ),
+            wanted.how,
+        )
     age = now - parse_time(document["ended_at"])
     if age < -_CLOCKS_APART:
-        raise _refused(f"The rehearsal ended at {document['ended_at']}, which is in the future.", wanted.how)
+        raise _refused(
+            observed(
+                "AMO-2422", "The rehearsal ended at {ended_at}, which is in the future.", ended_at=document["ended_at"]
+            ),
+            wanted.how,
+        )
     if age > timedelta(hours=wanted.max_age_hours):
-        seen = f"The rehearsal ended at {document['ended_at']}, {age.total_seconds() / 3600:.1f} hours ago."
+        seen = observed(
+            "AMO-2423",
+            "The rehearsal ended at {ended_at}, {hours} hours ago.",
+            ended_at=document["ended_at"],
+            hours=f"{age.total_seconds() / 3600:.1f}",
+        )
         raise OperatorError(
             seen,
             expected=say(
@@ -131,9 +192,20 @@ def parse_time(text: str) -> datetime:
 def _ended_badly(document: Mapping[str, Any]) -> str:
     turns = [turn["name"] for turn in document["turns"]]
     reason = "; ".join(document.get("differences", [])[:3])
-    how = "is not finished" if document["outcome"] == "unfinished" else f"ended as {document['outcome']}"
-    done = f"turns that ended well: {', '.join(turns) or 'none'}"
-    return f"The rehearsal in {document['environment']} {how} ({done}){': ' + reason if reason else ''}."
+    how = (
+        say("is not finished")
+        if document["outcome"] == "unfinished"
+        else say("ended as {outcome}", outcome=document["outcome"])
+    )
+    values = {"environment": document["environment"], "how": how, "turns": ", ".join(turns) or say("none")}
+    if reason:
+        return observed(
+            "AMO-2424",
+            "The rehearsal in {environment} {how} (turns that ended well: {turns}): {reason}.",
+            **values,
+            reason=reason,
+        )
+    return observed("AMO-2425", "The rehearsal in {environment} {how} (turns that ended well: {turns}).", **values)
 
 
 def _refused(seen: str, how: str) -> OperatorError:
@@ -149,4 +221,4 @@ def _refused(seen: str, how: str) -> OperatorError:
 
 
 def _reason(failure: OSError | ValueError) -> str:
-    return failure.strerror or "it cannot be read" if isinstance(failure, OSError) else "it is not JSON"
+    return failure.strerror or say("it cannot be read") if isinstance(failure, OSError) else say("it is not JSON")

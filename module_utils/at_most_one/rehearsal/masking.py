@@ -129,7 +129,7 @@ def _value(cursor: Any, table: sql.Identifier, mask: Mask) -> tuple[sql.Composab
     found = cursor.fetchone()
     column = sql.Identifier("masked_row", mask.column)
     if found is None or (mask.how == "hash" and found[1] != "S"):
-        what = "is not there" if found is None else "is no text, so it has no hash"
+        what = say("is not there") if found is None else say("is no text, so it has no hash")
         raise OperatorError(
             observed("AMO-2408", "The masked column {mask} {what}.", mask=mask.name, what=what),
             expected=say("columns that the clone has; null or text for a column that is no text."),

@@ -43,7 +43,7 @@ def begin(plan: Plan, beginning: Beginning, state: Mapping[str, Any], now: str) 
     Raises OperatorError where every planned index is there already: then no turn would do anything.
     """
     if len(state["schema"]["usable_indexes"]) >= len(plan.indexes):
-        reason = ", because the source of the clone has" if beginning.clone else ""
+        reason = say(", because the source of the clone has") if beginning.clone else ""
         raise OperatorError(
             observed(
                 "AMO-2409",
@@ -95,7 +95,7 @@ def next_turn(evidence: Mapping[str, Any], run_id: str, outcome: str | None) -> 
                 "AMO-2411",
                 "The turn {turn} ended as {outcome} (run {run_id}): nothing was rehearsed by it.",
                 turn=turn.name,
-                outcome=outcome or "no closed run",
+                outcome=outcome or say("no closed run"),
                 run_id=run_id,
             ),
             expected=say("{outcome}.", outcome=turn.outcome),

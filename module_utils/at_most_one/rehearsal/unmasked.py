@@ -14,7 +14,7 @@ from typing import Any
 from psycopg2 import sql
 
 from ..errors import OperatorError
-from ..findings import listed, observed, say
+from ..findings import joined, observed, say
 from ..postgres.connection import Connection
 from .masking import Mask, others
 
@@ -123,7 +123,7 @@ def search(connection: Connection, values: Sequence[str], masks: Sequence[Mask],
             observed(
                 "AMO-2413",
                 "The clone still shows values that are masked elsewhere, in {columns}.",
-                columns=listed(
+                columns=joined(
                     (say("{name} ({rows} rows)", name=name, rows=rows) for name, rows in sorted(found.items())), ", "
                 ),
             ),

@@ -132,9 +132,13 @@ def _run(order: Order, command: Sequence[str]) -> dict[str, Any]:
                 check=False,
             ).returncode
         except OSError as error:
-            raise _failed(order, shown, f"cannot be started: {error.strerror}", []) from None
+            raise _failed(order, shown, say("cannot be started: {reason}", reason=error.strerror), []) from None
         if code:
-            ended = f"ended with exit code {code}" if code > 0 else f"was ended by {signal.Signals(-code).name}"
+            ended = (
+                say("ended with exit code {code}", code=code)
+                if code > 0
+                else say("was ended by {signal}", signal=signal.Signals(-code).name)
+            )
             raise _failed(order, shown, ended, log_tail(output.name, 0, _LINES), rc=code)
     return {"command": shown, "seconds": round(time.monotonic() - began, 1)}
 

@@ -247,7 +247,9 @@ def _git(arguments: list[str], source: Remote | None, timeout_s: float) -> subpr
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return subprocess.CompletedProcess(command, 124, "", f"no answer within {timeout_s:g} s")
+        return subprocess.CompletedProcess(
+            command, 124, "", say("no answer within {timeout_s} s", timeout_s=f"{timeout_s:g}")
+        )
 
 
 def _must(done: subprocess.CompletedProcess[str], release: Path, source: Remote, unreachable: bool = False) -> None:
@@ -280,4 +282,4 @@ def _unreachable(source: Remote, done: subprocess.CompletedProcess[str]) -> Oper
 
 def _said(done: subprocess.CompletedProcess[str], source: Remote) -> str:
     lines = [line.strip() for line in redact(done.stderr, source.secrets).splitlines() if line.strip()]
-    return " | ".join(lines[:3]).rstrip(".") or f"git ended with exit code {done.returncode}"
+    return " | ".join(lines[:3]).rstrip(".") or say("git ended with exit code {returncode}", returncode=done.returncode)

@@ -104,7 +104,7 @@ def _require(path: Path, releases: Path, names: Sequence[str]) -> None:
     missing = [name for name in names if not any((one / name).is_file() for one in (path, releases / "shared"))]
     if missing:
         there = sorted(one.name for one in path.glob(".env*") if one.is_file())
-        have = f" {path} has {', '.join(there)}." if there else ""
+        have = say(" {path} has {there}.", path=path, there=", ".join(there)) if there else ""
         keep = [name for name in names if name not in missing]
         wanted = keep + [one for one in there if one not in keep]
         raise OperatorError(

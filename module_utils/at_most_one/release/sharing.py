@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import OperatorError
-from ..findings import observed, say
+from ..findings import joined, observed, say
 
 ONCE, EACH = "once", "each"
-_PARTS = {"build_id": "build id", "static": "assets", "actions": "server actions"}
+_PARTS = {"build_id": say("build id"), "static": say("assets"), "actions": say("server actions")}
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,9 @@ def require_platforms(fleet: Fleet, env_file: str) -> None:
     wanted = fleet.reference.platform
     others = {name: host.platform for name, host in fleet.hosts.items() if host.platform != wanted}
     if others:
-        seen = " ".join(f"{name} has {platform}." for name, platform in others.items())
+        seen = joined(
+            (say("{name} has {platform}.", name=name, platform=platform) for name, platform in others.items()), " "
+        )
         raise OperatorError(
             observed(
                 "AMO-4114",
@@ -149,10 +151,21 @@ def require_one_build(fleet: Fleet, commit: str, env_file: str) -> None:
         and not _is_pending(fleet, name, todo.builds)
     }  # fmt: skip
     if others:
-        seen = " ".join(
-            f"{name} would serve build {serves.get('build_id') or 'none'} of {commit[:12]}, {fleet.builder} build "
-            f"{wanted.get('build_id') or 'none'}. What differs: {_differs(serves, wanted)}."
-            for name, serves in others.items()
+        seen = joined(
+            (
+                say(
+                    "{name} would serve build {build_id} of {commit}, {builder} build {wanted}. What "
+                    "differs: {differs}.",
+                    name=name,
+                    build_id=serves.get("build_id") or "none",
+                    commit=commit[:12],
+                    builder=fleet.builder,
+                    wanted=wanted.get("build_id") or "none",
+                    differs=_differs(serves, wanted),
+                )
+                for name, serves in others.items()
+            ),
+            " ",
         )
         raise OperatorError(
             observed("AMO-4115", "Hosts would serve different builds. {seen}", seen=seen),
@@ -167,16 +180,17 @@ def require_one_build(fleet: Fleet, commit: str, env_file: str) -> None:
 
 
 def _differs(serves: Mapping[str, str], wanted: Mapping[str, str]) -> str:
-    return ", ".join(words for part, words in sorted(_PARTS.items()) if serves.get(part) != wanted.get(part))
+    return joined((words for part, words in sorted(_PARTS.items()) if serves.get(part) != wanted.get(part)), ", ")
 
 
 def _one_build_next(mode: str, env_file: str) -> str:
     if mode == EACH:
-        return (
+        return say(
             "deploy with -e release_build=once; or set generateBuildId in next.config, and "
-            f"NEXT_SERVER_ACTIONS_ENCRYPTION_KEY in {env_file} of every host, and deploy a new commit."
+            "NEXT_SERVER_ACTIONS_ENCRYPTION_KEY in {env_file} of every host, and deploy a new commit.",
+            env_file=env_file,
         )
-    return (
+    return say(
         "a release that serves is never replaced, so deploy a commit that no host serves yet: "
         'git commit --allow-empty -m "Build once", git push, then the same command.'
     )

@@ -58,11 +58,11 @@ def check(boot: Boot) -> float:
     began = time.monotonic()
     with tempfile.NamedTemporaryFile(prefix="at-most-one-boot-") as log:
         process = _start(boot, port, log.name)
-        seen = "it gave no answer"
+        seen: str = say("it gave no answer")
         try:
             while time.monotonic() - began < boot.timeout_s:
                 if process.poll() is not None:
-                    _stop(boot, f"it ended with exit code {process.returncode}", log.name)
+                    _stop(boot, say("it ended with exit code {returncode}", returncode=process.returncode), log.name)
                 reply = ask(probe)
                 # Nobody else answers here: a page that names no build is none of another one.
                 silent = probe.own is not None and probe.own.file is None and reply.build is None
@@ -72,10 +72,10 @@ def check(boot: Boot) -> float:
                     _last(boot, probe, process, log.name)
                     return round(answered, 3)
                 if reply.problem is None and reply.build:
-                    _stop(boot, f"it names build {reply.build}", log.name)
-                seen = reply.problem or "it names no build"
+                    _stop(boot, say("it names build {build}", build=reply.build), log.name)
+                seen = reply.problem or say("it names no build")
                 time.sleep(_POLL_S)
-            _stop(boot, f"after {boot.timeout_s:g} s, {seen}", log.name)
+            _stop(boot, say("after {timeout_s} s, {seen}", timeout_s=f"{boot.timeout_s:g}", seen=seen), log.name)
         finally:
             _end(process)
 
@@ -90,10 +90,20 @@ def _require_assets(boot: Boot, probe: Probe, process: subprocess.Popen[bytes], 
             broken = broken_assets(asker, boot.release, live)
     except NoAnswer as failure:
         code = _ended(process, _LAST_WORDS_S)
-        ended = f"it answered and then ended with exit code {code}, within {boot.stable_s:g} s"
-        _stop(boot, ended if code is not None else f"its health answered, its first page did not: {failure}", log)
+        ended = say(
+            "it answered and then ended with exit code {code}, within {stable_s} s",
+            code=code,
+            stable_s=f"{boot.stable_s:g}",
+        )
+        _stop(
+            boot,
+            ended
+            if code is not None
+            else say("its health answered, its first page did not: {failure}", failure=failure),
+            log,
+        )
     if broken:
-        more = f" and {len(broken) - 3} more" if len(broken) > 3 else ""
+        more = say(" and {count} more", count=len(broken) - 3) if len(broken) > 3 else ""
         raise OperatorError(
             observed(
                 "AMO-4120",
@@ -120,9 +130,25 @@ def _last(boot: Boot, probe: Probe, process: subprocess.Popen[bytes], log: str) 
         if (code := _ended(process, min(_POLL_S, left))) is None and (problem := ask(probe).problem):
             code = _ended(process, _LAST_WORDS_S)
         if code is not None:
-            _stop(boot, f"it answered and then ended with exit code {code}, within {boot.stable_s:g} s", log)
+            _stop(
+                boot,
+                say(
+                    "it answered and then ended with exit code {code}, within {stable_s} s",
+                    code=code,
+                    stable_s=f"{boot.stable_s:g}",
+                ),
+                log,
+            )
         if problem:
-            _stop(boot, f"it answered, and within {boot.stable_s:g} s no more: {problem}", log)
+            _stop(
+                boot,
+                say(
+                    "it answered, and within {stable_s} s no more: {problem}",
+                    stable_s=f"{boot.stable_s:g}",
+                    problem=problem,
+                ),
+                log,
+            )
 
 
 def _ended(process: subprocess.Popen[bytes], patience_s: float) -> int | None:
@@ -150,7 +176,7 @@ def _start(boot: Boot, port: int, log: str) -> subprocess.Popen[bytes]:
 
 def _stop(boot: Boot, seen: str, log: str) -> NoReturn:
     lines = log_tail(log, 0, boot.log_lines)
-    build = f" of build {boot.probe.build}" if boot.probe.build else ""
+    build = say(" of build {build}", build=boot.probe.build) if boot.probe.build else ""
     raise OperatorError(
         (
             observed(

@@ -329,14 +329,18 @@ def _hold(connection: Connection, run_id: str, *, lock: str = _CHANGE) -> None:
             cursor.execute(lock, (run_id,))
             row = cursor.fetchone()
     if row is None or row[0] is not None:
-        how = "is not in the journal" if row is None else f"was closed as {row[0]}"
+        if row is None:
+            how = say("is not in the journal")
+        elif row[1]:
+            how = say("was closed as {outcome} by run {by}", outcome=row[0], by=row[1])
+        else:
+            how = say("was closed as {outcome}", outcome=row[0])
         raise OperatorError(
             observed(
                 "AMO-2203",
-                "Run {run_id} {how}{rest}.",
+                "Run {run_id} {how}.",
                 run_id=run_id,
                 how=how,
-                rest=f" by run {row[1]}" if row and row[1] else "",
             ),
             expected=say("an open run that still holds its plan."),
             next_step=say("stop here: another run may be at work. deploy_run with state=read shows the last runs."),

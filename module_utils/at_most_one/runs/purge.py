@@ -139,7 +139,7 @@ def _require_purge(opened: journal.Opened) -> None:
                 "may need what it has archived.",
                 run_id=dead["run_id"],
                 who=dead["who"],
-                phase=dead["phase"] or "none",
+                phase=dead["phase"] or say("none"),
             ),
             expected=say("no unfinished run of this plan."),
             next_step=say(

@@ -233,7 +233,7 @@ def _forbidding(
                     "The release to go back to, {release}, is not there on {host}; kept there: {kept}.",
                     release=way.release,
                     host=way.name,
-                    kept=", ".join(served.kept) or "none",
+                    kept=", ".join(served.kept) or say("none"),
                 ),
                 say("a kept release."),
                 say(

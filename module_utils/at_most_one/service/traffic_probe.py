@@ -273,11 +273,25 @@ def stop(output: str) -> tuple[dict[str, Any], bool]:
     obeyed = daemon.terminate(noted, within_s=timeout_s + 10) if noted else True
     receipt = daemon.read_json(output)
     if not receipt or not receipt.get("finished"):
-        so_far = f" after {receipt['requests']} requests, {receipt['failures']} failed" if receipt else ""
+        so_far = (
+            say(
+                " after {requests} requests, {failures} failed",
+                requests=receipt["requests"],
+                failures=receipt["failures"],
+            )
+            if receipt
+            else ""
+        )
         seen = (
-            f"No traffic probe has written {output}."
+            observed("AMO-4411", "No traffic probe has written {output}.", output=output)
             if not noted and not receipt
-            else f"The traffic probe behind {output} {'died' if obeyed else 'had to be killed'}{so_far}: no receipt."
+            else observed(
+                "AMO-4412",
+                "The traffic probe behind {output} {how}{so_far}: no receipt.",
+                output=output,
+                how=say("died") if obeyed else say("had to be killed"),
+                so_far=so_far,
+            )
         )
         raise OperatorError(
             seen,

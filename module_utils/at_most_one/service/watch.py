@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ..errors import OperatorError
-from ..findings import Finding, observed, say
+from ..findings import Finding, joined, observed, say
 from ..pm2 import client
 from ..pm2.client import Instance, Listing, Pm2
 from ..system import log_errors
@@ -221,18 +221,27 @@ def _instances(listing: Listing | OperatorError | None, since: Since) -> list[Fi
     for pm_id, (pid, restarts) in since.instances.items():
         one = now.get(pm_id)
         if one is None:
-            changed.append(f"instance {pm_id} is gone")
+            changed.append(say("instance {pm_id} is gone", pm_id=pm_id))
         elif not one.online:
-            changed.append(f"instance {pm_id} is {one.status}")
+            changed.append(say("instance {pm_id} is {status}", pm_id=pm_id, status=one.status))
         elif one.restarts != restarts or one.pid != pid:
-            changed.append(f"instance {pm_id} was restarted (pid {pid} is {one.pid} now, {restarts} restarts before, "
-                           f"{one.restarts} now)")  # fmt: skip
+            changed.append(
+                say(
+                    "instance {pm_id} was restarted (pid {before} is {now} now, {restarts} restarts before, "
+                    "{restarts_now} now)",
+                    pm_id=pm_id,
+                    before=pid,
+                    now=one.pid,
+                    restarts=restarts,
+                    restarts_now=one.restarts,
+                )
+            )
     if not changed:
         return []
     return [
         Finding(
             "instances",
-            observed("AMO-4408", "{changed}.", changed="; ".join(changed)),
+            observed("AMO-4408", "{changed}.", changed=joined(changed)),
             say("the processes that served when the watch began."),
             say("read the instance's error log from before its restart; `pm2 describe` tells why it ended."),
         )
@@ -256,7 +265,7 @@ def _database(seen: Seen) -> list[Finding]:
         found.append(
             Finding(
                 "indexes",
-                observed("AMO-4410", "{faults}.", faults="; ".join(seen.faults)),
+                observed("AMO-4410", "{faults}.", faults=joined(seen.faults)),
                 say("exactly the planned indexes, valid and ready."),
                 say("find out who changed them; deploying again builds what is missing."),
             )

@@ -48,7 +48,7 @@ def spawn(work: Callable[[], None], pid_file: str, note: Mapping[str, Any], *, r
     if not message.isdigit():
         raise OperatorError(
             observed(
-                "AMO-1101", "The detached process did not start: {message}.", message=message or "it said nothing"
+                "AMO-1101", "The detached process did not start: {message}.", message=message or say("it said nothing")
             ),
             expected=say(
                 "a process that writes {pid_file} within {ready_within_s} s.",

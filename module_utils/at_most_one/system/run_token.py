@@ -65,7 +65,7 @@ def read(directory: Path) -> Token | None:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _unreadable(path, f"{type(error).__name__}: {error}") from error
     if type(token.number) is not int or not isinstance(token.run_id, str):
-        raise _unreadable(path, "its number is no number, or its run_id no text")
+        raise _unreadable(path, say("its number is no number, or its run_id no text"))
     return token
 
 
@@ -160,9 +160,9 @@ def _require_patience(path: str, run: Run, changed: Sequence[str], deadline: flo
             "AMO-1103",
             "Process {pid} of run {holder} is writing on this host{frozen}. Run {run_id} has written "
             "nothing here meanwhile; {words}.",
-            pid=pid or "unknown",
-            holder=holder or "unknown",
-            frozen=" and is frozen (stopped by a signal)" if stopped else "",
+            pid=pid or say("unknown"),
+            holder=holder or say("unknown"),
+            frozen=say(" and is frozen (stopped by a signal)") if stopped else "",
             run_id=run.id,
             words=_words(changed),
         ),
@@ -177,7 +177,7 @@ def _require_patience(path: str, run: Run, changed: Sequence[str], deadline: flo
 
 
 def _words(changed: Sequence[str]) -> str:
-    return f"this call had changed before: {', '.join(changed) or 'nothing'}"
+    return say("this call had changed before: {changed}", changed=", ".join(changed) or say("nothing"))
 
 
 def _unreadable(path: Path, why: str) -> OperatorError:
