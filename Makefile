@@ -149,6 +149,7 @@ lint: setup-dev site ## Style, types, links, the packages' layers, the hosts' Py
 	@! grep 'Ignored exception' .ansible/lint.log # a rule that skips a file in silence is a failure here
 	$(BIN)/python scripts/variables_table.py --check
 	$(BIN)/python scripts/troubleshooting.py --check
+	$(BIN)/python -m scripts.stops_table --check
 	@$(BIN)/ansible-doc --type module --json $(notdir $(basename $(wildcard library/*.py))) > /dev/null
 	@$(BIN)/python -m scripts.sanity > .ansible/sanity.log 2>&1 || { cat .ansible/sanity.log; exit 1; }
 	@for environment in production staging local local_staging; do for playbook in $(FRONT_DOORS); do \
@@ -246,3 +247,4 @@ site: setup-dev $(STAMPS)/site ## The documents as pages, every link checked, re
 docs: setup-dev ## Write the generated parts of the documents again
 	$(BIN)/python scripts/variables_table.py
 	$(BIN)/python scripts/troubleshooting.py
+	$(BIN)/python -m scripts.stops_table

@@ -76,19 +76,19 @@ def of_python(path: Path) -> Iterator[Message]:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ERRORS and node.args:
             said = {keyword.arg: _template(keyword.value, named) for keyword in node.keywords}
             for seen, identifier in _seen(node.args[0], named):
-                yield Message(_place(path), seen, said.get("expected", ""), said.get("next_step", ""), identifier)
+                yield Message(place(path), seen, said.get("expected", ""), said.get("next_step", ""), identifier)
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Finding":
             about, *rest = node.args[1:4]  # after the name of what it is about
             if len(rest) == 2:
                 expected, next_step = (_template(argument, named) for argument in rest)
                 for seen, identifier in _seen(about, named):
-                    yield Message(_place(path), seen, expected, next_step, identifier)
+                    yield Message(place(path), seen, expected, next_step, identifier)
         elif isinstance(node, ast.JoinedStr):
-            yield from _said(_place(path), _template(node, named))
+            yield from _said(place(path), _template(node, named))
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "observed":
             for seen, identifier in _seen(node, named):
                 if rest := _told_elsewhere(tree, parents, node, named):
-                    yield Message(_place(path), seen, *rest, identifier)
+                    yield Message(place(path), seen, *rest, identifier)
 
 
 def _told_elsewhere(
@@ -194,7 +194,7 @@ def _without_jinja(text: str) -> str:
     return re.sub(r"\{\{.*?\}\}", "…", re.sub(r"\{%.*?%\}|\{#.*?#\}", "", text, flags=re.DOTALL), flags=re.DOTALL)
 
 
-def _place(path: Path) -> str:
+def place(path: Path) -> str:
     """The module by its package, such as pm2/reload; elsewhere the file alone."""
     core = ROOT / "module_utils/at_most_one"
     return path.relative_to(core).with_suffix("").as_posix() if path.is_relative_to(core) else path.stem
