@@ -138,7 +138,7 @@ class CallbackModule(DefaultCallback):
             self._end_phase()
             self._failed_task = ""
             translation = progress.translated(name, KOREAN_PHASES) if language == "ko" else ""
-            self._phases.append(progress.Phase(name, str(play.get_vars().get("_run_phase", "")), translation))
+            self._phases.append(progress.Phase(name, str(play.get_vars().get("run_phase", "")), translation))
         if self._earlier is None and "environment_name" in variables:
             artifacts = project.base() / "artifacts"
             self._earlier = progress.earlier_seconds(artifacts, str(variables["environment_name"]))

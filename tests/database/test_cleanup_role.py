@@ -80,7 +80,7 @@ def clean_up(
                 {
                     "name": "Show",
                     "ansible.builtin.debug": {
-                        "msg": "result {{ __cleanup_removed.sum | default(__cleanup_reported.sum) | to_json }}"
+                        "msg": "result {{ cleanup_removed.sum | default(cleanup_reported.sum) | to_json }}"
                     },
                 },
             ],

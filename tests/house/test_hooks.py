@@ -18,7 +18,7 @@ Play = dict[str, Any]
 def phases(playbook: str) -> dict[str, Play]:
     """The plays that are phases, by the phase."""
     plays: list[Play] = yaml.safe_load((ROOT / f"playbooks/{playbook}.yml").read_text())
-    return {play["vars"]["_run_phase"]: play for play in plays if "_run_phase" in play.get("vars", {})}
+    return {play["vars"]["run_phase"]: play for play in plays if "run_phase" in play.get("vars", {})}
 
 
 PHASES = phases("deploy") | phases("rollback")
@@ -31,8 +31,8 @@ def test_every_phase_has_both_hooks_within_what_is_rescued() -> None:
         before, role, after = task["block"]
         assert role["ansible.builtin.import_role"]["name"] == phase
         assert [hook["vars"]["_run_hook"].rpartition("/")[2] for hook in (before, after)] == [
-            "before_{{ _run_phase }}.yml",
-            "after_{{ _run_phase }}.yml",
+            "before_{{ run_phase }}.yml",
+            "after_{{ run_phase }}.yml",
         ]
         assert [task["ansible.builtin.include_role"]["tasks_from"] for task in task["rescue"]] == ["stop"]
 

@@ -70,7 +70,7 @@ def migrate(tmp_path: Path) -> Any:
         role.mkdir(parents=True)
         (role / "main.yml").write_text(json.dumps([{"name": "Clean", "clean": {}}]))
         (tmp_path / "roles/migrate").symlink_to(ROOT / "roles/migrate")
-        shown = "{{ __migrate_indexes | to_json }}"
+        shown = "{{ migrate_indexes | to_json }}"
         play = {
             "hosts": "all",
             "tags": ["migrate"],

@@ -40,7 +40,7 @@ def stopped(directory: Path, answer: dict[str, Any], facts: dict[str, Any], **an
         **{
             "run_end": {"outcome": "running"},
             "run_host": SERVED,
-            "_run_phase": "cleanup",
+            "run_phase": "cleanup",
             "ansible_failed_result": {"msg": "First."},
         },
         **{"database_gateway": "web1", "database_login": {}, "report_language": "en", "run_front_door": "deploy.yml"},
@@ -73,8 +73,8 @@ def test_what_an_overtaken_run_had_changed_is_in_its_error(tmp_path: Path) -> No
         tmp_path,
         {"failed": True, "msg": taken, "details": {"taken_over_by": "run-42"}},
         {
-            **{"__cleanup_removed": {"removed": 25}, "__migrate_indexes": {"changed": True}},
-            **{"__pm2_reload_link": LINK, "__pm2_reload_instances": RELOADED},
+            **{"cleanup_removed": {"removed": 25}, "migrate_indexes": {"changed": True}},
+            **{"pm2_reload_link": LINK, "pm2_reload_instances": RELOADED},
         },
     )
     changed = "25 rows removed, indexes built, web1: link moved, instance 0 reloaded, instance 1 begun"

@@ -64,9 +64,6 @@ def test_task_files_stay_tables_of_contents(role: str) -> None:
         assert lines <= 48, f"{path} has {lines} lines: the design is asking for something"
 
 
-PRIVATE_NAMES_READ = yaml.safe_load((ROOT / "tests/house/private_names.yml").read_text())
-
-
 def owner(name: str) -> str:
     """The role whose prefix a private name has; the longest where several fit."""
     return max((role for role in ROLES if name.lstrip("_").startswith(f"{role}_")), key=len, default="")
@@ -81,11 +78,7 @@ def test_no_role_reads_another_roles_private_name(role: str) -> None:
         for name in re.findall(r"(?<![\w.])__?[a-z]\w+", path.read_text())
         if owner(name) not in ("", role)
     }
-    listed = set(PRIVATE_NAMES_READ.get(role, []))
-    assert not read - listed, f"roles/{role} reads {sorted(read - listed)}, which other roles keep for themselves"
-    assert not listed - read, (
-        f"roles/{role} no longer reads {sorted(listed - read)}: take them out of tests/house/private_names.yml"
-    )
+    assert not read, f"roles/{role} reads {sorted(read)}, which other roles keep for themselves"
 
 
 def test_the_facts_that_roles_leave_are_no_mistaken_options() -> None:

@@ -149,12 +149,12 @@ _deployed[2]["details"] = BUILD
 CASES: dict[str, Facts] = {
     "deployed": {
         **_run("deployed", _journal(_deployed, RUN)),
-        "__cleanup_removed": {"removed": REMOVED["removed"], "sum": REMOVED},
-        "__cleanup_reported": _reported(10),
-        "__verify_indexes": {"indexes": _indexes("present"), "duplicates_left": 0},
-        "__healthcheck_traffic": TRAFFIC,
-        "__healthcheck_service": {"before": False, "checks": CHECKS, "found": KNOWN_FAULTS},
-        "__pm2_reload_instances": {"instances": INSTANCES},
+        "cleanup_removed": {"removed": REMOVED["removed"], "sum": REMOVED},
+        "cleanup_reported": _reported(10),
+        "verify_indexes": {"indexes": _indexes("present"), "duplicates_left": 0},
+        "healthcheck_traffic": TRAFFIC,
+        "healthcheck_service": {"before": False, "checks": CHECKS, "found": KNOWN_FAULTS},
+        "pm2_reload_instances": {"instances": INSTANCES},
     },
     "stopped": {
         **_run(
@@ -168,9 +168,9 @@ CASES: dict[str, Facts] = {
             error=f"1 of 3 indexes is different: {HOSTILE}. Expected: exactly the plan's."
             " Next: drop it, then run again.",
         ),
-        "__cleanup_removed": {"removed": REMOVED["removed"], "sum": REMOVED},
-        "__cleanup_reported": _reported(3),
-        "__verify_indexes": {"details": {"indexes": _indexes("different"), "duplicates_left": 0}},
+        "cleanup_removed": {"removed": REMOVED["removed"], "sum": REMOVED},
+        "cleanup_reported": _reported(3),
+        "verify_indexes": {"details": {"indexes": _indexes("different"), "duplicates_left": 0}},
     },
     # The last gate refuses: every part is there, and nothing was taken back.
     "stopped_late": {
@@ -180,12 +180,12 @@ CASES: dict[str, Facts] = {
             failed_phase="healthcheck",
             error=f"1 of 2 checks is not as expected: {HOSTILE}. Expected: 200 or 409. Next: read the log.",
         ),
-        "__cleanup_removed": {"removed": REMOVED["removed"], "sum": REMOVED},
-        "__cleanup_reported": _reported(10),
-        "__verify_indexes": {"indexes": _indexes("present"), "duplicates_left": 0},
+        "cleanup_removed": {"removed": REMOVED["removed"], "sum": REMOVED},
+        "cleanup_reported": _reported(10),
+        "verify_indexes": {"indexes": _indexes("present"), "duplicates_left": 0},
         "run_traffic": {**TRAFFIC, "targets": {name: FIGURES for name in ("page", "api", "old asset", "new asset")}},
-        "__healthcheck_service": {"details": {"before": False, "checks": CHECKS, "found": []}},
-        "__pm2_reload_instances": {"instances": INSTANCES},
+        "healthcheck_service": {"details": {"before": False, "checks": CHECKS, "found": []}},
+        "pm2_reload_instances": {"instances": INSTANCES},
     },
     "rolled_back": {
         **_run("rolled_back", _journal([_phase("rollback", runs=[EARLIER], commit=BEFORE, restored=20)])),
@@ -223,7 +223,7 @@ CASES: dict[str, Facts] = {
             " back where it may; otherwise ansible-playbook rollback.yml -l staging\n"
             "Rolled back automatically: the application to f30ada37db1b on web1, 3 indexes dropped, 20 rows restored.",
         ),
-        "__cleanup_removed": {"removed": REMOVED["removed"], "sum": REMOVED},
+        "cleanup_removed": {"removed": REMOVED["removed"], "sum": REMOVED},
         "rollback_plan": {"commit": BEFORE},
         "rollback_instances": INSTANCES,
         "rollback_done": {"indexes": _indexes("missing"), "duplicates_left": 10, "restored": 20},
@@ -247,7 +247,7 @@ CASES: dict[str, Facts] = {
             *("unchanged", _journal([_phase("verify")], EARLIER)),
             known={"is_whole": False, "asked_phases": ["verify"]},
         ),
-        "__verify_indexes": {"indexes": _indexes("present"), "duplicates_left": 0},
+        "verify_indexes": {"indexes": _indexes("present"), "duplicates_left": 0},
     },
     # The journal could not be reached: what is known is little, and the page must still come.
     # The clean-up stopped before it removed a row: what it found is known all the same.
@@ -258,7 +258,7 @@ CASES: dict[str, Facts] = {
             failed_phase="cleanup",
             error="8 rows are to leave. Expected: at most 4 rows in one run. Next: look at the report.",
         ),
-        "__cleanup_reported": _reported(4),
+        "cleanup_reported": _reported(4),
     },
     "stopped_early": {
         **_run("stopped", failed_phase="prepare", error=f"A text of another shape, with {HOSTILE}"),

@@ -27,7 +27,7 @@ PLAYBOOK = """
 - name: (1/2) Clean up
   hosts: all
   gather_facts: false
-  vars: {_run_phase: cleanup}
+  vars: {run_phase: cleanup}
   tasks:
     - name: Ensure that a file is there
       ansible.builtin.copy: {content: "a\\n", dest: "{{ place }}/{{ inventory_hostname }}", mode: "0600"}

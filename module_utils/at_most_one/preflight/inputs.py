@@ -32,6 +32,9 @@ PHASES = ("prepare", "cleanup", "migrate", "verify", "pm2_reload", "healthcheck"
 FACTS = frozenset(
     {"run_inputs", "run_host", "run_facts", "run_end", "run_token", "run_traffic"}
     | {"rollback_plan", "rollback_done", "rollback_instances"}
+    | {"prepare_backup", "prepare_instances", "prepare_made", "cleanup_removed", "cleanup_reported"}
+    | {"migrate_indexes", "verify_indexes", "pm2_reload_ended_at", "pm2_reload_instances", "pm2_reload_link"}
+    | {"healthcheck_log", "healthcheck_proven_at", "healthcheck_service", "healthcheck_traffic", "notify_sent"}
 )
 HOOKED_PHASES = (*PHASES, "rollback")
 _BATCH = re.compile(r"([1-9][0-9]*|[1-9][0-9]?%|100%)")
