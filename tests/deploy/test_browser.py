@@ -19,8 +19,8 @@ import pytest
 from playwright.sync_api import Browser, Page, Request
 
 from tests.deploy.conftest import Lab, run_playbook
-from tests.deploy.executions import Executions
 from tests.support import chromium
+from tests.support.executions import Executions
 from tests.support.ports import listens, wait_until
 
 STATIC = ".next/static"

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from tests.deploy.conftest import PLANNED, ROOT, Lab, Run, forgetting, reset, run_playbook
-from tests.deploy.executions import Executions
+from tests.support.executions import Executions
 
 Before = dict[str, Any]
 # The most starts of Python for a module: a first deployment with its build, and one with nothing to do.
-FIRST, NOTHING_TO_DO = 20, 12
+FIRST, NOTHING_TO_DO = 20, 11
 
 
 @pytest.fixture(scope="module")

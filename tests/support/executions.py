@@ -6,16 +6,18 @@ Each start costs up to half a second. A callback would count includes, and miss 
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from pathlib import Path
 
 
 class Executions:
-    """An interpreter that writes a line each time it is started."""
+    """An interpreter that writes a line each time it is started: where ssh has come in, if it has."""
 
     def __init__(self, directory: Path) -> None:
         self._log, self._interpreter = directory / "executions", directory / "python"
         self._log.touch()
-        self._interpreter.write_text(f'#!/bin/sh\necho >> {self._log}\nexec {sys.executable} "$@"\n')
+        note = f'echo "${{SSH_CONNECTION#* * }}" >> {self._log}'
+        self._interpreter.write_text(f'#!/bin/sh\n{note}\nexec {sys.executable} "$@"\n')
         self._interpreter.chmod(0o755)
 
     @property
@@ -25,6 +27,10 @@ class Executions:
 
     def counted(self) -> int:
         """How many there were since the last question."""
-        count = len(self._log.read_text().splitlines())
+        return self.by_host().total()
+
+    def by_host(self) -> Counter[str]:
+        """The same by "address port" of the host's sshd, which is empty on the control node."""
+        hosts = Counter(self._log.read_text().splitlines())
         self._log.write_text("")
-        return count
+        return hosts
