@@ -425,5 +425,5 @@ def _repair(inspection: Inspection, plan: Plan) -> str:
             drops=_drops(inspection, plan),
         )
     if "missing" in verdicts:
-        return say("run the migrate phase; prisma_history tells whether Prisma would apply the migration again.")
+        return say("run the migrate phase; prisma_history_info tells whether Prisma would apply the migration again.")
     return say("run the cleanup phase again.")

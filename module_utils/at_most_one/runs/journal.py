@@ -343,7 +343,10 @@ def _hold(connection: Connection, run_id: str, *, lock: str = _CHANGE) -> None:
                 how=how,
             ),
             expected=say("an open run that still holds its plan."),
-            next_step=say("stop here: another run may be at work. deploy_run with state=read shows the last runs."),
+            next_step=say(
+                "stop here: another run may be at work. ansible-playbook history.yml -l <environment> shows the"
+                " last runs."
+            ),
             run_id=run_id,
             taken_over_by=row[1] if row else None,
         )
@@ -409,7 +412,7 @@ def _refusal(holder: Mapping[str, Any] | None, plan_id: str) -> OperatorError:
                 "AMO-2205", "Another run of plan {plan_id} was being opened or closed at this moment.", plan_id=plan_id
             ),
             expected=say("no other run of this plan."),
-            next_step=say("start again; deploy_run with state=read shows the last runs."),
+            next_step=say("start again; ansible-playbook history.yml -l <environment> shows the last runs."),
             plan=plan_id,
         )
     minutes, seconds = divmod(holder["age_s"], 60)
