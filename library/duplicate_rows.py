@@ -443,13 +443,18 @@ def _preview(
 
 def clean(module: AnsibleModule, connection: Connection, plan: Plan, hold: Hold) -> dict[str, Any]:
     from ansible.module_utils.at_most_one.cleanup import phase
+    from ansible.module_utils.at_most_one.runs import control
 
     run_id, reviewed = module.params["run_id"], module.params["reviewed"]
     require_attempts(module.params["lock_attempts"])
     done = phase.Progress(phase.earlier(connection, run_id) or phase.Account())
     try:
         phase.clean(
-            *(connection, plan, run_id, _limits(module), done), reviewed=reviewed, check=module.check_mode, hold=hold
+            *(connection, plan, run_id, _limits(module), done),
+            reviewed=reviewed,
+            check=module.check_mode,
+            hold=hold,
+            checkpoint=control.checkpoint(None if module.check_mode else run_id),
         )
         record_phase(module, "ok" if done.changed else "unchanged", asdict(done.account))
     except Exception as error:  # whole batches may have gone: who decides about the way back has to know them

@@ -395,6 +395,8 @@ def _built(module: AnsibleModule, plan: Plan) -> dict[str, Any]:
         diff = {"before": before, "after": before + "".join(f"{statement};\n" for statement in creates)}
         return {"changed": True, **result, **_report(intent.before), "diff": diff}
     with held_run(module):
+        if build.wait_if_asked(login, plan, options):
+            return _built(module, plan)  # a person may take hours: decided anew
         done = build.carry_out(login, plan, release, options, intent)
     result |= {
         "strategy": done.strategy,

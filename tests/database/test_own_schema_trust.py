@@ -19,7 +19,7 @@ from tests.database.test_own_schema import CATALOG, FIRST_RELEASE, opening, rows
 from tests.support.postgres import Server
 
 ROLES = ("trust_deployer", "trust_squatter", "trust_analyst")
-TABLES = ("run", "step", "archived_row", "repointed_row", "rehearsal")
+TABLES = ("run", "step", "archived_row", "repointed_row", "rehearsal", "request")
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from ..fence import exempting_index, write_fence
 from ..fence.write_fence import Change
 from ..indexes import verification
 from ..plan import Plan
+from ..postgres.checkpoint import Checkpoint, unasked
 from ..postgres.connection import Connection, Hold, unheld
 from ..runs import journal
 from . import account
@@ -102,12 +103,13 @@ def clean(
     reviewed: str | None = None,
     check: bool = False,
     hold: Hold = unheld,
+    checkpoint: Checkpoint = unasked,
 ) -> None:
     """Raise the fence, unless the index holds, and remove the surplus rows: those of the ``reviewed`` file, or all.
 
     Raises OperatorError when one is left, or a planned one is neither archived nor known to be changed by others.
     """
-    turn = _Turn(connection, plan, run_id, limits, done, reviewed, check, hold)
+    turn = _Turn(connection, plan, run_id, limits, done, reviewed, check, hold, checkpoint)
     exact = verification.inspect(connection, plan).exact
     connection.rollback()
     if not exact and turn.raise_fence().surplus_first and not check:
@@ -135,6 +137,7 @@ class _Turn:
     reviewed: str | None
     check: bool
     hold: Hold
+    checkpoint: Checkpoint = unasked
 
     def raise_fence(self) -> Change:
         limits = self.limits
@@ -195,6 +198,7 @@ class _Turn:
             only_unchanged=self.reviewed is not None,
             check=self.check,
             hold=self.hold,
+            checkpoint=self.checkpoint,
         )
 
     def _note(self, statements: list[str], warnings: list[str]) -> None:

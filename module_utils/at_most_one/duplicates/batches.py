@@ -29,6 +29,7 @@ from ..findings import joined, observed, say
 from ..plan import Plan
 from ..postgres import replication
 from ..postgres.catalog import NOTHING_WRITTEN, Column, Cursor, Row, table_name, undone
+from ..postgres.checkpoint import Checkpoint, Place, unasked
 from ..postgres.connection import Connection, Hold, unheld
 from ..postgres.lock_retry import pause_s
 from . import effects
@@ -114,8 +115,9 @@ class Batches:
         hold: Hold,
         *,
         only_unchanged: bool = False,
+        checkpoint: Checkpoint = unasked,
     ) -> None:
-        self.plan, self.pace, self.hold = plan, pace, hold
+        self.plan, self.pace, self.hold, self.checkpoint = plan, pace, hold, checkpoint
         self.progress = Progress()
         self.statements = Statements(
             plan, columns, run_id, search_path, held=hold is not unheld, only_unchanged=only_unchanged
@@ -161,6 +163,7 @@ class Batches:
             )
             first, size, before = 1, float(self.pace.first), self.progress.removed
             while first <= work.members:
+                self.checkpoint(connection, Place("cleanup", "rows", self.progress.removed, requested))
                 self.parameters.update(
                     first=first,
                     size=int(size),

@@ -33,6 +33,7 @@ from ..postgres.catalog import (
     transaction,
     usual_search_path,
 )
+from ..postgres.checkpoint import Checkpoint, unasked
 from ..postgres.connection import Connection, Hold, unheld
 from . import archive, plan_file, ranking, update_action, worklist
 from .batches import EXAMPLES, Batches, Pace
@@ -165,13 +166,15 @@ def remove(
     describe: bool = False,
     pace: Pace | None = None,
     hold: Hold = unheld,
+    checkpoint: Checkpoint = unasked,
 ) -> Removal:
     """Remove those of ``rows`` that are still surplus, each archived whole, in batches that are a transaction each.
 
     Every limit is checked before the first batch. The rows of a group are locked first and ranked as they are under the
     lock. So a row completed meanwhile stays; and when the row to keep was completed meanwhile, the next one in the
     plan's order is kept in its place. What stops it between two batches leaves whole batches, and the next call goes
-    on. An OperatorError's details say what was ``removed`` until then. Limits default to the plan's.
+    on. An OperatorError's details say what was ``removed`` until then. Limits default to the plan's. ``checkpoint`` is
+    asked before each batch.
 
     ``only_unchanged``: each row has the hash of its content behind its primary key, and one that has changed stays.
 
@@ -205,6 +208,7 @@ def remove(
                 pace or Pace(),
                 hold,
                 only_unchanged=only_unchanged,
+                checkpoint=checkpoint,
             )
             statements = [
                 *(own_schema.missing if check else own_schema.ensure)(connection),

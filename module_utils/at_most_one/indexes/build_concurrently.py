@@ -23,6 +23,7 @@ from ..errors import OperatorError
 from ..findings import observed, say
 from ..plan import Index, Plan
 from ..postgres import locks, server_errors
+from ..postgres.checkpoint import Checkpoint, Place, unasked
 from ..postgres.connection import Connection, Hold, Login, connect, unheld
 from ..postgres.locks import Watch
 from ..postgres.server_errors import first_line
@@ -59,6 +60,7 @@ def build(
     limits: Limits,
     *,
     hold: Hold = unheld,
+    checkpoint: Checkpoint = unasked,
 ) -> Built:
     """Build each planned index that is missing, and each that was abandoned INVALID after dropping it.
 
@@ -77,6 +79,8 @@ def build(
         session = _Session(login, plan, limits, started + limits.deadline_s, Watch(observer, plan.schema, tables))
         stalled_by = locks.stalling(observer, plan.schema, tables) if wanted else []
         for number, index in enumerate(wanted, 1):
+            # What a person lets it wait is no part of the deadline.
+            session.deadline += checkpoint(observer, Place("migrate", "indexes", number - 1, len(wanted)))
             session.wait_for_the_table(index)
             create = definitions.create_statement(index, plan.schema, concurrently=True)
             drop = definitions.drop_statement(index.name, plan.schema)

@@ -20,12 +20,13 @@ from ..indexes import build_concurrently, definitions, verification, write_pause
 from ..indexes.verification import Inspection
 from ..plan import Plan
 from ..postgres import locks
+from ..postgres.checkpoint import Checkpoint, Place
 from ..postgres.connection import Connection, Hold, Login, connect
 from ..postgres.locks import Watch
 from ..prisma import cli, files, migration_sql
 from ..prisma import migration_history as prisma
 from ..prisma.migration_sql import CommentOnIndex, Statement
-from ..runs import journal
+from ..runs import control, journal
 from . import check_sql, scope
 
 # Verdicts with which a build goes on: it builds what is missing and makes the history true.
@@ -51,6 +52,11 @@ class Options:
     def hold(self) -> Hold:
         """As functions that write take it."""
         return journal.holding(self.run_id)
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """As functions that work in steps take it."""
+        return control.checkpoint(self.run_id)
 
     @property
     def timeouts(self) -> dict[str, Any]:
@@ -144,6 +150,13 @@ def decide(login: Login, plan: Plan, release: Path, options: Options, *, check: 
         )
 
 
+def wait_if_asked(login: Login, plan: Plan, options: Options) -> bool:
+    """The checkpoint before the first index. Whether the run waited there: then what was decided may be out of date."""
+    with connect(login, **options.timeouts, autocommit=True) as connection:
+        place = Place("migrate", "indexes", 0, len(plan.indexes))
+        return options.checkpoint(connection, place) > 0
+
+
 def carry_out(login: Login, plan: Plan, release: Path, options: Options, intent: Intent) -> Outcome:
     """Do what was decided. Raises OperatorError unless exactly the planned indexes are there and recorded then."""
     started = time.monotonic()
@@ -215,7 +228,10 @@ def _concurrently(login: Login, plan: Plan, release: Path, options: Options, int
     started, started_at = time.monotonic(), _server_time(watch.connection)
     cli.wait_for_migration_lock(watch.connection, started + options.deadline_s)
     left_s = max(1.0, options.deadline_s - (time.monotonic() - started))
-    built = build_concurrently.build(login, plan, intent.before, build_concurrently.Limits(left_s), hold=options.hold)
+    limits = build_concurrently.Limits(left_s)
+    built = build_concurrently.build(
+        login, plan, intent.before, limits, hold=options.hold, checkpoint=options.checkpoint
+    )
     verification.require_exact(inspect(login, plan, options), plan)
     # Prisma's lock only now: a deploy that waits for it has a snapshot, and the build would have waited for that one.
     cli.wait_for_migration_lock(watch.connection, time.monotonic() + _RECORD_S)

@@ -19,7 +19,8 @@ from .server_errors import first_line
 # 2: with whatever rights the database's default privileges had given others.
 # 3: without run.server.
 # 4: without run.number.
-VERSION = 5
+# 5: without request and run.progress.
+VERSION = 6
 
 _RULE = "run_one_unfinished_per_plan"
 # Each statement can be run again: that is how an older schema is upgraded. CREATE SCHEMA IF NOT EXISTS asks for the
@@ -51,6 +52,7 @@ CREATE TABLE IF NOT EXISTS at_most_one.run (
     "ALTER TABLE at_most_one.run ADD COLUMN IF NOT EXISTS before jsonb",
     "ALTER TABLE at_most_one.run ADD COLUMN IF NOT EXISTS server jsonb",
     "ALTER TABLE at_most_one.run ADD COLUMN IF NOT EXISTS number bigint",
+    "ALTER TABLE at_most_one.run ADD COLUMN IF NOT EXISTS progress jsonb",
     f"CREATE UNIQUE INDEX IF NOT EXISTS {_RULE} ON at_most_one.run (plan_id) WHERE finished_at IS NULL",
     """
 CREATE TABLE IF NOT EXISTS at_most_one.step (
@@ -104,13 +106,24 @@ CREATE TABLE IF NOT EXISTS at_most_one.rehearsal (
     kept_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     evidence jsonb NOT NULL
 )""",
+    """
+CREATE TABLE IF NOT EXISTS at_most_one.request (
+    run_id text NOT NULL REFERENCES at_most_one.run,
+    position integer NOT NULL,
+    action text NOT NULL CHECK (action IN ('pause', 'resume', 'hold_cutover', 'continue', 'abort')),
+    who text NOT NULL,
+    controller text NOT NULL,
+    asked_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (run_id, position)
+)""",
     "COMMENT ON TABLE at_most_one.step IS 'at-most-one: the phases of each run'",
     "COMMENT ON TABLE at_most_one.archived_row IS 'at-most-one: each row that left its table, whole'",
     "COMMENT ON TABLE at_most_one.rehearsal IS 'at-most-one: the evidence of each rehearsal, as in its file'",
+    "COMMENT ON TABLE at_most_one.request IS 'at-most-one: what people have asked of each run while it was at work'",
     "COMMENT ON TABLE at_most_one.run IS"
     f" 'at-most-one: one row for each deployment or rollback of a plan; schema version {VERSION}'",
 )
-_OBJECTS = ("run", _RULE, "step", "archived_row", "archived_row_run_id", "repointed_row", "rehearsal")
+_OBJECTS = ("run", _RULE, "step", "archived_row", "archived_row_run_id", "repointed_row", "rehearsal", "request")
 _JOURNAL = ("run", _RULE, "step")
 
 # Read from the catalog's tables: to_regclass and to_regnamespace answer out of a session's cache, which does not learn

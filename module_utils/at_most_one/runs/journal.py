@@ -24,7 +24,8 @@ from ..findings import observed, say
 from ..plan import Plan
 from ..postgres import publications, server_identity
 from ..postgres.connection import Connection, Hold, Login, connect, unheld
-from ..postgres.own_schema import ensure, exists
+from ..postgres.own_schema import ensure, exists, missing
+from . import requests
 from .controllers import Controller
 from .run_status import dead_since, why_dead
 
@@ -78,12 +79,15 @@ class Opening:
     lease_minutes: int = 30
     above: int = 0  # the highest number that a host knows: a journal that was restored may not know it
     before: Mapping[str, Any] | None = None  # what a rollback compares with: see postgres/catalog_snapshot.py
+    reads_requests: bool = False  # see control.py
+    hold_cutover: bool = False  # whether it is to wait before the cutover, by its own settings
 
 
 @dataclass(frozen=True)
 class Opened:
     """The run that now holds the plan; ``took_over`` was abandoned for it; ``created``: the journal is new.
 
+    ``requests`` of ``took_over`` are those in force; all but an abort are those of the new run, if it reads any.
     ``number`` is higher than that of each run before it, of whatever plan: by it a host knows whom to refuse.
     """
 
@@ -117,8 +121,9 @@ def open_run(connection: Connection, opening: Opening, *, takeover: bool = False
         with connection.cursor() as cursor:
             cursor.execute(
                 "INSERT INTO at_most_one.run (run_id, number, plan_id, plan_sha256, environment, who, controller,"
-                " controller_pid, controller_process, commit_before, commit_after, before, server, lease, lease_until)"
-                " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s * interval '1 minute',"
+                " controller_pid, controller_process, commit_before, commit_after, before, server, progress, lease,"
+                " lease_until)"
+                " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s * interval '1 minute',"
                 " clock_timestamp() + %s * interval '1 minute')",
                 (
                     *(run_id, number, opening.plan.id, opening.plan.sha256, opening.environment, opening.who),
@@ -126,9 +131,14 @@ def open_run(connection: Connection, opening: Opening, *, takeover: bool = False
                     *(opening.commit_before, opening.commit_after),
                     None if opening.before is None else _json(opening.before),
                     _json(server_identity.read(connection)),
+                    _json({"phase": "prepare"}) if opening.reads_requests else None,
                     *(opening.lease_minutes, opening.lease_minutes),
                 ),
             )
+        if holder:
+            holder["requests"] = requests.described(connection, holder["run_id"])
+        if opening.reads_requests:
+            _take_requests(connection, run_id, holder, opening)
     except (psycopg2.errors.UniqueViolation, psycopg2.errors.LockNotAvailable) as lost:
         connection.rollback()
         raise _refusal(_holder(connection, opening.plan.id), opening.plan.id) from lost
@@ -142,6 +152,7 @@ def look(connection: Connection, opening: Opening, *, takeover: bool = False) ->
     holder = _holder(connection, opening.plan.id) if exists(connection) else None
     if holder:
         _require_free(holder, takeover)
+        holder["requests"] = [] if missing(connection) else requests.described(connection, holder["run_id"])
     run_id = f"{_new_run_id(connection).partition('-')[0]}-check"
     number = _next_number(connection, opening.above)
     return Opened(run_id, number, _public(holder) if holder else None, False)
@@ -380,6 +391,14 @@ def _holder(connection: Connection, plan_id: str, *, lock: bool = False) -> dict
         cursor.execute(_HOLDER + ("FOR UPDATE OF r" if lock else ""), (plan_id,))
         row = cursor.fetchone()
         return dict(row) if row else None
+
+
+def _take_requests(connection: Connection, run_id: str, holder: Mapping[str, Any] | None, opening: Opening) -> None:
+    """What the run is asked for from its beginning: by whoever asked the run before, and by its own settings."""
+    if holder:
+        requests.inherit(connection, run_id, holder["run_id"])
+    if opening.hold_cutover and requests.in_force(requests.read(connection, run_id)).hold_cutover is None:
+        requests.write(connection, run_id, "hold_cutover", opening.who, opening.controller.host)
 
 
 def _require_lease(opening: Opening) -> None:
