@@ -69,6 +69,19 @@ options:
       - Longer than its longest phase; the reload and the health check, which ask no database, count as one.
     type: int
     default: 30
+  reads_requests:
+    description:
+      - With O(state=opened), whether the run reads what people ask of it, see M(run_control). It then pauses, and waits
+        before the cutover, as the run was asked to that it takes over.
+    type: bool
+    default: false
+  hold_before:
+    description:
+      - With O(state=opened) and V(pm2_reload), the run waits before the cutover until somebody asks it to continue.
+        With an empty text it does not.
+    type: str
+    choices: ["", pm2_reload]
+    default: ""
   phase:
     description: Name of the phase that has ended.
     type: str
@@ -185,7 +198,7 @@ plan_sha256:
 took_over:
   description:
     - The run that was abandoned for this one, or would be, with RV(deploy_changes_info#module:reached); empty when the
-      plan was free.
+      plan was free. C(requests) are those in force of it.
   returned: O(state=opened)
   type: dict
   sample:
@@ -197,6 +210,13 @@ took_over:
     controller_pid: 4242
     since: "2025-11-10T04:15:00Z"
     phase: cleanup
+    requests: []
+requests:
+  description: What the run is asked from its beginning, by its own settings and by requests to RV(took_over).
+  returned: O(state=opened)
+  type: list
+  elements: dict
+  sample: [{action: hold_cutover, who: deploy, controller: gateway-1, at: "2025-11-10T05:30:00Z"}]
 outcome:
   description: O(outcome).
   returned: O(state=closed)
@@ -284,7 +304,7 @@ def _asked(wanted: dict[str, Any]) -> dict[str, Any]:
 
 def _open(module: AnsibleModule, connection: Connection, plan: Plan) -> dict[str, Any]:
     from ansible.module_utils.at_most_one.postgres import catalog_snapshot
-    from ansible.module_utils.at_most_one.runs import journal, reached, undo
+    from ansible.module_utils.at_most_one.runs import journal, reached, requests, undo
     from ansible.module_utils.at_most_one.runs.controllers import Controller
 
     wanted = module.params
@@ -298,6 +318,8 @@ def _open(module: AnsibleModule, connection: Connection, plan: Plan) -> dict[str
         lease_minutes=wanted["lease_minutes"],
         above=wanted["above"],
         before={"hosts": _served(wanted["hosts"]), **catalog_snapshot.take(connection, plan).kept()},
+        reads_requests=wanted["reads_requests"],
+        hold_cutover=wanted["hold_before"] == "pm2_reload",
     )
     do = journal.look if module.check_mode else journal.open_run
     opened = do(connection, opening, takeover=wanted["takeover"])
@@ -310,6 +332,7 @@ def _open(module: AnsibleModule, connection: Connection, plan: Plan) -> dict[str
         "number": opened.number,
         "plan_sha256": plan.sha256,
         "took_over": took,
+        "requests": [] if module.check_mode else requests.described(connection, opened.run_id),
         "faults_before": undo.faults_before(journal.read(connection, plan_id=plan.id, limit=1_000), opened.run_id),
         **_run(connection, opened.run_id),
     }
@@ -349,6 +372,8 @@ def main() -> None:
             "above": {"type": "int", "default": 0},
             "takeover": {"type": "bool", "default": False},
             "lease_minutes": {"type": "int", "default": 30},
+            "reads_requests": {"type": "bool", "default": False},
+            "hold_before": {"type": "str", "choices": ["", "pm2_reload"], "default": ""},
             "phase": {"type": "str"},
             "status": {"type": "str", "choices": ["ok", "unchanged", "failed", "skipped"]},
             "details": {"type": "dict", "default": {}},

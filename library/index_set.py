@@ -74,6 +74,14 @@ options:
     description: As O(write_fence#module:lock_attempts), for O(lower_fence).
     type: int
     default: 10
+  cutover_hosts:
+    description:
+      - With O(state=verified), how many hosts the run switches next. Where O(run_id) is asked to pause, or to wait
+        before the cutover, the call ends once that is lifted; where it is asked to end, the call fails. See
+        M(run_control).
+      - With V(0), and in check mode, nobody is asked.
+    type: int
+    default: 0
   phase_details:
     description: What else to keep about O(phase), beside what the call found. Without secrets.
     type: dict
@@ -325,11 +333,23 @@ def _verified(module: AnsibleModule, plan: Plan) -> dict[str, Any]:
             lowered = lower_fence(module, plan, **limits)
             result |= {name: lowered[theirs] for name, theirs in names.items()}
             found["fence"] = result["fence"]  # who closes the run compares
+        _wait_if_asked(module)
         record_phase(module, "ok", {**found, **module.params["phase_details"]})
     except OperatorError as stop:
         stop.details = {**found, **stop.details}  # the verdicts are shown whatever came after them
         raise
     return result
+
+
+def _wait_if_asked(module: AnsibleModule) -> None:
+    """The checkpoint before the cutover: everything is verified by now, and no host was touched."""
+    from ansible.module_utils.at_most_one.postgres.checkpoint import Place
+    from ansible.module_utils.at_most_one.runs import control
+
+    hosts, run_id = module.params["cutover_hosts"], module.params["run_id"]
+    if hosts and run_id and not module.check_mode:
+        with held_run(module):
+            control.before_the_cutover(login_of(module), run_id, Place("pm2_reload", "hosts", 0, hosts))
 
 
 def _history(module: AnsibleModule, plan: Plan, inspection: Inspection) -> str:
@@ -458,6 +478,7 @@ def main() -> None:
             "lower_fence": {"type": "bool", "default": False},
             "fence_lock_timeout_ms": {"type": "int", "default": 3000},
             "fence_lock_attempts": {"type": "int", "default": 10},
+            "cutover_hosts": {"type": "int", "default": 0},
             "environment_path": {"type": "str"},
             "attempts": {"type": "int", "default": 5},
             "deadline_s": {"type": "int", "default": 300},

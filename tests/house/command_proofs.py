@@ -25,6 +25,8 @@ EVIDENCE = (
     "tests/deploy/test_rehearsal.py::test_with_evidence_it_deploys_says_the_rehearsed_times_first_and_keeps_the_digest"
 )
 PURGED = "tests/database/test_purge_playbook.py::test_it_lists_then_removes_what_is_confirmed_and_then_nothing"
+CONTROLLED = "tests/database/test_control_playbook.py::test_it_shows_asks_and_lifts_and_a_second_time_changes_nothing"
+HELD = "tests/deploy/test_run_control.py::test_a_deployment_waits_before_the_cutover_until_somebody_continues_it"
 ALL_GATES = "-e prepare_backup_taken_at= -e prepare_notice_from= -e prepare_notice_sent="
 PROVEN: dict[str, tuple[str, ...]] = {
     "deploy.yml": (DEPLOYED,),
@@ -45,6 +47,8 @@ PROVEN: dict[str, tuple[str, ...]] = {
     "monitor.yml": (
         "tests/deploy/test_people.py::test_the_monitor_speaks_once_of_what_is_new_and_once_when_it_is_over",
     ),
+    **dict.fromkeys(["control.yml", "control.yml -e control_action="], (CONTROLLED,)),
+    "deploy.yml -e run_hold_before=": (HELD,),
     **dict.fromkeys(["purge.yml", "purge.yml -e purge_confirmed="], (PURGED,)),
     **dict.fromkeys(
         ["discover.yml", "discover.yml -e discover_choice= -e discover_plan_id="],
