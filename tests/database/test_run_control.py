@@ -266,6 +266,31 @@ def test_a_pause_outlives_a_killed_controller_and_the_run_that_takes_over_goes_o
     assert [one["action"] for one in found["requests"] if one["in_force"]] == ["hold_cutover"]
 
 
+def test_a_call_whose_controller_is_gone_waits_no_longer(
+    login: Login, plan: Plan, connection: Connection, example: Any
+) -> None:
+    """As over ssh: the module lives on, and nobody reads its output any more."""
+    before = ids(connection)
+    place = (login.host, str(login.port), login.dbname, login.user, login.password)
+    command = [sys.executable, "-c", PAUSED_PROCESS, str(ROOT / f"plans/{plan.id}.yml"), *place]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "module_utils")}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as left:
+        assert left.stdin
+        assert left.stdout
+        assert left.stderr
+        left.stdout.readline()
+        ask(login, plan, "pause")
+        left.stdin.write("\n")
+        left.stdin.flush()
+        until(lambda: waits(login, plan))
+        assert left.poll() is None
+        left.stdout.close()
+        assert left.wait(60) != 0
+        assert "has waited until its controller was gone" in left.stderr.read()
+    assert ids(connection) == before
+
+
 def test_an_abort_is_not_inherited_and_is_told(login: Login, plan: Plan, connection: Connection, held: str) -> None:
     ask(login, plan, "abort")
     run(connection, "UPDATE at_most_one.run SET lease_until = clock_timestamp() - interval '1 second'")

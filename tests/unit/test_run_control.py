@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 from at_most_one.postgres.checkpoint import Place, unasked
 from at_most_one.runs import control, control_status, requests
 from at_most_one.runs.requests import Effective, Request
+from at_most_one.system import processes
 
 
 def asked(*actions: str) -> list[Request]:
@@ -138,6 +143,31 @@ def test_a_waiting_run_says_for_what_by_whom_since_when_and_what_lifts_it() -> N
 def test_steps_of_a_phase_that_has_ended_are_not_those_of_the_next() -> None:
     found = control_status.describe(row(progress=STEPS, finished=["prepare", "cleanup"]), [])
     assert (found["phase"], found["done"], found["waiting"], found["rate_per_s"]) == ("migrate", None, None, None)
+
+
+def test_hosts_are_counted_only_while_the_run_waits_before_them() -> None:
+    steps = {"phase": "pm2_reload", "unit": "hosts", "done": 0, "total": 3, "seconds": 0.0}
+    waiting = {"for": "hold_cutover", "since": "2025-11-10T05:31:00Z"}
+    found = [control_status.describe(row(progress={**steps, "waiting": one}), []) for one in (waiting, None)]
+    assert [(one["phase"], one["unit"], one["total"]) for one in found] == [
+        *(("pm2_reload", "hosts", 3), ("pm2_reload", None, None)),
+    ]
+
+
+@pytest.mark.parametrize(
+    "pair", [os.pipe, lambda: [end.detach() for end in socket.socketpair()]], ids=["pipe", "socket"]
+)
+def test_whether_anybody_reads_what_is_written(pair: Callable[[], Sequence[int]]) -> None:
+    reading, writing = pair()
+    assert not processes.nobody_reads(writing)
+    os.close(reading)
+    assert processes.nobody_reads(writing)
+    os.close(writing)
+
+
+def test_a_file_has_no_reader_to_lose(tmp_path: Path) -> None:
+    with (tmp_path / "output").open("w") as output:
+        assert not processes.nobody_reads(output.fileno())
 
 
 def test_a_run_that_has_ended_is_at_no_phase_and_nothing_is_in_force_of_it() -> None:

@@ -1,7 +1,8 @@
 """The checkpoints of a run: at each it says how far it is, reads what people ask of it, and waits or ends accordingly.
 
 Nothing is given up while it waits: the write fence stands, and the caller goes on renewing the lease. A checkpoint
-costs one statement; where a run waits, it is asked again every two seconds on the same connection.
+costs one statement; where a run waits, it is asked again every two seconds on the same connection. A call whose
+controller is gone waits no longer: it would renew the lease of a run that nobody holds.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from ..errors import OperatorError
 from ..findings import Phrase, observed, say
 from ..postgres.checkpoint import Checkpoint, Place, unasked
 from ..postgres.connection import Connection, Login, connect
+from ..system import processes
 from . import journal, requests
 from .requests import Effective, Request
 
@@ -67,6 +69,8 @@ class Checkpoints:
                 waiting, self._since = request.action, self._since or now
                 self._note(connection, place, now, {"for": waiting, "since": self._since})
             time.sleep(self.poll_s)
+            if processes.nobody_reads():
+                raise _alone(self.run_id)
             now, asked = self._read(connection)
         waited = time.monotonic() - began if waiting else 0.0
         self._waited, self._since = self._waited + waited, ""
@@ -123,6 +127,18 @@ def before_the_cutover(login: Login, run_id: str, place: Place, *, poll_s: float
             if "database" not in stop.details or now - lost_at > _LOST_S:  # as `connect` names it when there is none
                 raise
             time.sleep(poll_s)
+
+
+def _alone(run_id: str) -> OperatorError:
+    return OperatorError(
+        observed("AMO-2227", "Run {run_id} has waited until its controller was gone.", run_id=run_id),
+        expected=say("ansible-playbook to be there for as long as its run waits."),
+        next_step=say(
+            "ansible-playbook deploy.yml -l <environment>: once the lease has ended it takes the run over, and waits as"
+            " that one was asked to."
+        ),
+        cause="alone",
+    )
 
 
 def _where(place: Place) -> Phrase:

@@ -56,6 +56,8 @@ def describe(run: Mapping[str, Any], asked: Sequence[Request]) -> dict[str, Any]
     phase = phase_of(progress.get("phase"), run["finished"]) if is_open else None
     steps = progress if is_open and phase == progress.get("phase") else {}
     waiting = steps.get("waiting")
+    if steps.get("unit") == "hosts" and not waiting:
+        steps = {}  # noted before the first host, and never again
     by = getattr(in_force, waiting["for"], None) if waiting else None
     kept = ("run_id", "plan_id", "environment", "who", "controller", "started_at", "finished_at", "outcome")
     return {

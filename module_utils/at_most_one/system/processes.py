@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 
 
 def start_ticks(pid: int) -> int | None:
@@ -24,6 +25,16 @@ def children(pid: int) -> list[int]:
     """The pids of the living processes whose parent is ``pid``."""
     entries = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
     return [entry for entry in entries if (fields := _stat(entry)) and fields[1] == str(pid)]
+
+
+def nobody_reads(descriptor: int = 1) -> bool:
+    """Whether ``descriptor`` is a pipe or a socket whose reader is gone, so that nobody gets what is written to it.
+
+    Ansible reads a module's result from its standard output; over ssh nothing else tells that the controller is gone.
+    """
+    poll = select.poll()
+    poll.register(descriptor, 0)  # both are told whether asked for or not
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def _stat(pid: int) -> list[str] | None:
