@@ -42,7 +42,12 @@ def _old_checks(directory: Path, plan_id: str, keep_days: int) -> Iterator[str]:
 
 
 def _age_days(stamp: str) -> float:
-    return (time.time() - calendar.timegm(time.strptime(stamp, "%Y%m%dT%H%M%SZ"))) / 86_400
+    """How old the check is; 0 for digits that no time has, as in a directory that somebody else has made."""
+    try:
+        began = calendar.timegm(time.strptime(stamp, "%Y%m%dT%H%M%SZ"))
+    except ValueError:
+        return 0.0
+    return (time.time() - began) / 86_400
 
 
 def _plan_of(path: Path) -> str | None:
