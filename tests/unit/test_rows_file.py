@@ -10,6 +10,7 @@ from typing import Any
 
 import at_most_one_entry
 import pytest
+from at_most_one.duplicates import plan_file
 from at_most_one.duplicates.plan_file import Digest, RowsFile, digest, write
 from at_most_one.errors import OperatorError
 from hypothesis import given, settings
@@ -112,6 +113,17 @@ class TestReading:
             list(RowsFile(str(path)).rows())
         assert str(path) in str(stop.value)
         assert "cleanup_plan.json" in stop.value.next_step
+
+    def test_a_header_that_does_not_end_is_not_read_into_memory(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(plan_file, "_LONGEST_HEADER", 1000)
+        path = tmp_path / "plan.json"
+        path.write_text(laid_out('["a"]\n', header='"digest": "d",\n' + f'"{"a" * 98}": 1,\n' * 9))
+        assert RowsFile(str(path)).digest() == "d"
+        path.write_text(laid_out('["a"]\n', header='"digest": "d",\n' + f'"{"a" * 98}": 1,\n' * 10))
+        with pytest.raises(OperatorError, match="its header does not end, at line 12"):
+            RowsFile(str(path)).digest()
 
     def test_bytes_that_are_no_text_are_named(self, tmp_path: Path) -> None:
         path = tmp_path / "plan.json"
