@@ -147,9 +147,19 @@ def test_a_row_that_cannot_return_stops_it_where_all_must_and_the_next_call_ends
     assert len(recorded()) == 1
 
 
+@pytest.mark.parametrize("rule_there", [True, False])
 def test_rows_that_cannot_return_are_named_and_recorded(
-    connection: Connection, deployed: Deployed, take_back: Call, recorded: Recorded
+    login: Login,
+    connection: Connection,
+    plan: Plan,
+    deployed: Deployed,
+    take_back: Call,
+    recorded: Recorded,
+    rule_there: bool,
 ) -> None:
+    """Also where the rule is not there any more, or never was, as in a run that stopped before it was built."""
+    for name in () if rule_there else existing(login, plan):
+        run(connection, f"DROP INDEX aedpics.{name}")
     run(connection, f"UPDATE {TABLE} SET notes = notes")
     key = run(connection, "SELECT primary_key ->> 'id', row ->> 'inspector_id' FROM at_most_one.archived_row LIMIT 1")
     run(
@@ -158,9 +168,15 @@ def test_rows_that_cannot_return_are_named_and_recorded(
         *key[0],
     )
     connection.commit()
+    there = set(ids(connection))
+    predicted = take_back(check=True)
+    assert set(ids(connection)) == there
     done = take_back()
     assert (done["restored"], done["left_count"], done["content"]["pending"]) == (24, 1, 1)
     assert "primary key" in done["left"][0]["said"]
+    assert {name: predicted[name] for name in ("restored", "left", "left_count")} == {
+        name: done[name] for name in ("restored", "left", "left_count")
+    }
     (details,) = recorded()
     assert (details["left_count"], details["left"]) == (1, done["left"])
 

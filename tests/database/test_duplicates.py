@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from at_most_one.duplicates import surplus_rows
+from at_most_one.duplicates import groups, surplus_rows
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Connection, Login, connect
@@ -46,6 +46,31 @@ class TestReport:
         assert cut.truncated
         assert cut.groups == whole.groups[:3]
         assert (cut.rows, cut.digest, cut.row_count) == (whole.rows, whole.digest, whole.row_count)
+
+    def test_what_others_remove_while_it_is_described_is_left_out_of_a_removal_and_not_of_a_report(
+        self, connection: Connection, login: Login, plan: Plan, example: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A report is of one moment. Of a removal a group is described by the row that it keeps, if that is there."""
+        before = surplus_rows.report(connection, plan)
+        kept, left = before.groups[0].keep["id"], before.groups[1].surplus[0]["id"]
+
+        def described(*asked: Any) -> list[Any]:
+            with connect(login, autocommit=True) as other:
+                run(other, f"DELETE FROM {TABLE} WHERE id IN (%s, %s)", kept, left)
+            return groups.described(*asked)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(surplus_rows, "described", described)
+            assert surplus_rows.report(connection, plan) == before
+        assert surplus_rows.report(connection, plan).row_count == 23, "the next one in order is kept instead"
+
+        first = surplus_rows.report(connection, plan)
+        kept, left = first.groups[0].keep["id"], first.groups[1].surplus[0]["id"]
+        monkeypatch.setattr(surplus_rows, "described", described)
+        shown = remove(connection, plan, first, check=True, describe=True).groups
+        assert [group.keep for group in shown] == [group.keep for group in first.groups[1:]]
+        assert shown[0].surplus == first.groups[1].surplus[1:]
+        assert shown[1:] == first.groups[2:]
 
     def test_an_empty_table_has_none(self, connection: Connection, plan: Plan) -> None:
         found = surplus_rows.report(connection, plan)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from at_most_one.duplicates import surplus_rows
+from at_most_one.duplicates.batches import Pace
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan
 from at_most_one.postgres import own_schema
@@ -96,6 +98,23 @@ class TestUnderConcurrentWriters:
         (blocker,) = stop.value.details["blockers"]
         assert blocker["pid"] == waiting.other.info.backend_pid
         assert "secret" not in str(stop.value)
+
+    def test_without_a_limit_it_waits_as_long_as_it_takes_and_keeps_nobody_waiting_meanwhile(
+        self, login: Login, connection: Connection, plan: Plan, example: Any, waiting: Waiting
+    ) -> None:
+        """A lock_timeout of 0: the rows are asked for in slices all the same."""
+        found = surplus_rows.report(connection, plan)
+        held, another = (group.surplus[0]["id"] for group in found.groups[:2])
+        waiting.change(f"UPDATE {TABLE} SET notes = notes WHERE id = %s", held)
+        removal = waiting.start(lambda c: remove(c, plan, found, pace=Pace(target_ms=20)), lock_timeout_ms=0)
+        with connect(login, lock_timeout_ms=5_000) as service:
+            run(service, f"UPDATE {TABLE} SET notes = 'written meanwhile' WHERE id = %s", another)
+        time.sleep(0.5)
+        assert not removal.done()
+        waiting.other.rollback()
+        assert removal.result(30).removed == 25
+        query = "SELECT row ->> 'notes' FROM at_most_one.archived_row WHERE primary_key ->> 'id' = %s"
+        assert run(connection, query, another) == [("written meanwhile",)]
 
     def test_two_removals_at_once_share_the_rows_without_a_deadlock(
         self, login: Login, connection: Connection, plan: Plan, example: Any

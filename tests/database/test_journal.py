@@ -63,6 +63,12 @@ def runs(login: Login) -> list[dict[str, Any]]:
         return journal.read(connection)
 
 
+def keep_journal(login: Login, opening: Opening) -> None:
+    """Let the journal be there, and no run of the plan."""
+    with connect(login) as connection:
+        journal.close_run(connection, journal.open_run(connection, opening).run_id, "stopped")
+
+
 def test_a_phase_can_be_recorded_after_it_has_ended(login: Login, opening: Opening) -> None:
     run_id = open_run(login, opening).run_id
     with connect(login) as connection:
@@ -141,6 +147,18 @@ def test_the_holder_is_named(login: Login, opening: Opening) -> None:
         stop.value.seen,
     )
     assert stop.value.details["holder"]["run_id"] == first.run_id
+
+
+def test_a_run_that_is_only_just_being_opened_is_named_as_that(login: Login, opening: Opening) -> None:
+    """Nobody can say yet who it is: it is not committed."""
+    keep_journal(login, opening)
+    with connect(login) as other, connect(login, lock_timeout_ms=200) as connection:
+        journal.open_run(other, opening)
+        with pytest.raises(OperatorError, match="was being opened or closed at this moment") as stop:
+            journal.open_run(connection, opening)
+        assert "start again" in stop.value.next_step
+        other.rollback()
+        assert journal.open_run(connection, opening).run_id, "the connection is as good as before"
 
 
 def test_another_plan_is_not_held(login: Login, opening: Opening) -> None:
