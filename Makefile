@@ -148,6 +148,7 @@ lint: setup-dev site ## Style, types, links, the packages' layers, the hosts' Py
 	$(LINT_ENV) $(BIN)/ansible-lint --strict 2> .ansible/lint.log || { cat .ansible/lint.log; exit 1; }
 	@! grep 'Ignored exception' .ansible/lint.log # a rule that skips a file in silence is a failure here
 	$(BIN)/python scripts/variables_table.py --check
+	$(BIN)/python -m scripts.catalogue --check
 	$(BIN)/python scripts/troubleshooting.py --check
 	$(BIN)/python -m scripts.stops_table --check
 	@$(BIN)/ansible-doc --type module --json $(notdir $(basename $(wildcard library/*.py))) > /dev/null
@@ -246,5 +247,6 @@ site: setup-dev $(STAMPS)/site ## The documents as pages, every link checked, re
 
 docs: setup-dev ## Write the generated parts of the documents again
 	$(BIN)/python scripts/variables_table.py
+	$(BIN)/python -m scripts.catalogue
 	$(BIN)/python scripts/troubleshooting.py
 	$(BIN)/python -m scripts.stops_table

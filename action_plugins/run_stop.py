@@ -32,6 +32,7 @@ class ActionModule(ActionBase):
     def _begin(self) -> Answer:
         given = self._task.args
         end: Answer = {"outcome": "stopped", "error": given["error"], "failed_phase": given["phase"]}
+        end["findings"] = given.get("findings", [])
         end["changed_words"] = self._changed()
         details = {"error": given["error"], "removed": given["removed"]}
         read = self._journal(
@@ -45,7 +46,7 @@ class ActionModule(ActionBase):
         return {**end, "reached": read["reached"], "is_settled": True, "may_go_back": given["may_go_back"]}
 
     def _end(self, begun: Answer) -> Answer:
-        end: Answer = {name: begun[name] for name in ("outcome", "error", "failed_phase", "reached")}
+        end: Answer = {name: begun[name] for name in ("outcome", "error", "findings", "failed_phase", "reached")}
         if begun["may_go_back"]:
             end |= self._after_the_way_back(end)
         if not begun["is_settled"]:

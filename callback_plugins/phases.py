@@ -12,7 +12,8 @@ description:
   - A message, which is what a debug task prints, comes out whole. An error says what was seen, what was expected and
     what to do next.
   - With C(-v) and more it prints what Ansible's default callback prints, and the table of phases at the end.
-  - The variable C(report_language) chooses Korean or English. Task names and errors stay English, as in the documents.
+  - The variable C(report_language) chooses Korean or English, also for errors, which have the same identifier in both.
+    Task names stay English, as in the documents.
 extends_documentation_fragment:
   - default_callback
   - result_format_callback
@@ -64,6 +65,7 @@ class CallbackModule(DefaultCallback):
         self._phases: list[progress.Phase] = []
         self._running: progress.Running | None = None
         self._hosts: list[str] = []
+        self._language = "en"
         self._words: progress.Words = WORDS["en"]
         self._shown_errors: list[str] = []
         self._failed_task = ""
@@ -132,7 +134,7 @@ class CallbackModule(DefaultCallback):
         self._end_task()
         variables = self._variables(play)
         language = "ko" if variables.get("report_language") == "ko" else "en"
-        self._words = WORDS[language]
+        self._language, self._words = language, WORDS[language]
         name = play.get_name().strip()
         if not self._phases or self._phases[-1].name != name:  # not the next batch of the same one
             self._end_phase()
@@ -285,7 +287,7 @@ class CallbackModule(DefaultCallback):
             first_error = filter_loader.get("at_most_one_first_error").j2_function
             first_findings = filter_loader.get("at_most_one_first_findings").j2_function
             failed = [{"ansible_failed_result": result.result}]
-            self._error(result, str(first_error(failed)), [findings.Finding(**one) for one in first_findings(failed)])
+            self._error(result, str(first_error(failed)), first_findings(failed, self._language))
 
     def v2_runner_item_on_failed(self, result: Any) -> None:
         if self._verbose:
@@ -302,7 +304,7 @@ class CallbackModule(DefaultCallback):
         following = words["reach_next"].format(host=host, inventory=inventory)
         self._error(result, f"{seen} Expected: {words['reach']} Next: {following}")
 
-    def _error(self, result: Any, text: str, found: Sequence[findings.Finding] = ()) -> None:
+    def _error(self, result: Any, text: str, found: Sequence[Mapping[str, Any]] = ()) -> None:
         """Three lines for each finding, those ``found`` or, without any, those that the text is taken apart into.
 
         What a rescue repeats of an error is not said twice.
@@ -326,11 +328,12 @@ class CallbackModule(DefaultCallback):
         self._say(f"  ✖ {name}" + (f" [{host}]" if len(self._hosts) > 1 else ""), C.COLOR_ERROR)
         if message.head:
             self._say_indented(message.head, C.COLOR_ERROR)
-        for finding in found or message.findings:
-            self._say_indented(finding.seen, C.COLOR_ERROR)
-            if finding.expected:
-                self._say_indented(f"{words['expected']} {finding.expected}")
-            self._say_indented(f"{words['next']} {finding.next_step or words['more']}")
+        for finding in found or [one.phrases() for one in message.findings]:
+            identifier = f"   {finding['identifier']}" if finding.get("identifier") else ""
+            self._say_indented(finding["seen"] + identifier, C.COLOR_ERROR)
+            if finding["expected"]:
+                self._say_indented(f"{words['expected']} {finding['expected']}")
+            self._say_indented(f"{words['next']} {finding['next_step'] or words['more']}")
         if message.afterwards:
             self._say_indented(message.afterwards)
 

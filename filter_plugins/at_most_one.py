@@ -10,8 +10,9 @@ from typing import Any
 from ansible import context
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "module_utils"))
+from at_most_one import catalogue, findings
 from at_most_one.system import command_line, project
-from at_most_one.system.redaction import redact
+from at_most_one.system.redaction import redact, redact_data
 
 
 def any_true(hosts: Iterable[Mapping[str, Any]], *facts: str) -> bool:
@@ -28,14 +29,15 @@ def first_error(hosts: Iterable[Mapping[str, Any]]) -> str:
     return _filled(_first_error(list(hosts)))
 
 
-def first_findings(hosts: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """What the same error consists of, as a module of this project hands it over; empty for every other error.
+def first_findings(hosts: Iterable[Mapping[str, Any]], language: str = "en") -> list[dict[str, Any]]:
+    """What the same error consists of, in that language; empty unless a module of this project has handed it over.
 
-    Each has the fields of a Finding. Ansible itself, commands and other modules have only a text.
+    Each is as ``catalogue.shown`` has it. Ansible itself, commands and other modules have only a text.
     """
     result = _failed_result(list(hosts)) or {}
     found = result.get("findings", []) if "next_step" in result else []  # as at_most_one_entry makes a failed task
-    return [{name: _filled(redact(str(text))) for name, text in finding.items()} for finding in found]
+    in_words = [catalogue.shown(findings.Finding.of_data(one), language) for one in found]
+    return [command_line.filled(redact_data(one), context.CLIARGS, str(project.base())) for one in in_words]
 
 
 def _filled(text: str) -> str:

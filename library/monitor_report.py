@@ -31,6 +31,10 @@ options:
     description: How many runs the history keeps.
     type: int
     default: 400
+  language:
+    description: Of the findings, whose English stands beside it.
+    type: str
+    default: en
 attributes:
   check_mode:
     support: full
@@ -105,10 +109,11 @@ page:
 """
 
 import time
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ansible.module_utils.at_most_one import catalogue
 from ansible.module_utils.at_most_one.errors import OperatorError
 from ansible.module_utils.at_most_one.monitoring import findings, memory, page, prometheus
 from ansible.module_utils.at_most_one.system import files
@@ -119,11 +124,12 @@ OPTIONS = {
     "directory": {"type": "path", "required": True},
     "textfile": {"type": "path"},
     "keep": {"type": "int", "default": 400},
+    "language": {"type": "str", "default": "en"},
 }
 
 
 def act(call: Call) -> dict[str, Any]:
-    given, directory = call.params, Path(call.params["directory"])
+    given, directory, language = call.params, Path(call.params["directory"]), call.params["language"]
     runs = (given["facts"]["database"].get("journal") or {}).get("runs") or []
     facts = {**given["facts"], "released": findings.released(runs, given["facts"]["environment"])}
     now = time.time()
@@ -143,14 +149,14 @@ def act(call: Call) -> dict[str, Any]:
         files.write(directory / "history.jsonl", memory.as_lines(entries), 0o640)
     return {
         "changed": False,
-        "findings": [asdict(one) for one in found],
-        "new": [asdict(one) for one in change.new],
+        "findings": [catalogue.shown(one, language) for one in found],
+        "new": [catalogue.shown(one, language) for one in change.new],
         "recovered": change.recovered,
         "since": change.since,
         "before": before,
-        "alerts": findings.alerts(change),
-        "all_errors": findings.as_text(found),
-        "document": page.document(facts, found, change.since),
+        "alerts": findings.alerts(replace(change, new=[catalogue.told(one, language) for one in change.new])),
+        "all_errors": findings.as_text([catalogue.told(one, language) for one in found]),
+        "document": page.document(facts, found, change.since, language),
         "page": page.page(facts, entries),
     }
 

@@ -33,6 +33,11 @@ options:
   error:
     description: The first error, with O(state=begun).
     type: str
+  findings:
+    description: What it consists of, in C(report_language) and in English, as a module has handed it over.
+    type: list
+    elements: dict
+    default: []
   earlier:
     description: See O(deploy_run#module:earlier).
     type: list
@@ -131,6 +136,12 @@ error:
   returned: always
   type: str
   sample: 8 rows are to leave. Expected at most 4.
+findings:
+  description: O(findings).
+  returned: always
+  type: list
+  elements: dict
+  sample: [{identifier: AMO-3210, seen: 8 rows are to leave., expected: at most 4., next_step: look at the report.}]
 reached:
   description: See RV(deploy_run#module:reached); empty where it could not be read.
   returned: always
@@ -183,7 +194,10 @@ OPTIONS: dict[str, Any] = {
     "removed": {"type": "int", "default": 0},
     **{name: {"type": "bool", "default": False} for name in ("may_go_back", "built", "fence_raised")},
     "hosts": {"type": "list", "elements": "str", "default": []},
-    **{name: {"type": "list", "elements": "dict", "default": []} for name in ("earlier", "links", "reloads", "paths")},
+    **{
+        name: {"type": "list", "elements": "dict", "default": []}
+        for name in ("findings", "earlier", "links", "reloads", "paths")
+    },
     **{name: {"type": "dict", "default": {}} for name in ("begun", "way", "done")},
     "back_error": {"type": "str", "default": ""},
 }

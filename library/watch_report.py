@@ -29,6 +29,10 @@ options:
     description: Where to write it. Its directory is made when it is not there, for owner and group.
     type: path
     required: true
+  language:
+    description: Of the findings, whose English stands beside it.
+    type: str
+    default: en
 attributes:
   check_mode:
     support: full
@@ -87,13 +91,14 @@ OPTIONS = {
     "plan": {"type": "str", "required": True},
     "run_id": {"type": "str"},
     "path": {"type": "path", "required": True},
+    "language": {"type": "str", "default": "en"},
 }
 
 
 def act(call: Call) -> dict[str, Any]:
     given = call.params
     about = {name: given[name] for name in ("environment", "plan", "run_id")}
-    document = watch_summary.document(given["hosts"], **about)
+    document = watch_summary.document(given["hosts"], given["language"], **about)
     directory = Path(given["path"]).parent
     if not directory.is_dir():
         directory.mkdir(parents=True)
@@ -103,7 +108,7 @@ def act(call: Call) -> dict[str, Any]:
         "changed": False,
         "findings": document["findings"],
         "hosts": watch_summary.figures(given["hosts"]),
-        "alert": {"kind": "watch", "error": watch_summary.error(given["hosts"])},
+        "alert": {"kind": "watch", "error": watch_summary.error(given["hosts"], given["language"])},
     }
 
 

@@ -18,6 +18,7 @@ from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 if TYPE_CHECKING:
     from ansible.module_utils.at_most_one.errors import OperatorError
     from ansible.module_utils.at_most_one.fence.write_fence import Change
+    from ansible.module_utils.at_most_one.findings import Finding
     from ansible.module_utils.at_most_one.plan import Plan
     from ansible.module_utils.at_most_one.pm2.client import Pm2
     from ansible.module_utils.at_most_one.postgres.connection import Hold, Login
@@ -185,8 +186,22 @@ def refusal(stop: OperatorError) -> dict[str, Any]:
         "expected": redact(stop.expected),
         "next_step": redact(stop.next_step),
     }
-    said |= {"details": redact_data(stop.details), "findings": redact_data([asdict(one) for one in stop.findings])}
+    said |= {"details": redact_data(stop.details), "findings": [_handed_over(one) for one in stop.findings]}
     return {"failed": True, "msg": redact(str(stop)), **said}
+
+
+def _handed_over(finding: Finding) -> dict[str, Any]:
+    """A finding for the control node, which translates it. A text that was masked is English alone.
+
+    Out of its sentence, a value might not look like the secret that it is.
+    """
+    from ansible.module_utils.at_most_one.findings import Finding, Phrase
+    from ansible.module_utils.at_most_one.system.redaction import redact_data
+
+    data: dict[str, Any] = redact_data(finding.as_data())
+    kept = Finding.of_data(data).phrases()
+    data["phrases"] = {name: one for name, one in data["phrases"].items() if isinstance(kept[name], Phrase)}
+    return data
 
 
 @contextlib.contextmanager

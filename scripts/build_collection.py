@@ -46,6 +46,7 @@ FILES = {
     "scripts/plan_check.py": "scripts/plan_check.py",
 }
 PACKAGES = {directory: place.replace("/", ".") for directory, place in LAYOUT.items() if place.startswith("plugins/")}
+BINARY = {".mo"}  # the catalogues as gettext reads them
 TASK_LISTS = {"tasks", "pre_tasks", "post_tasks", "handlers", "block", "rescue", "always"}
 ROLE_TASKS = {"ansible.builtin.import_role", "ansible.builtin.include_role"}
 IMPORT_PLAYBOOK = "ansible.builtin.import_playbook"
@@ -238,7 +239,10 @@ def stage(root: Path, target: Path, settings: dict[str, Any]) -> None:
             if path.is_file() and "__pycache__" not in path.parts:
                 copy = target / place / path.relative_to(root / directory)
                 copy.parent.mkdir(parents=True, exist_ok=True)
-                copy.write_text(_renamed(path, names), encoding="utf-8")
+                if path.suffix in BINARY:
+                    shutil.copyfile(path, copy)
+                else:
+                    copy.write_text(_renamed(path, names), encoding="utf-8")
     for name, place in FILES.items():
         (target / place).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(root / name, target / place)

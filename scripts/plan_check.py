@@ -19,10 +19,10 @@ HOME = Path(__file__).resolve().parents[1]  # a checkout, or an installed collec
 CORE = next(path for path in (HOME / "module_utils", HOME / "plugins/module_utils") if path.is_dir())
 sys.path.insert(0, str(CORE))
 
-from at_most_one import plan  # noqa: E402 (found by the line above)
+from at_most_one import catalogue, plan  # noqa: E402
 from at_most_one.display.translations import WORDS as LABELS  # noqa: E402
 from at_most_one.errors import OperatorError  # noqa: E402
-from at_most_one.findings import Finding  # noqa: E402
+from at_most_one.findings import Finding, joined, observed, say  # noqa: E402
 from at_most_one.migration import compare_text  # noqa: E402
 from at_most_one.preflight import plan_source  # noqa: E402
 from at_most_one.prisma import files, migration_sql  # noqa: E402
@@ -63,9 +63,11 @@ def check(path: Path, release: Path | None, words: dict[str, str]) -> tuple[list
         return [
             Finding(
                 "plan",
-                f"{path} does not exist.",
-                f"one of {', '.join(known)}." if known else "a plan, as plans/README.md explains it.",
-                command(known[0]) if known else "write it, or let discover.yml write it.",
+                observed("AMO-1012", "{path} does not exist.", path=path),
+                say("one of {known}.", known=", ".join(known))
+                if known
+                else say("a plan, as plans/README.md explains it."),
+                command(known[0]) if known else say("write it, or let discover.yml write it."),
             )
         ], []
     source = plan_source.read(path)
@@ -75,8 +77,10 @@ def check(path: Path, release: Path | None, words: dict[str, str]) -> tuple[list
         found, told = compare(source, release, words)
     manual = os.path.relpath(HOME / "plans/README.md")
     again = command(str(path), *(("--release", str(release)) if release else ()))
-    next_step = f"correct it there, as {manual} describes it, then {again}"
-    return [Finding(one.key, f"{path}:{one.line}: {one.seen}", one.expected, next_step) for one in found], told
+    next_step = say("correct it there, as {manual} describes it, then {again}", manual=manual, again=again)
+    return [
+        Finding(one.key, joined([f"{path}:{one.line}", one.seen], ": "), one.expected, next_step) for one in found
+    ], told
 
 
 def compare(
@@ -87,8 +91,13 @@ def compare(
     directory = release / "prisma/migrations"
     if not (directory / rule.migration / "migration.sql").is_file():
         there = sorted(path.parent.name for path in directory.glob("*/migration.sql"))
-        expected = f"one of {', '.join(there)}" if there else "a directory with a migration.sql there"
-        missing = plan.Fault(("migration",), f"{rule.migration}, which {directory} does not hold", expected)
+        expected = (
+            say("one of {choices}", choices=", ".join(there))
+            if there
+            else say("a directory with a migration.sql there")
+        )
+        seen = say("{migration}, which {directory} does not hold", migration=rule.migration, directory=directory)
+        missing = plan.Fault(("migration",), seen, expected)
         return source.located([missing]), []
     try:
         statements = migration_sql.split(files.read_script(release, rule.migration))
@@ -118,7 +127,8 @@ def main(arguments: list[str]) -> int:
         findings, told = check(path, given.release, words)
         wrong += bool(findings)
         for one in findings:
-            print(f"{one.seen}\n  {labels['expected']} {one.expected}\n  {labels['next']} {one.next_step}")
+            seen, expected, next_step = (catalogue.render(text, given.language) for text in one.phrases().values())
+            print(f"{seen}\n  {labels['expected']} {expected}\n  {labels['next']} {next_step}")
         for line in [*told, *([] if findings else [words["good"]])]:
             print(f"{path}: {line}")
     if wrong:

@@ -106,7 +106,9 @@ def table(lists: dict[str, Any]) -> str:
     """A row for each stop, in the order of the phases."""
     words: dict[str, list[str]] = {}
     for message in troubleshooting.messages():
-        words.setdefault(message.identifier or message.where, []).append(" ".join(message.seen.split()))
+        words.setdefault(message.identifier or message.where, []).append(
+            " ".join(troubleshooting.filled(message.seen).split())
+        )
     rows = ["| message | stops in | why not in prepare | |", "|---|---|---|---|"]
     order = {phase: number for number, phase in enumerate(PHASES)}
     for name, stop in sorted(lists["stops"].items(), key=lambda item: (order[item[1]["phases"][0]], item[0])):

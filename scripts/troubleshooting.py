@@ -1,5 +1,7 @@
 """Write every error message into docs/troubleshooting.md, from the code itself; --check fails if one is missing there.
 
+The same page in Korean is made of the catalogue.
+
 What a message names (a path, a count, a session) stands as … in it. A message without an expectation or a next step
 is an error here: nobody could act on it. So is an identifier that stands twice, or outside its package's block.
 """
@@ -19,7 +21,10 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs/troubleshooting.md"
+sys.path.insert(0, str(ROOT / "module_utils"))
+from at_most_one import catalogue  # noqa: E402
+
+PAGES = {"en": ROOT / "docs/troubleshooting.md", "ko": ROOT / "docs/troubleshooting.ko.md"}
 BEGIN = "<!-- messages: generated from the code by `make docs` -->\n"
 END = "<!-- end of messages -->"
 ERRORS = {"OperatorError", "LockNotObtained", "PartlyBuilt"}
@@ -47,12 +52,16 @@ BLOCKS = {
     "monitoring": "51",
 }
 ELSEWHERE = "10"  # modules, plugins and what they share
+HEADINGS = {
+    "en": ("message", "expected", "next", "modules and plugins"),
+    "ko": ("메시지", "기대", "다음", "모듈과 플러그인"),
+}
 IDENTIFIER = re.compile(r"AMO-(\d\d)\d\d")
 
 
 @dataclass(frozen=True, order=True)
 class Message:
-    """One message, and the module or role that has it."""
+    """One message, and the module or role that has it. Its texts are templates, with braces for what they name."""
 
     where: str
     seen: str
@@ -87,8 +96,28 @@ def of_python(path: Path) -> Iterator[Message]:
             yield from _said(place(path), _template(node, named))
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "observed":
             for seen, identifier in _seen(node, named):
-                if rest := _told_elsewhere(tree, parents, node, named):
-                    yield Message(place(path), seen, *rest, identifier)
+                if elsewhere := _told_elsewhere(tree, parents, node, named):
+                    yield Message(place(path), seen, *elsewhere, identifier)
+
+
+def phrases(root: Path = ROOT) -> dict[str, list[str]]:
+    """Every phrase of the code that is to be translated, by its template, with the files that say it."""
+    found: dict[str, list[str]] = {}
+    for path in _sources(root):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in PHRASES and node.args:
+                match node.args[-1]:
+                    case ast.Constant(value=str(text)) if re.search("[A-Za-z]", filled(text)):
+                        places = found.setdefault(text, [])
+                        if (where := path.relative_to(root).as_posix()) not in places:
+                            places.append(where)
+    return found
+
+
+def _sources(root: Path) -> list[Path]:
+    """The files of the project's own Python that say something to a person, in order."""
+    patterns = ("module_utils/**/*.py", "library/*.py", "*_plugins/*.py", "scripts/plan_check.py")
+    return sorted(path for pattern in patterns for path in root.glob(pattern))
 
 
 def _told_elsewhere(
@@ -109,7 +138,7 @@ def _told_elsewhere(
             return None
         before, behind = call.args, list[ast.expr]()
         if argument in before:
-            behind = before[before.index(argument) + 1 :]  # type: ignore[arg-type]  # it is one of them
+            behind = before[before.index(argument) + 1 :]
         if len(behind) == 2:
             expected, next_step = (_template(one, named) for one in behind)
             return expected, next_step
@@ -130,25 +159,25 @@ def _seen(node: ast.expr, named: Mapping[str, ast.expr]) -> Iterator[tuple[str, 
         case ast.IfExp(body=body, orelse=orelse):
             yield from _seen(body, named)
             yield from _seen(orelse, named)
-        case ast.Call(func=ast.Name(id="observed"), args=[ast.Constant(value=str(identifier)), text]):
-            yield _filled(_template(text, named)), identifier
+        case ast.Call(func=ast.Name(id="observed"), args=[ast.Constant(value=str(identifier)), _]):
+            yield _template(node, named), identifier
         case _:
-            if (seen := _template(node, named)) != "…":  # handed on from another error
+            if re.search("[A-Za-z]", seen := _template(node, named)):  # otherwise handed on from another error
                 yield seen, ""
 
 
-def _filled(template: str) -> str:
+def filled(template: str) -> str:
     """A template with … for what it is filled with."""
     return "".join(text + ("…" if name is not None else "") for text, name, _, _ in Formatter().parse(template))
 
 
 def _template(node: ast.expr, named: Mapping[str, ast.expr]) -> str:
-    """A text as it stands in the code, with … for what it is filled with. ``named``: the file's own constants."""
+    """A text's template; that of an f-string has … for what it is filled with. ``named``: the file's own constants."""
     match node:
         case ast.Constant(value=str(text)):
-            return text
+            return _escaped(text)
         case ast.Call(func=ast.Name(id=name), args=[*_, ast.Constant(value=str(text))]) if name in PHRASES:
-            return _filled(text)
+            return text
         case ast.JoinedStr(values=parts):
             return "".join(_template(part, named) for part in parts)
         case ast.BinOp(left=left, op=ast.Add(), right=right):
@@ -160,11 +189,15 @@ def _template(node: ast.expr, named: Mapping[str, ast.expr]) -> str:
     return "…"
 
 
+def _escaped(text: str) -> str:
+    return text.replace("{", "{{").replace("}", "}}")
+
+
 def of_role(path: Path) -> Iterator[Message]:
     """Every text of a role's tasks and variables that says what was expected."""
     where = path.relative_to(ROOT).parts[1 if path.is_relative_to(ROOT / "roles") else 0]
     for text in _texts(yaml.safe_load(path.read_text(encoding="utf-8"))):
-        yield from _said(where, _without_jinja(text))
+        yield from _said(where, _escaped(_without_jinja(text)))
 
 
 def _said(where: str, text: str) -> Iterator[Message]:
@@ -203,7 +236,7 @@ def place(path: Path) -> str:
 def messages() -> list[Message]:
     """All of them, once each."""
     found: list[Message] = []
-    for path in [*ROOT.glob("module_utils/**/*.py"), *ROOT.glob("library/*.py"), *ROOT.glob("*_plugins/*.py")]:
+    for path in _sources(ROOT):
         found += of_python(path)
     for pattern in ("roles/*/tasks/*.yml", "roles/*/vars/**/*.yml", "playbooks/**/*.yml"):
         for path in ROOT.glob(pattern):
@@ -212,18 +245,25 @@ def messages() -> list[Message]:
     return sorted(set(found))
 
 
-def table(all_messages: list[Message]) -> str:
-    """A table for each module and role."""
-    parts: list[str] = []
-    for where in sorted({message.where for message in all_messages}):
-        here = [message for message in all_messages if message.where == where]
-        rows = [_row(message) for message in sorted(here, key=lambda message: message.identifier)]
-        parts.append(f"### {where}\n\n| | message | expected | next |\n|---|---|---|---|\n" + "\n".join(rows) + "\n")
-    return "\n".join(parts)
+def table(all_messages: list[Message], language: str = "en") -> str:
+    """A table for each block of identifiers, then one for each role."""
+    *columns, elsewhere = HEADINGS[language]
+    packages = {block: package for package, block in BLOCKS.items()} | {ELSEWHERE: elsewhere}
+    sections: dict[str, list[Message]] = {}
+    for message in sorted(all_messages, key=lambda message: (message.identifier or "~", message)):
+        block = message.identifier[4:6]
+        title = f"AMO-{block}xx: {packages.get(block, '')}" if block else message.where
+        sections.setdefault(title, []).append(message)
+    head = f"| | {' | '.join(columns)} |\n|---|---|---|---|\n"
+    return "\n".join(
+        f"### {title}\n\n{head}" + "\n".join(_row(message, language) for message in here) + "\n"
+        for title, here in sections.items()
+    )
 
 
-def _row(message: Message) -> str:
-    cells = (" ".join(text.split()).replace("|", "\\|") for text in (message.seen, message.expected, message.next_step))
+def _row(message: Message, language: str) -> str:
+    texts = (catalogue.template(text, language) for text in (message.seen, message.expected, message.next_step))
+    cells = (" ".join(filled(text).split()).replace("|", "\\|") for text in texts)
     return f"| {message.identifier} | " + " | ".join(cells) + " |"
 
 
@@ -247,14 +287,21 @@ def main() -> int:
         print(f"{message.where}: {message.seen!r} does not say what was expected and what to do next.")
     wrong = list(misnumbered(found))
     print(*wrong, sep="\n", end="\n" if wrong else "")
-    old = PAGE.read_text(encoding="utf-8")
+    differs = [path for language, path in PAGES.items() if not _written(path, table(found, language))]
+    for path in differs:
+        print(f"{path.name} misses a message. Expected: all that the code says. Next: make docs")
+    return int(bool(mute or wrong or differs))
+
+
+def _written(path: Path, content: str) -> bool:
+    """Put the table between the two markers of the page; with --check, say whether it stands there."""
+    old = path.read_text(encoding="utf-8")
     head, rest = old.split(BEGIN, 1)
-    new = head + BEGIN + "\n" + table(found) + "\n" + END + rest.split(END, 1)[1]
-    if "--check" not in sys.argv:
-        PAGE.write_text(new, encoding="utf-8")
-    elif new != old:
-        print("docs/troubleshooting.md misses a message. Expected: all that the code says. Next: make docs")
-    return int(bool(mute or wrong) or ("--check" in sys.argv and new != old))
+    new = head + BEGIN + "\n" + content + "\n" + END + rest.split(END, 1)[1]
+    if "--check" in sys.argv:
+        return new == old
+    path.write_text(new, encoding="utf-8")
+    return True
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ Its texts are each a :class:`Phrase`: English, with what a translation needs.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ _AFTERWARDS = re.compile(
     r"\n(?=Rolled back automatically:|The way back failed:|The write fence stays up:|The journal stays open:"
     r"|The report or the message could not be written:)"
 )
-_GOING_BACK = re.compile(r"rollback\.yml|roll(?:ed|s)? (?:it )?back|takes? itself back", re.IGNORECASE)
+_GOING_BACK = re.compile(r"rollback\.yml|roll(?:ed|s)? (?:it )?back|takes? itself back|롤백|되돌", re.IGNORECASE)
 _CLAUSE = re.compile(r"(?<=[.;])\s+(?=\S)")
 
 
@@ -36,6 +37,13 @@ class Phrase(str):
     identifier: str = ""
     template: str = ""
     values: Mapping[str, Any] = MappingProxyType({})
+
+    def as_data(self) -> dict[str, Any]:
+        """The template with its values, to be handed over as JSON; :func:`phrase_of` makes a phrase of it again."""
+        values = {
+            name: value.as_data() if isinstance(value, Phrase) else str(value) for name, value in self.values.items()
+        }
+        return {"template": self.template, "values": values}
 
 
 def say(template: str, /, **values: Any) -> Phrase:
@@ -67,6 +75,13 @@ def filled(phrase: Phrase, **values: Any) -> Phrase:
     return _filled(phrase.identifier, phrase.template, {**phrase.values, **known})
 
 
+def phrase_of(data: Mapping[str, Any], identifier: str = "") -> Phrase:
+    """The phrase that :meth:`Phrase.as_data` has taken apart. Raises KeyError for a value that is missing."""
+    given: Mapping[str, Any] = data["values"]
+    values = {name: phrase_of(value) if isinstance(value, Mapping) else value for name, value in given.items()}
+    return _filled(identifier, data["template"], values)
+
+
 def _filled(identifier: str, template: str, values: Mapping[str, Any]) -> Phrase:
     phrase = Phrase(template.format(**values))
     phrase.identifier, phrase.template, phrase.values = identifier, template, values
@@ -89,9 +104,31 @@ class Finding:
     def __str__(self) -> str:
         return f"{self.seen} Expected: {self.expected} Next: {self.next_step}"
 
+    @property
+    def identifier(self) -> str:
+        """The message's, such as AMO-3104; empty for a foreign text."""
+        return str(getattr(self.seen, "identifier", ""))
+
     def phrases(self) -> dict[str, str]:
         """What a person reads, by field, in the order of reading."""
         return {"seen": self.seen, "expected": self.expected, "next_step": self.next_step}
+
+    def as_data(self) -> dict[str, Any]:
+        """The finding as it is handed over: the English, and the phrases that a translation is made of."""
+        taken_apart = {name: text.as_data() for name, text in self.phrases().items() if isinstance(text, Phrase)}
+        return {"name": self.name, **self.phrases(), "identifier": self.identifier, "phrases": taken_apart}
+
+    @classmethod
+    def of_data(cls, data: Mapping[str, Any]) -> Finding:
+        """The finding that :meth:`as_data` has taken apart; a text that was masked since is English alone."""
+        texts: dict[str, str] = {}
+        for name in ("seen", "expected", "next_step"):
+            texts[name] = str(data[name])
+            if given := (data.get("phrases") or {}).get(name):
+                with contextlib.suppress(KeyError, ValueError, IndexError):  # a mask in the template
+                    phrase = phrase_of(given, str(data.get("identifier", "")) if name == "seen" else "")
+                    texts[name] = phrase if phrase == texts[name] else texts[name]
+        return cls(str(data.get("name", "")), **texts)
 
 
 class Message(NamedTuple):

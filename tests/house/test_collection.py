@@ -78,6 +78,13 @@ def test_it_has_every_module_role_and_playbook_and_says_what_it_needs(user: Path
     assert (installed / "requirements.txt").read_text() == "psycopg2-binary>=2.9,<2.10\npygal>=3.1,<3.2\n"
 
 
+def test_it_has_the_messages_in_every_language(user: Path) -> None:
+    installed = user / "collections/ansible_collections" / NAME.replace(".", "/") / "plugins/module_utils/at_most_one"
+    for compiled in (ROOT / "module_utils/at_most_one/locale").rglob("*.mo"):
+        copy = installed / compiled.relative_to(ROOT / "module_utils/at_most_one")
+        assert copy.read_bytes() == compiled.read_bytes()
+
+
 def test_ansible_doc_knows_every_module(user: Path) -> None:
     """Their fragments too: a module whose fragment is not found has no documentation."""
     documented = json.loads(run(user, "ansible-doc", "--json", *(f"{NAME}.{module}" for module in MODULES)))

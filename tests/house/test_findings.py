@@ -14,6 +14,7 @@ FOREIGN = {
     "monitoring/findings.py": "what Ansible itself says of a module that could not run",
     "notify/messages.py": "the error of a run as the role hands it over",
     "notify/notices.py": "the error of a run as the role hands it over",
+    "report/facts.py": "the error of a run as the role hands it over",
     "report/page.py": "the error of a run as the role hands it over",
 }
 

@@ -52,7 +52,7 @@ def test_a_message_that_is_not_on_the_page_or_says_too_little_is_found(
 ) -> None:
     """``make lint`` looks at the page itself; this is how it would say so."""
     page = tmp_path / "page.md"
-    monkeypatch.setattr(troubleshooting, "PAGE", page)
+    monkeypatch.setattr(troubleshooting, "PAGES", {"en": page})
     monkeypatch.setattr(sys, "argv", ["troubleshooting.py", "--check"])
     good = troubleshooting.Message("room", "… rows.", "none.", "run it again.")
     for found, missing in (([good], [good]), ([good, replace(good, next_step="")], [])):

@@ -59,7 +59,7 @@ def _case(
         "project_path": str(ROOT),
         "__monitor_report": {
             **{"since": since, "before": {}},
-            **{"document": document(facts, findings, since), "page": page(facts, course)},
+            **{"document": document(facts, findings, since, "en"), "page": page(facts, course)},
         },
     }
 

@@ -184,8 +184,42 @@ def test_a_host_that_is_lost_says_what_comes_next(command: list[str], language: 
 def test_korean(command: list[str]) -> None:
     _, output = without_terminal(command, FAILING, "-e", "report_language=ko", limit="web1")
     assert "(1/1) Verify · 인덱스 검증" in output
-    assert "    기대 Expected: 0 rows." in output
+    assert "    기대: 0 rows." in output
     assert "보고서: /a/report.html" in output
+
+
+# A module fails on a host with phrases; what it says by itself stays as it is.
+TRANSLATED = """
+from ansible.module_utils.basic import AnsibleModule
+PHRASES = {
+    "seen": {"template": "Schema {schema} does not hold what plan {plan_id} asks for: {faults}.",
+             "values": {"schema": "public", "plan_id": "one", "faults": {
+                 "template": "{part_0}", "values": {"part_0": {
+                     "template": "{name} is {verdict}", "values": {"name": "rule_key", "verdict": "missing"}}}}}},
+    "next_step": {"template": "run the cleanup phase again.", "values": {}},
+}
+FOUND = {"name": "", "seen": "Schema public does not hold what plan one asks for: rule_key is missing.",
+         "expected": "a server's own text.", "next_step": "run the cleanup phase again.", "identifier": "AMO-3509"}
+AnsibleModule({}).fail_json(msg="S. Expected: e. Next: n.", next_step="n.", findings=[{**FOUND, "phrases": PHRASES}])
+"""
+
+
+def test_an_error_is_in_one_language_with_its_identifier_at_the_end(command: list[str], tmp_path: Path) -> None:
+    (tmp_path / "library").mkdir()
+    (tmp_path / "library/obstacles.py").write_text(TRANSLATED)
+
+    _, korean = without_terminal(command, OBSTACLES, "-e", "report_language=ko", limit="web1")
+    _, english = without_terminal(command, OBSTACLES, limit="web1")
+
+    lines = [line.strip() for line in korean.splitlines()]
+    place = lines.index("✖ Stop at every obstacle")
+    seen, expected, next_step = lines[place + 1 : place + 4]
+    assert re.fullmatch(r"[^A-Za-z]*public[^A-Za-z]*one[^A-Za-z]*rule_key[^A-Za-z]*missing[^A-Za-z]*   AMO-3509", seen)
+    assert "스키마" in seen
+    assert expected == "기대: a server's own text."
+    assert re.fullmatch("다음: cleanup [가-힣 ]+[.]", next_step)
+    shown = [line.strip() for line in english.splitlines()]
+    assert "Schema public does not hold what plan one asks for: rule_key is missing.   AMO-3509" in shown
 
 
 def test_more_is_said_when_asked_for(command: list[str]) -> None:

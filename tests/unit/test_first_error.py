@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 import at_most_one_entry
@@ -56,7 +55,7 @@ def test_what_a_module_hands_over_is_not_taken_apart_and_shows_no_secret() -> No
     ]
     # mypy knows the class by two names, by which tests and modules import it.
     result = at_most_one_entry.refusal(OperatorError.of(found, count=2))  # type: ignore[arg-type]
-    assert result["findings"][0] == asdict(found[0])
+    assert result["findings"][0] == found[0].as_data()
     assert "hunter2" not in str(result)
     for failed in (result, {"results": [{"msg": "fine"}, result], "msg": "One or more items failed"}):
         handed = first_findings([{"inventory_hostname": "a"}, {"ansible_failed_result": failed}])

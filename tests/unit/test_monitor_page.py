@@ -58,7 +58,7 @@ def test_what_could_not_be_read_is_none() -> None:
     ]
     blind = page.page({**FACTS, "database": {"msg": "gone"}, "service": {"msg": "gone"}}, [{"at": "now"}])
     assert (blind["api_ok"], blind["fence"], blind["summary"], blind["runs"]) == (None, None, None, [])
-    document = page.document({**FACTS, "database": {"msg": "gone"}}, [], {})
+    document = page.document({**FACTS, "database": {"msg": "gone"}}, [], {}, "en")
     assert (document["duplicates"], document["archive"], document["indexes"]) == (None, None, [])
 
 

@@ -77,6 +77,16 @@ def test_after_a_rollback_nobody_is_asked_for_one() -> None:
     assert told("stop", stopped).error == stopped["error"]
 
 
+def test_a_message_is_in_one_language_with_its_identifier() -> None:
+    found = {"identifier": "AMO-3210", "seen": "8행.", "expected": "최대 4행.", "next_step": "보고서.", "english": {}}
+    error = "8 rows. Expected: at most 4. Next: look.\nThe write fence stays up: no answer"
+    stopped = {"outcome": "stopped", "error": error, "findings": [found, {**found, "identifier": ""}]}
+    assert told("stop", stopped, "ko").error == (
+        "8행. [AMO-3210] Expected: 최대 4행. Next: 보고서. Seen: 8행. Expected: 최대 4행. Next: 보고서."
+        "\nThe write fence stays up: no answer"
+    )
+
+
 def test_lost_requests_and_the_indexes_of_a_verify_that_stopped_are_told() -> None:
     indexes = [{"name": index["name"], "verdict": "present"} for index in PLAN["indexes"]]
     indexes[0]["verdict"] = "different"

@@ -247,7 +247,7 @@ class TestTheCommand:
         assert plan_check(project, "--language", "ko") == (0, "plans/good.yml: 문제 없음\n")
         code, said = plan_check(project, "none", "--language", "ko")
         assert code == 1
-        assert "기대 Expected: one of good." in said
+        assert "plans/none.yml이(가) 없습니다.\n  기대: 다음 중 하나여야 합니다: good." in said
         assert "계획 1개 중 1개에 문제가 있습니다" in said
 
     def test_a_migration_that_differs_is_named_by_the_plans_line(self, project: Path) -> None:

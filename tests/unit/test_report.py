@@ -46,6 +46,35 @@ def test_nothing_is_claimed_of_a_run_that_left_nothing() -> None:
     assert (report["duplicates_left"], report["indexes"], report["instances"], report["phases"]) == (None, [], [], [])
 
 
+FOUND = {
+    "name": "",
+    "identifier": "AMO-3210",
+    **{
+        "seen": "8행이 떠나야 합니다.",
+        "expected": "최대 4행.",
+        "next_step": "보고서를 보십시오; rollback.yml 로 되돌리십시오.",
+    },
+    "english": {"seen": "8 rows are to leave.", "expected": "at most 4.", "next_step": "look; or roll it back."},
+}
+ERROR = "8 rows are to leave. Expected: at most 4. Next: look; or roll it back."
+
+
+def test_the_report_is_in_one_language_and_keeps_the_english_beside_it() -> None:
+    run = facts("stopped", error=ERROR, failed_phase="cleanup", findings=[FOUND])
+    assert document(run)["findings"] == [{name: text for name, text in FOUND.items() if name != "name"}]
+    assert document(run)["error"] == ERROR
+    (shown,) = written(run).findings
+    assert shown == {name: FOUND[name] for name in ("identifier", "seen", "expected", "next_step")}
+    (taken_back,) = written(facts("rolled_back", error=ERROR, failed_phase="cleanup", findings=[FOUND])).findings
+    assert taken_back["next_step"] == "보고서를 보십시오."
+
+
+def test_the_error_of_a_role_is_taken_apart() -> None:
+    report = document(facts("stopped", error=ERROR, failed_phase="cleanup"))
+    assert report["findings"] == [{"identifier": "", **FOUND["english"], "english": FOUND["english"]}]  # type: ignore[dict-item]  # a mapping in it
+    assert document(facts("deployed"))["findings"] == []
+
+
 def test_check_mode_has_removed_nothing() -> None:
     found = document(facts("unchanged", check_mode=True, cleanup={"groups": 2, "planned": 5, "removed": 5}))["cleanup"]
     assert (found["planned"], found["removed"]) == (5, 0)

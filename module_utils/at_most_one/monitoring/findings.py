@@ -312,12 +312,12 @@ def _rule(verified: Facts) -> list[Finding]:
 
 def _unread(key: str, answer: Facts, otherwise: str) -> Finding:
     """Why there is no answer: a module of ours hands its phrases over; Ansible says what else may have happened."""
-    said = answer if answer.get("findings") else parse(str(answer.get("msg") or otherwise)).findings[0].phrases()
-    expected, next_step = (
-        said["expected"] or say("an answer."),
-        said["next_step"] or say("run monitor.yml again with -v."),
-    )
-    return Finding(key, said["seen"], expected, next_step)
+    if answer.get("findings"):
+        said = Finding.of_data(answer["findings"][0])
+    else:
+        said = parse(str(answer.get("msg") or otherwise)).findings[0]
+    expected, next_step = said.expected or say("an answer."), said.next_step or say("run monitor.yml again with -v.")
+    return Finding(key, said.seen, expected, next_step)
 
 
 def _service(facts: Facts) -> list[Finding]:

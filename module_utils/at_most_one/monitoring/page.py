@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
+from ..catalogue import shown
 from ..findings import Finding
 from .findings import Facts, is_purge, warnings
 
 RUNS = 30  # of the journal, newest first
 
 
-def document(facts: Facts, found: Sequence[Finding], since: Mapping[str, str]) -> dict[str, Any]:
-    """Return monitor.json."""
+def document(facts: Facts, found: Sequence[Finding], since: Mapping[str, str], language: str) -> dict[str, Any]:
+    """Return monitor.json; its findings are in ``language`` and, beside it, in English."""
     database = facts["database"]
     return {
         "environment": facts["environment"],
         "plan": facts["plan"],
-        "findings": [asdict(one) for one in found],
+        "findings": [shown(one, language) for one in found],
         "since": dict(since),
-        "warnings": [asdict(one) for one in warnings(facts)],
+        "warnings": [shown(one, language) for one in warnings(facts)],
         "archive": (database.get("journal") or {}).get("archive"),
         "duplicates": (database.get("verified") or {}).get("duplicates_left"),
         "indexes": (database.get("use") or {}).get("indexes") or [],

@@ -91,14 +91,23 @@ def _error(event: Event, words: Words) -> str:
     if event.name == "alert" or not event.report:
         return str(event.alert.get("error") or "")
     error = str(event.report["error"] or "")
-    if event.name != "rollback" or not error.strip():
+    if not error.strip():
         return error
     # After a rollback nobody is asked for one: in the first place it is said that it is done.
+    is_back = event.name == "rollback"
     already = words["left_words"] if event.report["restored"]["left"] else words["already"]
-    return " Seen: ".join(
-        f"{found.seen} Expected: {found.expected or '-'} Next: {already} {without_going_back(found.next_step)}".strip()
-        for found in parse(error).findings
-    )
+    told = [
+        f"{_named(found)} Expected: {found['expected'] or '-'} "
+        f"Next: {f'{already} ' + without_going_back(found['next_step']) if is_back else found['next_step']}".strip()
+        for found in event.report["findings"]
+    ]
+    afterwards = "" if is_back else parse(error).afterwards
+    return " Seen: ".join(told) + (f"\n{afterwards}" if afterwards else "")
+
+
+def _named(found: Mapping[str, Any]) -> str:
+    """What was seen, with the message's identifier behind it."""
+    return f"{found['seen']} [{found['identifier']}]" if found["identifier"] else str(found["seen"])
 
 
 def _data(event: Event) -> dict[str, Any]:

@@ -22,6 +22,7 @@ def document(run: RunFacts) -> dict[str, Any]:
         "asked": list(run.asked) if run.partial else None,  # the phases that a run with --tags was asked for
         "failed_phase": run.failed_phase,
         "error": run.error,
+        "findings": pick(run.causes, "identifier", "seen", "expected", "next_step", "english"),
         "phases": run.answer.get("phases", []),
         "cleanup": _cleanup(run),
         "restored": _restored(run),

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..findings import parse
+
 Rows = Sequence[Mapping[str, Any]]
 Answer = Mapping[str, Any]  # what a module has returned; empty where it was not called
 
@@ -58,6 +60,7 @@ class RunFacts:
     report_path: str  # of report.html, as the last line names it
     commands: Mapping[str, str]  # deploy, rollback and again: the playbook that was started
     error: str | None = None
+    findings: Rows = ()  # of the error, as catalogue.shown has them
     failed_phase: str | None = None
     partial: bool = False  # the run was asked for single phases
     asked: Sequence[str] = ()  # those phases
@@ -78,6 +81,14 @@ class RunFacts:
     def of_role(cls, facts: Mapping[str, Any]) -> RunFacts:
         """The facts as the role has them: a mapping with these names."""
         return cls(**{**facts, "rollback": RollbackFacts(**facts.get("rollback", {}))})
+
+    @property
+    def causes(self) -> Rows:
+        """What the error consists of. A foreign one, or one of a role, is taken apart."""
+        error = self.error or ""
+        if self.findings or not error.strip():
+            return self.findings
+        return [{"identifier": "", **found.phrases(), "english": found.phrases()} for found in parse(error).findings]
 
     @property
     def checks(self) -> Rows:

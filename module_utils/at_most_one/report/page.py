@@ -33,7 +33,7 @@ class Page:
     is_bad: bool
     stopped: bool  # ended before its end, and was not asked for single phases only
     to_do: str  # of a run without an error
-    findings: Sequence[Mapping[str, str]]  # of its error: seen, expected, next_step
+    findings: Sequence[Mapping[str, str]]  # of its error: identifier, seen, expected, next_step
     afterwards: str  # what the error says of the way back
     already: str  # what there is to do after a rollback
     taken_back: str  # what the rollback did
@@ -71,16 +71,14 @@ class _Writer:
         self.details = {phase["name"]: phase.get("details", {}) for phase in run.journal.get("phases", [])}
         self.is_partial = run.partial and not run.error and not run.running
         self.stopped = run.outcome == "stopped" and not self.is_partial
-        message = parse(run.error or "")
-        self.afterwards = message.afterwards
+        self.afterwards = parse(run.error or "").afterwards
         # After a rollback no next step asks for one.
         self.findings = [
             {
-                "seen": found.seen,
-                "expected": found.expected,
-                "next_step": without_going_back(found.next_step) if run.rolled_back else found.next_step,
+                **{name: found.get(name, "") for name in ("identifier", "seen", "expected")},
+                "next_step": without_going_back(found["next_step"]) if run.rolled_back else found["next_step"],
             }
-            for found in (message.findings if (run.error or "").strip() else ())
+            for found in run.causes
         ]
         self.left_count = report["restored"]["left"]
         self.left = [

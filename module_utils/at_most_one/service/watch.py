@@ -298,7 +298,7 @@ def watch(
                 "failures": sum(int(one["failures"]) for one in seen.figures.values()),
                 "requests": sum(int(one["requests"]) for one in seen.figures.values()),
                 "duplicates": seen.duplicates,
-                "findings": [asdict(one) for one in found],
+                "findings": [one.as_data() for one in found],
             }
         )
         if counting or time.monotonic() >= ends:

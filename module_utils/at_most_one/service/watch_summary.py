@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .. import catalogue
+from ..findings import Finding
+
 Hosts = Mapping[str, Mapping[str, Any]]  # by host, what watching it returned
 
 
-def document(hosts: Hosts, **about: Any) -> dict[str, Any]:
+def document(hosts: Hosts, language: str = "en", **about: Any) -> dict[str, Any]:
     """Return watch.json: ``about`` it, whether it is good, and what every host was compared with and has seen."""
-    findings = [{**found, "host": host} for host, watched in hosts.items() for found in watched["findings"]]
+    findings = [
+        {**catalogue.shown(Finding.of_data(found), language), "host": host}
+        for host, watched in hosts.items()
+        for found in watched["findings"]
+    ]
     return {
         **about,
         "verdict": "bad" if findings else "good",
@@ -40,10 +47,10 @@ def figures(hosts: Hosts) -> list[dict[str, Any]]:
     ]
 
 
-def error(hosts: Hosts) -> str:
+def error(hosts: Hosts, language: str = "en") -> str:
     """The findings of all hosts as one error, in the shape that the core's own ``findings`` takes apart."""
     return " Seen: ".join(
-        f"{host}: {one['seen']} Expected: {one['expected']} Next: {one['next_step']}"
+        f"{host}: {catalogue.told(Finding.of_data(one), language)}"
         for host, watched in hosts.items()
         for one in watched["findings"]
     )

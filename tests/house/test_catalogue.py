@@ -1,0 +1,76 @@
+"""Every message can be read in every language that has a catalogue. `make lint` compares .po and .mo by Babel, too."""
+
+from __future__ import annotations
+
+import gettext
+import re
+from pathlib import Path
+from string import Formatter
+
+import pytest
+from at_most_one import catalogue
+
+from scripts import troubleshooting
+
+ROOT = Path(__file__).parents[2]
+LANGUAGES = sorted(path.name for path in catalogue.LOCALE.iterdir())
+COMMAND = re.compile(r"ansible-playbook [\w-]+\.yml -l <environment>(?: without \w+)?")
+
+
+def _translated(language: str) -> dict[str, str]:
+    """What gettext reads, without its header."""
+    with open(catalogue.LOCALE / language / f"LC_MESSAGES/{catalogue.DOMAIN}.mo", "rb") as file:
+        found: dict[str, str] = gettext.GNUTranslations(file)._catalog  # type: ignore[attr-defined]  # no other way
+    return {english: text for english, text in found.items() if english}
+
+
+def _values(text: str) -> set[str]:
+    return {name for _, name, _, _ in Formatter().parse(text) if name is not None}
+
+
+def test_there_is_korean() -> None:
+    assert "ko" in LANGUAGES
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_each_message_is_translated_and_nothing_else_is(language: str) -> None:
+    translated, said = _translated(language), troubleshooting.phrases()
+    assert sorted(said.keys() - translated.keys()) == []
+    assert sorted(translated.keys() - said.keys()) == []
+    assert len(said) > 1000
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_translation_has_the_values_and_the_commands_of_its_english(language: str) -> None:
+    translated = _translated(language)
+    assert [text for english, text in translated.items() if _values(english) != _values(text)] == []
+    assert [
+        text
+        for english, text in translated.items()
+        if sorted(COMMAND.findall(english)) != sorted(COMMAND.findall(text))
+    ] == []
+
+
+def test_korean_is_korean() -> None:
+    """Names and commands alone need none."""
+    hangul = re.compile("[가-힣]")
+    foreign = [english for english, text in _translated("ko").items() if not hangul.search(text)]
+    assert [
+        english
+        for english in foreign
+        if len(re.findall("[a-z]{3,}", re.sub(r"{\w+}|ansible-playbook.*", "", english))) > 2
+    ] == []
+
+
+def test_an_identifier_stands_once_and_in_its_block() -> None:
+    assert list(troubleshooting.misnumbered(troubleshooting.messages())) == []
+
+
+def test_what_is_wrong_with_an_identifier_is_found() -> None:
+    def message(where: str, identifier: str, seen: str = "seen.") -> troubleshooting.Message:
+        return troubleshooting.Message(where, seen, "expected.", "next.", identifier)
+
+    twice = [message("postgres/catalog", "AMO-3101"), message("postgres/locks", "AMO-3101", "another.")]
+    assert [said.partition(".")[0] for said in troubleshooting.misnumbered(twice)] == ["AMO-3101 names two messages"]
+    assert "is not of AMO-31" in "".join(troubleshooting.misnumbered([message("postgres/catalog", "AMO-3201")]))
+    assert "is not of AMO-10" in "".join(troubleshooting.misnumbered([message("run_stop", "AMO-1")]))
