@@ -12,7 +12,7 @@ import pytest
 from at_most_one.indexes import definitions
 from at_most_one.plan import Plan, parse
 from at_most_one.postgres.connection import Connection, Login, connect
-from at_most_one.runs import journal
+from at_most_one.runs import journal, requests
 from at_most_one.runs.controllers import Controller
 from at_most_one.runs.journal import Opening
 
@@ -42,6 +42,18 @@ def duplicate_rows(
 
 
 class TestModule:
+    def test_a_clean_up_that_is_to_end_removes_nothing_and_says_so(
+        self, login: Login, held: str, connection: Connection, example: Any, duplicate_rows: Module
+    ) -> None:
+        before = ids(connection)
+        with connect(login) as other:
+            requests.write(other, held, "abort", "hana", "laptop")
+        assert duplicate_rows("cleaned", check=True)["removed"] == 25
+        stopped = duplicate_rows("cleaned", phase="cleanup")
+        assert f"Run {held} was asked to end by hana from laptop at" in stopped["msg"]
+        assert (stopped["details"]["cause"], stopped["removed"], stopped["fence_raised"]) == ("aborted", 0, True)
+        assert ids(connection) == before
+
     def test_report_check_remove_again_restore(
         self,
         held: str,

@@ -50,6 +50,16 @@ def deploy_run_info(
     return run
 
 
+def test_a_deployment_may_be_opened_to_wait_before_the_cutover(deploy_run: Callable[..., dict[str, Any]]) -> None:
+    options = {"reads_requests": True, "hold_before": "pm2_reload"}
+    assert deploy_run("opened", check=True, **options)["requests"] == []
+    (request,) = deploy_run("opened", **options)["requests"]
+    assert (request["action"], request["who"], request["controller"]) == ("hold_cutover", "minsu", HERE)
+    over = deploy_run("opened", reads_requests=True, who="jiwoo", takeover=True)
+    assert over["requests"] == over["took_over"]["requests"] == [request], "asked by whom, and when, as before"
+    assert deploy_run("opened", takeover=True)["requests"] == [], "a rollback reads none"
+
+
 def test_check_mode_writes_nothing_and_still_refuses(
     login: Login,
     plan: Plan,

@@ -11,7 +11,7 @@ import pytest
 from at_most_one.fence import write_fence
 from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Connection, Login, connect
-from at_most_one.runs import journal
+from at_most_one.runs import journal, requests
 from at_most_one.runs.controllers import Controller
 
 from tests.database.prisma_release import behave
@@ -86,6 +86,13 @@ def verify(
 
 
 @pytest.fixture
+def to_end(login: Login, run_id: str) -> None:
+    """Somebody has asked the run to end."""
+    with connect(login) as connection:
+        requests.write(connection, run_id, "abort", "hana", "laptop")
+
+
+@pytest.fixture
 def migrated(present: Callable[..., dict[str, Any]], plan: Plan, connection: Connection) -> None:
     """The indexes are built and recorded by Prisma, and the fence is still up."""
     write_fence.raise_fence(connection, plan)
@@ -119,6 +126,16 @@ class TestMigrate:
         (release / "prisma").rename(release / "gone")
         assert present(run_id=run_id, phase="migrate", fail_on_duplicates=False)["failed"], "any other error is one"
         assert recorded() == []
+
+    @pytest.mark.usefixtures("to_end")
+    def test_a_run_that_is_to_end_builds_nothing(
+        self, present: Callable[..., dict[str, Any]], run_id: str, recorded: Recorded
+    ) -> None:
+        assert present(check=True, run_id=run_id, phase="migrate")["changed"]
+        stopped = present(run_id=run_id, phase="migrate")
+        assert f"Run {run_id} was asked to end by hana from laptop at" in stopped["msg"]
+        assert (stopped["details"]["cause"], recorded()) == ("aborted", [])
+        assert [index["verdict"] for index in present(check=True)["indexes"]] == ["missing"] * 3
 
 
 @pytest.mark.usefixtures("migrated")
@@ -179,3 +196,13 @@ class TestVerify:
         assert len(stopped["details"]["indexes"]) == 3
         assert verify.fence() == "raised"
         assert verify.recorded() == []
+
+    @pytest.mark.usefixtures("to_end")
+    def test_a_run_that_is_to_end_ends_once_it_is_verified_and_before_a_host_is_switched(self, verify: Verify) -> None:
+        assert verify(check=True, cutover_hosts=2)["exact"]
+        stopped = verify(cutover_hosts=2)
+        assert "was asked to end by hana from laptop at" in stopped["msg"]
+        assert "has ended before the cutover" in stopped["msg"]
+        assert (verify.fence(), verify.recorded()) == ("lowered", [])
+        assert verify()["exact"], "without a cutover nobody is asked"
+        assert [phase for phase, _, _ in verify.recorded()] == ["verify"]
