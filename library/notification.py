@@ -15,14 +15,14 @@ options:
   event:
     description: What has happened.
     type: str
-    choices: [start, success, unchanged, stop, rollback, alert]
+    choices: [start, hold, success, unchanged, stop, rollback, alert]
     required: true
   events:
     description: The events that people want to be told of.
     type: list
     elements: str
-    choices: [start, success, unchanged, stop, rollback, alert]
-    default: [start, success, unchanged, stop, rollback, alert]
+    choices: [start, hold, success, unchanged, stop, rollback, alert]
+    default: [start, hold, success, unchanged, stop, rollback, alert]
   environment:
     description: The environment.
     type: str
@@ -193,7 +193,7 @@ EMAIL = {
     "user": {"type": "str", "default": ""},
     "password": {"type": "str", "default": "", "no_log": True},
 }
-EVENTS = ["start", "success", "unchanged", "stop", "rollback", "alert"]
+EVENTS = ["start", "hold", "success", "unchanged", "stop", "rollback", "alert"]
 OPTIONS = {
     "event": {"type": "str", "choices": EVENTS, "required": True},
     "events": {"type": "list", "elements": "str", "choices": EVENTS, "default": EVENTS},

@@ -51,6 +51,14 @@ def test_a_run_that_begins_has_no_end_to_tell() -> None:
     assert told("start", {}, front_door="rollback.yml").title.startswith("Rollback has begun")
 
 
+def test_who_is_waited_for_is_told_how_to_let_it_go_on() -> None:
+    told_of = told("hold", {})
+    assert told_of.title == "Deployment waits before the cutover: staging | aedpics"
+    assert ("To go on", "ansible-playbook control.yml -l staging -e control_action=continue") in told_of.facts
+    assert ("By", "minsu") in told_of.facts
+    assert told("hold", {}, language="ko").title.startswith("전환 전에 대기 중")
+
+
 def test_single_phases_are_not_told_as_a_deployment() -> None:
     partial = told("success", {"outcome": "deployed", "partial": True, "asked": ["verify"]})
     assert partial.title.startswith("Ended as asked after single phases")

@@ -66,6 +66,9 @@ def _facts(event: Event, report: Mapping[str, Any], words: Words) -> list[tuple[
         (words["who"], str(report["who"] or "-")),
         (words["run"], report["run_id"]),
     ]
+    if event.name == "hold":
+        go_on = f"ansible-playbook control.yml -l {event.environment} -e control_action=continue"
+        facts.append((words["go_on"], go_on))
     if not event.ended:
         return facts
     phases = words["phases"]
