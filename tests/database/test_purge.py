@@ -17,6 +17,7 @@ from at_most_one.duplicates import surplus_rows
 from at_most_one.duplicates.restore import restore
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan
+from at_most_one.postgres import own_schema
 from at_most_one.postgres.connection import Connection, connect
 from at_most_one.runs import archive_age, journal, purge, reached
 
@@ -260,6 +261,18 @@ def archive_purge(
         return run_module("archive_purge", {**args, **options}, check=check)
 
     return call
+
+
+@pytest.mark.parametrize("confirmed", [False, True])
+def test_where_nothing_was_ever_deployed_there_is_nothing_and_nothing_is_made(
+    service: Service, archive_purge: Callable[..., dict[str, Any]], confirmed: bool
+) -> None:
+    done = archive_purge(confirmed=confirmed)
+    assert (done["changed"], done["runs"], done["files"], done["purge_run"]) == (False, [], [], "")
+    refused = archive_purge(confirmed=confirmed, keep_days=-1)
+    assert "archive_keep_days is -1" in refused["seen"], "a wrong value is named before there is anything to keep"
+    with connect(service.login) as connection:
+        assert not own_schema.exists(connection)
 
 
 def test_the_module_lists_first_and_removes_rows_and_backups_once_confirmed(

@@ -23,7 +23,7 @@ from ..system import files, recorded_files
 from ..system.recorded_files import RecordedFile
 from ..system.redaction import redact
 from . import journal, undo
-from .archive_age import KeptRun, kept_runs
+from .archive_age import KeptRun, kept_runs, require_days
 
 BATCH = 5_000  # rows of one transaction: half a second on a busy machine, and little to do again
 
@@ -79,6 +79,7 @@ def look(connection: Connection, plan_id: str, environment: str, keep_days: int)
     Rows go of every environment that the journal knows. A file goes only where its run is one of ``environment``: the
     journal of a copied database names runs whose files another environment still needs.
     """
+    require_days(keep_days)
     if not own_schema.has_archive(connection):
         return Found([], [])
     kept = kept_runs(connection, plan_id, keep_days)
