@@ -45,7 +45,7 @@ def written(tmp_path: Path) -> dict[str, Any]:
 def test_it_shows_asks_and_lifts_and_a_second_time_changes_nothing(
     service: Service, play: Play, tmp_path: Path
 ) -> None:
-    refused = play("control.yml", "-e", "control_action=pause", code=2)
+    refused = play("control.yml", "-e", "control_action=pause", *ENGLISH, code=2)
     assert f"No run of plan {service.plan.id} is open" in refused
     run_id = opened(service)
 
@@ -70,8 +70,10 @@ def test_it_shows_asks_and_lifts_and_a_second_time_changes_nothing(
     assert f"{request.who} ({request.controller}), in force" in paused
     assert [one["action"] for one in written(tmp_path)["requests"]] == ["pause"]
 
-    again = play("control.yml", "-e", "control_action=pause")
+    again = play("control.yml", "-e", "control_action=pause", *ENGLISH)
     assert f"was already asked to pause at its next checkpoint, by {request}" in again
+    again = play("control.yml", "-e", "control_action=pause")
+    assert f"이미 요청되어 있습니다: {request.who} ({request.controller})" in again
     assert "changed=0" in again
     assert "적용 중" in again
     assert "changed=1" in play("control.yml", "-e", "control_action=resume", *ENGLISH)
