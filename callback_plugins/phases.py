@@ -326,7 +326,7 @@ class CallbackModule(DefaultCallback):
         name = self._running.name if self._running else ""
         self._failed_task = self._failed_task or name  # the first one; what fails in a rescue comes of it
         self._say(f"  ✖ {name}" + (f" [{host}]" if len(self._hosts) > 1 else ""), C.COLOR_ERROR)
-        if message.head:
+        if message.head and not found:  # how many there are
             self._say_indented(message.head, C.COLOR_ERROR)
         for finding in found or [one.phrases() for one in message.findings]:
             identifier = f"   {finding['identifier']}" if finding.get("identifier") else ""

@@ -11,6 +11,7 @@ from ansible import context
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "module_utils"))
 from at_most_one import catalogue, findings
+from at_most_one.findings import observed, say
 from at_most_one.system import command_line, project
 from at_most_one.system.redaction import redact, redact_data
 
@@ -30,13 +31,16 @@ def first_error(hosts: Iterable[Mapping[str, Any]]) -> str:
 
 
 def first_findings(hosts: Iterable[Mapping[str, Any]], language: str = "en") -> list[dict[str, Any]]:
-    """What the same error consists of, in that language; empty unless a module of this project has handed it over.
+    """What the same error consists of, in that language, each as ``catalogue.shown`` has it.
 
-    Each is as ``catalogue.shown`` has it. Ansible itself, commands and other modules have only a text.
+    Empty for what Ansible itself and other modules say, who have only a text.
     """
-    result = _failed_result(list(hosts)) or {}
+    every = list(hosts)
+    result = _failed_result(every) or {}
     found = result.get("findings", []) if "next_step" in result else []  # as at_most_one_entry makes a failed task
-    in_words = [catalogue.shown(findings.Finding.of_data(one), language) for one in found]
+    own = _finding(every)
+    handed = [findings.Finding.of_data(one) for one in found] or ([own] if own else [])
+    in_words = [catalogue.shown(one, language) for one in handed]
     return [command_line.filled(redact_data(one), context.CLIARGS, str(project.base())) for one in in_words]
 
 
@@ -54,22 +58,45 @@ def _failed_result(hosts: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | No
 
 
 def _first_error(hosts: Sequence[Mapping[str, Any]]) -> str:
+    if finding := _finding(hosts):
+        return redact(str(finding))
+    result = _failed_result(hosts) or {}
+    return redact(str(result.get("msg", "A task failed without a message.")))
+
+
+def _finding(hosts: Sequence[Mapping[str, Any]]) -> findings.Finding | None:
+    """What to say of a module that gave no answer, of a command and of a host that was lost; None for all else."""
     result = _failed_result(hosts)
     if result is None:
-        return next(filter(None, map(_lost, hosts)), "A task failed without a message.")
+        return next(filter(None, map(_lost, hosts)), None)
     if result.get("module_stderr"):  # it did not answer as a module does: Python ended before it, or in it
-        return redact(
-            f"A module gave no answer but exit code {result.get('rc')}: {_last_of(result['module_stderr'])}. "
-            "Expected: an answer. Next: when these lines are about Python itself, name one of version 3.9 or newer in "
-            "ansible_python_interpreter of that host; otherwise keep them, they show an error of this project."
+        return findings.Finding(
+            "",
+            observed(
+                "AMO-1013",
+                "A module gave no answer but exit code {code}: {lines}.",
+                code=result.get("rc"),
+                lines=_last_of(result["module_stderr"]),
+            ),
+            say("an answer."),
+            say(
+                "when these lines are about Python itself, name one of version 3.9 or newer in "
+                "ansible_python_interpreter of that host; otherwise keep them, they show an error of this project."
+            ),
         )
     if "cmd" not in result:
-        return redact(str(result.get("msg", "A task failed without a message.")))
-    command = result["cmd"] if isinstance(result["cmd"], str) else " ".join(map(str, result["cmd"]))
-    printed = result.get("stderr") or result.get("stdout") or str(result.get("msg", ""))
-    return redact(
-        f"`{command}` ended with exit code {result.get('rc')}: {_last_of(printed)}. "
-        "Expected: exit code 0. Next: run it by hand on that host, repair what it says, then the same playbook again."
+        return None
+    return findings.Finding(
+        "",
+        observed(
+            "AMO-1014",
+            "`{command}` ended with exit code {code}: {lines}.",
+            command=result["cmd"] if isinstance(result["cmd"], str) else " ".join(map(str, result["cmd"])),
+            code=result.get("rc"),
+            lines=_last_of(result.get("stderr") or result.get("stdout") or str(result.get("msg", ""))),
+        ),
+        say("exit code 0."),
+        say("run it by hand on that host, repair what it says, then the same playbook again."),
     )
 
 
@@ -77,22 +104,31 @@ def _last_of(printed: str) -> str:
     return " | ".join(line.strip() for line in printed.strip().splitlines()[-12:])
 
 
-def _lost(host: Mapping[str, Any]) -> str:
+def _lost(host: Mapping[str, Any]) -> findings.Finding | None:
     """What to say of a host whose connection was lost: Ansible remembers no failure of it, only the task's result."""
     for name in (name for name in host if name.startswith("__")):
         result = host[name]
         if isinstance(result, Mapping) and result.get("unreachable"):
-            return redact(
-                f"The connection to {host['inventory_hostname']} was lost: {result.get('msg', 'no reason given')} "
-                "Expected: a connection until the host is proven. Next: find out whether it is up and what it serves "
-                "(readlink of the application's path, pm2 list), then the same playbook again."
+            return findings.Finding(
+                "",
+                observed(
+                    "AMO-1015",
+                    "The connection to {host} was lost: {message}",
+                    host=host["inventory_hostname"],
+                    message=result.get("msg", "no reason given"),
+                ),
+                say("a connection until the host is proven."),
+                say(
+                    "find out whether it is up and what it serves (readlink of the application's path, pm2 list), then "
+                    "the same playbook again."
+                ),
             )
-    return ""
+    return None
 
 
 def is_lost(host: Mapping[str, Any]) -> bool:
     """Whether the connection to the host was lost at a task that registers its result."""
-    return bool(_lost(host))
+    return _lost(host) is not None
 
 
 class FilterModule:

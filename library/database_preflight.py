@@ -112,10 +112,11 @@ history:
     pending: {description: The migrations that a deploy would apply., type: list, elements: str}
     strategy: {description: "How it would be built; none when there is nothing to build.", type: str}
     refusal: {description: Why it could not be built; empty when it could., type: str}
+    findings: {description: What that consists of., type: list, elements: dict}
     indexes_exact: {description: Whether exactly the planned indexes are there and valid., type: bool}
     duplicates_left: {description: How many groups of rows break the rule., type: int}
   sample: {verdict: pending, pending: [20251110_add_partial_unique_indexes], strategy: prisma, refusal: "",
-    indexes_exact: false, duplicates_left: 25}
+    findings: [], indexes_exact: false, duplicates_left: 25}
 commits:
   description: The commits between O(served_commit) and the release's, a line each, newest first.
   returned: with O(release_path)
@@ -193,6 +194,7 @@ def _history(module: AnsibleModule, plan: Plan, release: Path | None, named: str
         "pending": list(found.verdict.pending),
         "strategy": found.strategy,
         "refusal": found.refusal,
+        "findings": [one.as_data() for one in found.findings],
         "indexes_exact": found.indexes_exact,
         "duplicates_left": found.duplicates_left,
     }

@@ -113,6 +113,12 @@ open:
   returned: success
   type: str
   sample: ""
+findings:
+  description: The same, one by one.
+  returned: always
+  type: list
+  elements: dict
+  sample: []
 evidence:
   description: The evidence of the rehearsal that the gate has accepted, empty without one.
   returned: success
@@ -205,6 +211,7 @@ def act(call: Call) -> dict[str, Any]:
         "changed": False,
         "answers": {gate: answer.kept() for gate, answer in answers.items()},
         "open": checklist.told(answers),
+        "findings": [one.as_data() for one in checklist.findings(answers)],
         "evidence": answers["rehearsal"].facts.get("evidence", {}) if "rehearsal" in answers else {},
     }
 

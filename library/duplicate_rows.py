@@ -231,6 +231,12 @@ preview:
   returned: preview
   type: dict
   sample: {removed: 25, rows_left: 0, kept_meanwhile: 0, gone_meanwhile: 0, unarchived: []}
+findings:
+  description: What RV(refusal) consists of.
+  returned: O(state=reported) with O(preview)
+  type: list
+  elements: dict
+  sample: []
 refusal:
   description: Why V(removed) would fail, as its error would say it; empty when it would not. It is no failure here,
     so that the report can be shown first.
@@ -334,6 +340,7 @@ from ansible.module_utils.at_most_one_entry import (
     held_run,
     login_of,
     record_phase,
+    refusal,
     require_attempts,
     run,
     timeouts_of,
@@ -344,6 +351,7 @@ if TYPE_CHECKING:
     from ansible.module_utils.at_most_one.cleanup.phase import Limits, Progress
     from ansible.module_utils.at_most_one.duplicates.batches import Pace
     from ansible.module_utils.at_most_one.duplicates.groups import Group
+    from ansible.module_utils.at_most_one.errors import OperatorError
     from ansible.module_utils.at_most_one.postgres.connection import Connection, Hold
 
 ARGUMENTS: dict[str, Any] = {
@@ -431,14 +439,22 @@ def _preview(
 
     run_id, path, reviewed = (module.params[name] for name in ("run_id", "path", "reviewed"))
     preview: dict[str, Any] = {}
-    refusal = ""
+    refused = None
     if found["row_count"]:
-        preview, refusal = phase.preview(connection, plan, run_id, _limits(module), path, reviewed)
+        preview, refused = phase.preview(connection, plan, run_id, _limits(module), path, reviewed)
     before = phase.earlier(connection, run_id)
     planned = asdict((before or phase.Account()).plus({name: found[name] for name in phase.COUNTED}))
     if exact and not found["row_count"] and before is None:
         record_phase(module, "unchanged", planned)
-    return {"exact": exact, "preview": preview, "refusal": refusal, "sum": planned}
+    return {"exact": exact, "preview": preview, **_refused(refused), "sum": planned}
+
+
+def _refused(stop: OperatorError | None) -> dict[str, Any]:
+    """Why the removal would be refused, as a text and as what the control node translates."""
+    if stop is None:
+        return {"refusal": "", "findings": []}
+    said = refusal(stop)
+    return {"refusal": said["msg"], "findings": said["findings"]}
 
 
 def clean(module: AnsibleModule, connection: Connection, plan: Plan, hold: Hold) -> dict[str, Any]:

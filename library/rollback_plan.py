@@ -107,6 +107,12 @@ refusal:
   returned: success
   type: str
   sample: ""
+findings:
+  description: The same, one by one.
+  returned: always
+  type: list
+  elements: dict
+  sample: []
 lost_refusal:
   description: Why the database stays while a host cannot be reached; empty where each one answers.
   returned: success
@@ -168,6 +174,7 @@ def act(module: Call) -> dict[str, Any]:
         "rule": way.rule,
         "rows": way.rows,
         "refusal": way.refusal,
+        "findings": [one.as_data() for one in way.findings],
         "lost_refusal": way.lost_refusal,
         "is_of_failed_run": way.is_of_failed_run,
         "is_needed": way.is_needed,

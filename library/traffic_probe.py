@@ -179,6 +179,12 @@ shortest_gap_ms:
   returned: when state is measured
   type: int
   sample: 60
+findings:
+  description: What RV(refusal) consists of.
+  returned: O(state=stopped)
+  type: list
+  elements: dict
+  sample: []
 refusal:
   description: Why the receipt is not within O(max_failed_percent) and O(max_gap_ms), empty where it is.
   returned: when state is stopped and the two are given
@@ -318,6 +324,7 @@ REQUIRED_IF = [
     ("state", "measured", ("urls",)),
 ]
 _NOTHING_SEEN: dict[str, Any] = {
+    "findings": [],
     "rate_per_s": None,
     "p50_before_ms": None,
     "requests": 0,
@@ -394,7 +401,9 @@ def act(call: Call) -> dict[str, Any]:
     percent, gap_ms = given["max_failed_percent"], given["max_gap_ms"]
     if percent is None or gap_ms is None:
         return {"changed": ran, **seen}
-    return {"changed": ran, **seen, "refusal": receipt.refusal(seen, receipt.Limits(percent, gap_ms), output)}
+    refused = receipt.refusal(seen, receipt.Limits(percent, gap_ms), output)
+    told = {"refusal": str(refused or ""), "findings": [refused.as_data()] if refused else []}
+    return {"changed": ran, **seen, **told}
 
 
 def main() -> None:

@@ -50,6 +50,7 @@ BLOCKS = {
     "http": "43",
     "service": "44",
     "monitoring": "51",
+    "roles": "60",
 }
 ELSEWHERE = "10"  # modules, plugins and what they share
 HEADINGS = {
@@ -111,7 +112,19 @@ def phrases(root: Path = ROOT) -> dict[str, list[str]]:
                         places = found.setdefault(text, [])
                         if (where := path.relative_to(root).as_posix()) not in places:
                             places.append(where)
+    for path, told in of_roles(root):
+        for text in (told["seen"], told["expected"], told["next_step"]):
+            if re.search("[A-Za-z]", filled(text)):
+                found.setdefault(text, []).append(path.relative_to(root).as_posix())
     return found
+
+
+def of_roles(root: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    """What the tasks of the roles give to the module stop_unless, where that has a text of its own."""
+    for path in sorted(root.glob("roles/*/tasks/*.yml")):
+        for task in yaml.safe_load(path.read_text(encoding="utf-8")) or []:
+            if (task.get("stop_unless") or {}).get("seen"):
+                yield path, task["stop_unless"]
 
 
 def _sources(root: Path) -> list[Path]:
@@ -238,6 +251,9 @@ def messages() -> list[Message]:
     found: list[Message] = []
     for path in _sources(ROOT):
         found += of_python(path)
+    for path, told in of_roles(ROOT):
+        place_of_it = f"roles/{path.relative_to(ROOT).parts[1]}"
+        found.append(Message(place_of_it, told["seen"], told["expected"], told["next_step"], told["identifier"]))
     for pattern in ("roles/*/tasks/*.yml", "roles/*/vars/**/*.yml", "playbooks/**/*.yml"):
         for path in ROOT.glob(pattern):
             if "words_" not in path.name:  # a report's words for one language, not messages

@@ -6,6 +6,7 @@ The modules are stand-ins that keep their arguments; what is counted is what the
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -44,6 +45,10 @@ def calls(directory: Path, reloaded: bool, serves: str, **facts: Any) -> Counter
     for name, answer in answers.items():
         (library / name).write_text(STAND_IN.format(python=sys.executable, log=str(log), name=name, answer=answer))
         (library / name).chmod(0o755)
+    # It starts nothing on a host: its action runs here.
+    stop = STAND_IN.format(python=sys.executable, log=os.devnull, name="stop_unless", answer={"changed": False})
+    (library / "stop_unless").write_text(stop)
+    (library / "stop_unless").chmod(0o755)
     defaults = yaml.safe_load((ROOT / "inventories/all.yml").read_text())
     login = {"email": "a", "password": "b"}
     variables = {

@@ -62,6 +62,14 @@ def test_korean_is_korean() -> None:
     ] == []
 
 
+def test_a_role_gives_each_value_that_its_message_names() -> None:
+    found = [told for _, told in troubleshooting.of_roles(ROOT)]
+    assert len(found) >= 11
+    for told in found:
+        named = _values(told["seen"]) | _values(told["expected"]) | _values(told["next_step"])
+        assert named <= set(told.get("values", {})), told["identifier"]
+
+
 def test_an_identifier_stands_once_and_in_its_block() -> None:
     assert list(troubleshooting.misnumbered(troubleshooting.messages())) == []
 

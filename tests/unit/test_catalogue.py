@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import ansible.module_utils
 import pytest
@@ -104,3 +107,46 @@ def test_a_phrase_gets_other_values() -> None:
     assert isinstance(filled(phrase), Phrase)
     assert filled(phrase, who="Ann").identifier == "AMO-1"
     assert joined([phrase, "x"], " ").identifier == "AMO-1"
+
+
+STOP = {
+    "that": False,
+    "identifier": "",
+    "seen": "",
+    "expected": "",
+    "next_step": "",
+    "values": {},
+    "findings": [],
+    "error": "",
+}
+
+
+def stopped(**given: Any) -> dict[str, Any]:
+    """What the module stop_unless answers."""
+    spec = importlib.util.spec_from_file_location("stop_unless", ROOT / "library/stop_unless.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    answer: dict[str, Any] = module.act(SimpleNamespace(params={**STOP, **given}, check_mode=False))
+    return answer
+
+
+def test_a_role_stops_with_a_message_that_can_be_translated() -> None:
+    message = {"seen": "There is no table {table}.", "expected": "one", "next_step": "Wait for {who}."}
+    values = {"table": "orders", "who": "Ann"}
+    assert stopped(that=True, **message, values=values) == {"changed": False}
+    result = stopped(identifier="AMO-6001", **message, values=values)
+    assert (result["failed"], result["msg"]) == (True, "There is no table orders. Expected: one Next: Wait for Ann.")
+    shown = catalogue.shown(Finding.of_data(result["findings"][0]), "xx")
+    assert (shown["identifier"], shown["seen"], shown["next_step"]) == ("AMO-6001", "TABLE orders NOT", "AWAIT Ann")
+
+
+def test_a_role_hands_on_what_a_module_has_found() -> None:
+    found = [Finding(name, say("one"), say("one"), say("Wait for {who}.", who=name)).as_data() for name in "ab"]
+    result = stopped(findings=found, error="2 of 2 are open.")
+    assert result["msg"] == "2 of 2 are open."
+    assert [catalogue.shown(Finding.of_data(one), "xx")["next_step"] for one in result["findings"]] == [
+        "AWAIT a",
+        "AWAIT b",
+    ]

@@ -41,18 +41,18 @@ def test_a_gap_may_be_as_long_as_the_probe_and_the_service_need_anyway() -> None
     ],
 )
 def test_what_is_accepted(changes: dict[str, Any], accepted: bool) -> None:
-    assert (refusal({**GOOD, **changes}, LIMITS, "traffic.json") == "") is accepted
+    assert (refusal({**GOOD, **changes}, LIMITS, "traffic.json") is None) is accepted
 
 
 def test_the_refusal_says_what_was_seen_expected_and_to_be_done() -> None:
     lost = {**GOOD, "failures": 12, "failures_by_kind": {"reset": 10, "status_503": 2}, "ended_by": "controller_gone"}
-    said = refusal({**lost, "p50_before_ms": None}, LIMITS, "/a/traffic.json")
+    said = str(refusal({**lost, "p50_before_ms": None}, LIMITS, "/a/traffic.json"))
     assert said.startswith("12 of 200 requests failed during the cutover (reset 10, status_503 2), longest gap 40 ms")
     assert "took ? ms before and 3.1 ms during the cutover. The probe ended too early (controller_gone)." in said
     assert "at most 2 of them failed (healthcheck_max_failed_percent: 1.0), no gap above 3020 ms" in said
     assert "Next: read in /a/traffic.json what failed and when" in said
     assert said.endswith("otherwise ansible-playbook rollback.yml -l <environment>")
-    assert "(none), longest gap" in refusal({**GOOD, "requests": 0}, LIMITS, "traffic.json")
+    assert "(none), longest gap" in str(refusal({**GOOD, "requests": 0}, LIMITS, "traffic.json"))
 
 
 def test_a_service_that_is_too_slow_to_be_watched_stops_where_that_is_wanted() -> None:

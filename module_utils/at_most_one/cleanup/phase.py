@@ -77,7 +77,7 @@ def earlier(connection: Connection, run_id: str) -> Account | None:
 
 def preview(
     connection: Connection, plan: Plan, run_id: str, limits: Limits, written: str, reviewed: str | None
-) -> tuple[dict[str, Any], str]:
+) -> tuple[dict[str, Any], OperatorError | None]:
     """What removing the rows of the ``reviewed`` file, or of the one ``written`` just now, would come to; and why it
     would be refused. Nothing is written."""
     found: dict[str, Any] = {}
@@ -89,8 +89,8 @@ def preview(
         if reviewed is not None:
             account.refuse_uncovered(found, reviewed)
     except OperatorError as stop:
-        return found, str(stop)
-    return found, ""
+        return found, stop
+    return found, None
 
 
 def clean(

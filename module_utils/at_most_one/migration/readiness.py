@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OperatorError
+from ..findings import Finding, observed, say
 from ..indexes import verification
 from ..plan import Plan
 from ..postgres.connection import Login, connect
@@ -25,6 +26,7 @@ class Readiness:
     duplicates_left: int | None = None
     strategy: str = "none"
     refusal: str = ""
+    findings: tuple[Finding, ...] = ()  # of the refusal
 
     @property
     def needs_a_person(self) -> bool:
@@ -62,15 +64,22 @@ def read(
     if options is None:
         return found
     if found.needs_a_person:
-        failed = f": {', '.join(verdict.failed)}" if verdict.failed else ""
-        refusal = (
-            f"Prisma's history of {plan.migration} is {verdict.verdict}{failed}. Expected: a history that the migrate "
-            f"phase can go on from. Nothing was touched. Next: {found.repair}"
+        refused = Finding(
+            "",
+            observed(
+                "AMO-3609",
+                "Prisma's history of {migration} is {verdict}{failed}.",
+                migration=plan.migration,
+                verdict=verdict.verdict,
+                failed=f": {', '.join(verdict.failed)}" if verdict.failed else "",
+            ),
+            say("a history that the migrate phase can go on from. Nothing was touched."),
+            found.repair,
         )
-        return replace(found, refusal=refusal)
+        return replace(found, refusal=str(refused), findings=(refused,))
     if release is None:
         return found
     try:
         return replace(found, strategy=build.decide(login, plan, release, options, check=True).strategy)
     except OperatorError as stop:
-        return replace(found, refusal=str(stop))
+        return replace(found, refusal=str(stop), findings=stop.findings)

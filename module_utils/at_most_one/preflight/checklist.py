@@ -10,7 +10,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from ..errors import OperatorError
-from ..findings import observed, say
+from ..findings import Finding, joined, observed, say
 from ..http.client import NoAnswer, fetch
 from ..rehearsal import evidence
 from ..rehearsal.evidence import Wanted
@@ -69,6 +69,15 @@ def told(answers: Mapping[str, Answer]) -> str:
             for name, one in open_gates.items()
         ]
     )
+
+
+def findings(answers: Mapping[str, Answer]) -> list[Finding]:
+    """The same, one by one."""
+    return [
+        Finding(name, joined([f"[{name}]", one.seen], " "), one.expected, one.next_step)
+        for name, one in answers.items()
+        if not one.passed
+    ]
 
 
 def answered(ask: Callable[[], Answer]) -> Answer:
