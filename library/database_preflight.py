@@ -16,7 +16,8 @@ description:
     restore, in a transaction that is rolled back. It fails when one would not come back as it was, and when another
     table is written meanwhile that the plan does not name. Without surplus rows there is nothing to try.
   - With O(release_path) it reads Prisma's history as M(prisma_history_info) does, and says when the migration could not
-    be built from that release with O(strategy), so that a person hears of it before a row is removed.
+    be built from that release with O(strategy), so that a person hears of it before a row is removed. With
+    O(adapter=sql) it says so of the build without Prisma.
   - It changes nothing, in check mode or not. Sequences of the archive move on.
 options:
   max_transaction_age_s:
@@ -51,10 +52,19 @@ options:
   served_commit:
     description: The commit that is served now; the commits between it and the release's are read, newest first.
     type: str
+  adapter:
+    description: As O(index_set#module:adapter).
+    type: str
+    choices: [prisma, sql]
+    default: prisma
+  migration_sql:
+    description: As O(index_set#module:migration_sql).
+    type: str
+    default: ""
   strategy:
     description: The strategy that M(index_set) is going to build with.
     type: str
-    choices: [prisma, concurrent, auto]
+    choices: [prisma, concurrent, locked, auto]
     default: auto
   max_write_pause_ms:
     description: With O(strategy=auto), how many milliseconds a writer may be kept waiting by a build.
@@ -104,8 +114,8 @@ facts:
       rows: 5
     tables: {inspection_sessions: {kind: table, rows: 68, bytes: 81920, owned: true}}
 history:
-  description: What Prisma's history says of the plan's migration.
-  returned: with O(release_path)
+  description: What Prisma's history says of the plan's migration; with O(adapter=sql) the catalog in its place.
+  returned: with O(release_path) or O(adapter=sql)
   type: dict
   contains:
     verdict: {description: "As M(prisma_history_info) gives it.", type: str}
@@ -119,13 +129,13 @@ history:
     findings: [], indexes_exact: false, duplicates_left: 25}
 commits:
   description: The commits between O(served_commit) and the release's, a line each, newest first.
-  returned: with O(release_path)
+  returned: with O(release_path) or O(adapter=sql)
   type: list
   elements: str
   sample: ["4f2a9c1 Add the partial unique indexes"]
 complete:
   description: Whether the migration is applied and its indexes hold, so that no row can leave any more.
-  returned: with O(release_path)
+  returned: with O(release_path) or O(adapter=sql)
   type: bool
   sample: false
 recorded:
@@ -158,7 +168,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
         module.warn(warning)
     facts = {**facts, "trial": tried}
     answer: dict[str, Any] = {"changed": False, "facts": facts, "recorded": False}
-    if module.params["release_path"] is None:
+    if module.params["release_path"] is None and module.params["adapter"] == "prisma":
         return answer
     answer |= _of_release(module, plan)
     # With the rule's indexes there and the migration applied no row can leave: nothing is left of the phase to be done.
@@ -172,12 +182,14 @@ def act(module: AnsibleModule) -> dict[str, Any]:
 def _of_release(module: AnsibleModule, plan: Plan) -> dict[str, Any]:
     from ansible.module_utils.at_most_one.release import git_origin
 
+    if module.params["release_path"] is None:  # without an application there is none
+        return {"history": _history(module, plan, None, ""), "commits": []}
     source, release = module.params["source"], Path(module.params["release_path"])
     if source:  # also where it is not asked: an address may carry a token, and the arguments are in every answer
         module.no_log_values.update(git_origin.remote(Path(source["path"]), source["origin"]).secrets)
     served = module.params["served_commit"]
     commits = git_origin.commits_since(release, served) if served and release.exists() else []
-    if source and module.check_mode and not release.exists():
+    if source and module.check_mode and not release.exists() and module.params["adapter"] == "prisma":
         with git_origin.unpacked(Path(source["path"]), source["origin"], source["commit"], "prisma") as place:
             return {"history": _history(module, plan, place, source["path"]), "commits": commits}
     return {"history": _history(module, plan, release, str(release)), "commits": commits}
@@ -188,7 +200,11 @@ def _history(module: AnsibleModule, plan: Plan, release: Path | None, named: str
 
     given, timeouts = module.params, timeouts_of(module)
     options = build.Options(given["strategy"], given["max_write_pause_ms"], 1, 0, 0, **timeouts)
-    found = readiness.read(login_of(module), plan, release, options, named=named, check=module.check_mode, **timeouts)
+    login = login_of(module)
+    if given["adapter"] == "sql":
+        found = readiness.read_by_sql(login, plan, given["migration_sql"], options)
+    else:
+        found = readiness.read(login, plan, release, options, named=named, check=module.check_mode, **timeouts)
     return {
         "verdict": found.verdict.verdict,
         "pending": list(found.verdict.pending),
@@ -218,7 +234,9 @@ def main() -> None:
                 },
             },
             "served_commit": {"type": "str"},
-            "strategy": {"type": "str", "choices": ["prisma", "concurrent", "auto"], "default": "auto"},
+            "adapter": {"type": "str", "choices": ["prisma", "sql"], "default": "prisma"},
+            "migration_sql": {"type": "str", "default": ""},
+            "strategy": {"type": "str", "choices": ["prisma", "concurrent", "locked", "auto"], "default": "auto"},
             "max_write_pause_ms": {"type": "int", "default": 500},
             "details": {"type": "dict", "default": {}},
         },

@@ -17,7 +17,8 @@ options:
       - V(verified) fails on any fault, see O(fail). With O(release_path) that includes Prisma's history, which has to
         agree with the catalog. It changes nothing but the fence, with O(lower_fence).
       - V(present) builds the indexes and has the migration of O(release_path) in Prisma's history, unless both are so
-        already. See O(strategy). The result is judged by exit codes, the history and the catalog.
+        already. See O(strategy). The result is judged by exit codes, the history and the catalog. With O(adapter=sql)
+        it builds the indexes, and the catalog alone judges.
       - V(absent) drops the planned indexes with C(DROP INDEX CONCURRENTLY). Nobody waits for it, but it waits for every
         transaction that uses the table. Prisma's history must be marked afterwards, see M(prisma_history).
     type: str
@@ -36,6 +37,21 @@ options:
         so, for who cleans up and builds again.
     type: bool
     default: true
+  adapter:
+    description:
+      - V(prisma) has the migration in Prisma's history, and lets Prisma build where O(strategy) says so.
+      - V(sql) needs neither Prisma nor Node. The indexes are built as O(plan) defines them. Prisma's history is neither
+        read nor written.
+    type: str
+    choices: [prisma, sql]
+    default: prisma
+  migration_sql:
+    description:
+      - With O(adapter=sql), the text of the plan's C(migration.sql). It is compared with O(plan), its comments on the
+        indexes are made, and one that does more than to build the planned indexes is refused.
+      - Empty where there is none.
+    type: str
+    default: ""
   strategy:
     description:
       - V(prisma) lets C(prisma migrate deploy) build. Writers on the planned tables wait meanwhile. Where some of the
@@ -46,10 +62,13 @@ options:
         C(prisma migrate status) agree. The migration must do nothing but build exactly the planned indexes; C(SET
         search_path), C(DROP INDEX IF EXISTS) before, C(COMMENT ON INDEX) after, C(BEGIN) and C(COMMIT) are part of
         that.
-      - V(auto) measures on a sample how long writers would wait, and takes V(prisma) up to O(max_write_pause_ms) and
-        V(concurrent) beyond it, or when some of the planned indexes are there already.
+      - V(locked) is for O(adapter=sql). It builds in one transaction that locks the planned tables against writers, and
+        asks again for a lock that it does not get within O(lock_timeout_ms).
+      - V(auto) measures on a sample how long writers would wait, and takes V(prisma), or V(locked) with
+        O(adapter=sql), up to O(max_write_pause_ms) and V(concurrent) beyond it, or when some of the planned indexes are
+        there already. V(locked) that does not get its lock in any attempt goes on as V(concurrent) then.
     type: str
-    choices: [prisma, concurrent, auto]
+    choices: [prisma, concurrent, locked, auto]
     default: prisma
   max_write_pause_ms:
     description: With O(strategy=auto), how many milliseconds a writer may be kept waiting by a build.
@@ -57,13 +76,23 @@ options:
     default: 500
   release_path:
     description:
-      - The release whose C(prisma/) and C(node_modules/) are used. Required with O(state=present).
+      - The release whose C(prisma/) and C(node_modules/) are used. Required with O(adapter=prisma) and
+        O(state=present) or O(lower_fence).
       - With O(state=verified), the release whose migrations Prisma's history is compared with.
     type: path
   lower_fence:
     description:
       - With O(state=verified), lower the plan's write fence once everything was verified, as M(write_fence) does. A
         fence that cannot be dropped by then is no failure, but a warning.
+    type: bool
+    default: false
+  race:
+    description:
+      - With O(state=verified), whether two sessions insert a row of one key at once, in transactions that are rolled
+        back. It is the proof of the rule where no application can be asked, and the task fails when an insert goes
+        through.
+      - Both copy a row that is inside the rule. Where there is none, or where an insert would set off a trigger that
+        the plan does not allow, RV(race) says that it was not tried.
     type: bool
     default: false
   fence_lock_timeout_ms:
@@ -132,6 +161,15 @@ EXAMPLES = r"""
     release_path: /var/www/aedpics.releases/3f616e0
     run_id: 20251110T053000Z-1a2b3c
     lock_timeout_ms: 2000
+
+- name: Ensure that the planned indexes are there, without Prisma
+  index_set:
+    login: "{{ database_login }}"
+    plan: "{{ lookup('file', 'plans/one-active-inspection-session.yml') | from_yaml }}"
+    state: present
+    adapter: sql
+    strategy: auto
+    run_id: 20251110T053000Z-1a2b3c
 
 - name: Check that exactly the planned indexes are there, and no duplicate
   index_set:
@@ -209,8 +247,21 @@ fence:
   returned: O(lower_fence=true)
   type: str
   sample: lowered
+race:
+  description:
+    - What came of O(race). C(verdict), proven or C(not tried), C(index), C(answers), the SQLSTATE and the index that
+      PostgreSQL has answered to each insert, and C(why) it was not tried.
+  returned: O(race=true), not in check mode
+  type: dict
+  sample:
+    verdict: proven
+    index: one_enrolments_per_user_id_course_id
+    answers: [23505 one_enrolments_per_user_id_course_id, 23505 one_enrolments_per_user_id_course_id]
+    why: ""
 history:
-  description: Prisma's history on the plan's migration, see M(prisma_history_info).
+  description:
+    - Prisma's history on the plan's migration, see M(prisma_history_info). With O(adapter=sql) V(applied) when exactly
+      the planned indexes are there, else V(pending).
   returned: O(state=present), or O(state=verified) with O(release_path)
   type: str
   sample: applied
@@ -234,16 +285,20 @@ repaired:
   sample: false
 strategy:
   description:
-    - The way that was taken, prisma or concurrent; none when there was nothing to build or to record. Concurrent with
-      O(attempts) above 0 in the answer means that Prisma began and did not get the lock for the rest.
+    - The way that was taken, prisma, locked or concurrent; none when there was nothing to build or to record.
+    - Concurrent with O(attempts) above 0 in the answer means that Prisma began, or that the lock was asked for, and did
+      not get it for the rest.
   returned: O(state=present)
   type: str
   sample: concurrent
-attempts: {description: How often Prisma was called to build; 0 with a concurrent build., returned: O(state=present),
-  type: int, sample: 1}
+attempts:
+  description: How often Prisma was called to build, or the lock of V(locked) asked for; 0 with a concurrent build.
+  returned: O(state=present)
+  type: int
+  sample: 1
 seconds: {description: "How long that took, waits included.", returned: O(state=present), type: float, sample: 1.4}
 write_pause_predicted_ms:
-  description: How long a build by Prisma would keep writers waiting, measured on a sample of the tables.
+  description: How long a build in one transaction would keep writers waiting, measured on a sample of the tables.
   returned: O(state=present)
   type: int
   sample: 5100
@@ -288,8 +343,35 @@ if TYPE_CHECKING:
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Do what ``state`` says."""
+    _require_fitting(module.params)
     states = {"verified": _verified, "present": _present, "absent": _absent}
     return states[module.params["state"]](module, parse(module.params["plan"]))
+
+
+def _require_fitting(given: dict[str, Any]) -> None:
+    """Raise an OperatorError for a strategy that the adapter does not have, and for Prisma without its release."""
+    from ansible.module_utils.at_most_one.errors import OperatorError
+    from ansible.module_utils.at_most_one.findings import observed, say
+
+    own = {"prisma": "prisma", "sql": "locked"}[given["adapter"]]
+    if given["state"] == "present" and given["strategy"] not in (own, "concurrent", "auto"):
+        raise OperatorError(
+            observed(
+                "AMO-1012",
+                "strategy is {strategy} and adapter is {adapter}.",
+                strategy=given["strategy"],
+                adapter=given["adapter"],
+            ),
+            expected=say("{own}, concurrent or auto with that adapter.", own=own),
+            next_step=say("correct migrate_strategy or migrate_adapter."),
+        )
+    needs_release = given["state"] == "present" or given["lower_fence"]
+    if needs_release and given["adapter"] == "prisma" and not given["release_path"]:
+        raise OperatorError(
+            observed("AMO-1013", "adapter is prisma and release_path is missing."),
+            expected=say("the release whose migrations Prisma's history is compared with."),
+            next_step=say("give release_path, or adapter: sql where no Prisma keeps a history."),
+        )
 
 
 def _inspect(module: AnsibleModule, plan: Plan) -> Inspection:
@@ -324,6 +406,8 @@ def _verified(module: AnsibleModule, plan: Plan) -> dict[str, Any]:
         verification.require_exact(inspection, plan)
     result = {"changed": False, **_report(inspection)}
     found = {name: result[name] for name in ("indexes", "duplicates_left")}
+    if module.params["adapter"] == "sql":
+        found["adapter"] = "sql"  # who closes the run asks no history then
     try:
         if module.params["release_path"]:
             result["history"] = _history(module, plan, inspection)
@@ -333,6 +417,8 @@ def _verified(module: AnsibleModule, plan: Plan) -> dict[str, Any]:
             lowered = lower_fence(module, plan, **limits)
             result |= {name: lowered[theirs] for name, theirs in names.items()}
             found["fence"] = result["fence"]  # who closes the run compares
+        if module.params["race"] and not module.check_mode:  # behind the fence, whose index would answer first
+            found["race"] = result["race"] = _race(module, plan)
         _wait_if_asked(module)
         record_phase(module, "ok", {**found, **module.params["phase_details"]})
     except OperatorError as stop:
@@ -350,6 +436,12 @@ def _wait_if_asked(module: AnsibleModule) -> None:
     if hosts and run_id and not module.check_mode:
         with held_run(module):
             control.before_the_cutover(login_of(module), run_id, Place("pm2_reload", "hosts", 0, hosts))
+
+
+def _race(module: AnsibleModule, plan: Plan) -> dict[str, Any]:
+    from ansible.module_utils.at_most_one.migration import race
+
+    return asdict(race.run(login_of(module), plan))
 
 
 def _history(module: AnsibleModule, plan: Plan, inspection: Inspection) -> str:
@@ -380,7 +472,7 @@ def _present(module: AnsibleModule, plan: Plan) -> dict[str, Any]:
 
 
 def _built(module: AnsibleModule, plan: Plan) -> dict[str, Any]:
-    from ansible.module_utils.at_most_one.migration import build
+    from ansible.module_utils.at_most_one.migration import build, by_sql
 
     names = (
         "strategy",
@@ -392,8 +484,12 @@ def _built(module: AnsibleModule, plan: Plan) -> dict[str, Any]:
         "run_id",
     )
     options = build.Options(**{name: module.params[name] for name in names}, **timeouts_of(module))
-    login, release = login_of(module), Path(module.params["release_path"])
-    intent = build.decide(login, plan, release, options, check=module.check_mode)
+    login, text = login_of(module), module.params["migration_sql"]
+    release = None if module.params["adapter"] == "sql" else Path(module.params["release_path"])
+    if release is None:
+        intent = by_sql.decide(login, plan, text, options, check=module.check_mode)
+    else:
+        intent = build.decide(login, plan, release, options, check=module.check_mode)
     result = {
         "strategy": intent.strategy,
         "statements": list(intent.statements),
@@ -417,7 +513,10 @@ def _built(module: AnsibleModule, plan: Plan) -> dict[str, Any]:
     with held_run(module):
         if build.wait_if_asked(login, plan, options):
             return _built(module, plan)  # a person may take hours: decided anew
-        done = build.carry_out(login, plan, release, options, intent)
+        if release is None:
+            done = by_sql.carry_out(login, plan, options, intent)
+        else:
+            done = build.carry_out(login, plan, release, options, intent)
     result |= {
         "strategy": done.strategy,
         "history": done.history,
@@ -437,7 +536,10 @@ def _built(module: AnsibleModule, plan: Plan) -> dict[str, Any]:
 
 def _details(module: AnsibleModule, result: dict[str, Any]) -> dict[str, Any]:
     """What the journal keeps about a build."""
-    kept = {name: value for name, value in result.items() if name != "statements"}
+    own = module.params["adapter"] == "sql"  # no other history keeps the statements then
+    kept = {name: value for name, value in result.items() if own or name != "statements"}
+    if own:
+        kept["adapter"] = "sql"
     return {**kept, **module.params["phase_details"]}
 
 
@@ -472,10 +574,13 @@ def main() -> None:
             "state": {"type": "str", "choices": ["verified", "present", "absent"], "default": "verified"},
             "fail": {"type": "bool", "default": True},
             "fail_on_duplicates": {"type": "bool", "default": True},
-            "strategy": {"type": "str", "choices": ["prisma", "concurrent", "auto"], "default": "prisma"},
+            "adapter": {"type": "str", "choices": ["prisma", "sql"], "default": "prisma"},
+            "migration_sql": {"type": "str", "default": ""},
+            "strategy": {"type": "str", "choices": ["prisma", "concurrent", "locked", "auto"], "default": "prisma"},
             "max_write_pause_ms": {"type": "int", "default": 500},
             "release_path": {"type": "path"},
             "lower_fence": {"type": "bool", "default": False},
+            "race": {"type": "bool", "default": False},
             "fence_lock_timeout_ms": {"type": "int", "default": 3000},
             "fence_lock_attempts": {"type": "int", "default": 10},
             "cutover_hosts": {"type": "int", "default": 0},
@@ -485,7 +590,6 @@ def main() -> None:
             "prisma_timeout_s": {"type": "int", "default": 180},
         },
         act,
-        required_if=[("state", "present", ("release_path",)), ("lower_fence", True, ("release_path",))],
         required_by={"phase": ("run_id",)},
     )
 

@@ -12,9 +12,10 @@ description:
   - It writes nothing.
 options:
   release_path:
-    description: The release on this host whose migrations Prisma's history is compared with.
+    description:
+      - The release on this host whose migrations Prisma's history is compared with. Without it RV(history) has the
+        verdict C(not_kept), as where the indexes are built without Prisma.
     type: path
-    required: true
   unused_days:
     description: Days of statistics without a scan after which an index that enforces nothing is called unused.
     type: float
@@ -132,6 +133,8 @@ def _fence(module: AnsibleModule, plan: Plan) -> dict[str, Any]:
 def _history(module: AnsibleModule, plan: Plan) -> dict[str, Any]:
     from ansible.module_utils.at_most_one.migration import readiness
 
+    if module.params["release_path"] is None:
+        return {"verdict": "not_kept", "repair": None}
     release = Path(module.params["release_path"])
     found = readiness.read(login_of(module), plan, release, **timeouts_of(module))
     return {"verdict": found.verdict.verdict, "repair": found.repair}
@@ -165,7 +168,7 @@ def main() -> None:
         {
             **LOGIN_SPEC,
             **PLAN_SPEC,
-            "release_path": {"type": "path", "required": True},
+            "release_path": {"type": "path"},
             "unused_days": {"type": "float", "default": 30.0},
             "bloat_percent": {"type": "float", "default": 50.0},
             "keep_days": {"type": "int", "required": True},

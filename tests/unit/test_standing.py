@@ -122,6 +122,8 @@ INVALID = [{"name": "idx_a", "verdict": "different", "parts": [{"part": "unique"
         (fence_of(DEAD), ["run:R1"]),
         (put("database", "journal", "runs", value=[{**DEAD, "environment": "staging"}]), []),
         (put("database", "history", "verdict", value="failed"), ["history"]),
+        (put("database", "history", value={"verdict": "not_kept", "repair": None}), []),
+        (lambda facts: facts.update(service={"checks": []}, hosts={}, released=None), []),
         (put("database", "verified", value=GONE), ["database:verified"]),
         (put("database", "use", value=GONE), ["database:use"]),
         (put("database", "history", value={}), ["database:history"]),

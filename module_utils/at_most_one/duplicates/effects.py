@@ -84,12 +84,12 @@ FROM reached AS r JOIN pg_catalog.pg_constraint AS f ON f.oid = r.oid
 JOIN pg_catalog.pg_class AS c ON c.oid = f.conrelid JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 ORDER BY r.depth, f.conname, n.nspname, c.relname"""
 
-_INSERT, _DELETE, _UPDATE = 4, 8, 16
+INSERT, _DELETE, _UPDATE = 4, 8, 16
 _ANY_LEVEL, _STATEMENT_LEVEL = 0, 1
 
 
 def of_table(
-    cursor: Cursor, schema: str, table: str, events: int = _INSERT | _DELETE | _UPDATE, level: int = _ANY_LEVEL
+    cursor: Cursor, schema: str, table: str, events: int = INSERT | _DELETE | _UPDATE, level: int = _ANY_LEVEL
 ) -> list[Effect]:
     """The user triggers and the rules of a table that react to a change of its rows."""
     values = {"schema": schema, "table": table, "events": events, "level": level}
@@ -104,7 +104,7 @@ def of_plan(cursor: Cursor, plan: Plan) -> tuple[list[Effect], list[Effect]]:
     another one points to. A statement trigger of their tables fires even so.
     """
     deleting = plan.surplus.action == "delete"
-    found = of_table(cursor, plan.schema, plan.table, _DELETE | _INSERT if deleting else _UPDATE)
+    found = of_table(cursor, plan.schema, plan.table, _DELETE | INSERT if deleting else _UPDATE)
     cursor.execute(
         _FOREIGN_KEYS,
         {

@@ -316,8 +316,8 @@ def _state(connection: Connection, schema: str, name: str) -> str | None:
     )
 
 
-def refuse_partitioned(connection: Connection, plan: Plan, wanted: list[Index]) -> None:
-    """Raise OperatorError when one of the indexes is on a partitioned table."""
+def refuse_partitioned(connection: Connection, plan: Plan, wanted: list[Index], *, instead: str = "prisma") -> None:
+    """Raise OperatorError when one of the indexes is on a partitioned table; ``instead`` builds it."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
@@ -333,6 +333,9 @@ def refuse_partitioned(connection: Connection, plan: Plan, wanted: list[Index]) 
                 partitioned=", ".join(partitioned),
             ),
             expected=say("plain tables for the concurrent build."),
-            next_step=say("in a quiet hour ansible-playbook deploy.yml -l <environment> -e migrate_strategy=prisma"),
+            next_step=say(
+                "in a quiet hour ansible-playbook deploy.yml -l <environment> -e migrate_strategy={instead}",
+                instead=instead,
+            ),
             cause="partitioned",
         )

@@ -14,6 +14,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from psycopg2 import sql
+
 from ..errors import OperatorError
 from ..findings import joined, observed, say
 from ..indexes import build_concurrently, definitions, verification, write_pause
@@ -38,7 +40,7 @@ _RECORD_S = 10  # for Prisma's lock, between the last index and the record
 class Options:
     """What the operator allows: ``deadline_s`` for everything together, ``prisma_timeout_s`` for one call of Prisma."""
 
-    strategy: str  # prisma | concurrent | auto
+    strategy: str  # prisma | concurrent | auto; without Prisma: locked | concurrent | auto
     max_write_pause_ms: int
     attempts: int
     deadline_s: float
@@ -75,7 +77,7 @@ class Options:
 class Intent:
     """What was found and what is to be done. ``strategy`` is none when everything is there and recorded."""
 
-    strategy: str  # none | prisma | concurrent
+    strategy: str  # none | prisma | locked | concurrent
     before: Inspection
     verdict: prisma.Verdict
     statements: tuple[str, ...] = ()
@@ -94,7 +96,7 @@ class Outcome:
     after: Inspection
     history: str
     strategy: str  # how it ended: concurrent also where Prisma began and did not get every lock
-    attempts: int  # calls of `prisma migrate deploy` that built
+    attempts: int  # calls of `prisma migrate deploy` that built; without Prisma: how often the lock was asked for
     seconds: float
     write_pause_ms: int
     stalled_by: tuple[dict[str, Any], ...]
@@ -116,7 +118,7 @@ def decide(login: Login, plan: Plan, release: Path, options: Options, *, check: 
             script = migration_sql.split(files.read_script(release, plan.migration))
         verification.require_buildable(before, plan, resume=True, duplicates_may_go=True)
         obstacles = _obstacles(plan, script, verdict)
-        predicted_ms = _predicted_ms(connection, plan, before, script)
+        predicted_ms = predicted_write_pause_ms(connection, plan, before, script)
         ours = next((migration for migration in migrations or () if migration.name == plan.migration), None)
         recorded = verdict.verdict == "applied_without_indexes"
         strategy = _choose(options, plan, before, predicted_ms, obstacles, recorded=recorded)
@@ -185,10 +187,10 @@ def inspect(login: Login, plan: Plan, options: Options) -> Inspection:
     return inspection
 
 
-_Way = tuple[str, int, int, tuple[dict[str, Any], ...]]  # as in Outcome
+Way = tuple[str, int, int, tuple[dict[str, Any], ...]]  # as in Outcome
 
 
-def _by_prisma(login: Login, plan: Plan, release: Path, options: Options, intent: Intent, watch: Watch) -> _Way:
+def _by_prisma(login: Login, plan: Plan, release: Path, options: Options, intent: Intent, watch: Watch) -> Way:
     def catalog(connection: Connection) -> prisma.Built:
         inspection = verification.inspect(connection, plan)
         return prisma.Built(inspection.exact, inspection.existing, inspection.duplicates_left)
@@ -217,14 +219,14 @@ def _by_prisma(login: Login, plan: Plan, release: Path, options: Options, intent
     return "prisma", deployed.attempts, 0, intent.stalled_by
 
 
-def _go_on(login: Login, plan: Plan, release: Path, options: Options, stop: cli.PartlyBuilt, watch: Watch) -> _Way:
+def _go_on(login: Login, plan: Plan, release: Path, options: Options, stop: cli.PartlyBuilt, watch: Watch) -> Way:
     """Build concurrently what Prisma did not get the lock for: nobody waits for that while it waits itself."""
     intent = decide(login, plan, release, options)
     _, _, write_pause_ms, stalled_by = _concurrently(login, plan, release, options, intent, watch)
     return "concurrent", stop.attempts, write_pause_ms, stalled_by or stop.holders
 
 
-def _concurrently(login: Login, plan: Plan, release: Path, options: Options, intent: Intent, watch: Watch) -> _Way:
+def _concurrently(login: Login, plan: Plan, release: Path, options: Options, intent: Intent, watch: Watch) -> Way:
     started, started_at = time.monotonic(), _server_time(watch.connection)
     cli.wait_for_migration_lock(watch.connection, started + options.deadline_s)
     left_s = max(1.0, options.deadline_s - (time.monotonic() - started))
@@ -262,8 +264,10 @@ def _obstacles(plan: Plan, script: tuple[Statement, ...] | None, verdict: prisma
     return obstacles
 
 
-def _predicted_ms(connection: Connection, plan: Plan, before: Inspection, script: tuple[Statement, ...] | None) -> int:
-    """How long writers would wait for Prisma, which builds in the order of the script."""
+def predicted_write_pause_ms(
+    connection: Connection, plan: Plan, before: Inspection, script: tuple[Statement, ...] | None
+) -> int:
+    """How long writers would wait for a build in one transaction, in the order of the script."""
     missing = {verdict.name for verdict in before.verdicts if verdict.verdict == "missing"}
     order = [statement.index.name for statement in script or () if statement.index]
     wanted = sorted(
@@ -345,15 +349,22 @@ def _statements(
     recorded: bool,
 ) -> tuple[str, ...]:
     """What will be run. Prisma runs its own wording of it."""
-    states = {verdict.name: verdict.verdict for verdict in before.verdicts}
     concurrently = strategy == "concurrent"
+    statements = create_statements(plan, before, comments if concurrently else (), concurrently=concurrently)
+    if concurrently and not recorded:
+        statements.append(prisma.record_statement(plan.schema))
+    return tuple(statement.as_string(connection) for statement in statements)
+
+
+def create_statements(
+    plan: Plan, before: Inspection, comments: tuple[CommentOnIndex, ...], *, concurrently: bool
+) -> list[sql.Composed]:
+    """What builds each planned index that is not there; concurrently also after what was abandoned is dropped."""
+    states = {verdict.name: verdict.verdict for verdict in before.verdicts}
     statements = []
     for index in plan.indexes:
         if concurrently and states[index.name] == "invalid":
             statements.append(definitions.drop_statement(index.name, plan.schema))
         if states[index.name] != "present":
             statements.append(definitions.create_statement(index, plan.schema, concurrently=concurrently))
-    if concurrently:
-        statements += [definitions.comment_statement(one.name, plan.schema, one.text) for one in comments]
-        statements += [] if recorded else [prisma.record_statement(plan.schema)]
-    return tuple(statement.as_string(connection) for statement in statements)
+    return statements + [definitions.comment_statement(one.name, plan.schema, one.text) for one in comments]

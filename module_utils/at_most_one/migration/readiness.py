@@ -13,7 +13,7 @@ from ..plan import Plan
 from ..postgres.connection import Login, connect
 from ..prisma import migration_history
 from ..prisma.files import read_migrations
-from . import build
+from . import build, by_sql
 
 
 @dataclass(frozen=True)
@@ -81,5 +81,19 @@ def read(
         return found
     try:
         return replace(found, strategy=build.decide(login, plan, release, options, check=True).strategy)
+    except OperatorError as stop:
+        return replace(found, refusal=str(stop), findings=stop.findings)
+
+
+def read_by_sql(login: Login, plan: Plan, text: str, options: build.Options) -> Readiness:
+    """Whether the planned indexes can be built without Prisma, from ``text`` (see :func:`.by_sql.decide`) or the plan.
+
+    Duplicates may still be there. Writes nothing.
+    """
+    inspection = build.inspect(login, plan, options)
+    verdict = by_sql.history_of(plan, exact=inspection.exact)
+    found = Readiness(verdict, verdict.repair, inspection.exact, inspection.duplicates_left)
+    try:
+        return replace(found, strategy=by_sql.decide(login, plan, text, options, check=True).strategy)
     except OperatorError as stop:
         return replace(found, refusal=str(stop), findings=stop.findings)

@@ -127,10 +127,8 @@ class TakenBack:
         restored = sum(one.restored for one in self.restored)
         pending, recorded = self.reached["content"]["pending"], self.reached["recorded"]
         compared = "as before (compared)" if recorded else "taken back, but their beginning is not recorded"
-        said = (
-            f"{dropped} indexes dropped, {restored} rows restored, {pending} kept in the archive."
-            f" The catalog and Prisma's history are {compared}."
-        )
+        what = "The catalog is" if self.history == "absent_table" else "The catalog and Prisma's history are"
+        said = f"{dropped} indexes dropped, {restored} rows restored, {pending} kept in the archive. {what} {compared}."
         if self.fence and self.fence.state != "lowered":  # the fence's warning names who keeps it from being dropped
             said += " The write fence could not be dropped yet and refuses new duplicates until the next run drops it."
         if self.left_count:

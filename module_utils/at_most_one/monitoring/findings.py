@@ -161,7 +161,7 @@ def _database(facts: Facts) -> list[Finding]:
                 ),
             )
         )
-    if "history" not in unread and read["history"]["verdict"] != "applied":
+    if "history" not in unread and read["history"]["verdict"] not in ("applied", "not_kept"):
         found.append(
             Finding(
                 "history",
