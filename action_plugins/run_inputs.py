@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from action_plugins.in_process import ActionModule as InProcess
 else:
     InProcess = action_loader.get("in_process", class_only=True)
-from ansible.module_utils.at_most_one.preflight import inputs  # in_process lets it be found
+from ansible.module_utils.at_most_one.preflight import inputs, parts  # in_process lets them be found
 from ansible.module_utils.at_most_one.system import project
 
 
@@ -28,7 +29,8 @@ class ActionModule(InProcess):
         return dict(self._answer())
 
     def _do(self, call: Any) -> dict[str, Any]:
-        plan = inputs.plan_of(self._asked(call.params), self._hosts() if call.params["hosts"] else None)
+        asked = self._asked(call.params)
+        plan = inputs.plan_of(asked, self._hosts() if call.params["hosts"] else None)
         # A task has a process of its own: its parent is ansible-playbook, whose life is the run's.
         who = os.environ.get("SUDO_USER") or os.environ.get("USER") or f"uid {os.getuid()}"
         return {
@@ -37,8 +39,11 @@ class ActionModule(InProcess):
             "who": who,
             "controller": os.uname().nodename,
             "controller_pid": os.getppid(),
-            "is_whole": inputs.is_whole(*self._tags()),
-            "asked_phases": inputs.asked_phases(*self._tags()),
+            "is_whole": inputs.is_whole(asked.run_tags, asked.skip_tags),
+            "asked_phases": asked.phases,
+            "parts": asdict(asked.parts),
+            "left_out": list(asked.parts.left_out),
+            "migration_sql": inputs.migration_sql(asked, plan),
         }
 
     def _tags(self) -> tuple[list[str], list[str]]:
@@ -48,6 +53,7 @@ class ActionModule(InProcess):
         return run, skip
 
     def _asked(self, given: dict[str, Any]) -> Any:
+        run_tags, skip_tags = self._tags()
         return inputs.Asked(
             project=Path(self._text("project_path") or project.base()),
             home=project.home(),
@@ -64,6 +70,9 @@ class ActionModule(InProcess):
             is_set=lambda name: bool(self._value(name)),
             reviewed_plan=self._text("cleanup_reviewed_plan"),
             needs_plan=given["needs_plan"],
+            settings={name: value for name in parts.SETTINGS if (value := self._value(name)) is not None},
+            run_tags=run_tags,
+            skip_tags=skip_tags,
         )
 
     def _hosts(self) -> Any:

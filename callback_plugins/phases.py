@@ -262,6 +262,8 @@ class CallbackModule(DefaultCallback):
             text = yaml.safe_dump(plain, allow_unicode=True, sort_keys=False).rstrip()
         if len(self._hosts) > 1 and not result.task.run_once:
             text = f"[{result.host.get_name()}] {text}"
+        if result.task.vars.get("_run_left_out"):
+            self._phases[-1].left_out = True
         if result.task.vars.get("_report_last_words"):
             self._ended_by = self._failed_task
             self._closing.append(text)

@@ -357,7 +357,7 @@ def _require_fitting(given: dict[str, Any]) -> None:
     if given["state"] == "present" and given["strategy"] not in (own, "concurrent", "auto"):
         raise OperatorError(
             observed(
-                "AMO-1012",
+                "AMO-1030",
                 "strategy is {strategy} and adapter is {adapter}.",
                 strategy=given["strategy"],
                 adapter=given["adapter"],
@@ -368,7 +368,7 @@ def _require_fitting(given: dict[str, Any]) -> None:
     needs_release = given["state"] == "present" or given["lower_fence"]
     if needs_release and given["adapter"] == "prisma" and not given["release_path"]:
         raise OperatorError(
-            observed("AMO-1013", "adapter is prisma and release_path is missing."),
+            observed("AMO-1031", "adapter is prisma and release_path is missing."),
             expected=say("the release whose migrations Prisma's history is compared with."),
             next_step=say("give release_path, or adapter: sql where no Prisma keeps a history."),
         )

@@ -20,7 +20,9 @@ options:
     type: dict
     required: true
   hosts:
-    description: What each host served when the run began, as M(git_origin_info) returns it with C(releases).
+    description:
+      - What each host served when the run began, as M(git_origin_info) returns it with C(releases). A host without
+        those has no application that could go back.
     type: dict
     required: true
   commit:
@@ -159,12 +161,12 @@ def act(module: Call) -> dict[str, Any]:
     from ansible.module_utils.at_most_one.runs import way_back
 
     given = module.params
-    hosts = {name: way_back.Served.of(host) for name, host in given["hosts"].items()}
+    hosts = {name: way_back.Served.of(host) for name, host in given["hosts"].items() if "releases" in host}
     if given["failed_phase"] is None:
         asked = way_back.Asked(**{name: given[name] for name in ("commit", "only_rows", "restore_rows", "restore")})
         way = way_back.asked_for(parse(given["plan"]), given["found"], asked, hosts)
     else:
-        answers = {name: given[name] for name in ("paths", "links", "reloads")}
+        answers = {name: given[name] if hosts else [] for name in ("paths", "links", "reloads")}
         way = way_back.after_failure(given["found"], hosts, phase=given["failed_phase"], **answers)
     return {
         "changed": False,

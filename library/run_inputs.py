@@ -71,11 +71,29 @@ is_whole:
   type: bool
   sample: true
 asked_phases:
-  description: The phases that they ask for, in their order.
+  description: The phases that they ask for and that take part, in their order.
   returned: success
   type: list
   elements: str
   sample: [verify]
+parts:
+  description:
+    - Which parts take part, by C(app_adapter) and C(migrate_adapter). C(application) is its release, its processes and
+      its answers, C(prisma) its command line and its history.
+  returned: success
+  type: dict
+  sample: {application: true, prisma: true}
+left_out:
+  description: The phases of a deployment that have nothing to do, and are not among RV(asked_phases).
+  returned: success
+  type: list
+  elements: str
+  sample: [pm2_reload, healthcheck]
+migration_sql:
+  description: Without Prisma, the text of the migration beside the plan; empty where there is none.
+  returned: success
+  type: str
+  sample: ""
 """
 
 from typing import Any

@@ -24,6 +24,7 @@ REHEARSED = "tests/deploy/test_rehearsal.py::test_forward_back_forward_leaves_a_
 EVIDENCE = (
     "tests/deploy/test_rehearsal.py::test_with_evidence_it_deploys_says_the_rehearsed_times_first_and_keeps_the_digest"
 )
+BARE = "tests/database/test_bare_database.py::test_from_duplicates_to_verified_and_back_without_node"
 PURGED = "tests/database/test_purge_playbook.py::test_it_lists_then_removes_what_is_confirmed_and_then_nothing"
 CONTROLLED = "tests/database/test_control_playbook.py::test_it_shows_asks_and_lifts_and_a_second_time_changes_nothing"
 HELD = "tests/deploy/test_run_control.py::test_a_deployment_waits_before_the_cutover_until_somebody_continues_it"
@@ -49,6 +50,16 @@ PROVEN: dict[str, tuple[str, ...]] = {
     ),
     **dict.fromkeys(["control.yml", "control.yml -e control_action="], (CONTROLLED,)),
     "deploy.yml -e run_hold_before=": (HELD,),
+    **dict.fromkeys(
+        [
+            "new_service.yml -e new_service_adapter= -e new_service_name=",
+            "deploy.yml --check --diff -e plan=",
+            "deploy.yml -e plan= -e prepare_backup_taken_at=",
+            "monitor.yml -e plan=",
+            "rollback.yml -e plan=",
+        ],
+        (BARE,),
+    ),
     **dict.fromkeys(["purge.yml", "purge.yml -e purge_confirmed="], (PURGED,)),
     **dict.fromkeys(
         ["discover.yml", "discover.yml -e discover_choice= -e discover_plan_id="],

@@ -99,3 +99,25 @@ def test_a_name_or_an_address_that_is_none_is_refused(tmp_path: Path, name: str,
     assert said in " ".join(run.failures)
     assert "hunter2" not in run.output.replace(f"new_service_url={url}", "")
     assert files(tmp_path) == {}
+
+
+def test_the_database_alone_needs_no_address_and_no_application(tmp_path: Path) -> None:
+    assert new_service(tmp_path, "-e", "new_service_name=shop").code != 0, "an application is asked at its address"
+    done = new_service(tmp_path, "-e", "new_service_name=shop", "-e", "new_service_adapter=none")
+    assert done.code == 0, done.output
+    written = files(tmp_path)
+    assert to_fill_in(written) == [
+        *("plan", "database_name", "database_user", "vault_database_host", "vault_database_password"),
+    ]
+    service = yaml.safe_load(written["shop/group_vars/shop/service.yml"])
+    assert (service["app_adapter"], service["migrate_adapter"]) == ("none", "sql")
+    assert not {"app_path", "app_url", "healthcheck_checks"} & set(service)
+    options = {
+        name
+        for path in (ROOT / "roles").glob("*/meta/argument_specs.yml")
+        for entry in yaml.safe_load(path.read_text())["argument_specs"].values()
+        for name in entry.get("options", {})
+    }
+    assert set(service) <= options | set(yaml.safe_load((ROOT / "inventories/all.yml").read_text())) | {
+        "environment_name"
+    }

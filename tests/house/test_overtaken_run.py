@@ -36,7 +36,10 @@ def stopped(directory: Path, answer: dict[str, Any], facts: dict[str, Any], **an
         (library / name).write_text(text)
         (library / name).chmod(0o755)
     variables = {
-        "run_facts": {"run_id": "run-41", "plan": PLAN, "is_whole": True, "artifacts_path": "/nowhere"},
+        "run_facts": {
+            **{"run_id": "run-41", "plan": PLAN, "is_whole": True, "artifacts_path": "/nowhere"},
+            "parts": {"application": True, "prisma": True},
+        },
         **{
             "run_end": {"outcome": "running"},
             "run_host": SERVED,

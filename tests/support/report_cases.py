@@ -26,6 +26,7 @@ def _run(outcome: str, *answers: Facts, known: Facts | None = None, **end: Any) 
         "run_facts": {
             **{"run_id": RUN, "plan": PLAN, "plan_sha256": SHA256, "is_whole": True, "asked_phases": list(PHASES)},
             **{"artifacts_path": "artifacts/staging/latest", "run": {}, "phases": [], "took_over": {}},
+            "parts": {"application": True, "prisma": True},
             **{"who": "-", **(known or {})},
             **{"who": "-", **(known or {})},
             **{"who": "-", **(known or {})},

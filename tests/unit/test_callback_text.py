@@ -161,6 +161,16 @@ def test_the_table_has_every_phase_beside_the_run_before() -> None:
     assert len({terminal.width(line.split(" s")[0]) for line, _ in lines}) == 1, "the seconds stand under one another"
 
 
+def test_a_phase_that_is_not_part_of_the_run_is_not_called_done() -> None:
+    left = progress.Phase("(2/2) Check the health", "healthcheck", begun=1.0, ended=2.0, left_out=True)
+    phases = [progress.Phase("(1/2) Verify", "verify", begun=0.0, ended=1.0), left]
+    lines = [line for line, _ in progress.table(phases, stopped=False, check_mode=False, earlier={}, words=WORDS["en"])]
+    assert "no change" in lines[0]
+    assert WORDS["en"]["left_out"] in lines[1]
+    assert "no change" not in lines[1]
+    assert len({terminal.width(line.split(" s")[0]) for line in lines}) == 1
+
+
 def test_the_time_beside_is_that_of_the_last_run_that_deployed_here(tmp_path: Path) -> None:
     def report(environment: str, run: str, outcome: str, seconds: float, age_s: int) -> None:
         path = tmp_path / environment / run / "report.json"

@@ -87,6 +87,33 @@ def test_what_an_earlier_run_of_the_playbook_has_left_is_no_mistake_unless_it_is
     assert "No role knows run_facts." in refused(given).seen
 
 
+BARE = {"app_adapter": "none", "migrate_adapter": "sql"}
+
+
+def test_the_database_alone_needs_no_application_and_is_asked_for_no_phase_of_it(asked: Asked) -> None:
+    alone = replace(asked, names=[], settings=BARE, is_set=without("app_path", "app_url"))
+    assert inputs.plan_of(alone)["id"] == "rule"
+    assert alone.phases == ["prepare", "cleanup", "migrate", "verify"]
+    assert replace(asked, run_tags=["healthcheck", "verify"]).phases == ["verify", "healthcheck"]
+    shared = Hosts("app-1", ("app-1", "app-2"), {"app-1": "", "app-2": ""}, "", "1")
+    assert inputs.plan_of(alone, shared), "no host has an address of its own to be asked at"
+    without_backup = replace(alone, is_set=without("prepare_backup_path"))
+    assert refused(without_backup).seen == "staging lacks prepare_backup_path."
+    assert inputs.plan_of(replace(without_backup, settings={**BARE, "prepare_backup_keep": 0}))
+    assert "not part of this run" in refused(replace(alone, run_tags=["pm2-reload"])).seen
+
+
+def test_the_migration_beside_the_plan_is_read_where_no_prisma_runs_it(asked: Asked) -> None:
+    plan = inputs.plan_of(replace(asked, names=[]))
+    alone = replace(asked, settings=BARE)
+    assert inputs.migration_sql(alone, plan) == inputs.migration_sql(alone, {}) == ""
+    path = asked.project / "plans/rule/prisma/migrations" / plan["migration"] / "migration.sql"
+    path.parent.mkdir(parents=True)
+    path.write_text("CREATE UNIQUE INDEX x;")
+    assert inputs.migration_sql(alone, plan) == "CREATE UNIQUE INDEX x;"
+    assert inputs.migration_sql(asked, plan) == "", "Prisma reads it in the release"
+
+
 def test_a_playbook_that_makes_plans_needs_none(asked: Asked) -> None:
     asked = replace(asked, names=[], plan="none-yet")
     assert "There is no plan none-yet" in refused(asked).seen

@@ -141,3 +141,27 @@ def test_the_last_line_cuts_a_long_cause_and_leaves_out_what_is_empty() -> None:
     labels = [label for label, _ in stopped.last_facts]
     assert labels == ["Rule", "Cause", "To do", "Go on", "Report"]
     assert dict(stopped.last_facts)["Cause"] == f"Verify: {'x' * 199}…"
+
+
+def test_of_the_database_alone_nothing_of_an_application_is_claimed() -> None:
+    race = {"verdict": "proven", "index": NAMES[0], "answers": [], "why": ""}
+    phases = [{"name": "verify", "status": "ok", "seconds": 1.0, "details": {"race": race}}]
+    ended = {"run": {"phases": phases}, "phases": phases, "rollback": {"runs": [RUN], "commit_before": None}}
+    bare = {"commit_before": "", "commit_after": "", "parts": {"application": False, "prisma": False}}
+    verified = verdicts("present", "present", "present")
+    shown = written(facts("deployed", ended=ended, verified=verified, **bare))
+    assert shown.sentence == WORDS["sentences_database"]["deployed"]
+    assert shown.proven.endswith(
+        f"write fence lowered; two inserts of one key at once, both refused by {NAMES[0]} (23505) and rolled back"
+    )
+    assert "Prisma" not in shown.proven
+    assert shown.rollback_takes == f"It takes back run {RUN}, in the database alone."
+    assert shown.last_line == "✔ Deployed   staging | aedpics"
+    assert not {WORDS[name] for name in ("traffic", "instances", "checks")} & {*shown.empty}
+    race.update(verdict="not tried", why="no row is inside the rule, so that there is none to copy")
+    assert (
+        "; no race of two inserts: no row is inside the rule"
+        in written(facts("unchanged", ended=ended, verified=verified, **bare)).proven
+    )
+    whole = written(facts("deployed", ended={**ended, "rollback": {}}, verified=verified))
+    assert "Prisma's history" in whole.proven

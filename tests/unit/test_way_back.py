@@ -145,3 +145,11 @@ def test_a_lost_host_keeps_the_database_once_it_may_serve_the_new_release(phase:
         assert way.lost_refusal.startswith("web2 cannot be reached: ")
         assert f"Back at {OLD[:12]}: web1. Expected: a connection to every host." in way.lost_refusal
     assert way.is_needed
+
+
+def test_without_an_application_the_database_alone_goes_back() -> None:
+    found = {**FOUND, "commit_before": None, "commit_after": None}
+    way = asked_for(PLAN, found, Asked(), {})
+    assert (way.hosts, way.commit, way.rule, way.refusal) == ((), "", True, "")
+    failed = after_failure(found, {}, phase="verify", paths=[], links=[], reloads=[])
+    assert (failed.is_needed, failed.lost_refusal, failed.hosts) == (True, "", ())

@@ -30,6 +30,7 @@ class Phase:
     ended: float | None = None
     changed: bool = False
     shown: bool = False
+    left_out: bool = False  # it is not part of this run
 
     @property
     def numbers(self) -> tuple[int, int] | None:
@@ -142,11 +143,14 @@ def table(
         return
     titles = max(terminal.width(phase.short) for phase in numbered) + 2
     outcomes = max(terminal.width(words[name]) for name in ("ok", "unchanged", "failed", "would_change")) + 2
+    if any(phase.left_out for phase in numbered):
+        outcomes = max(outcomes, terminal.width(words["left_out"]) + 2)
     for phase in numbered:
         last = stopped and phase is numbered[-1]
         done = (
             "would_change" if check_mode and phase.changed else "ok" if phase.changed or not phase.key else "unchanged"
         )
+        done = "left_out" if phase.left_out else done
         line = terminal.pad(phase.short, titles) + terminal.pad(words["failed" if last else done], outcomes)
         line += f"{terminal.seconds(phase.seconds):>12}"
         if phase.key in earlier:

@@ -102,7 +102,7 @@ def _require_indexes_alone(plan: Plan, script: tuple[Statement, ...]) -> None:
     if beyond:
         raise OperatorError(
             observed(
-                "AMO-3609",
+                "AMO-3620",
                 "Migration {migration} cannot be applied without Prisma: {reasons}.",
                 migration=plan.migration,
                 reasons=joined(beyond),
@@ -179,7 +179,9 @@ def _after_no_lock(
 
 def _concurrently(login: Login, plan: Plan, options: Options, intent: Intent, watch: Watch) -> Way:
     limits = build_concurrently.Limits(options.deadline_s)
-    built = build_concurrently.build(login, plan, intent.before, limits, hold=options.hold)
+    built = build_concurrently.build(
+        login, plan, intent.before, limits, hold=options.hold, checkpoint=options.checkpoint
+    )
     if intent.comments:
         with connect(login, **options.timeouts) as connection, connection.cursor() as cursor:
             options.hold(connection)
@@ -211,7 +213,7 @@ def _not_locked(plan: Plan, watch: Watch, blockers: list[dict[str, Any]], attemp
     tables = ", ".join(f"{plan.schema}.{table}" for table in watch.blocked or watch.tables)
     return OperatorError(
         observed(
-            "AMO-3610",
+            "AMO-3621",
             "The planned indexes were not built: no lock on {tables} within {attempts} attempts; {blockers}. Nothing of"
             " them is left.",
             tables=tables,
@@ -233,7 +235,7 @@ def _not_built(plan: Plan, options: Options, stop: OperatorError) -> OperatorErr
     if stop.details.get("sqlstate") == _DUPLICATE:
         return OperatorError(
             observed(
-                "AMO-3611",
+                "AMO-3622",
                 "The planned indexes were not built: a duplicate is left inside the rule of plan {plan}. Nothing of"
                 " them is left.",
                 plan=plan.id,
@@ -246,7 +248,7 @@ def _not_built(plan: Plan, options: Options, stop: OperatorError) -> OperatorErr
     if stop.details.get("sqlstate") == _CANCELED:
         return OperatorError(
             observed(
-                "AMO-3612",
+                "AMO-3623",
                 "The planned indexes were not built within the {deadline_s:g} s of migrate_deadline_s, or somebody"
                 " cancelled the build. Nothing of them is left.",
                 deadline_s=options.deadline_s,

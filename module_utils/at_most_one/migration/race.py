@@ -79,7 +79,7 @@ def run(login: Login, plan: Plan) -> Race:
     if _LET_THROUGH in answers:
         raise OperatorError(
             observed(
-                "AMO-3613",
+                "AMO-3624",
                 "{passed} of {racers} inserts of a key that is taken went through, in transactions that were rolled"
                 " back: {index} does not refuse them.",
                 passed=answers.count(_LET_THROUGH),
@@ -242,7 +242,7 @@ def _require_nothing_left(cursor: Cursor, plan: Plan, sample: _Sample) -> None:
     if left:
         raise OperatorError(
             observed(
-                "AMO-3614",
+                "AMO-3625",
                 "{left} rows of {schema}.{table} have the primary keys that were made up for the race.",
                 left=left,
                 schema=plan.schema,

@@ -62,7 +62,9 @@ def _facts(event: Event, report: Mapping[str, Any], words: Words) -> list[tuple[
     before, after = (str(report["commit"][name] or "")[:12] for name in ("before", "after"))
     facts = [
         (words["plan"], event.plan["title"][event.language]),
-        (words["commit"], f"{before} -> {after}"),
+        *(
+            [(words["commit"], f"{before} -> {after}")] if before or after else []
+        ),  # without an application there is none
         (words["who"], str(report["who"] or "-")),
         (words["run"], report["run_id"]),
     ]

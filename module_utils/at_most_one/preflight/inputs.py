@@ -9,7 +9,7 @@ import difflib
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,14 @@ import yaml
 from ..errors import OperatorError
 from ..findings import Finding, observed, say
 from ..plan import filled
+from ..prisma import files
 from ..system import command_line
 from ..system.project import COLLECTION
-from . import plan_source
+from . import parts, plan_source
 
 # What every environment has to say. The vault's names come first (required): these may be made of them.
 _BASE = ("app_name", "app_path", "app_url", "database_host", "database_name", "database_user", "database_password")
+_OF_APPLICATION = ("app_path", "app_url")
 # Prefixes of what describes the service, beside the roles' own.
 _SERVICE = ("app", "archive", "database", "pm2", "release")
 GUARDS = ("target.guard", "target_guard.yml")  # the second name is what Ansible's own plugin `auto` reads
@@ -59,6 +61,19 @@ class Asked:
     is_set: Callable[[str], bool]  # whether a variable has a value; which one nobody asks
     reviewed_plan: str  # the path of the reviewed file, empty without
     needs_plan: bool = True  # false: the command comes before any plan
+    settings: Mapping[str, Any] = field(default_factory=dict)  # parts.SETTINGS, where they are set
+    run_tags: Sequence[str] = ("all",)
+    skip_tags: Sequence[str] = ()
+
+    @property
+    def parts(self) -> parts.Parts:
+        """What takes part, where nothing is wrong with the settings."""
+        return parts.decide(self.settings)
+
+    @property
+    def phases(self) -> list[str]:
+        """The phases that the tags ask for and that take part."""
+        return [phase for phase in asked_phases(self.run_tags, self.skip_tags) if phase not in self.parts.left_out]
 
     def command(
         self, *, limit: str | None = None, without: Sequence[str] = (), inventory: str = "", vault: bool = False
@@ -92,6 +107,7 @@ def plan_of(asked: Asked, hosts: Hosts | None = None) -> dict[str, Any]:
     findings = [*_target(asked)] or [
         *(_plan(asked) if asked.needs_plan else ()),
         *_names(asked),
+        *_parts(asked),
         *_values(asked),
         *_hooks(asked),
         *(_hosts(asked, hosts) if hosts else ()),
@@ -99,6 +115,14 @@ def plan_of(asked: Asked, hosts: Hosts | None = None) -> dict[str, Any]:
     if findings:
         raise OperatorError.of(findings)
     return filled(plan_source.read(_path(asked)).content) if asked.needs_plan else {}
+
+
+def migration_sql(asked: Asked, plan: Mapping[str, Any]) -> str:
+    """The plan's migration where no Prisma runs it, as discover.yml writes it beside the plan; empty without a file."""
+    if asked.parts.prisma or not plan:
+        return ""
+    path = _path(asked).with_suffix("") / "prisma/migrations" / str(plan["migration"]) / "migration.sql"
+    return files.decode(path.read_bytes(), str(plan["migration"])) if path.is_file() else ""
 
 
 def is_whole(run_tags: Sequence[str], skip_tags: Sequence[str]) -> bool:
@@ -212,6 +236,11 @@ def _names(asked: Asked) -> Iterator[Finding]:
         )
 
 
+def _parts(asked: Asked) -> Iterator[Finding]:
+    phases = asked_phases(asked.run_tags, asked.skip_tags) if asked.playbook == "deploy.yml" else ()
+    return parts.findings(asked.settings, asked.playbook, phases, asked.command())
+
+
 def _values(asked: Asked) -> Iterator[Finding]:
     if asked.reviewed_plan and not Path(asked.reviewed_plan).expanduser().is_file():
         yield Finding(
@@ -221,7 +250,7 @@ def _values(asked: Asked) -> Iterator[Finding]:
             say("{command} --check", command=asked.command(without=["cleanup_reviewed_plan"])),
         )
     missing = [name for name in asked.required if not asked.is_set(name)]
-    missing = missing or [name for name in _BASE if not asked.is_set(name)]
+    missing = missing or [name for name in _needed(asked) if not asked.is_set(name)]
     if missing:
         inventory = command_line.inventory(asked.inventory, str(asked.base))
         example = Path(asked.inventory) / f"group_vars/{asked.environment}/vault.example.yml"
@@ -239,6 +268,16 @@ def _values(asked: Asked) -> Iterator[Finding]:
             ),
             say("ansible-vault create that file, then {command}", command=asked.command(vault=True)),
         )
+
+
+def _needed(asked: Asked) -> Sequence[str]:
+    if asked.parts.application:
+        return _BASE
+    backs_up = str(asked.settings.get("prepare_backup_keep", 1)) != "0" and asked.playbook == "deploy.yml"
+    return [
+        *(name for name in _BASE if name not in _OF_APPLICATION),
+        *(["prepare_backup_path"] if backs_up else []),  # elsewhere it is beside the application
+    ]
 
 
 def _hooks(asked: Asked) -> Iterator[Finding]:
@@ -286,7 +325,7 @@ def _hosts(asked: Asked, hosts: Hosts) -> Iterator[Finding]:
             ),
         )
     shared = [name for name, address in hosts.addresses.items() if address == hosts.app_url]
-    if shared and len(hosts.addresses) > 1:
+    if shared and len(hosts.addresses) > 1 and asked.parts.application:
         yield Finding(
             "address",
             observed(

@@ -76,6 +76,7 @@ class RunFacts:
     log: Answer = field(default_factory=dict)  # service_check, of the host that writes the report
     reloaded: Mapping[str, Answer] = field(default_factory=dict)  # pm2_app, of each host
     rollback: RollbackFacts = field(default_factory=RollbackFacts)
+    parts: Mapping[str, bool] = field(default_factory=dict)  # run_inputs; empty: everything takes part
 
     @classmethod
     def of_role(cls, facts: Mapping[str, Any]) -> RunFacts:
@@ -89,6 +90,14 @@ class RunFacts:
         if self.findings or not error.strip():
             return self.findings
         return [{"identifier": "", **found.phrases(), "english": found.phrases()} for found in parse(error).findings]
+
+    @property
+    def has_application(self) -> bool:
+        return self.parts.get("application", True)
+
+    @property
+    def by_prisma(self) -> bool:
+        return self.parts.get("prisma", True)
 
     @property
     def checks(self) -> Rows:

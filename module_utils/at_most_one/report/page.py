@@ -18,6 +18,7 @@ Words = Mapping[str, Any]
 Report = Mapping[str, Any]
 
 _SECTIONS = ("timeline", "cleanup", "indexes", "pause", "traffic", "instances", "checks", "checklist")
+_OF_APPLICATION = ("traffic", "instances", "checks")
 _CAUSES = 3  # findings that the last line names
 
 
@@ -95,14 +96,14 @@ class _Writer:
         )
 
     def page(self) -> Page:
-        run, words = self.run, self.words
+        run = self.run
         sections = self.sections()
         return Page(
             application=run.application,
             title=run.plan["title"][run.language],
             attempted=run.commit_after,
             headline=self.headline(),
-            sentence=words["sentences"][self.kind()].replace("ROWS", str(self.left_count)),
+            sentence=self.sentence(),
             is_bad=self.is_bad(),
             stopped=self.stopped,
             to_do=self.to_do(),
@@ -140,6 +141,12 @@ class _Writer:
         if self.is_partial:
             return "partial"
         return "left" if self.left else self.run.outcome
+
+    def sentence(self) -> str:
+        sentences = self.words["sentences"]
+        if not self.run.has_application:
+            sentences = {**sentences, **self.words["sentences_database"]}
+        return str(sentences[self.kind()]).replace("ROWS", str(self.left_count))
 
     def is_bad(self) -> bool:
         return bool(self.run.error) or (self.stopped and not self.run.check_mode)
@@ -217,7 +224,12 @@ class _Writer:
         ended_well = [phase["name"] for phase in self.report["phases"] if phase["status"] != "failed"]
         if "verify" not in ended_well or self.run.rolled_back:
             return ""
-        return str(self.words["proven"].replace("INDEXES", str(len(self.report["indexes"]))))
+        proven = self.words["proven" if self.run.by_prisma else "proven_by_sql"]
+        race = self.details.get("verify", {}).get("race") or {}
+        if race:
+            word = "raced" if race["verdict"] == "proven" else "not_raced"
+            proven += self.words[word].replace("INDEX", race["index"]).replace("WHY", race["why"])
+        return str(proven.replace("INDEXES", str(len(self.report["indexes"]))))
 
     def sections(self) -> list[str]:
         """What the run got to, needed and was asked for. A run that stopped shows the way on before the details."""
@@ -240,7 +252,8 @@ class _Writer:
         return ["rollback", *shown] if self.stopped else [*shown, "rollback"]
 
     def empty(self, sections: Sequence[str]) -> list[str]:
-        return [self.words[name] for name in _SECTIONS if name not in sections and name != "checklist"]
+        without = ("checklist", *(() if self.run.has_application else _OF_APPLICATION))
+        return [self.words[name] for name in _SECTIONS if name not in sections and name not in without]
 
     def indexes(self) -> list[dict[str, Any]]:
         """Each index that was read, beside its definition in the plan. After a rollback a missing one is good."""
@@ -272,6 +285,8 @@ class _Writer:
         back = self.run.ended.get("rollback", {}) if self.run.outcome in ("deployed", "stopped") else {}
         if self.run.check_mode or self.run.run_id not in back.get("runs", []):
             return ""
+        if not self.run.has_application:
+            return str(self.words["rollback_takes_database"]).replace("RUNS", ", ".join(back["runs"]))
         return str(
             self.words["rollback_takes"]
             .replace("RUNS", ", ".join(back["runs"]))
@@ -304,6 +319,8 @@ class _Writer:
     def last_line(self) -> str:
         commit, run = self.report["commit"], self.run
         line = f"{'✖' if self.is_bad() else '✔'} {self.headline()}   {run.environment} | {run.application}"
+        if not run.has_application:
+            return line
         line += f" {commit['before'][:12]}"
         if commit["after"] != commit["before"]:
             line += f" -> {commit['after'][:12]}"

@@ -115,17 +115,17 @@ class WayBack:
 
 
 def asked_for(plan: Plan, found: Answer, asked: Asked, hosts: Mapping[str, Served]) -> WayBack:
-    """The way back that a person asks for, over all ``hosts``."""
+    """The way back that a person asks for, over all ``hosts``; without one, of the database alone."""
     if asked.only_rows:
         found = {**found, **_ROWS_ALONE, **found["left_behind"]}
     ways = []
     for name, served in hosts.items():
         before = {} if asked.commit else found["hosts"].get(name, {})
         ways.append(_way(name, served, before, asked.commit or found["commit_before"] or served.commit))
-    first = next(iter(hosts.values()))
+    first = next((served.commit for served in hosts.values()), "")
     return WayBack(
         found,
-        asked.commit or found["commit_before"] or first.commit,
+        asked.commit or found["commit_before"] or first,
         tuple(ways),
         rows=asked.restore_rows and found["content"]["pending"] > 0,
         findings=tuple(_forbidding(plan, found, asked, hosts, ways)),

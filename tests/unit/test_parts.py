@@ -1,0 +1,65 @@
+"""Which phases and parts take part, and which settings do not go together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from at_most_one.preflight import inputs, parts
+from at_most_one.preflight.parts import Parts
+
+BARE = {"app_adapter": "none", "migrate_adapter": "sql"}
+PHASES = inputs.PHASES
+
+
+def found(settings: dict[str, Any], playbook: str = "deploy.yml", phases: tuple[str, ...] = PHASES) -> list[str]:
+    findings = [*parts.findings(settings, playbook, phases, "the command")]
+    assert all(one.seen and one.expected and one.next_step for one in findings)
+    return [one.seen for one in findings]
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected", "left_out"),
+    [
+        ({}, Parts(application=True, prisma=True), ()),
+        ({"migrate_adapter": "sql"}, Parts(application=True, prisma=False), ()),
+        (BARE, Parts(application=False, prisma=False), ("pm2_reload", "healthcheck")),
+        ({"app_adapter": "pm2", "migrate_adapter": "prisma"}, Parts(), ()),
+    ],
+)
+def test_the_adapters_decide_what_takes_part(
+    settings: dict[str, str], expected: Parts, left_out: tuple[str, ...]
+) -> None:
+    assert found(settings) == []
+    assert (parts.decide(settings), parts.decide(settings).left_out) == (expected, left_out)
+
+
+@pytest.mark.parametrize(
+    ("settings", "seen"),
+    [
+        ({"app_adapter": "systemd"}, "app_adapter is systemd."),
+        ({"migrate_adapter": "knex"}, "migrate_adapter is knex."),
+        ({"app_adapter": "none"}, "app_adapter is none and migrate_adapter is prisma"),
+        ({"migrate_strategy": "locked"}, "migrate_strategy is locked and migrate_adapter is prisma."),
+        ({**BARE, "migrate_strategy": "prisma"}, "migrate_strategy is prisma and migrate_adapter is sql."),
+        ({**BARE, "watch_minutes": 5}, "watch is about an application"),
+        ({**BARE, "rollback_commit": "a" * 40}, "rollback_commit is about an application"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(settings: dict[str, Any], seen: str) -> None:
+    (only,) = found(settings)
+    assert seen in only
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{**BARE, "migrate_strategy": "concurrent"}, {**BARE, "watch_minutes": 0}, {**BARE, "app_adapter": None}],
+)
+def test_what_goes_together_is_not(settings: dict[str, Any]) -> None:
+    assert found(settings) == []
+
+
+def test_a_phase_that_has_nothing_to_do_is_not_asked_for_alone() -> None:
+    assert "pm2_reload: not part of this run" in found(BARE, phases=("pm2_reload",))[0]
+    assert found(BARE, phases=("verify", "pm2_reload")) == found(BARE, "history.yml", ()) == []
+    assert "watch is about" in found(BARE, "watch.yml", ())[0]
