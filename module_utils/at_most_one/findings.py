@@ -63,9 +63,9 @@ def observed(identifier: str, template: str, /, **values: Any) -> Phrase:
 
 
 def joined(phrases: Iterable[str], separator: str = "; ") -> Phrase:
-    """Several phrases as one, each translated by itself. It has the first one's identifier."""
+    """Several phrases as one, each translated by itself. It has the first identifier among theirs."""
     values = {f"part_{number}": phrase for number, phrase in enumerate(phrases)}
-    identifier = getattr(values.get("part_0"), "identifier", "")
+    identifier = next(filter(None, (getattr(phrase, "identifier", "") for phrase in values.values())), "")
     return _filled(identifier, separator.join(f"{{{name}}}" for name in values), values)
 
 

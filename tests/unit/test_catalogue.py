@@ -106,7 +106,8 @@ def test_a_phrase_gets_other_values() -> None:
     assert filled(phrase, who="Ann", what="x") == "Wait for Ann."
     assert isinstance(filled(phrase), Phrase)
     assert filled(phrase, who="Ann").identifier == "AMO-1"
-    assert joined([phrase, "x"], " ").identifier == "AMO-1"
+    assert joined([phrase, "x"], " ").identifier == joined(["[gate]", phrase]).identifier == "AMO-1"
+    assert joined(["x"]).identifier == ""
 
 
 STOP = {
