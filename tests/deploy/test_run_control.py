@@ -65,7 +65,7 @@ def test_a_deployment_waits_before_the_cutover_until_somebody_continues_it(fresh
 
 
 def test_a_deployment_that_is_to_end_takes_itself_back_and_says_who_asked(fresh: Lab) -> None:
-    content, pids = fresh.content(), fresh.pids()
+    sessions, pids = fresh.sessions(), fresh.pids()
     with deploying(fresh) as runs:
         until(lambda: waiting(fresh) == "hold_cutover")
         assert run_playbook("control.yml", "-e", "control_action=abort").code == 0
@@ -74,4 +74,5 @@ def test_a_deployment_that_is_to_end_takes_itself_back_and_says_who_asked(fresh:
     assert (run.report["outcome"], run.report["failed_phase"]) == ("rolled_back", "verify")
     assert "was asked to end by" in run.report["error"]
     assert "and has ended before the cutover" in run.report["error"]
-    assert (fresh.content(), fresh.pids(), fresh.indexes()) == (content, pids, {})
+    assert sessions.items() <= fresh.sessions().items(), "beside them is what the checks have opened and cancelled"
+    assert (fresh.duplicate_groups(), fresh.pids(), fresh.indexes()) == (10, pids, {})
