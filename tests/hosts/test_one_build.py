@@ -20,7 +20,7 @@ from tests.support.executions import Executions
 from tests.support.fleet import ROOT, Host, asset
 
 # The most starts of Python for a module with nothing to do: on the first host, which asks the database, and on another.
-FIRST_HOST, FURTHER_HOST = 11, 5
+FIRST_HOST, FURTHER_HOST = 12, 5
 DIFFERS: dict[str, Any] = {"prepare_build_commands": [["sh", "build.sh", "random"]]}
 
 # Answers what is asked of it about itself as another version would, and else is the real one.
