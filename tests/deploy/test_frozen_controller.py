@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,8 @@ class Controller:
         frozen: set[int] = set()
         while new := set(self._tree()) - frozen:
             for pid in new:
-                os.kill(pid, signal.SIGSTOP)
+                with suppress(ProcessLookupError):  # it has ended since the tree was read
+                    os.kill(pid, signal.SIGSTOP)
             frozen |= new
 
     def wake(self) -> tuple[int, str]:

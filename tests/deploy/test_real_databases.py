@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -217,6 +218,12 @@ def test_readers_who_stay_keep_no_run_from_going_back(ground: Lab) -> None:
 
     back = run_playbook("rollback.yml", "-e", "report_language=en")
     assert "nothing to roll back" in " ".join(back.failures)
+    assert accounted(ground) == before
+    looked = run_playbook("monitor.yml", "-e", "report_language=en")
+    by_hand = re.search(r"by hand: (DROP INDEX [^;]+);", " ".join(" ".join(looked.failures).split()))
+    assert by_hand, looked.failures
+    ground.rows(by_hand[1])
+    assert ground.fences() == 0
     assert accounted(ground) == before
 
 
