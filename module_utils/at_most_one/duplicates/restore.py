@@ -118,7 +118,7 @@ def _refuse_left(plan: Plan, found: Restoration, outcome: str = "") -> None:
             "{count} archived rows cannot return to {table}: {left}. {outcome}.",
             count=count,
             table=table_name(plan),
-            left=joined(map(str, found.left)),
+            left=joined(left.phrase for left in found.left),
             outcome=outcome or say("No row was restored"),
         ),
         expected=say("an archive whose every row can be put back."),

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import psycopg2
 from psycopg2 import sql
 
-from ..findings import say
+from ..findings import Phrase, say
 from ..postgres.catalog import Cursor
 from ..system.strict_zip import strict_zip
 
@@ -44,8 +44,12 @@ class LeftOut:
     rows: list[list[str]]
 
     def __str__(self) -> str:
-        reason = REASONS[self.reason]
-        why = say(reason.template, name=self.name)
+        return str(self.phrase)
+
+    @property
+    def phrase(self) -> Phrase:
+        """What a person reads."""
+        why = say(REASONS[self.reason].template, name=self.name)
         return say("{count} of {table}: {why}", count=self.count, table=self.table, why=why)
 
 

@@ -192,7 +192,7 @@ def _there_and_back(
                 "AMO-2318",
                 "Rows that leave {table} could not return: {left}. Found on the table: {found}.",
                 table=table_name(plan),
-                left=joined(map(str, left)),
+                left=joined(one.phrase for one in left),
                 found="; ".join(map(str, found)) or say("no trigger"),
             ),
             expected=say("every row of a sample to leave and to return byte for byte; it was tried and rolled back."),
