@@ -258,7 +258,7 @@ def test_readers_who_stay_and_a_bulk_insert_under_the_fence(ground: Lab) -> None
 
     with readers_who_stay(ground) as readers:
         with bulk_insert(ground) as writing:
-            run = run_playbook("deploy.yml", *OLD_ENOUGH)
+            run = run_playbook("deploy.yml", "-e", "report_language=en", *OLD_ENOUGH)
         written = writing.result()
         left = ground.rows("SELECT relname FROM pg_class WHERE relname ~ '^at_most_one_fence_'")
         with pytest.raises(psycopg2.errors.UniqueViolation):  # harmless: it refuses what the index refuses
@@ -278,7 +278,7 @@ def test_readers_who_stay_and_a_bulk_insert_under_the_fence(ground: Lab) -> None
     for word in (*FAULTS["reader who stays"].says, *(f"pid {pid}" for pid in readers)):
         assert word in output
 
-    looked = run_playbook("monitor.yml")
+    looked = run_playbook("monitor.yml", "-e", "report_language=en")
     assert f"The write fence is partial ({left[0][0]}) and no run is at work." in " ".join(looked.failures)
     assert ground.fences() == 1, "the monitor changes nothing"
 

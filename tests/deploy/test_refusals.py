@@ -27,6 +27,7 @@ def ansible_playbook(*arguments: str, inventory: str = "local") -> tuple[int, st
         "deploy.yml",
         "-i",
         f"inventories/{inventory}",
+        *("-e", "report_language=en"),
         *arguments,
     ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -47,7 +47,11 @@ def test_one_of_two_starts_goes_on(deployed_ground: Lab, turn: int) -> None:
     )
     assert os.readlink(ROOT / "artifacts/local/latest") == run_id, "the start that was refused has moved nothing"
     here = re.escape(socket.gethostname())
-    holds = rf"is held by run {run_id}: {who}, since {started} \(0 min \d+ s ago\), from {here} \(pid {winner}\)"
+    holds = (
+        rf"실행 {run_id}에서 계획 .+ 잡고 있습니다: {who}, {started}부터\(0분 \d+초 전\), {here}에서\(pid {winner}\)"
+    )
     assert re.search(holds, said), said
-    assert "Expected: no other unfinished run of this plan." in said
-    assert f"wait for it, or talk to {who}" in said
+    assert "끝나지 않은 이 계획의 다른 실행이 없어야 합니다." in said
+    assert f"그 실행을 기다리거나 {who}에게 문의하십시오" in said
+    assert re.search(r"AMO-220[67]\b", said), said
+    assert "Expected:" not in said
