@@ -7,8 +7,8 @@ DOCUMENTATION = r"""
 module: run_stop
 short_description: Record the phase that failed, settle the write fence and close the run
 description:
-  - An action that calls M(deploy_run), M(deploy_changes_info) and M(write_fence) on the host that the task
-    is for. As a module it can only refuse.
+  - An action that calls M(deploy_run), M(deploy_changes_info) and M(write_fence)
+    on the host that the task is for. As a module it can only refuse.
   - It never fails. What cannot be done or read is a part of RV(error), behind the first error, because way back, report
     and message still have to come.
 options:
