@@ -40,6 +40,11 @@ def patient(app: App, release: Path) -> preflight.Aim:
     return replace(aim, demand=replace(aim.demand, instance_timeout_s=40))
 
 
+def up_for(instance: client.Instance) -> float:
+    """Seconds since PM2 has started it."""
+    return time.time() - instance.started_ms / 1000
+
+
 def colours(app: App) -> set[str | None]:
     return {fetch("GET", app.url, timeout_s=5).header("x-app-colour") for _ in range(8)}
 
@@ -111,7 +116,9 @@ def test_a_variable_that_somebody_set_by_hand_stays(app: App) -> None:
     by_hand = {**app.pm2.environment(), "COLOUR": "green"}
     subprocess.run([app.pm2.executable, "reload", app.name, "--update-env"], env=by_hand, check=True)
     assert new.is_dir()
-    assert not reload.reload(app.pm2, patient(app, old))["changed"]
+    aim = patient(app, old)
+    wait_until(lambda: all(up_for(one) >= aim.demand.stable_s for one in client.listing(app.pm2, app.name).instances))
+    assert not reload.reload(app.pm2, aim)["changed"]
     assert colours(app) == {"green"}
 
 
