@@ -15,6 +15,32 @@ from at_most_one.findings import observed, say
 from at_most_one.system import command_line, project
 from at_most_one.system.redaction import redact, redact_data
 
+# The facts in which roles keep for each other what a host has answered, besides the names of their own, which begin
+# with two underscores.
+ANSWERS = frozenset(
+    [
+        "cleanup_removed",
+        "cleanup_reported",
+        "healthcheck_log",
+        "healthcheck_service",
+        "healthcheck_traffic",
+        "migrate_indexes",
+        "notify_sent",
+        "pm2_reload_instances",
+        "pm2_reload_link",
+        "prepare_backup",
+        "prepare_instances",
+        "prepare_made",
+        "rollback_done",
+        "rollback_plan",
+        "run_end",
+        "run_host",
+        "run_inputs",
+        "run_traffic",
+        "verify_indexes",
+    ]
+)
+
 
 def any_true(hosts: Iterable[Mapping[str, Any]], *facts: str) -> bool:
     """Whether any of the facts is set and true on any host; a task's result is where it changed something."""
@@ -106,7 +132,7 @@ def _last_of(printed: str) -> str:
 
 def _lost(host: Mapping[str, Any]) -> findings.Finding | None:
     """What to say of a host whose connection was lost: Ansible remembers no failure of it, only the task's result."""
-    for name in (name for name in host if name.startswith("__")):
+    for name in (name for name in host if name.startswith("__") or name in ANSWERS):  # no others: reading fills them
         result = host[name]
         if isinstance(result, Mapping) and result.get("unreachable"):
             return findings.Finding(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import at_most_one_entry
 from at_most_one.errors import OperatorError
 from at_most_one.findings import Finding
 
-from filter_plugins.at_most_one import any_true, first_error, first_findings, is_lost
+from filter_plugins.at_most_one import ANSWERS, any_true, first_error, first_findings, is_lost
 
+ROOT = Path(__file__).parents[2]
 LOST = {"unreachable": True, "msg": "ssh: connect to host 10.0.0.12 port 22: Connection refused"}
 
 
@@ -24,6 +27,21 @@ def test_a_lost_connection_is_named_when_no_task_has_failed() -> None:
     assert said.startswith("The connection to b was lost: ssh: connect to host 10.0.0.12 port 22: Connection refused")
     assert "Expected:" in said
     assert "Next:" in said
+
+
+def registered() -> set[str]:
+    """The names under which the roles' tasks keep what a host has answered."""
+    tasks = "\n".join(path.read_text(encoding="utf-8") for path in ROOT.glob("roles/*/tasks/*.yml"))
+    return set(re.findall(r"(?m)^\s*register: (\w+)$", tasks))
+
+
+def test_the_connection_counts_as_lost_under_every_name_that_a_role_registers() -> None:
+    names = registered()
+    assert {name for name in names if not name.startswith("_")} == ANSWERS
+    for name in names:
+        host = {"inventory_hostname": "b", name: LOST}
+        assert is_lost(host), name
+        assert first_error([{"inventory_hostname": "a"}, host]).startswith("The connection to b was lost"), name
 
 
 def test_a_failed_task_comes_before_a_lost_connection() -> None:
