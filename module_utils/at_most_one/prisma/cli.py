@@ -218,48 +218,15 @@ def confirm(
         )
         lines = first_lines(call.output)
         raise OperatorError(
-            (
-                (
-                    observed(
-                        "AMO-3702",
-                        "The indexes are built and migration {migration} is recorded, but `prisma migrate "
-                        "{command}` {ended}. It said: {lines}",
-                        migration=plan.migration,
-                        command=command,
-                        ended=ended,
-                        lines=" | ".join(lines),
-                    )
-                    if lines
-                    else observed(
-                        "AMO-3703",
-                        "The indexes are built and migration {migration} is recorded, but `prisma migrate "
-                        "{command}` {ended}.",
-                        migration=plan.migration,
-                        command=command,
-                        ended=ended,
-                    )
-                )
-                if after == before
-                else (
-                    observed(
-                        "AMO-3704",
-                        "The indexes are built and migration {migration} is recorded, but `prisma migrate "
-                        "{command}` {ended} and changed the history. It said: {lines}",
-                        migration=plan.migration,
-                        command=command,
-                        ended=ended,
-                        lines=" | ".join(lines),
-                    )
-                    if lines
-                    else observed(
-                        "AMO-3705",
-                        "The indexes are built and migration {migration} is recorded, but `prisma migrate "
-                        "{command}` {ended} and changed the history.",
-                        migration=plan.migration,
-                        command=command,
-                        ended=ended,
-                    )
-                )
+            observed(
+                "AMO-3702",
+                "The indexes are built and migration {migration} is recorded, but `prisma migrate {command}`"
+                " {ended}{changed}.{said}",
+                migration=plan.migration,
+                command=command,
+                ended=ended,
+                changed=say(" and changed the history") if after != before else "",
+                said=say(" It said: {lines}", lines=" | ".join(lines)) if lines else "",
             ),
             expected=say("exit code 0 and nothing to do."),
             next_step=say(

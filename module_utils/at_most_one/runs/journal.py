@@ -436,35 +436,23 @@ def _refusal(holder: Mapping[str, Any] | None, plan_id: str) -> OperatorError:
         )
     minutes, seconds = divmod(holder["age_s"], 60)
     return OperatorError(
-        (
-            observed(
-                "AMO-2206",
-                "Plan {plan_id} is held by run {run_id}: {who}, since {since} ({minutes} min {seconds} s "
-                "ago), from {controller} (pid {controller_pid}), last finished phase {phase}.",
-                plan_id=plan_id,
-                run_id=holder["run_id"],
-                who=holder["who"],
-                since=holder["since"],
-                minutes=minutes,
-                seconds=seconds,
-                controller=holder["controller"],
-                controller_pid=holder["controller_pid"],
-                phase=holder["phase"],
-            )
-            if holder["phase"]
-            else observed(
-                "AMO-2207",
-                "Plan {plan_id} is held by run {run_id}: {who}, since {since} ({minutes} min {seconds} s "
-                "ago), from {controller} (pid {controller_pid}), no phase finished yet.",
-                plan_id=plan_id,
-                run_id=holder["run_id"],
-                who=holder["who"],
-                since=holder["since"],
-                minutes=minutes,
-                seconds=seconds,
-                controller=holder["controller"],
-                controller_pid=holder["controller_pid"],
-            )
+        observed(
+            "AMO-2206",
+            "Plan {plan_id} is held by run {run_id}: {who}, since {since} ({minutes} min {seconds} s ago), from"
+            " {controller} (pid {controller_pid}), {reached}.",
+            plan_id=plan_id,
+            run_id=holder["run_id"],
+            who=holder["who"],
+            since=holder["since"],
+            minutes=minutes,
+            seconds=seconds,
+            controller=holder["controller"],
+            controller_pid=holder["controller_pid"],
+            reached=(
+                say("last finished phase {phase}", phase=holder["phase"])
+                if holder["phase"]
+                else say("no phase finished yet")
+            ),
         ),
         expected=say("no other unfinished run of this plan."),
         next_step=(
