@@ -250,25 +250,14 @@ def _fail(
     reloaded = [before.pm_id for before, _after in done]
     back = sorted({*reloaded, failed.pm_id})
     raise OperatorError(
-        (
-            observed(
-                "AMO-4219",
-                "Instance {pm_id} of {name} is not provably new ({cause}): {seen}. Its log says: {telling}",
-                pm_id=failed.pm_id,
-                name=name,
-                cause=unproven.cause,
-                seen=unproven.seen,
-                telling=_telling(lines),
-            )
-            if lines
-            else observed(
-                "AMO-4220",
-                "Instance {pm_id} of {name} is not provably new ({cause}): {seen}.",
-                pm_id=failed.pm_id,
-                name=name,
-                cause=unproven.cause,
-                seen=unproven.seen,
-            )
+        observed(
+            "AMO-4219",
+            "Instance {pm_id} of {name} is not provably new ({cause}): {seen}.{telling}",
+            pm_id=failed.pm_id,
+            name=name,
+            cause=unproven.cause,
+            seen=unproven.seen,
+            telling=say(" Its log says: {telling}", telling=_telling(lines)) if lines else "",
         ),
         expected=say(
             "a new process that stays up for {stable_s} s, works in {release_path} and answers with build {build}.",

@@ -229,43 +229,15 @@ def require_deployable(verdict: Verdict, name: str, *also: str, release: str | P
     """Raise an OperatorError with the repair unless the migration may be applied now; ``also`` names more verdicts."""
     if verdict.verdict not in ("pending", "rolled_back", *also):
         raise OperatorError(
-            (
-                (
-                    observed(
-                        "AMO-3713",
-                        "Prisma's history says {verdict} of migration {name}; failed before: {failed}; not in "
-                        "this release: {unknown}.",
-                        verdict=verdict.verdict,
-                        name=name,
-                        failed=", ".join(verdict.failed),
-                        unknown=", ".join(verdict.unknown),
-                    )
-                    if verdict.unknown
-                    else observed(
-                        "AMO-3714",
-                        "Prisma's history says {verdict} of migration {name}; failed before: {failed}.",
-                        verdict=verdict.verdict,
-                        name=name,
-                        failed=", ".join(verdict.failed),
-                    )
-                )
-                if verdict.failed
-                else (
-                    observed(
-                        "AMO-3715",
-                        "Prisma's history says {verdict} of migration {name}; not in this release: {unknown}.",
-                        verdict=verdict.verdict,
-                        name=name,
-                        unknown=", ".join(verdict.unknown),
-                    )
-                    if verdict.unknown
-                    else observed(
-                        "AMO-3716",
-                        "Prisma's history says {verdict} of migration {name}.",
-                        verdict=verdict.verdict,
-                        name=name,
-                    )
-                )
+            observed(
+                "AMO-3713",
+                "Prisma's history says {verdict} of migration {name}{failed}{unknown}.",
+                verdict=verdict.verdict,
+                name=name,
+                failed=say("; failed before: {names}", names=", ".join(verdict.failed)) if verdict.failed else "",
+                unknown=say("; not in this release: {names}", names=", ".join(verdict.unknown))
+                if verdict.unknown
+                else "",
             ),
             expected=say("pending or rolled_back, so that the migration is applied by this deployment."),
             next_step=repair_in(verdict, release),

@@ -146,16 +146,12 @@ def _run(order: Order, command: Sequence[str]) -> dict[str, Any]:
 def _failed(order: Order, shown: str, how: str, lines: list[str], **details: Any) -> OperatorError:
     path = f"PATH={shlex.quote(order.environment_path)}:$PATH " if order.environment_path else ""
     return OperatorError(
-        (
-            observed(
-                "AMO-4102",
-                "The build's command `{command}` {how}: {lines}.",
-                command=shown,
-                how=how,
-                lines=" | ".join((line.strip() for line in lines)).rstrip("."),
-            )
-            if lines
-            else observed("AMO-4103", "The build's command `{command}` {how}.", command=shown, how=how)
+        observed(
+            "AMO-4102",
+            "The build's command `{command}` {how}{printed}.",
+            command=shown,
+            how=how,
+            printed=": " + " | ".join(line.strip() for line in lines).rstrip(".") if lines else "",
         ),
         expected=say("exit code 0."),
         next_step=say(

@@ -178,16 +178,12 @@ def _stop(boot: Boot, seen: str, log: str) -> NoReturn:
     lines = log_tail(log, 0, boot.log_lines)
     build = say(" of build {build}", build=boot.probe.build) if boot.probe.build else ""
     raise OperatorError(
-        (
-            observed(
-                "AMO-4121",
-                "Release {release} does not boot: {seen}. It wrote: {lines}",
-                release=boot.release,
-                seen=seen,
-                lines=" | ".join(lines),
-            )
-            if lines
-            else observed("AMO-4122", "Release {release} does not boot: {seen}.", release=boot.release, seen=seen)
+        observed(
+            "AMO-4121",
+            "Release {release} does not boot: {seen}.{wrote}",
+            release=boot.release,
+            seen=seen,
+            wrote=say(" It wrote: {lines}", lines=" | ".join(lines)) if lines else "",
         ),
         expected=say("a good answer{build} within {timeout_s} s.", build=build, timeout_s=f"{boot.timeout_s:g}"),
         next_step=say("nothing that serves was touched; correct what it names, or start it by hand in that directory."),
