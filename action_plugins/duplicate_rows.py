@@ -18,6 +18,9 @@ from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import action_loader
 
 action_loader.get("in_process", class_only=True)  # lets the core be imported here
+from ansible.module_utils import at_most_one_entry  # noqa: E402
+from ansible.module_utils.at_most_one.errors import OperatorError  # noqa: E402
+from ansible.module_utils.at_most_one.findings import observed, say  # noqa: E402
 from ansible.module_utils.at_most_one.system import files  # noqa: E402
 
 
@@ -26,6 +29,12 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
+        try:
+            return self._run(task_vars)
+        except OperatorError as stop:
+            return at_most_one_entry.refusal(stop)
+
+    def _run(self, task_vars: dict[str, Any] | None) -> dict[str, Any]:
         arguments = dict(self._task.args)
         reported = arguments.get("state") == "reported"
         sent = {}
@@ -67,9 +76,14 @@ class ActionModule(ActionBase):
         made = self._low_level_execute_command("umask 077 && mktemp -d -t at-most-one.XXXXXXXXXX")
         directory = made["stdout"].strip()
         if made["rc"] or not directory:
-            raise AnsibleActionFail(
-                f"No temporary directory could be made for the clean-up plan: {made['stderr'].strip() or made['rc']}. "
-                "Expected: a directory for temporary files with free space. Next: free some there, then run again."
+            raise OperatorError(
+                observed(
+                    "AMO-1033",
+                    "No temporary directory could be made for the clean-up plan: {said}.",
+                    said=made["stderr"].strip() or made["rc"],
+                ),
+                expected=say("a directory for temporary files with free space."),
+                next_step=say("free some there, then run again."),
             )
         try:
             yield directory
@@ -102,7 +116,8 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise AnsibleActionFail(
-            f"{error.filename or path}: {error.strerror or error}. Expected: a file on the control node that this "
-            "account may read, or a directory that it may write to. Next: give it that right, then run again."
+        raise OperatorError(
+            observed("AMO-1034", "{path}: {reason}.", path=error.filename or path, reason=error.strerror or error),
+            expected=say("a file on the control node that this account may read, or a directory that it may write to."),
+            next_step=say("give it that right, then run again."),
         ) from error

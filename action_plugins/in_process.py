@@ -40,9 +40,11 @@ class Call:
     def __init__(self, params: dict[str, Any], check_mode: bool) -> None:
         self.params, self.check_mode = params, check_mode
         self.warnings: list[str] = []
+        self.phrases: list[dict[str, Any]] = []
 
     def warn(self, warning: str) -> None:
-        self.warnings.append(warning)
+        self.phrases += at_most_one_entry.phrases_of(warning)
+        self.warnings.append(str(warning))
 
 
 def load(name: str) -> ModuleType:
@@ -96,6 +98,8 @@ class ActionModule(Normal):
         result["invocation"] = {"module_args": call.params}
         if call.warnings:
             result["warnings"] = call.warnings
+        if call.phrases:
+            result["warning_phrases"] = call.phrases
         sent = _as_sent(result, Direction.MODULE_TO_CONTROLLER)
         switches = {name: value for name, value in sent.items() if value is None or isinstance(value, bool)}
         # Ansible masks what a module returns, and leaves to an action what that returns.

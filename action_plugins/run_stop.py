@@ -14,6 +14,7 @@ from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import action_loader
 
 action_loader.get("in_process", class_only=True)  # lets the core be imported here
+from ansible.module_utils.at_most_one.findings import Phrase, handed_over, reason  # noqa: E402
 from ansible.module_utils.at_most_one.runs import stopping  # noqa: E402
 from ansible.module_utils.at_most_one.system import command_line, project  # noqa: E402
 
@@ -32,8 +33,8 @@ class ActionModule(ActionBase):
     def _begin(self) -> Answer:
         given = self._task.args
         end: Answer = {"outcome": "stopped", "error": given["error"], "failed_phase": given["phase"]}
-        end["findings"] = given.get("findings", [])
-        end["changed_words"] = self._changed()
+        end["findings"], end["afterwards"] = given.get("findings", []), list(given.get("afterwards", []))
+        end["changed_words"] = self._changed().as_data()
         details = {"error": given["error"], "removed": given["removed"]}
         read = self._journal(
             "recorded", phase=given["phase"], status="failed", earlier=given["earlier"], details=details
@@ -41,35 +42,38 @@ class ActionModule(ActionBase):
         if not read.get("failed"):
             read = self._call("deploy_changes_info", plan=given["plan"])
         if read.get("failed"):
-            end["error"] += _line(stopping.unsettled(read, end["changed_words"]))
+            _add(end, stopping.unsettled(read, handed_over(end["changed_words"])))
             return {**end, "reached": {}, "is_settled": False, "may_go_back": False}
         return {**end, "reached": read["reached"], "is_settled": True, "may_go_back": given["may_go_back"]}
 
     def _end(self, begun: Answer) -> Answer:
-        end: Answer = {name: begun[name] for name in ("outcome", "error", "findings", "failed_phase", "reached")}
+        kept = ("outcome", "error", "findings", "afterwards", "failed_phase", "reached")
+        end: Answer = {name: begun[name] for name in kept}
         if begun["may_go_back"]:
-            end |= self._after_the_way_back(end)
+            self._add_the_way_back(end)
         if not begun["is_settled"]:
             return end
         if end["outcome"] == "stopped" and end["reached"]["point"] == "nothing":
-            end["error"] += self._without_fence(end["reached"])
+            self._lower_fence(end)
         closed = self._journal("closed", outcome=end["outcome"], failed_phase=end["failed_phase"], error=end["error"])
         if closed.get("failed"):
-            end["error"] += _line(stopping.unsettled(closed, begun["changed_words"]))
+            _add(end, stopping.unsettled(closed, handed_over(begun["changed_words"])))
             return end
         return {**end, **{name: closed[name] for name in ("run", "phases", "rollback") if name in closed}}
 
-    def _after_the_way_back(self, end: Answer) -> Answer:
-        """What has changed by the way back: the error, and where it went well the outcome."""
+    def _add_the_way_back(self, end: Answer) -> None:
+        """Add to ``end`` what became of the way back, and where it went well the outcome."""
         given = self._task.args
         way, done = given["way"], given["done"]
         if not given["back_error"] and not way.get("is_needed"):
-            return {}
+            return
         if not given["back_error"] and done.get("sentence"):
-            return {"outcome": "rolled_back", "error": end["error"] + _line(stopping.went_back(way, done))}
+            end["outcome"] = "rolled_back"
+            _add(end, stopping.went_back(way, done))
+            return
         failed = self._variables.get("ansible_failed_result", {}) if given["back_error"] else done
         words = stopping.back_failed(
-            given["back_error"] or str(done.get("msg", "no reason given")),
+            handed_over(given["back_error"]) if given["back_error"] else reason(done),
             stopping.later_run(failed),
             end["failed_phase"],
             len(given["plan"]["indexes"]),
@@ -77,23 +81,22 @@ class ActionModule(ActionBase):
             self._call("deploy_changes_info", plan=given["plan"]).get("reached"),
             given["paths"],
         )
-        return {"error": end["error"] + _line(words)}
+        _add(end, words)
 
-    def _without_fence(self, reached: Answer) -> str:
-        """Lower a fence without a removed row, because the table is as it was; what to say where it stays.
+    def _lower_fence(self, end: Answer) -> None:
+        """Lower a fence without a removed row, because the table is as it was; add to ``end`` where it stays.
 
         After the first removed row it stays, so that the rule holds until the next start goes on. The catalog and the
         archive say which; a killed run could not leave a note.
         """
         given = self._task.args
-        if not (reached["fence"] or given["fence_raised"]):
-            return ""
+        if not (end["reached"]["fence"] or given["fence_raised"]):
+            return
         lowered = self._call("write_fence", state="lowered", plan=given["plan"])
-        return (
-            _line(f"The write fence stays up: {lowered.get('msg', 'no reason given')}") if lowered.get("failed") else ""
-        )
+        if lowered.get("failed"):
+            _add(end, stopping.fence_stays(lowered))
 
-    def _changed(self) -> str:
+    def _changed(self) -> Phrase:
         given = self._task.args
         answers = zip(given["hosts"], zip(given["links"], given["reloads"], strict=True), strict=True)
         return stopping.changed(int(given["removed"]), bool(given["built"]), dict(answers))
@@ -112,6 +115,7 @@ class ActionModule(ActionBase):
         return {**result, "failed": bool(result.get("failed"))}
 
 
-def _line(words: str) -> str:
-    """A line behind the first error, with this run's options in its commands."""
-    return "\n" + command_line.fill(words, context.CLIARGS, str(project.base()))
+def _add(end: Answer, words: Phrase) -> None:
+    """A line behind the first error, with this run's options in its commands; and the phrase that it is."""
+    end["error"] += "\n" + command_line.fill(words, context.CLIARGS, str(project.base()))
+    end["afterwards"].append(words.as_data())

@@ -12,6 +12,8 @@ from ansible.plugins.loader import action_loader
 from ansible.utils.display import Display
 
 action_loader.get("in_process", class_only=True)  # lets the core be imported here
+from ansible.module_utils.at_most_one import catalogue  # noqa: E402
+from ansible.module_utils.at_most_one.findings import Finding, observed, say, warning  # noqa: E402
 from ansible.module_utils.at_most_one.service import watch  # noqa: E402
 
 
@@ -47,7 +49,15 @@ class ActionModule(ActionBase):
         """A watch keeps its process until it ends."""
         hosts, at_once = list(task_vars.get("ansible_play_hosts_all") or []), context.CLIARGS.get("forks") or 0
         if len(hosts) > at_once > 0 and task_vars.get("inventory_hostname") == hosts[0]:
-            Display().warning(
-                f"Of {len(hosts)} hosts {at_once} are watched at a time; the others wait until these have been. "
-                f"Expected: all of them at once. Next: the same command with --forks {len(hosts)}."
+            found = Finding(
+                "forks",
+                observed(
+                    "AMO-1035",
+                    "Of {hosts} hosts {at_once} are watched at a time; the others wait until these have been.",
+                    hosts=len(hosts),
+                    at_once=at_once,
+                ),
+                say("all of them at once."),
+                say("the same command with --forks {hosts}.", hosts=len(hosts)),
             )
+            Display().warning(catalogue.render(warning(found), str(task_vars.get("report_language", "en"))))

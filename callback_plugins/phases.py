@@ -29,6 +29,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,7 @@ class CallbackModule(DefaultCallback):
         self._language = "en"
         self._words: progress.Words = WORDS["en"]
         self._shown_errors: list[str] = []
+        self._shown_behind: list[str] = []
         self._failed_task = ""
         self._closing: list[str] = []  # what is to be read last
         self._ended_by: str | None = None  # the task that had failed when the run said its last words
@@ -272,6 +274,20 @@ class CallbackModule(DefaultCallback):
         else:
             self._say(text)
 
+    def _handle_warnings(self, res: Any) -> None:
+        """A warning that is a phrase, as the control node says it; any other as it stands."""
+        handed = map(findings.handed_over, res.pop("warning_phrases", None) or [])
+        phrases = {str(phrase): phrase for phrase in handed if isinstance(phrase, findings.Phrase)}
+        current = self._current_task_result
+        if phrases and current is not None and res.pop("warnings", None):
+            told = filter_loader.get("at_most_one_told").j2_function
+            for warning in current.warnings:
+                if phrase := phrases.get(warning.event.msg):
+                    (shown,) = told([phrase.as_data()], self._language)
+                    warning = replace(warning, event=replace(warning.event, msg=shown["text"]))
+                self._display._warning(warning)
+        super()._handle_warnings(res)
+
     # ---- Errors ----------------------------------------------------------------------------------------------------
 
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
@@ -289,7 +305,14 @@ class CallbackModule(DefaultCallback):
             first_error = filter_loader.get("at_most_one_first_error").j2_function
             first_findings = filter_loader.get("at_most_one_first_findings").j2_function
             failed = [{"ansible_failed_result": result.result}]
-            self._error(result, str(first_error(failed)), first_findings(failed, self._language))
+            told = filter_loader.get("at_most_one_told").j2_function
+            behind = told(result.result.get("afterwards") or [], self._language)
+            self._error(
+                result,
+                str(first_error(failed)),
+                first_findings(failed, self._language),
+                [one["text"] for one in behind],
+            )
 
     def v2_runner_item_on_failed(self, result: Any) -> None:
         if self._verbose:
@@ -306,10 +329,12 @@ class CallbackModule(DefaultCallback):
         following = words["reach_next"].format(host=host, inventory=inventory)
         self._error(result, f"{seen} Expected: {words['reach']} Next: {following}")
 
-    def _error(self, result: Any, text: str, found: Sequence[Mapping[str, Any]] = ()) -> None:
+    def _error(
+        self, result: Any, text: str, found: Sequence[Mapping[str, Any]] = (), behind: Sequence[str] = ()
+    ) -> None:
         """Three lines for each finding, those ``found`` or, without any, those that the text is taken apart into.
 
-        What a rescue repeats of an error is not said twice.
+        What came ``behind`` the first error stands below it. What a rescue repeats of an error is not said twice.
         """
         host, words = result.host.get_name(), self._words
         if text in self._shown_errors:
@@ -318,10 +343,13 @@ class CallbackModule(DefaultCallback):
         known = next((shown for shown in self._shown_errors if text.startswith(shown)), "")
         self._shown_errors.insert(0, text)  # the longest first: each repeats the one before
         message = findings.parse(text.removeprefix(known))
+        new = [line for line in behind if line not in self._shown_behind]
+        self._shown_behind += new
+        afterwards = "\n".join(new) if behind else message.afterwards
         if message.report and self._ended_by is None:
             self._closing.append(f"{words['report']} {message.report}")
         if known:
-            if added := f"{message.findings[0].seen}\n{message.afterwards}".strip():
+            if added := afterwards if behind else f"{message.findings[0].seen}\n{afterwards}".strip():
                 self._say_indented(added, C.COLOR_ERROR)
             return
         self._show_phase()
@@ -336,8 +364,8 @@ class CallbackModule(DefaultCallback):
             if finding["expected"]:
                 self._say_indented(f"{words['expected']} {finding['expected']}")
             self._say_indented(f"{words['next']} {finding['next_step'] or words['more']}")
-        if message.afterwards:
-            self._say_indented(message.afterwards)
+        if afterwards:
+            self._say_indented(afterwards)
 
     def v2_playbook_on_no_hosts_matched(self) -> None:
         if self._verbose:

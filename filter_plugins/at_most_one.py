@@ -61,13 +61,41 @@ def first_findings(hosts: Iterable[Mapping[str, Any]], language: str = "en") -> 
 
     Empty for what Ansible itself and other modules say, who have only a text.
     """
-    every = list(hosts)
-    result = _failed_result(every) or {}
-    found = result.get("findings", []) if "next_step" in result else []  # as at_most_one_entry makes a failed task
-    own = _finding(every)
-    handed = [findings.Finding.of_data(one) for one in found] or ([own] if own else [])
-    in_words = [catalogue.shown(one, language) for one in handed]
+    in_words = [catalogue.shown(one, language) for one in _found(list(hosts))]
     return [command_line.filled(redact_data(one), context.CLIARGS, str(project.base())) for one in in_words]
+
+
+def first_phrases(hosts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The same, to be handed on to stop_unless, each as ``Finding.as_data`` has it."""
+    return [dict(redact_data(one.as_data())) for one in _found(list(hosts))]
+
+
+def first_reason(hosts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The whole error as one phrase (``Phrase.as_data``), to be a value of another one."""
+    every = list(hosts)
+    found = _found(every)
+    phrase = findings.whole(found) if found else say("{text}", text=_first_error(every))
+    data: dict[str, Any] = redact_data(phrase.as_data())
+    # Out of its sentence, a value might not look like the secret that it is.
+    return data if findings.handed_over(data) == redact(phrase) else say("{text}", text=redact(phrase)).as_data()
+
+
+def first_afterwards(hosts: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """What the same error has behind it, as stop_unless was given it."""
+    return list((_failed_result(list(hosts)) or {}).get("afterwards") or [])
+
+
+def told(phrases: Iterable[Mapping[str, Any]], language: str = "en") -> list[dict[str, str]]:
+    """Phrases that were handed over (``Phrase.as_data``), each as its ``text`` in that language, and in ``english``."""
+    handed = [findings.handed_over(one) for one in phrases]
+    return [
+        {"text": _filled(redact(catalogue.render(one, language))), "english": _filled(redact(one))} for one in handed
+    ]
+
+
+def _found(hosts: Sequence[Mapping[str, Any]]) -> list[findings.Finding]:
+    own = _finding(hosts)
+    return list(findings.of_result(_failed_result(hosts) or {})) or ([own] if own else [])
 
 
 def _filled(text: str) -> str:
@@ -87,7 +115,7 @@ def _first_error(hosts: Sequence[Mapping[str, Any]]) -> str:
     if finding := _finding(hosts):
         return redact(str(finding))
     result = _failed_result(hosts) or {}
-    return redact(str(result.get("msg", "A task failed without a message.")))
+    return redact(str(result.get("msg", say("A task failed without a message."))))
 
 
 def _finding(hosts: Sequence[Mapping[str, Any]]) -> findings.Finding | None:
@@ -141,7 +169,7 @@ def _lost(host: Mapping[str, Any]) -> findings.Finding | None:
                     "AMO-1015",
                     "The connection to {host} was lost: {message}",
                     host=host["inventory_hostname"],
-                    message=result.get("msg", "no reason given"),
+                    message=result.get("msg") or say("no reason given"),
                 ),
                 say("a connection until the host is proven."),
                 say(
@@ -163,7 +191,11 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         return {
             "at_most_one_any_true": any_true,
+            "at_most_one_first_afterwards": first_afterwards,
             "at_most_one_first_error": first_error,
             "at_most_one_first_findings": first_findings,
+            "at_most_one_first_phrases": first_phrases,
+            "at_most_one_first_reason": first_reason,
             "at_most_one_is_lost": is_lost,
+            "at_most_one_told": told,
         }

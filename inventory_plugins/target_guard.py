@@ -11,7 +11,8 @@ description:
   - Ansible answers a mistyped C(--limit) with one line that does not say what would have been right, and a pattern that
     matches nothing can even end with exit code 0. This source adds no host. It reads the limit of the command line and
     compares each of its names with the hosts and groups that the sources before it (C(hosts.yml)) have defined. A name
-    of another environment in C(inventories/) is answered with that environment.
+    of another environment in C(inventories/) is answered with that environment, in the C(report_language) of the
+    command line or of the common values.
 options:
   plugin:
     description: Always V(target_guard), with the collection's name in front of it where that is installed.
@@ -35,8 +36,12 @@ import yaml
 from ansible import context
 from ansible.errors import ExitCode
 from ansible.plugins.inventory import BaseInventoryPlugin
+from ansible.utils.vars import load_extra_vars
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "module_utils"))
+from at_most_one import catalogue
+from at_most_one.display.translations import WORDS
+from at_most_one.findings import Finding, either, observed, say
 from at_most_one.preflight.inputs import GUARDS
 from at_most_one.system import command_line, project
 
@@ -69,11 +74,24 @@ class InventoryModule(BaseInventoryPlugin):
         if unknown:
             groups = sorted(set(inventory.groups) - {"all", "ungrouped"})
             # An exception here is shown three times, with the plugin's name and its source between.
-            self.display.error(_refusal(limit, unknown, groups, Path(path).parent), wrap_text=False)
+            found = _refusal(limit, unknown, groups, Path(path).parent)
+            given = load_extra_vars(loader).get("report_language")
+            self.display.error(
+                _in_words(found, str(given or inventory.groups["all"].vars.get("report_language"))), wrap_text=False
+            )
             sys.exit(ExitCode.PARSER_ERROR)
 
 
-def _refusal(limit: str, unknown: list[str], groups: list[str], directory: Path) -> str:
+def _in_words(found: Finding, language: str) -> str:
+    """Three lines, as the callback has them for what fails later. A host's own language is not known yet."""
+    shown, words = catalogue.shown(found, language), WORDS["ko" if language == "ko" else "en"]
+    return (
+        f"{shown['seen']}   {shown['identifier']}"
+        f"\n  {words['expected']} {shown['expected']}\n  {words['next']} {shown['next_step']}"
+    )
+
+
+def _refusal(limit: str, unknown: list[str], groups: list[str], directory: Path) -> Finding:
     """Say what was typed and the command that was probably meant: never one for an environment that was not typed."""
     place = command_line.inventory(str(directory), str(project.base()))
     names = ", ".join(unknown)
@@ -84,19 +102,33 @@ def _refusal(limit: str, unknown: list[str], groups: list[str], directory: Path)
     else:
         near = difflib.get_close_matches(unknown[0], groups, n=1)
         target = (place, near[0]) if near else None
-    if target is None:
-        inventories = ", ".join(f"-i {place} -l {name}" for name, place in environments.items())
-        return (
-            f"--limit {limit}: {names} is neither a host nor a group of {place}."
-            f"\n  Expected: {' or '.join(groups)}; every environment has an inventory of its own."
-            f"\n  Next: the same command with one of {inventories}"
-        )
-    options = {**context.CLIARGS, "inventory": [str(project.base() / target[0])], "subset": target[1]}
-    playbook = os.path.basename((context.CLIARGS.get("args") or ["deploy.yml"])[0])
-    command = command_line.command(playbook, options, str(project.base()))
-    return (
-        f"--limit {limit}: {names} is neither a host nor a group of {place}."
-        f"\n  Expected: {target[1]} of {target[0]}.\n  Next: {command}"
+    command = ""
+    if target:
+        options = {**context.CLIARGS, "inventory": [str(project.base() / target[0])], "subset": target[1]}
+        playbook = os.path.basename((context.CLIARGS.get("args") or ["deploy.yml"])[0])
+        command = command_line.command(playbook, options, str(project.base()))
+    return Finding(
+        "limit",
+        observed(
+            "AMO-1036",
+            "--limit {limit}: {names} is neither a host nor a group of {place}.",
+            limit=limit,
+            names=names,
+            place=place,
+        ),
+        (
+            say("{group} of {inventory}.", group=target[1], inventory=target[0])
+            if target
+            else say("{groups}; every environment has an inventory of its own.", groups=either(groups))
+        ),
+        (
+            say(
+                "the same command with one of {inventories}",
+                inventories=", ".join(f"-i {place} -l {name}" for name, place in environments.items()),
+            )
+            if not target
+            else command
+        ),
     )
 
 

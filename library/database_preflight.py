@@ -156,6 +156,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Read and judge."""
+    from ansible.module_utils.at_most_one.findings import warning
     from ansible.module_utils.at_most_one.postgres.connection import connect
     from ansible.module_utils.at_most_one.preflight import out_and_back, server_checks
 
@@ -164,8 +165,10 @@ def act(module: AnsibleModule) -> dict[str, Any]:
     with connect(login_of(module), **timeouts_of(module)) as connection:
         facts = server_checks.read(connection, plan, limits)
         tried = asdict(out_and_back.try_out(connection, plan))
-    for warning in filter(None, [server_checks.weak_tls(login_of(module)), *tried.pop("warnings")]):
-        module.warn(warning)
+    if weak := server_checks.weak_tls(login_of(module)):
+        module.warn(warning(weak))
+    for told in tried.pop("warnings"):
+        module.warn(told)
     facts = {**facts, "trial": tried}
     answer: dict[str, Any] = {"changed": False, "facts": facts, "recorded": False}
     if module.params["release_path"] is None and module.params["adapter"] == "prisma":

@@ -103,6 +103,11 @@ sentence:
   sample: >-
     3 indexes dropped, 25 rows restored, 0 kept in the archive. The catalog and Prisma's history are as before
     (compared).
+phrases:
+  description: RV(sentence) by its name, as the phrase that a translation is made of.
+  returned: success
+  type: dict
+  sample: {sentence: {template: "{dropped} indexes dropped.", values: {dropped: 3}}}
 history:
   description: Prisma's history on the plan's migration, see M(prisma_history_info).
   returned: success
@@ -194,6 +199,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
         "duplicates_left": done.inspection.duplicates_left,
         "summary": f"{done.inspection.summary()}, {rows['restored']} rows put back",
         "sentence": done.sentence,
+        "phrases": {"sentence": done.sentence.as_data()},
         "history": done.history,
         "fence": done.fence.state if done.fence else "lowered",
         "statements": done.statements,

@@ -92,10 +92,16 @@ before:
   type: dict
   sample: {}
 all_errors:
-  description: All findings as one text.
+  description: All findings as one text, in English.
   returned: always
   type: str
   sample: ""
+handed_over:
+  description: All findings as M(stop_unless) takes them.
+  returned: always
+  type: list
+  elements: dict
+  sample: []
 document:
   description: C(monitor.json), with all findings, what should be done some day, the archive and the use of the indexes.
   returned: always
@@ -155,7 +161,8 @@ def act(call: Call) -> dict[str, Any]:
         "since": change.since,
         "before": before,
         "alerts": findings.alerts(replace(change, new=[catalogue.told(one, language) for one in change.new])),
-        "all_errors": findings.as_text([catalogue.told(one, language) for one in found]),
+        "all_errors": findings.as_text(found),
+        "handed_over": [one.as_data() for one in found],
         "document": page.document(facts, found, change.since, language),
         "page": page.page(facts, entries),
     }

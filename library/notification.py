@@ -181,6 +181,7 @@ import time
 from dataclasses import asdict
 from typing import Any
 
+from ansible.module_utils.at_most_one.findings import say
 from ansible.module_utils.at_most_one.notify import letters, messages, notices
 from ansible.module_utils.at_most_one_entry import Call, run
 
@@ -236,7 +237,13 @@ def act(call: Call) -> dict[str, Any]:
             outcomes = messages.send(notice, channels, within_s=min(allowance.left_s, given["timeout_s"]))
     undelivered = [asdict(outcome) for outcome in outcomes if outcome.problem]
     for outcome in undelivered:
-        call.warn(f"Notification by {outcome['channel']} was not delivered: {outcome['problem']}.")
+        call.warn(
+            say(
+                "Notification by {channel} was not delivered: {problem}.",
+                channel=outcome["channel"],
+                problem=outcome["problem"],
+            )
+        )
     sent = [outcome.channel for outcome in outcomes if not outcome.problem]
     seconds = max((outcome.seconds for outcome in outcomes), default=0.0)
     return {
@@ -292,7 +299,13 @@ def _report(call: Call) -> dict[str, Any]:
         with open(call.params["report"], encoding="utf-8") as file:
             return dict(json.load(file))
     except (OSError, ValueError) as failure:  # a message without the run's facts is better than none
-        call.warn(f"{call.params['report']} cannot be read ({failure}); the message says nothing of the run.")
+        call.warn(
+            say(
+                "{report} cannot be read ({failure}); the message says nothing of the run.",
+                report=call.params["report"],
+                failure=failure,
+            )
+        )
         return {}
 
 

@@ -271,6 +271,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ansible.module_utils.at_most_one.findings import say
 from ansible.module_utils.at_most_one.http.served_build import Probe
 from ansible.module_utils.at_most_one.pm2 import client, lifecycle, preflight, proof, reload
 from ansible.module_utils.at_most_one.release import retention
@@ -362,9 +363,12 @@ def act(module: AnsibleModule) -> dict[str, Any]:
     result = reload.reload(target, _aim(module), only=only, check=module.check_mode, guard=guard)
     if result["build_proof"] == "nothing" and not module.check_mode:
         module.warn(
-            f"Nothing tells the build of {given['name']} from the one before: no header or key names it "
-            "(app_build_header, app_build_key), and its BUILD_ID and scripts are the same. Only process, directory "
-            "and stability of each instance are proven."
+            say(
+                "Nothing tells the build of {name} from the one before: no header or key names it (app_build_header, "
+                "app_build_key), and its BUILD_ID and scripts are the same. Only process, directory and stability of "
+                "each instance are proven.",
+                name=given["name"],
+            )
         )
     if given["save"]:
         with guard([reload.words(one) for one in result["instances"]]):

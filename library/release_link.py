@@ -124,13 +124,18 @@ def act(module: AnsibleModule) -> dict[str, Any]:
 
 
 def _share(module: AnsibleModule, releases: list[Path], shared: Path) -> None:
+    from ansible.module_utils.at_most_one.findings import say
     from ansible.module_utils.at_most_one.release import link
 
     for place in releases:
         for file in link.share(place, shared):
             module.warn(
-                f"{file} differs from the file of that name in {shared} and was left as it is. "
-                "Compare the two; a later change of the shared file does not reach this release."
+                say(
+                    "{file} differs from the file of that name in {shared} and was left as it is. Compare the two; a "
+                    "later change of the shared file does not reach this release.",
+                    file=file,
+                    shared=shared,
+                )
             )
 
 

@@ -115,11 +115,12 @@ findings:
   type: list
   elements: dict
   sample: []
-lost_refusal:
+lost_findings:
   description: Why the database stays while a host cannot be reached; empty where each one answers.
   returned: success
-  type: str
-  sample: ""
+  type: list
+  elements: dict
+  sample: []
 is_of_failed_run:
   description: Whether a run takes itself back, and is compared with its own beginning.
   returned: success
@@ -135,6 +136,11 @@ sentence:
   returned: success
   type: str
   sample: the application to eac2ff3 on web1
+phrases:
+  description: RV(sentence) by its name, as the phrase that a translation is made of.
+  returned: success
+  type: dict
+  sample: {sentence: {template: "the application to {commit} on {hosts}", values: {commit: eac2ff3, hosts: web1}}}
 """
 
 from dataclasses import asdict
@@ -177,10 +183,11 @@ def act(module: Call) -> dict[str, Any]:
         "rows": way.rows,
         "refusal": way.refusal,
         "findings": [one.as_data() for one in way.findings],
-        "lost_refusal": way.lost_refusal,
+        "lost_findings": [one.as_data() for one in way.lost_findings],
         "is_of_failed_run": way.is_of_failed_run,
         "is_needed": way.is_needed,
         "sentence": way.sentence,
+        "phrases": {"sentence": way.sentence.as_data()},
     }
 
 

@@ -38,6 +38,11 @@ options:
     type: list
     elements: dict
     default: []
+  afterwards:
+    description: What O(error) has behind the first error already, with O(state=begun), as RV(afterwards).
+    type: list
+    elements: dict
+    default: []
   earlier:
     description: See O(deploy_run#module:earlier).
     type: list
@@ -87,9 +92,9 @@ options:
     type: dict
     default: {}
   back_error:
-    description: Why the way back failed; empty where it did not.
-    type: str
-    default: ""
+    description: Why the way back failed, as a phrase; empty where it did not.
+    type: dict
+    default: {}
   paths:
     description: What C(stat) says of the application's path after a way back that failed, by host (C(item)).
     type: list
@@ -142,16 +147,22 @@ findings:
   type: list
   elements: dict
   sample: [{identifier: AMO-3210, seen: 8 rows are to leave., expected: at most 4., next_step: look at the report.}]
+afterwards:
+  description: What RV(error) has behind the first error, each as the phrase that a translation is made of.
+  returned: always
+  type: list
+  elements: dict
+  sample: [{template: "The write fence stays up: {error}", values: {error: It is held.}}]
 reached:
   description: See RV(deploy_run#module:reached); empty where it could not be read.
   returned: always
   type: dict
   sample: {point: nothing, built: [], applied: false}
 changed_words:
-  description: What the run had changed by its own account, for one that another run has taken over.
+  description: What the run had changed by its own account, as a phrase, for one that another run has taken over.
   returned: O(state=begun)
-  type: str
-  sample: 25 rows removed, indexes built
+  type: dict
+  sample: {template: "{part_0}, {part_1}", values: {part_0: 25 rows removed, part_1: indexes built}}
 is_settled:
   description: Whether the failed phase is in the journal, so that the run is still ours.
   returned: O(state=begun)
@@ -196,10 +207,9 @@ OPTIONS: dict[str, Any] = {
     "hosts": {"type": "list", "elements": "str", "default": []},
     **{
         name: {"type": "list", "elements": "dict", "default": []}
-        for name in ("findings", "earlier", "links", "reloads", "paths")
+        for name in ("findings", "afterwards", "earlier", "links", "reloads", "paths")
     },
-    **{name: {"type": "dict", "default": {}} for name in ("begun", "way", "done")},
-    "back_error": {"type": "str", "default": ""},
+    **{name: {"type": "dict", "default": {}} for name in ("begun", "way", "done", "back_error")},
 }
 
 

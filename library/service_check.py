@@ -366,7 +366,7 @@ def act(call: Call) -> dict[str, Any]:
     done = health_checks.run_checks(_settings(given), given["checks"], read_only=call.check_mode, faults=faults)
     for check in done:
         if check.ok and log_errors.NOT_COUNTED in check.got:
-            call.warn(f"Lines of the release in its log: {check.got}.")
+            call.warn(say("Lines of the release in its log: {lines}.", lines=check.got))
     excused = [check for check in done if check.known or (given["before"] and check.statuses)]
     failed = [check for check in done if check.ok is False and check not in excused]
     checks = [asdict(check) for check in done]

@@ -40,9 +40,16 @@ options:
     elements: dict
     default: []
   error:
-    description: The same as a text, in English.
+    description: The same as a text, in English. Alone it is the whole message, as one that a host has said before.
     type: str
     default: ""
+  afterwards:
+    description: >-
+      What O(error) has behind the first error, each as a phrase. Of a role that has it itself, its C(template) is a
+      part of the catalogue, and C(values) what that names.
+    type: list
+    elements: dict
+    default: []
 attributes:
   check_mode:
     support: full
@@ -74,6 +81,12 @@ findings:
   type: list
   elements: dict
   sample: [{identifier: AMO-6007, seen: production is no environment to rehearse in., expected: another., next_step: x}]
+afterwards:
+  description: O(afterwards).
+  returned: failure, where there is any
+  type: list
+  elements: dict
+  sample: [{template: "The link points to {release} again.", values: {release: /srv/app.releases/1}}]
 """
 
 from typing import Any
@@ -86,7 +99,7 @@ OPTIONS: dict[str, Any] = {
     "that": {"type": "bool", "required": True},
     **{name: {"type": "str", "default": ""} for name in ("identifier", "seen", "expected", "next_step", "error")},
     "values": {"type": "dict", "default": {}},
-    "findings": {"type": "list", "elements": "dict", "default": []},
+    **{name: {"type": "list", "elements": "dict", "default": []} for name in ("findings", "afterwards")},
 }
 
 
@@ -96,11 +109,14 @@ def act(call: Call) -> dict[str, Any]:
     if given["that"]:
         return {"changed": False}
     found = [Finding.of_data(one) for one in given["findings"]]
+    behind = {"afterwards": given["afterwards"]} if given["afterwards"] else {}
+    if not found and not given["seen"]:
+        return {"failed": True, "msg": given["error"], **behind}
     if not found:
         seen = observed(given["identifier"], given["seen"], **values)
         found = [Finding("", seen, say(given["expected"], **values), say(given["next_step"], **values))]
     result = refusal(OperatorError.of(found))
-    return {**result, "msg": given["error"] or result["msg"]}
+    return {**result, "msg": given["error"] or result["msg"], **behind}
 
 
 def main() -> None:

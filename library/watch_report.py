@@ -62,6 +62,17 @@ findings:
   type: list
   elements: dict
   sample: [{name: duplicates, seen: 1 duplicate groups are inside the rule., expected: none., next_step: x, host: web1}]
+handed_over:
+  description: The same as M(stop_unless) takes them.
+  returned: always
+  type: list
+  elements: dict
+  sample: []
+all_errors:
+  description: The same as one text, in English.
+  returned: always
+  type: str
+  sample: ""
 hosts:
   description: Each host in numbers, for people.
   returned: always
@@ -107,6 +118,8 @@ def act(call: Call) -> dict[str, Any]:
     return {
         "changed": False,
         "findings": document["findings"],
+        "handed_over": [one.as_data() for one in watch_summary.by_host(given["hosts"])],
+        "all_errors": watch_summary.error(given["hosts"]),
         "hosts": watch_summary.figures(given["hosts"]),
         "alert": {"kind": "watch", "error": watch_summary.error(given["hosts"], given["language"])},
     }

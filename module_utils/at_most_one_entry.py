@@ -102,6 +102,32 @@ class Timeouts(TypedDict):
     statement_timeout_ms: int
 
 
+class _Module(AnsibleModule):
+    """A module that hands over the phrases of its warnings, beside their English, for the reader's language."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self.phrases: list[dict[str, Any]] = []
+        super().__init__(*arguments, **options)
+
+    def warn(self, warning: str, **options: Any) -> None:
+        self.phrases += phrases_of(warning)
+        super().warn(str(warning), **options)
+
+
+def phrases_of(warning: str) -> list[dict[str, Any]]:
+    """A warning as it is handed over among ``warning_phrases``; nothing where it is no phrase."""
+    from ansible.module_utils.at_most_one.findings import Phrase
+    from ansible.module_utils.at_most_one.system.redaction import redact_data
+
+    return [redact_data(warning.as_data())] if isinstance(warning, Phrase) else []
+
+
+def _told(module: AnsibleModule) -> dict[str, Any]:
+    """What the result has beside Ansible's own ``warnings``."""
+    phrases = getattr(module, "phrases", [])
+    return {"warning_phrases": phrases} if phrases else {}
+
+
 def run(
     argument_spec: dict[str, Any],
     act: Callable[[Any], dict[str, Any]],
@@ -110,16 +136,17 @@ def run(
     **module_arguments: Any,
 ) -> None:
     """Run ``act`` as an Ansible module; its mapping is the result. Every error says seen, expected, next."""
-    module = AnsibleModule(argument_spec=argument_spec, supports_check_mode=True, **module_arguments)
+    module = _Module(argument_spec=argument_spec, supports_check_mode=True, **module_arguments)
     if needs_psycopg2 and PSYCOPG2_ERROR:
         module.fail_json(msg=missing_required_lib("psycopg2"), exception=PSYCOPG2_ERROR)
     try:
-        module.exit_json(**act(module))
+        answer = act(module)
+        module.exit_json(**answer, **_told(module))
     except Exception as error:
         result = failed_result(error)
         if result is None:
             raise
-        module.fail_json(**result)
+        module.fail_json(**result, **_told(module))
 
 
 def fail(module: AnsibleModule, error: Exception, **done: Any) -> NoReturn:
@@ -127,7 +154,7 @@ def fail(module: AnsibleModule, error: Exception, **done: Any) -> NoReturn:
     result = failed_result(error)
     if result is None:
         raise error
-    module.fail_json(**result, **done)
+    module.fail_json(**result, **done, **_told(module))
 
 
 def failed_result(error: Exception) -> dict[str, Any] | None:

@@ -116,7 +116,23 @@ def phrases(root: Path = ROOT) -> dict[str, list[str]]:
         for text in (told["seen"], told["expected"], told["next_step"]):
             if re.search("[A-Za-z]", filled(text)):
                 found.setdefault(text, []).append(path.relative_to(root).as_posix())
+    for path in sorted(root.glob("roles/*/tasks/*.yml")):
+        for text in _templates(yaml.safe_load(path.read_text(encoding="utf-8"))):
+            found.setdefault(text, []).append(path.relative_to(root).as_posix())
     return found
+
+
+def _templates(value: Any) -> Iterator[str]:
+    """The phrases that tasks hand over as Phrase.as_data has them."""
+    inside: list[Any] = []
+    if isinstance(value, dict):
+        if set(value) == {"template", "values"}:
+            yield value["template"]
+        inside = list(value.values())
+    elif isinstance(value, list):
+        inside = value
+    for one in inside:
+        yield from _templates(one)
 
 
 def of_roles(root: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ _HEAD = re.compile(r"\A(?P<head>(?:(?!\bExpected:).)+?)\s+(?=Seen:\s)", re.DOTAL
 # What a run that stopped adds to its first error: what became of the way back, and what else failed.
 _AFTERWARDS = re.compile(
     r"\n(?=Rolled back automatically:|The way back failed:|The write fence stays up:|The journal stays open:"
-    r"|The report or the message could not be written:)"
+    r"|The report or the message could not be written:|The link points to|The way back failed too:)"
 )
 _GOING_BACK = re.compile(r"rollback\.yml|roll(?:ed|s)? (?:it )?back|takes? itself back|롤백|되돌", re.IGNORECASE)
 _CLAUSE = re.compile(r"(?<=[.;])\s+(?=\S)")
@@ -82,6 +82,21 @@ def phrase_of(data: Mapping[str, Any], identifier: str = "") -> Phrase:
     return _filled(identifier, data["template"], values)
 
 
+def handed_over(data: Mapping[str, Any]) -> str:
+    """The same, or the template as a text of its own where nothing fills it any more, as one that was masked."""
+    try:
+        return phrase_of(data)
+    except (KeyError, ValueError, IndexError):
+        return str(data.get("template", ""))
+
+
+def of_answer(answer: Mapping[str, Any], name: str) -> str:
+    """A text that a module has returned, as the phrase that it has under the same name in ``phrases``."""
+    text = str(answer[name])
+    phrase = handed_over((answer.get("phrases") or {}).get(name) or {})
+    return phrase if phrase == text else text
+
+
 def _filled(identifier: str, template: str, values: Mapping[str, Any]) -> Phrase:
     phrase = Phrase(template.format(**values))
     phrase.identifier, phrase.template, phrase.values = identifier, template, values
@@ -129,6 +144,42 @@ class Finding:
                     phrase = phrase_of(given, str(data.get("identifier", "")) if name == "seen" else "")
                     texts[name] = phrase if phrase == texts[name] else texts[name]
         return cls(str(data.get("name", "")), **texts)
+
+
+def of_result(result: Mapping[str, Any]) -> tuple[Finding, ...]:
+    """What a failed task of the project's own hands over (at_most_one_entry); none where it is a foreign one."""
+    return tuple(map(Finding.of_data, result.get("findings") or ())) if "next_step" in result else ()
+
+
+def whole(found: Sequence[Finding]) -> Phrase:
+    """The findings, at least one, as a phrase: a part of another message. A foreign text is that text."""
+    seen, expected = (joined([getattr(one, name) for one in found], " ") for name in ("seen", "expected"))
+    if not expected.strip():
+        return seen
+    next_step = joined(dict.fromkeys(one.next_step for one in found), " ")  # as OperatorError.of has it
+    return say("{seen} Expected: {expected} Next: {next_step}", seen=seen, expected=expected, next_step=next_step)
+
+
+def warning(found: Finding) -> Phrase:
+    """A finding that stops nothing, in one line, with its identifier."""
+    return say(
+        "{seen} [{identifier}] Expected: {expected} Next: {next_step}", identifier=found.identifier, **found.phrases()
+    )
+
+
+def either(choices: Iterable[str]) -> str:
+    """The choices, of which one is enough; empty where there is none."""
+    first, *others = [*choices] or [""]
+    for other in others:
+        first = say("{first} or {other}", first=first, other=other)
+    return first
+
+
+def reason(result: Mapping[str, Any]) -> str:
+    """Why a task has failed, to be a part of another message."""
+    if found := of_result(result):
+        return whole(found)
+    return str(result["msg"]) if result.get("msg") else say("no reason given")
 
 
 class Message(NamedTuple):

@@ -97,7 +97,8 @@ def test_ansible_itself_refuses_a_wrong_limit() -> None:
     (command,) = commands_of("ansible-playbook deploy.yml -l prodction", "page.md", 1)
     code, output = syntax_checked(command)
     assert code != 0
-    assert "prodction is neither a host nor a group of inventories/production" in output
+    assert "--limit prodction: " in output
+    assert "AMO-1036" in output
 
 
 @pytest.mark.parametrize(

@@ -34,12 +34,15 @@ def playbook(*arguments: str | Path) -> str:
 )
 def test_a_limit_is_answered_once_with_its_own_inventory(arguments: list[str], command: str) -> None:
     output = playbook(*arguments, "--syntax-check")
-    assert f"Next: ansible-playbook {command}\n" in output
-    assert output.count("Next:") == output.count("is neither a host nor a group") == 1
+    assert f"다음: ansible-playbook {command}\n" in output
+    assert output.count("다음:") == output.count("AMO-1036") == 1
+    assert "neither" not in output, "Korean is the default"
 
 
 def test_a_limit_that_resembles_nothing_names_every_environment() -> None:
-    output = playbook("deploy.yml", "-l", "zzz", "--syntax-check")
+    output = playbook("deploy.yml", "-l", "zzz", "--syntax-check", "-e", "report_language=en")
+    assert "zzz is neither a host nor a group of" in output
+    assert "Next: the same command with one of " in output
     assert "-i inventories/staging -l staging" in output
     assert "Next: ansible-playbook" not in output
 

@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,22 @@ FAILING = f"""
       rescue:
         - name: Stop with the first error
           ansible.builtin.fail: {{msg: "{ERROR} Report: /a/report.html"}}
+"""
+WARNING = """
+- name: (1/1) Prepare
+  hosts: all
+  gather_facts: false
+  tasks:
+    - name: Warn
+      warns:
+"""
+# Two warnings of a module, of which one is a phrase.
+WARNS = """#!{python}
+# WANT_JSON
+import json
+said = "Lines of the release in its log: 3."
+phrase = {{"template": "Lines of the release in its log: {{lines}}.", "values": {{"lines": "3"}}}}
+print(json.dumps({{"changed": False, "warnings": [said, "of another module"], "warning_phrases": [phrase]}}))
 """
 SECRET = """
 - name: (1/1) Prepare
@@ -135,6 +152,24 @@ def test_a_secret_stays_hidden(command: list[str]) -> None:
     assert failed == 2, error
     assert "hunter2" not in error
     assert "no_log" in error
+
+
+@pytest.mark.parametrize(
+    ("language", "said"),
+    [("en", "Lines of the release in its log: 3."), ("ko", "로그에 남은 이 릴리스의 줄: 3.")],
+)
+def test_a_warning_is_in_the_reader_s_language(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, language: str, said: str
+) -> None:
+    (tmp_path / "library").mkdir()
+    (tmp_path / "library/warns").write_text(WARNS.format(python=sys.executable))
+    (tmp_path / "library/warns").chmod(0o755)
+    monkeypatch.setenv("ANSIBLE_LIBRARY", str(tmp_path / "library"))
+    Path(command[1]).write_text(WARNING)
+    words = [*command, "-l", "web1", "-e", f"report_language={language}"]
+    done = subprocess.run(words, capture_output=True, text=True, env=environment(), cwd=ROOT, check=False)
+    warnings = [line for line in done.stderr.splitlines() if line.startswith("[WARNING]")]
+    assert warnings == [f"[WARNING]: {said}", "[WARNING]: of another module"], done.stdout + done.stderr
 
 
 def test_an_error_is_three_lines_and_said_once(command: list[str]) -> None:

@@ -119,6 +119,7 @@ STOP = {
     "values": {},
     "findings": [],
     "error": "",
+    "afterwards": [],
 }
 
 
@@ -147,7 +148,15 @@ def test_a_role_hands_on_what_a_module_has_found() -> None:
     found = [Finding(name, say("one"), say("one"), say("Wait for {who}.", who=name)).as_data() for name in "ab"]
     result = stopped(findings=found, error="2 of 2 are open.")
     assert result["msg"] == "2 of 2 are open."
+    assert "afterwards" not in result
     assert [catalogue.shown(Finding.of_data(one), "xx")["next_step"] for one in result["findings"]] == [
         "AWAIT a",
         "AWAIT b",
     ]
+
+
+def test_a_role_repeats_an_error_with_what_came_after_it() -> None:
+    behind = [say("Wait for {who}.", who="Ann").as_data()]
+    assert stopped(error="No.\nWait for Ann.", afterwards=behind) == {
+        **{"failed": True, "msg": "No.\nWait for Ann.", "afterwards": behind}
+    }

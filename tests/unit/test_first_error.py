@@ -10,7 +10,17 @@ import at_most_one_entry
 from at_most_one.errors import OperatorError
 from at_most_one.findings import Finding
 
-from filter_plugins.at_most_one import ANSWERS, any_true, first_error, first_findings, is_lost
+from filter_plugins.at_most_one import (
+    ANSWERS,
+    any_true,
+    first_afterwards,
+    first_error,
+    first_findings,
+    first_phrases,
+    first_reason,
+    is_lost,
+    told,
+)
 
 ROOT = Path(__file__).parents[2]
 LOST = {"unreachable": True, "msg": "ssh: connect to host 10.0.0.12 port 22: Connection refused"}
@@ -85,6 +95,30 @@ def test_what_a_module_hands_over_is_not_taken_apart_and_shows_no_secret() -> No
     foreign = {"msg": "it crashed", "findings": ["of another module"]}
     assert first_findings([{"ansible_failed_result": foreign}]) == []
     assert first_findings([{"inventory_hostname": "a"}]) == []
+
+
+def test_what_an_error_is_made_of_can_be_handed_on_whole_or_as_a_part_of_another_message() -> None:
+    lost = [{"inventory_hostname": "b", "__link": LOST}]
+    assert [Finding.of_data(one).identifier for one in first_phrases(lost)] == ["AMO-1015"]
+    (korean,) = told([{"template": "The way back failed too: {error}", "values": {"error": first_reason(lost)}}], "ko")
+    assert korean["text"].startswith("롤백도 실패했습니다: b ")
+    assert "기대: " in korean["text"]
+    assert korean["english"] == f"The way back failed too: {first_error(lost)}"
+    behind = [{"template": "It stays.", "values": {}}]
+    foreign = [{"ansible_failed_result": {"msg": "it crashed at postgresql://u:hunter2@h/d", "afterwards": behind}}]
+    assert first_phrases(foreign) == []
+    assert first_afterwards(foreign) == behind
+    assert first_afterwards(lost) == []
+    (same,) = told([first_reason(foreign)])
+    assert same["text"] == same["english"] == first_error(foreign)
+    assert "hunter2" not in str(first_reason(foreign))
+
+
+def test_a_command_in_what_is_handed_on_is_this_run_s() -> None:
+    (shown,) = told([{"template": "again: ansible-playbook deploy.yml -l <environment>", "values": {}}])
+    assert "<environment>" not in shown["text"]
+    (masked,) = told([{"template": "{********}", "values": {"error": "x"}}])
+    assert masked["text"] == "{********}"
 
 
 def test_a_host_is_lost_once_any_task_of_its_was_not_reached() -> None:

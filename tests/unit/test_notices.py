@@ -93,6 +93,8 @@ def test_a_message_is_in_one_language_with_its_identifier() -> None:
         "8행. [AMO-3210] Expected: 최대 4행. Next: 보고서. Seen: 8행. Expected: 최대 4행. Next: 보고서."
         "\nThe write fence stays up: no answer"
     )
+    behind = {"text": "쓰기 펜스가 남아 있습니다: 응답 없음", "english": "The write fence stays up: no answer"}
+    assert told("stop", {**stopped, "afterwards": [behind]}, "ko").error.endswith(f" Next: 보고서.\n{behind['text']}")
 
 
 def test_lost_requests_and_the_indexes_of_a_verify_that_stopped_are_told() -> None:

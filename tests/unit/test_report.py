@@ -69,6 +69,14 @@ def test_the_report_is_in_one_language_and_keeps_the_english_beside_it() -> None
     assert taken_back["next_step"] == "보고서를 보십시오."
 
 
+def test_what_came_after_the_first_error_is_in_the_reader_s_language() -> None:
+    behind = {"text": "쓰기 펜스가 남아 있습니다: 없음", "english": "The write fence stays up: none"}
+    run = facts("stopped", error=f"{ERROR}\n{behind['english']}", findings=[FOUND], afterwards=[behind])
+    assert document(run)["afterwards"] == [behind]
+    assert written(run).afterwards == behind["text"]
+    assert written(facts("stopped", error=f"{ERROR}\n{behind['english']}")).afterwards == behind["english"]
+
+
 def test_the_error_of_a_role_is_taken_apart() -> None:
     report = document(facts("stopped", error=ERROR, failed_phase="cleanup"))
     assert report["findings"] == [{"identifier": "", **FOUND["english"], "english": FOUND["english"]}]  # type: ignore[dict-item]  # a mapping in it

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from at_most_one.catalogue import render
+from at_most_one.findings import Finding, handed_over, reason, say
 from at_most_one.runs import stopping
 
 REACHED = {"content": {"pending": 25}, "built": ["a", "b"], "applied": True}
@@ -22,6 +24,27 @@ def test_a_way_back_that_failed_names_what_was_reached_what_stays_and_what_to_do
         " /srv/app.releases/1, web2 serves what it did. Next: repair that, then ansible-playbook rollback.yml -l"
         " <environment>"
     )
+
+
+def test_it_is_said_in_the_reader_s_language_with_what_a_module_has_said() -> None:
+    found = Finding("", say("{path}: {reason}.", path="/a", reason="full"), say("1 or more."), say("correct it."))
+    failed = {"msg": str(found), "next_step": "correct it.", "findings": [found.as_data()]}
+    for words in (
+        stopping.back_failed(reason(failed), "", "verify", 3, REACHED, {**REACHED, "built": []}, [SERVES]),
+        stopping.unsettled(failed, ""),
+        stopping.unsettled(
+            {**failed, "details": {"overtaken_by": "run-42"}}, stopping.changed(3, False, {"web1": ({}, {})})
+        ),
+        stopping.fence_stays(failed),
+        stopping.went_back({"sentence": "no host was switched", "phrases": {}}, {"sentence": "3 indexes dropped."}),
+    ):
+        assert str(found) in words or words.startswith("Rolled back automatically: no host was switched, 3 indexes")
+        korean = render(handed_over(words.as_data()), "ko")
+        assert "Expected:" not in korean
+        assert "/a: full. 기대: 1 이상이어야 합니다. 다음: " in korean or korean.startswith("자동으로 롤백했습니다: ")
+        assert not [word for word in ("Next:", "Reached", "Stays", "rows", "applied", "serves") if word in korean], (
+            korean
+        )
 
 
 def test_what_cannot_be_read_is_said_to_be_unknown() -> None:

@@ -213,3 +213,4 @@ def test_the_findings_of_all_hosts_are_one_error() -> None:
         "web1: 2 of them. Expected: none. Next: deploy. Seen: web2: It ended. Expected: none. Next: deploy."
     )
     assert [one.seen for one in parse(text).findings] == ["web1: 2 of them.", "web2: It ended."]
+    assert [one.seen for one in watch_summary.by_host(HOSTS)] == ["web1: 2 of them.", "web2: It ended."]

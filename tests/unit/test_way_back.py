@@ -132,7 +132,7 @@ def test_a_failed_run_sends_the_hosts_back_that_it_has_touched(
     assert [host.name for host in way.hosts] == ["web1"] * goes
     assert way.is_needed is goes
     assert way.sentence == (f"the application to {OLD[:12]} on web1" if goes else "no host was switched")
-    assert (way.is_of_failed_run, way.lost_refusal) == (True, "")
+    assert (way.is_of_failed_run, way.lost_findings) == (True, ())
 
 
 @pytest.mark.parametrize(("phase", "lost"), [("prepare", ()), ("pm2_reload", ("web2",)), ("healthcheck", ("web2",))])
@@ -142,8 +142,9 @@ def test_a_lost_host_keeps_the_database_once_it_may_serve_the_new_release(phase:
     way = after_failure(FOUND, hosts, phase=phase, **answers)
     assert way.lost == lost
     if lost:
-        assert way.lost_refusal.startswith("web2 cannot be reached: ")
-        assert f"Back at {OLD[:12]}: web1. Expected: a connection to every host." in way.lost_refusal
+        said = str(way.lost_findings[0])
+        assert said.startswith("web2 cannot be reached: ")
+        assert f"Back at {OLD[:12]}: web1. Expected: a connection to every host." in said
     assert way.is_needed
 
 
@@ -152,4 +153,4 @@ def test_without_an_application_the_database_alone_goes_back() -> None:
     way = asked_for(PLAN, found, Asked(), {})
     assert (way.hosts, way.commit, way.rule, way.refusal) == ((), "", True, "")
     failed = after_failure(found, {}, phase="verify", paths=[], links=[], reloads=[])
-    assert (failed.is_needed, failed.lost_refusal, failed.hosts) == (True, "", ())
+    assert (failed.is_needed, failed.lost_findings, failed.hosts) == (True, (), ())

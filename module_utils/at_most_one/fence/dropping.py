@@ -14,6 +14,7 @@ import psycopg2
 import psycopg2.errors
 from psycopg2 import sql
 
+from ..findings import say
 from ..indexes import definitions
 from ..plan import Plan
 from ..postgres import locks
@@ -57,15 +58,22 @@ def clear(
     connection: Connection, plan: Plan, names: Sequence[str], triggers: Sequence[str], wait_ms: int, hold: Hold
 ) -> list[str]:
     """Drop indexes, and the triggers of an older release. What stays, as whole phrases for a person."""
-    warnings = []
+    warnings: list[str] = []
     if left := drop(connection, plan, names, wait_ms, hold):
         holders = locks.holders(connection, plan.schema, [plan.table])
         connection.rollback()
         drops = "; ".join(definitions.drop_statement(name, plan.schema).as_string(connection) for name in left)
         warnings.append(
-            f"The write fence {', '.join(left)} on {table_name(plan)} was not dropped within {wait_ms / 1000:g} s; "
-            f"{locks.describe(holders)}. Until it is gone it refuses new duplicates, and rows that left before it was "
-            f"up cannot return. Next: when those sessions have ended, the next run drops it; by hand: {drops};"
+            say(
+                "The write fence {fence} on {table} was not dropped within {wait_s} s; {holders}. Until it is gone it "
+                "refuses new duplicates, and rows that left before it was up cannot return. Next: when those sessions "
+                "have ended, the next run drops it; by hand: {drops};",
+                fence=", ".join(left),
+                table=table_name(plan),
+                wait_s=f"{wait_ms / 1000:g}",
+                holders=locks.describe(holders),
+                drops=drops,
+            )
         )
     if triggers:
         try:
@@ -75,8 +83,13 @@ def clear(
                     cursor.execute(step)
         except LockNotObtained as stop:
             warnings.append(
-                f"The triggers of an older write fence on {table_name(plan)} stay ({', '.join(triggers)}): "
-                f"{locks.describe(stop.details['blockers'])}. Next: the next run drops them, once those have ended."
+                say(
+                    "The triggers of an older write fence on {table} stay ({triggers}): {holders}. Next: the next run "
+                    "drops them, once those have ended.",
+                    table=table_name(plan),
+                    triggers=", ".join(triggers),
+                    holders=locks.describe(stop.details["blockers"]),
+                )
             )
     return warnings
 

@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from ..errors import OperatorError
+from ..findings import whole
 from ..indexes import definitions, write_pause
 from ..plan import Plan
 from ..postgres.catalog import READING, Column, Row, columns_of, transaction
@@ -111,7 +112,7 @@ def tighten(
     except OperatorError as stop:
         if "fence" not in stop.details:
             raise
-        return Change(seen.state, seen.state, [], lock_attempts, warnings=[str(stop)])
+        return Change(seen.state, seen.state, [], lock_attempts, warnings=[whole(stop.findings)])
 
 
 def lower_fence(

@@ -227,23 +227,13 @@ class _Session:
         taken = isinstance(failure, psycopg2.errors.DuplicateTable)  # by somebody else: not ours to drop
         leftover = None if taken else self._clear(index)
         return OperatorError(
-            (
-                observed(
-                    "AMO-3502",
-                    "{schema}.{index} was not built: {what}. {leftover}",
-                    schema=self.plan.schema,
-                    index=index.name,
-                    what=what,
-                    leftover=leftover,
-                )
-                if leftover
-                else observed(
-                    "AMO-3503",
-                    "{schema}.{index} was not built: {what}. Nothing of it is left.",
-                    schema=self.plan.schema,
-                    index=index.name,
-                    what=what,
-                )
+            observed(
+                "AMO-3502",
+                "{schema}.{index} was not built: {what}. {leftover}",
+                schema=self.plan.schema,
+                index=index.name,
+                what=what,
+                leftover=leftover or say("Nothing of it is left."),
             ),
             expected=say("each planned index to be built within the deadline, without a duplicate."),
             next_step=next_step,

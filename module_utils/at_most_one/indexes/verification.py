@@ -274,25 +274,14 @@ def refuse_building(connection: Connection, plan: Plan, inspection: Inspection) 
             "",
         )
         raise OperatorError(
-            (
-                observed(
-                    "AMO-3513",
-                    "{index} is being built at this moment{who}: pid {pid}, {phase}, {percent} %.",
-                    index=verdict.name,
-                    who=who,
-                    pid=pid,
-                    phase=phase,
-                    percent=percent,
-                )
-                if percent is not None
-                else observed(
-                    "AMO-3514",
-                    "{index} is being built at this moment{who}: pid {pid}, {phase}.",
-                    index=verdict.name,
-                    who=who,
-                    pid=pid,
-                    phase=phase,
-                )
+            observed(
+                "AMO-3513",
+                "{index} is being built at this moment{who}: pid {pid}, {phase}{percent}.",
+                index=verdict.name,
+                who=who,
+                pid=pid,
+                phase=phase,
+                percent="" if percent is None else f", {percent} %",
             ),
             expected=say("nobody else to build or to drop a planned index."),
             next_step=say(

@@ -63,21 +63,12 @@ def require_still_true(connection: Connection, plan: Plan, run_id: str, phases: 
         faults += _of_rule(connection, plan, recorded.get(_PROOF))
     if faults:
         raise OperatorError(
-            (
-                observed(
-                    "AMO-3605",
-                    "Run {run_id} cannot be closed: {faults}. {moved}.",
-                    run_id=run_id,
-                    faults=joined(faults),
-                    moved=_words(opened, now),
-                )
-                if moved
-                else observed(
-                    "AMO-3606",
-                    "Run {run_id} cannot be closed: {faults}. What was recorded or proven before has moved back.",
-                    run_id=run_id,
-                    faults=joined(faults),
-                )
+            observed(
+                "AMO-3605",
+                "Run {run_id} cannot be closed: {faults}. {moved}.",
+                run_id=run_id,
+                faults=joined(faults),
+                moved=(_words(opened, now) if moved else say("What was recorded or proven before has moved back")),
             ),
             expected=say(
                 "the server, the journal, the indexes, Prisma's history and the fence as the run has left them."
@@ -92,7 +83,9 @@ def require_still_true(connection: Connection, plan: Plan, run_id: str, phases: 
         )
     if not moved:
         return []
-    return [f"{_words(opened, now)}. Everything of this run is there; compare what users wrote meanwhile."]
+    return [
+        say("{moved}. Everything of this run is there; compare what users wrote meanwhile.", moved=_words(opened, now))
+    ]
 
 
 def _of_rule(connection: Connection, plan: Plan, proof: dict[str, Any] | None) -> list[str]:

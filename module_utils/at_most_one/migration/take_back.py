@@ -15,7 +15,7 @@ from typing import Any
 from ..duplicates.restore import Restoration, restore
 from ..errors import OperatorError
 from ..fence import write_fence
-from ..findings import observed, say
+from ..findings import Phrase, joined, observed, say
 from ..indexes import verification
 from ..indexes.verification import Inspection
 from ..plan import Plan
@@ -121,23 +121,42 @@ class TakenBack:
         return [statement for step in steps if step for statement in step.statements]
 
     @property
-    def sentence(self) -> str:
+    def sentence(self) -> Phrase:
         """What was done, for the error of a run that has taken itself back."""
         dropped = len(self.dropped.statements) if self.dropped else 0
         restored = sum(one.restored for one in self.restored)
         pending, recorded = self.reached["content"]["pending"], self.reached["recorded"]
-        compared = "as before (compared)" if recorded else "taken back, but their beginning is not recorded"
-        what = "The catalog is" if self.history == "absent_table" else "The catalog and Prisma's history are"
-        said = f"{dropped} indexes dropped, {restored} rows restored, {pending} kept in the archive. {what} {compared}."
-        if self.fence and self.fence.state != "lowered":  # the fence's warning names who keeps it from being dropped
-            said += " The write fence could not be dropped yet and refuses new duplicates until the next run drops it."
-        if self.left_count:
-            said += (
-                f" {self.left_count} rows could not return and stay in the archive:"
-                f" {'; '.join(str(left) for one in self.restored for left in one.left)}. Next: remove what bars them,"
-                " then ansible-playbook rollback.yml -l <environment> -e rollback_only_rows=true"
+        said = [
+            say(
+                "{dropped} indexes dropped, {restored} rows restored, {pending} kept in the archive. {what}"
+                " {compared}.",
+                dropped=dropped,
+                restored=restored,
+                pending=pending,
+                what=(
+                    say("The catalog is")
+                    if self.history == "absent_table"
+                    else say("The catalog and Prisma's history are")
+                ),
+                compared=(
+                    say("as before (compared)") if recorded else say("taken back, but their beginning is not recorded")
+                ),
             )
-        return said
+        ]
+        if self.fence and self.fence.state != "lowered":  # the fence's warning names who keeps it from being dropped
+            said.append(
+                say("The write fence could not be dropped yet and refuses new duplicates until the next run drops it.")
+            )
+        if self.left_count:
+            said.append(
+                say(
+                    "{rows} rows could not return and stay in the archive: {left}. Next: remove what bars them, then "
+                    "ansible-playbook rollback.yml -l <environment> -e rollback_only_rows=true",
+                    rows=self.left_count,
+                    left=joined(left.phrase for one in self.restored for left in one.left),
+                )
+            )
+        return joined(said, " ")
 
     def diff(self, plan: Plan) -> list[dict[str, str]]:
         """A diff for each step that has changed something."""

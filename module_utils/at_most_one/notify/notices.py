@@ -106,7 +106,8 @@ def _error(event: Event, words: Words) -> str:
         f"Next: {f'{already} ' + without_going_back(found['next_step']) if is_back else found['next_step']}".strip()
         for found in event.report["findings"]
     ]
-    afterwards = "" if is_back else parse(error).afterwards
+    behind = "\n".join(one["text"] for one in event.report["afterwards"]) or parse(error).afterwards
+    afterwards = "" if is_back else behind
     return " Seen: ".join(told) + (f"\n{afterwards}" if afterwards else "")
 
 

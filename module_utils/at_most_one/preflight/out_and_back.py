@@ -73,7 +73,10 @@ def try_out(connection: Connection, plan: Plan) -> Trial:
             raise
     except psycopg2.errors.LockNotAvailable:
         trial.warnings.append(
-            f"Whether rows can leave and return was not tried: another session holds rows of {table_name(plan)}."
+            say(
+                "Whether rows can leave and return was not tried: another session holds rows of {table}.",
+                table=table_name(plan),
+            )
         )
     except psycopg2.Error as failure:
         raise explain(failure, plan) from failure

@@ -61,7 +61,7 @@ def _pooled(connection: Connection) -> bool:
     return len(seen) > 2 or len({backend for _, backend in seen}) < 2
 
 
-def weak_tls(login: Login) -> str | None:
+def weak_tls(login: Login) -> Finding | None:
     """A finding where the connection leaves this machine, and whoever answers there is believed."""
     if login.sslmode == "verify-full" or not login.host or login.host.startswith("/"):
         return None
@@ -70,12 +70,21 @@ def weak_tls(login: Login) -> str | None:
             return None
     if login.host == "localhost":
         return None
-    return (
-        f"The connection to {login.host} does not prove which server it is: database_sslmode is {login.sslmode}. "
-        "Expected: verify-full, since the password and the rows go over a network. Next: put the certificate of the "
-        "provider's authority on the gateway host, name it in database_sslrootcert, set database_sslmode to "
-        f"verify-full, and try: psql 'host={login.host} port={login.port} dbname={login.dbname} user={login.user} "
-        "sslmode=verify-full sslrootcert=FILE' -c 'SELECT 1'"
+    return Finding(
+        "tls",
+        observed(
+            "AMO-2345",
+            "The connection to {host} does not prove which server it is: database_sslmode is {sslmode}.",
+            host=login.host,
+            sslmode=login.sslmode,
+        ),
+        say("verify-full, since the password and the rows go over a network."),
+        say(
+            "put the certificate of the provider's authority on the gateway host, name it in database_sslrootcert, set "
+            "database_sslmode to verify-full, and try: psql 'host={host} port={port} dbname={dbname} user={user} "
+            "sslmode=verify-full sslrootcert=FILE' -c 'SELECT 1'",
+            **{name: getattr(login, name) for name in ("host", "port", "dbname", "user")},
+        ),
     )
 
 

@@ -23,6 +23,7 @@ def document(run: RunFacts) -> dict[str, Any]:
         "failed_phase": run.failed_phase,
         "error": run.error,
         "findings": pick(run.causes, "identifier", "seen", "expected", "next_step", "english"),
+        "afterwards": pick(run.afterwards, "text", "english"),
         "phases": run.answer.get("phases", []),
         "cleanup": _cleanup(run),
         "restored": _restored(run),

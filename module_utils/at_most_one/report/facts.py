@@ -61,6 +61,7 @@ class RunFacts:
     commands: Mapping[str, str]  # deploy, rollback and again: the playbook that was started
     error: str | None = None
     findings: Rows = ()  # of the error, as catalogue.shown has them
+    afterwards: Rows = ()  # what it has behind the first one: text in the reader's language, english
     failed_phase: str | None = None
     partial: bool = False  # the run was asked for single phases
     asked: Sequence[str] = ()  # those phases

@@ -72,7 +72,7 @@ class _Writer:
         self.details = {phase["name"]: phase.get("details", {}) for phase in run.journal.get("phases", [])}
         self.is_partial = run.partial and not run.error and not run.running
         self.stopped = run.outcome == "stopped" and not self.is_partial
-        self.afterwards = parse(run.error or "").afterwards
+        self.afterwards = "\n".join(one["text"] for one in run.afterwards) or parse(run.error or "").afterwards
         # After a rollback no next step asks for one.
         self.findings = [
             {

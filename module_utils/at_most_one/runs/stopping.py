@@ -1,6 +1,6 @@
 """Say what becomes of a run that stops: what it had reached, whether it went back, what stays and what to do.
 
-The first error stays first; each of these follows it on a line of its own.
+The first error stays first; each of these phrases follows it on a line of its own.
 """
 
 from __future__ import annotations
@@ -8,22 +8,29 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ..findings import Phrase, joined, of_answer, reason, say
+
 Answer = Mapping[str, Any]  # what a module has returned; empty where it was not called
 
 
-def changed(removed: int, built: bool, hosts: Mapping[str, tuple[Answer, Answer]]) -> str:
+def changed(removed: int, built: bool, hosts: Mapping[str, tuple[Answer, Answer]]) -> Phrase:
     """What a run had changed by its own account: another one that has taken it over reads the rest.
 
     ``removed`` counts rows, ``built`` is whether it has applied the migration; of each host there is what release_link
     and pm2_app have answered.
     """
-    parts = [f"{removed} rows removed", f"indexes {'built' if built else 'not built'}"]
+    parts: list[str] = [
+        say("{rows} rows removed", rows=removed),
+        say("indexes built") if built else say("indexes not built"),
+    ]
     for name, (link, reload) in hosts.items():
-        parts.append(f"{name}: link {'moved' if link.get('changed') else 'not moved'}")
+        moved = say("link moved") if link.get("changed") else say("link not moved")
+        parts.append(joined([name, moved], ": "))
         if reload.get("changed"):
-            parts += [f"instance {instance['pm_id']} reloaded" for instance in reload.get("instances") or ()]
+            reloaded = reload.get("instances") or ()
+            parts += [say("instance {pm_id} reloaded", pm_id=instance["pm_id"]) for instance in reloaded]
         parts += (reload.get("details") or {}).get("changed") or ()
-    return ", ".join(parts)
+    return joined(parts, ", ")
 
 
 def later_run(failed: Answer) -> str:
@@ -32,49 +39,78 @@ def later_run(failed: Answer) -> str:
     return str(details.get("taken_over_by") or details.get("overtaken_by") or "")
 
 
-def unsettled(failed: Answer, changed_words: str) -> str:
+def unsettled(failed: Answer, changed_words: str) -> Phrase:
     """The journal could not be written. A run that was taken over has nothing to take back any more."""
     if later_run(failed):
-        return f"{failed.get('msg')} Nothing was taken back. This run had changed before: {changed_words}."
-    return f"The journal stays open: {failed.get('msg', 'no reason given')}"
+        return say(
+            "{error} Nothing was taken back. This run had changed before: {changed}.",
+            error=reason(failed),
+            changed=changed_words,
+        )
+    return say("The journal stays open: {error}", error=reason(failed))
 
 
-def went_back(way: Answer, done: Answer) -> str:
+def went_back(way: Answer, done: Answer) -> Phrase:
     """The run has taken itself back: ``way`` is of rollback_plan, ``done`` of database_rollback."""
-    return f"Rolled back automatically: {way['sentence']}, {done['sentence']}"
+    return say(
+        "Rolled back automatically: {application}, {database}",
+        application=of_answer(way, "sentence"),
+        database=of_answer(done, "sentence"),
+    )
+
+
+def fence_stays(failed: Answer) -> Phrase:
+    """The write fence could not be lowered."""
+    return say("The write fence stays up: {error}", error=reason(failed))
 
 
 def back_failed(
     error: str, later: str, phase: str, planned: int, reached: Answer, stays: Answer | None, paths: Sequence[Answer]
-) -> str:
+) -> Phrase:
     """The way back has failed. ``stays`` is what is still there, None where it could not be read.
 
     ``paths`` is what stat says of the application's path, by host (``item``).
     """
-    if later:
-        following = (
-            "leave it as it is, because the later run goes on from it: ansible-playbook history.yml -l <environment>"
-        )
-    else:
-        following = "repair that, then ansible-playbook rollback.yml -l <environment>"
-    now = [_rows_and_indexes(stays, "in the archive", "of the planned indexes") if stays else _UNKNOWN, *_served(paths)]
-    return (
-        f"The way back failed: {error}"
-        f" Reached: {_rows_and_indexes(reached, 'removed', f'of {planned} indexes built')}, phase {phase} begun."
-        f" Stays: {', '.join(now)}. Next: {following}"
+    return say(
+        "The way back failed: {error} Reached: {reached}. Stays: {stays}. Next: {following}",
+        error=error,
+        reached=say(
+            "{rows} rows removed, {built} of {planned} indexes built, {migration}, phase {phase} begun",
+            rows=reached["content"]["pending"],
+            built=len(reached["built"]),
+            planned=planned,
+            migration=_migration(reached),
+            phase=phase,
+        ),
+        stays=joined([_stays(stays), *_served(paths)], ", "),
+        following=(
+            say(
+                "leave it as it is, because the later run goes on from it: "
+                "ansible-playbook history.yml -l <environment>"
+            )
+            if later
+            else say("repair that, then ansible-playbook rollback.yml -l <environment>")
+        ),
     )
 
 
-_UNKNOWN = "a database that could not be read"
+def _stays(stays: Answer | None) -> Phrase:
+    if not stays:
+        return say("a database that could not be read")
+    return say(
+        "{rows} rows in the archive, {built} of the planned indexes, {migration}",
+        rows=stays["content"]["pending"],
+        built=len(stays["built"]),
+        migration=_migration(stays),
+    )
 
 
-def _rows_and_indexes(reached: Answer, rows: str, indexes: str) -> str:
-    applied = "applied" if reached["applied"] else "not applied"
-    return f"{reached['content']['pending']} rows {rows}, {len(reached['built'])} {indexes}, migration {applied}"
+def _migration(reached: Answer) -> Phrase:
+    return say("migration applied") if reached["applied"] else say("migration not applied")
 
 
-def _served(paths: Sequence[Answer]) -> Iterator[str]:
+def _served(paths: Sequence[Answer]) -> Iterator[Phrase]:
     for path in paths:
         stat = path.get("stat")
-        seen = "unknown" if stat is None else stat.get("lnk_source", "what it did")
-        yield f"{path['item']} serves {seen}"
+        seen = say("unknown") if stat is None else stat.get("lnk_source") or say("what it did")
+        yield say("{host} serves {release}", host=path["item"], release=seen)

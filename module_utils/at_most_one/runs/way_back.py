@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..findings import Finding, observed, say
+from ..findings import Finding, Phrase, either, observed, say
 from ..plan import Plan
 from ..system.strict_zip import strict_zip
 
@@ -89,10 +89,12 @@ class WayBack:
         return bool(self.hosts) or self.found["point"] != "nothing"
 
     @property
-    def sentence(self) -> str:
+    def sentence(self) -> Phrase:
         """What becomes of the application, for the error of a failed run."""
         names = ", ".join(host.name for host in self.hosts)
-        return f"the application to {self.commit[:12]} on {names}" if names else "no host was switched"
+        if not names:
+            return say("no host was switched")
+        return say("the application to {commit} on {hosts}", commit=self.commit[:12], hosts=names)
 
     @property
     def refusal(self) -> str:
@@ -102,15 +104,28 @@ class WayBack:
         return " ".join(f"Seen: {finding}" for finding in self.findings)
 
     @property
-    def lost_refusal(self) -> str:
-        """Why the database stays while a host cannot be reached; empty where each one answers."""
+    def lost_findings(self) -> tuple[Finding, ...]:
+        """Why the database stays while a host cannot be reached; none where each one answers."""
         if not self.lost:
-            return ""
+            return ()
         names = ", ".join(host.name for host in self.hosts)
-        done = f"Back at {self.commit[:12]}: {names}" if names else "No other host was switched"
         return (
-            f"{', '.join(self.lost)} cannot be reached: the new code may run there, and would lose its guard without"
-            f" the indexes, so the database stays as it is. {done}. Expected: a connection to every host."
+            Finding(
+                "lost",
+                observed(
+                    "AMO-2228",
+                    "{lost} cannot be reached: the new code may run there, and would lose its guard without the"
+                    " indexes, so the database stays as it is. {done}.",
+                    lost=", ".join(self.lost),
+                    done=(
+                        say("Back at {commit}: {hosts}", commit=self.commit[:12], hosts=names)
+                        if names
+                        else say("No other host was switched")
+                    ),
+                ),
+                say("a connection to every host."),
+                say("make them reachable, or take them out of service, so that none serves the new code."),
+            ),
         )
 
 
@@ -222,7 +237,7 @@ def _forbidding(
                     commit=served.commit,
                     build=way.build,
                 ),
-                say("{known}.", known=" or ".join(known)),
+                say("{known}.", known=either(known)),
                 say("name the release to go to: -e rollback_commit=<40 hexadecimal digits>."),
             )
         if not way.stays and way.release.rpartition("/")[2] not in served.kept:

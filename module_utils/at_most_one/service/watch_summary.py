@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .. import catalogue
-from ..findings import Finding
+from ..findings import Finding, joined
 
 Hosts = Mapping[str, Mapping[str, Any]]  # by host, what watching it returned
 
@@ -47,10 +47,15 @@ def figures(hosts: Hosts) -> list[dict[str, Any]]:
     ]
 
 
-def error(hosts: Hosts, language: str = "en") -> str:
-    """The findings of all hosts as one error, in the shape that the core's own ``findings`` takes apart."""
-    return " Seen: ".join(
-        f"{host}: {catalogue.told(Finding.of_data(one), language)}"
-        for host, watched in hosts.items()
-        for one in watched["findings"]
-    )
+def by_host(hosts: Hosts) -> list[Finding]:
+    """The findings of all hosts, each with its host's name in front."""
+    named = ((host, Finding.of_data(one)) for host, watched in hosts.items() for one in watched["findings"])
+    return [Finding(one.name, joined([host, one.seen], ": "), one.expected, one.next_step) for host, one in named]
+
+
+def error(hosts: Hosts, language: str | None = None) -> str:
+    """The same as one text, in the shape that the core's own ``findings`` takes apart; in English without identifiers.
+
+    With ``language`` as its reader is told, with them.
+    """
+    return " Seen: ".join(str(catalogue.told(one, language) if language else one) for one in by_host(hosts))
