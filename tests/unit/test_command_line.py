@@ -114,3 +114,11 @@ def test_an_installed_collection_names_its_playbooks_as_ansible_finds_them(monke
         "-i inventories/staging."
     )
     assert command("site.yml", started, "/srv/theirs").startswith("ansible-playbook site.yml "), "not one of ours"
+
+
+def test_what_one_playbook_is_asked_is_repeated_for_no_other_one() -> None:
+    asked = options("control.yml", "-l", "local", "-e", "control_action=pause plan=other")
+    assert command("history.yml", asked, PROJECT) == "ansible-playbook history.yml -l local -e plan=other"
+    assert fill("ansible-playbook control.yml -l <environment>", asked, PROJECT).endswith(
+        "-e control_action=pause -e plan=other"
+    )

@@ -25,6 +25,8 @@ _SECRET_NAME = re.compile(
 )
 # These allow something once. A command to copy must not allow it again.
 _ONCE = {"run_takeover"}
+# What one playbook is asked, and no other one reads.
+_OF_ONE = {"control_action": "control.yml"}
 
 
 def command(
@@ -41,9 +43,10 @@ def command(
     A value that is or may be a secret is left out, and the variables ``without`` which the command is to run. The tags
     are repeated for the playbook that was started with them.
     """
+    others = {name for name, of_one in _OF_ONE.items() if of_one != playbook}
     playbook = projects.playbook(playbook)
     words = ["ansible-playbook", playbook, *_target(options, project, limit)]
-    words += [*_extra(options, without), *_vault(options)]
+    words += [*_extra(options, {*without, *others}), *_vault(options)]
     if [os.path.basename(name) for name in options.get("args") or ()] == [playbook]:
         for option, name in (("--tags", "tags"), ("--skip-tags", "skip_tags")):
             tags = [tag for tag in options.get(name) or () if tag != "all"]
