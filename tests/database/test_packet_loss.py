@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,12 +20,15 @@ import pytest
 from tests.support.service_database import running_server
 
 PROGRAM = """
-import json, os, socket, subprocess, sys, threading, time
+import json, os, pathlib, socket, subprocess, sys, threading, time
 from at_most_one.errors import OperatorError
-from at_most_one.postgres import client_programs, connection
+from at_most_one.postgres import client_programs, connection, locks, silence
+from at_most_one.prisma import cli
 ADDRESS = "10.213.7.1"
 given = json.load(sys.stdin)
 connection.NETWORK.update(given["network"])
+if given["network"]:
+    silence.AFTER_S, silence.TRY_S = 1.0, 2
 started = []
 
 def ip(*words):
@@ -70,6 +74,12 @@ def program():
             [given["psql"], "-X", "-c", "SELECT pg_sleep(600)"], access, [login.password], "look at the network."
         )
 
+def prisma():
+    with connection.connect(login, autocommit=True) as opened:
+        watch = locks.Watch(opened, "public", ["none"])
+        threading.Timer(0.5, lose).start()
+        cli.call_prisma("deploy", login, "public", pathlib.Path(given["release"]), None, 1_000, 600, watch)
+
 try:
     globals()[given["act"]]()
 except OperatorError as error:
@@ -87,8 +97,15 @@ def given() -> Iterator[dict[str, Any]]:
     directory.chmod(0o777)
     with running_server(unix_socket_directories=str(directory)) as server:
         path = directory / f".s.PGSQL.{server.login.port}"
-        yield {"login": vars(server.login), "socket": str(path), "psql": str(server.binaries / "psql")}
-    directory.rmdir()
+        executable = directory / "node_modules/.bin/prisma"
+        executable.parent.mkdir(parents=True)
+        executable.write_text("#!/bin/sh\nexec sleep 600\n")
+        executable.chmod(0o755)
+        yield {
+            **{"login": vars(server.login), "socket": str(path), "psql": str(server.binaries / "psql")},
+            "release": str(directory),
+        }
+    shutil.rmtree(directory)
 
 
 def cut_off(given: dict[str, Any], act: str, network: dict[str, int]) -> tuple[str, float]:
@@ -122,9 +139,15 @@ def test_postgresqls_own_programs_give_up_too(given: dict[str, Any]) -> None:
     assert 1 < seconds < 15
 
 
+def test_prisma_which_notices_nothing_is_ended(given: dict[str, Any]) -> None:
+    said, seconds = cut_off(given, "prisma", QUICK)
+    assert "has stopped answering" in said
+    assert 1 < seconds < 15
+
+
 @pytest.mark.thorough  # half a minute in which nothing happens
-@pytest.mark.parametrize("act", ["statement", "program"])
+@pytest.mark.parametrize("act", ["statement", "program", "prisma"])
 def test_within_a_minute(given: dict[str, Any], act: str) -> None:
     said, seconds = cut_off(given, act, {})
-    assert "timed out" in said or "was lost" in said
+    assert "timed out" in said or "was lost" in said or "has stopped answering" in said
     assert 20 < seconds < 60

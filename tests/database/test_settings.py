@@ -2,8 +2,47 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import psycopg2
 import pytest
+from at_most_one.duplicates import surplus_rows
+from at_most_one.duplicates.restore import restore
+from at_most_one.errors import OperatorError
+from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Login, connect
+from at_most_one.preflight.out_and_back import try_out
+
+from tests.database.cleaning import TABLE, remove, run
+from tests.support.postgres import superuser
+
+# What reaches every session of a database or a role, and what ours has nevertheless.
+REACHING = {
+    "search_path": ("aedpics", ""),
+    "datestyle": ("German", "ISO, YMD"),
+    "intervalstyle": ("sql_standard", "postgres"),
+    "timezone": ("Asia/Seoul", "UTC"),
+    "bytea_output": ("escape", "hex"),
+    "extra_float_digits": ("-15", "1"),
+    "standard_conforming_strings": ("off", "on"),
+    "client_encoding": ("LATIN1", "UTF8"),
+    "lc_monetary": ("C.UTF-8", "C"),
+    "xmlbinary": ("hex", "base64"),
+    "array_nulls": ("off", "on"),
+    "quote_all_identifiers": ("on", "off"),
+    "transform_null_equals": ("on", "off"),
+    "row_security": ("on", "off"),
+    "default_transaction_isolation": ("serializable", "read committed"),
+    "default_transaction_deferrable": ("on", "off"),
+    "exit_on_error": ("on", "off"),
+    "lock_timeout": ("1ms", "3s"),
+    "statement_timeout": ("1ms", "1min"),
+    "idle_in_transaction_session_timeout": ("1ms", "1min"),
+    "idle_session_timeout": ("20s", "0"),  # a shorter one could end the session before it asks
+    "transaction_timeout": ("20s", "0"),
+    "synchronous_commit": ("off", "on"),
+    "session_replication_role": ("local", "local"),  # as origin, but for triggers that are made for it
+}
 
 
 def test_the_environment_overrules_no_setting(login: Login, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -12,3 +51,56 @@ def test_the_environment_overrules_no_setting(login: Login, monkeypatch: pytest.
     with connect(login) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT timestamptz '2025-11-10 00:00+00'::text, 0.1::float8 + 0.2::float8")
         assert cursor.fetchone() == ("2025-11-10 00:00:00+00", 0.1 + 0.2)
+
+
+@pytest.fixture
+def reached(login: Login) -> Login:
+    """A database with every one of them that its server knows."""
+    connection = superuser(login)
+    with connection.cursor() as cursor:
+        for name, (value, _) in REACHING.items():
+            cursor.execute("SELECT current_setting(%s, true)", (name,))
+            if cursor.fetchone() != (None,):
+                cursor.execute(f"ALTER DATABASE {login.dbname} SET {name} = '{value}'")
+    connection.close()
+    return login
+
+
+@pytest.mark.versions
+def test_no_setting_of_the_role_or_the_database_reaches_a_session(reached: Login) -> None:
+    with connect(reached) as connection, connection.cursor() as cursor:
+        for name, (_, ours) in REACHING.items():
+            cursor.execute("SELECT current_setting(%s, true)", (name,))
+            assert cursor.fetchone() in [(ours,), (None,)], name
+
+
+def test_rows_leave_under_some_settings_and_return_under_others(reached: Login, plan: Plan, example: Any) -> None:
+    """The archive is written and read by sessions months apart."""
+    everything = f"SELECT t::text FROM {TABLE} AS t ORDER BY 1"
+    with connect(reached) as connection:
+        run(connection, f"ALTER TABLE {TABLE} ADD COLUMN price money DEFAULT 12.5, ADD COLUMN parts text[]")
+        run(connection, f"UPDATE {TABLE} SET parts = ARRAY[NULL, 'NULL', '\u00e9']")
+        before = run(connection, everything)
+        assert try_out(connection, plan).rows == 5
+        assert remove(connection, plan, surplus_rows.report(connection, plan)).removed == 25
+    with (
+        psycopg2.connect(
+            host=reached.host, port=reached.port, dbname="postgres", user=reached.user, password=reached.password
+        ) as other,
+        other.cursor() as cursor,
+    ):
+        cursor.execute(f"ALTER DATABASE {reached.dbname} RESET ALL")
+    other.close()
+    with connect(reached) as connection:
+        assert restore(connection, plan, run_id="run-1").restored == 25
+        assert run(connection, everything) == before
+
+
+def test_a_session_without_triggers_and_foreign_keys_is_refused(login: Login) -> None:
+    connection = superuser(login)
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER DATABASE {login.dbname} SET session_replication_role = 'replica'")
+    connection.close()
+    with pytest.raises(OperatorError, match="session_replication_role is replica") as stop, connect(login):
+        pytest.fail("what is written would not be checked")
+    assert "RESET session_replication_role" in stop.value.next_step

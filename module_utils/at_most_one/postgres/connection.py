@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import socket
@@ -30,6 +31,7 @@ def unheld(_: Connection) -> None:
 
 # Text output must not depend on the server's or the role's settings: hashes and archived rows are made of it. With an
 # empty search_path every name has to be qualified. row_security=off turns a role's false zero into an error (42501).
+# Batches rely on READ COMMITTED. default_transaction_read_only is left: it says that nobody shall write.
 _SESSION = {
     "search_path": "",
     "datestyle": "ISO, YMD",
@@ -38,12 +40,31 @@ _SESSION = {
     "bytea_output": "hex",
     "extra_float_digits": "1",
     "standard_conforming_strings": "on",
+    "client_encoding": "UTF8",
+    "lc_monetary": "C",
+    "xmlbinary": "base64",
+    "array_nulls": "on",
+    "quote_all_identifiers": "off",
+    "transform_null_equals": "off",
+    "default_transaction_isolation": "read committed",
+    "default_transaction_deferrable": "off",
+    "exit_on_error": "off",
     "row_security": "off",
     "client_min_messages": "warning",
     "temp_buffers": "64MB",  # for the work list of a clean-up; nothing is taken before a temporary table is used
 }
 # libpq makes settings of these variables of its environment, and sends them so that they overrule ours.
-_OVERRULING = ("PGTZ", "PGDATESTYLE", "PGGEQO")
+_OVERRULING = ("PGTZ", "PGDATESTYLE", "PGGEQO", "PGCLIENTENCODING")
+# Settings that not every server has, so that they cannot be asked for at connect: what would end a session that waits
+# for another program. And a commit that is reported before it would outlive a crash.
+_SET_WHERE_KNOWN = """
+SELECT pg_catalog.current_setting(%(mark)s, true), pg_catalog.current_setting('session_replication_role'),
+    (SELECT pg_catalog.count(pg_catalog.set_config(name, value, false))
+     FROM (VALUES ('idle_session_timeout', '0', ''), ('transaction_timeout', '0', ''),
+         ('synchronous_commit', 'on', 'off')) AS known (name, value, instead_of)
+     WHERE pg_catalog.current_setting(%(mark)s, true) = %(value)s
+         AND pg_catalog.current_setting(name, true) IS NOT NULL
+         AND instead_of IN ('', pg_catalog.current_setting(name, true)))"""
 # A setting that no server has, with a value that no other connection has: who is told it back talks to a session that
 # was started with this connection's settings.
 _MARK = "at_most_one.session"
@@ -177,11 +198,12 @@ def connect(
 
 
 @contextlib.contextmanager
-def answering(login: Login, waiting: Callable[[], bool], give_up: Callable[[], None]) -> Iterator[None]:
-    """Give up what waits for a server that has stopped answering. Raises OperatorError that says so."""
+def answering(login: Login, waiting: Callable[[], bool], give_up: Callable[[], None]) -> Iterator[silence.Silence]:
+    """Give up what waits for a server that has stopped answering. Raises OperatorError that says so in place of an
+    error of the block; a block that ends well has not needed the server."""
     with silence.watched(waiting, lambda: _answers(login), give_up) as watched:
         try:
-            yield
+            yield watched
         except (psycopg2.Error, OperatorError) as failure:
             if not watched.noticed:
                 raise
@@ -214,12 +236,18 @@ def _hang_up(connection: Connection) -> None:
         below.shutdown(socket.SHUT_RDWR)
 
 
+# What a connection fails with that has reached nobody. One that is refused has: a server that restarts is like that.
+_UNREACHED = tuple(
+    map(os.strerror, (errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.EINVAL))
+)
+
+
 def _answers(login: Login) -> bool:
     """Whether the server says anything to a new connection, a refusal included, rather than nothing at all."""
     try:
         psycopg2.connect(**_place(login), connect_timeout=silence.TRY_S, application_name="at-most-one").close()
     except psycopg2.OperationalError as failure:
-        return "timeout expired" not in str(failure)
+        return not any(words in str(failure) for words in ("timeout expired", *_UNREACHED))
     return True
 
 
@@ -253,9 +281,11 @@ def _open(login: Login, settings: Mapping[str, Any], connect_timeout_s: int) -> 
             options=" ".join(f"-c {name}={str(value).replace(' ', chr(92) + ' ')}" for name, value in settings.items()),
         )
         connection.autocommit = True
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_catalog.current_setting(%s, true)", (_MARK,))
-            in_force = cursor.fetchone() == (settings[_MARK],)
+        in_force = _in_force(login, connection, settings[_MARK])
+    except OperatorError:  # the server was given up, or its role cannot do what is asked of it
+        if connection is not None:
+            connection.close()
+        raise
     except psycopg2.Error as failure:
         said = str(failure)
         if connection is not None:
@@ -266,6 +296,34 @@ def _open(login: Login, settings: Mapping[str, Any], connect_timeout_s: int) -> 
         connection.close()
         raise _pooler(login, say("the settings that the connection asked for are not in force"))
     return connection
+
+
+def _in_force(login: Login, connection: Connection, mark: str) -> bool:
+    """Whether the settings that were asked for are those of the session; the rest of them are set then.
+
+    A server may accept the login and freeze before it answers this. Raises OperatorError that says so, and for a
+    session in which triggers and foreign keys do not act: only a superuser could change that.
+    """
+    with answering(login, lambda: _is_waiting(connection), lambda: _hang_up(connection)), connection.cursor() as cursor:
+        cursor.execute(_SET_WHERE_KNOWN, {"mark": _MARK, "value": mark})
+        ((told, acting, _),) = cursor.fetchall()
+    if told == mark and acting == "replica":
+        raise OperatorError(
+            observed(
+                "AMO-3119",
+                "session_replication_role is replica in the sessions of {where}: triggers and foreign keys do not act "
+                "on what is written.",
+                where=login.where(),
+            ),
+            expected=say("origin, PostgreSQL's default, as in the application's sessions."),
+            next_step=say(
+                "see where it is set, then reset it: psql -c '\\drds'; as a superuser, ALTER ROLE {user} RESET "
+                "session_replication_role, or ALTER DATABASE the same.",
+                user=login.user,
+            ),
+            database=login.where(),
+        )
+    return bool(told == mark)
 
 
 def _refuse(login: Login, said: str, failure: psycopg2.Error) -> NoReturn:

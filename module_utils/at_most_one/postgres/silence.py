@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 AFTER_S = 15.0  # of waiting; then a second connection is tried, and again after each such time
@@ -32,13 +33,16 @@ class Silence:
 
     def watch(self, waiting: Callable[[], bool], answers: Callable[[], bool], give_up: Callable[[], None]) -> None:
         """Until the end, or until the server was given up."""
-        silent = 0
-        while not self._ended.wait(AFTER_S if silent == 0 else 0):
+        silent, pause_s = 0, AFTER_S
+        while not self._ended.wait(pause_s):
             with self._lock:
                 if self._ended.is_set() or not waiting():
-                    silent = 0
+                    silent, pause_s = 0, AFTER_S
                     continue
+            began = time.monotonic()
             silent = 0 if answers() else silent + 1
+            # A network without a way to the server says so at once, and may have one again in a moment.
+            pause_s = max(0.0, began + TRY_S - time.monotonic()) if silent else AFTER_S
             if silent == TRIES:
                 with self._lock:
                     if not self._ended.is_set() and waiting():

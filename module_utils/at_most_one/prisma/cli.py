@@ -25,7 +25,7 @@ from ..errors import OperatorError
 from ..findings import observed, say
 from ..plan import Plan
 from ..postgres import locks
-from ..postgres.connection import Connection, Hold, Login, connect, unheld
+from ..postgres.connection import Connection, Hold, Login, answering, connect, unheld
 from ..postgres.lock_retry import pause_s
 from ..postgres.locks import Watch
 from . import migration_history
@@ -253,7 +253,8 @@ def call_prisma(
     """One ``prisma migrate <command>``, watched while it runs and ended after ``timeout_s``.
 
     Ended means with all its children and with its sessions: a statement that waits in the server would go on without
-    its client, so they are known by a name that no other call has.
+    its client, so they are known by a name that no other call has. It is ended, too, when the server has stopped
+    answering, which neither of Prisma's engines notices: OperatorError says so.
     """
     executable = release / "node_modules" / ".bin" / "prisma"
     if not executable.exists():
@@ -284,11 +285,14 @@ def call_prisma(
             start_new_session=True,
         )
         try:
-            while child.poll() is None and time.monotonic() - started < timeout_s:
-                with contextlib.suppress(psycopg2.Error):  # a lost sample must not end a migration half-way
-                    watch.sample()
-                time.sleep(_POLL_S)
-            returncode = child.poll()
+            with answering(login, lambda: child.poll() is None, lambda: _end(child)) as watched:
+                while child.poll() is None and time.monotonic() - started < timeout_s:
+                    with contextlib.suppress(psycopg2.Error):  # a lost sample must not end a migration half-way
+                        watch.sample()
+                    time.sleep(_POLL_S)
+                returncode = child.poll()
+                if watched.noticed:  # the child was ended for it
+                    raise psycopg2.OperationalError("the server has stopped answering")
         finally:
             ended = child.poll() is None
             _end(child)
