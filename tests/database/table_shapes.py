@@ -51,6 +51,7 @@ PRIMARY_KEYS = {  # the text of the n-th
     "ext.citext": "K{}",
     "text COLLATE ext.ci": "É{}",
     "interval": "{} days",
+    "bit varying": "{:b}",
 }
 CARGO = {
     "regclass": ["shapes.log", "pg_catalog.pg_class"],

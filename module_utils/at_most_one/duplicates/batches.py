@@ -32,7 +32,7 @@ from ..postgres.catalog import NOTHING_WRITTEN, Column, Cursor, Row, table_name,
 from ..postgres.checkpoint import Checkpoint, Place, unasked
 from ..postgres.connection import Connection, Hold, unheld
 from ..postgres.lock_retry import pause_s
-from . import effects
+from . import effects, row_size
 from .batch_sql import MOVING, Statements
 from .ranking import listed, numbered
 from .references import count_references, point_to_keepers, refuse_referenced
@@ -162,8 +162,11 @@ class Batches:
                 self.plan.surplus.triggers or effects.of_table(cursor, self.plan.schema, self.plan.table)
             )
             first, size, before = 1, float(self.pace.first), self.progress.removed
+            large = row_size.stored_apart(cursor, self.plan) > row_size.BATCH_BYTES
             while first <= work.members:
                 self.checkpoint(connection, Place("cleanup", "rows", self.progress.removed, requested))
+                if large:
+                    size = row_size.fitting(cursor, self.plan, first, int(size))
                 self.parameters.update(
                     first=first,
                     size=int(size),

@@ -24,17 +24,28 @@ class Group:
     surplus_count: int
 
 
+_SHOWN = 1_000  # characters of a column: enough to know a row by, and a report of large rows can be read again
+
+
+def _shown(text: str | None) -> str | None:
+    return text if text is None or len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
 def described(
     cursor: Cursor, plan: Plan, columns: Mapping[str, Column], shown: Sequence[tuple[int, int, Row]]
 ) -> list[Group]:
     """The rows with their texts, by group; a row that has gone meanwhile is left out, with its group if it was kept."""
     names = list(dict.fromkeys([*plan.primary_key, *plan.show]))
     own = ranking.of(plan.table, plan.primary_key)
+    cut = [
+        sql.SQL("pg_catalog.left({}::text, {})").format(column, sql.Literal(_SHOWN + 1))
+        for column in ranking.of(plan.table, names[len(plan.primary_key) :])
+    ]
     cursor.execute(
         sql.SQL("SELECT {}, {}, {} FROM {} JOIN ({}) AS shown ON {}").format(
             text_array(own),
             text_array(ranking.of(plan.table, plan.key)),
-            text_array(ranking.of(plan.table, names)),
+            text_array([*own, *cut]),
             sql.Identifier(plan.schema, plan.table),
             requested_rows(plan, columns),
             ranking.equal(own, ranking.parts_of("shown", plan)),
@@ -50,7 +61,7 @@ def described(
             in_group = found is not None
         if found is None or not in_group:
             continue
-        row = dict(strict_zip(names, found[1]))
+        row = {name: text if name in plan.primary_key else _shown(text) for name, text in strict_zip(names, found[1])}
         if place == 1:
             groups.append(Group(dict(strict_zip(plan.key, found[0])), row, [], size - 1))
         else:

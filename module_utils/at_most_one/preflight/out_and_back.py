@@ -14,7 +14,7 @@ import psycopg2
 import psycopg2.errors
 from psycopg2 import sql
 
-from ..duplicates import effects, ranking, worklist
+from ..duplicates import effects, ranking, row_size, worklist
 from ..duplicates.batches import Batches, Pace
 from ..duplicates.key_equality import refuse_other_equality
 from ..duplicates.references import foreign_keys
@@ -63,6 +63,7 @@ def try_out(connection: Connection, plan: Plan) -> Trial:
             if not rows:
                 return trial
             _refuse_effects(plan, [*found, *(acting if plan.surplus.action == "update" else [])])
+            row_size.refuse_too_large(cursor, plan, columns)
             # Under the triggers of an older release's fence no surplus row may return; an index exempts those rows.
             if not exempting_index.triggers(cursor, plan):
                 trial.wrote = _there_and_back(cursor, plan, narrowed, columns, rows)
