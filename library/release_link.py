@@ -14,14 +14,21 @@ description:
     direction the link goes. They are copied before the switch, since C(next start) knows only the files that are there
     when it starts.
 options:
+  state:
+    description:
+      - V(linked) makes O(path) lead to O(release).
+      - V(claimed) moves nothing. It writes down that O(run) is the run which works on this host, so that no earlier run
+        writes here from then on, and waits for one that is in the middle of a write.
+    type: str
+    choices: [linked, claimed]
+    default: linked
   path:
     description: The application's path, as PM2 knows it.
     type: path
     required: true
   release:
-    description: The directory that the path shall lead to.
+    description: The directory that the path shall lead to. Required with O(state=linked).
     type: path
-    required: true
   adopt_as:
     description:
       - Where a directory found at O(path) is moved to.
@@ -66,6 +73,12 @@ EXAMPLES = r"""
     keep_assets_hours: 168
     shared: /var/www/aedpics.releases/shared
     run: {id: 20261127T105314Z-1f2e3d, number: 42, path: /var/www/aedpics.releases}
+
+- name: Ensure that the run which was taken over writes on this host no more
+  release_link:
+    state: claimed
+    path: /var/www/aedpics
+    run: {id: 20261127T105314Z-1f2e3d, number: 42, path: /var/www/aedpics.releases}
 """
 
 RETURN = r"""
@@ -99,7 +112,12 @@ def act(module: AnsibleModule) -> dict[str, Any]:
     from ansible.module_utils.at_most_one.release import assets, link
 
     given = module.params
-    path, release = Path(given["path"]), Path(given["release"])
+    path = Path(given["path"])
+    if given["state"] == "claimed":
+        with guard_of(module)([]):
+            there = str(link.current(path) or "")
+        return {"changed": False, "previous": there, "release": there, "carried": 0}
+    release = Path(given["release"])
     with guard_of(module)([]):
         before = link.current(path)
         adopt_as = Path(given["adopt_as"] or path)
@@ -143,8 +161,9 @@ def main() -> None:
     """Arguments in, core called, result out."""
     run(
         {
+            "state": {"type": "str", "choices": ["linked", "claimed"], "default": "linked"},
             "path": {"type": "path", "required": True},
-            "release": {"type": "path", "required": True},
+            "release": {"type": "path"},
             "adopt_as": {"type": "path"},
             "assets": {"type": "str", "default": ".next/static"},
             "keep_assets_hours": {"type": "float"},
@@ -153,6 +172,7 @@ def main() -> None:
         },
         act,
         needs_psycopg2=False,
+        required_if=[("state", "linked", ["release"]), ("state", "claimed", ["run"])],
     )
 
 

@@ -153,3 +153,21 @@ def test_a_frozen_controller_writes_nothing_once_another_one_has_deployed(
     assert says in said, "what it had changed before"
     assert fresh.indexes() == dict.fromkeys(PLANNED, (True, True))
     assert fresh.value("SELECT outcome FROM at_most_one.run ORDER BY number DESC LIMIT 1") == second.report["outcome"]
+
+
+def test_a_frozen_controller_writes_nothing_once_another_one_has_stopped_before_it_wrote(
+    fresh: Lab, first: Controller
+) -> None:
+    """The second run takes rows and indexes of the first one back, and has nothing to write on the host."""
+    first.freeze_when(before_the_switch(fresh))
+    old = "prepare_backup_taken_at=2001-01-01T00:00:00Z"
+    second = run_playbook("deploy.yml", "-e", "run_takeover=true", "-e", old, *light_build(fresh))
+    assert second.code != 0, second.output
+    assert second.report["failed_phase"] == "prepare"
+    there = picture(fresh)
+
+    code, said = first.wake()
+
+    assert code != 0, said
+    assert picture(fresh) == there
+    assert f"was overtaken by run {second.report['run_id']}" in said

@@ -82,6 +82,21 @@ def test_the_link_follows_later_runs_only(run_module: Module, site: Path) -> Non
     assert site.resolve().name == OLD
 
 
+def test_a_run_that_takes_over_is_the_last_one_before_it_has_moved_anything(run_module: Module, site: Path) -> None:
+    releases = site.with_name("app.releases")
+    before = picture(site.parent)
+    claim = {"state": "claimed", "path": str(site)}
+    claimed = run_module("release_link", {**claim, "run": option(releases, 42)})
+    assert (claimed["changed"], claimed["previous"]) == (False, str(releases / OLD))
+    assert BY in switch(run_module, site, NEW, 41)["msg"]
+    assert BY in run_module("release_link", {**claim, "run": option(releases, 41)})["msg"]
+    assert picture(site.parent) == before
+
+    run_module("release_link", {**claim, "run": option(releases, 43)}, check=True)
+    assert run_token.last_number(releases) == 42, "check mode writes no number down"
+    assert "run" in run_module("release_link", claim)["msg"], "of which run?"
+
+
 def built(run_module: Module, site: Path, number: int, *commands: Sequence[str]) -> dict[str, Any]:
     releases = site.with_name("app.releases")
     (releases / "shared").mkdir(exist_ok=True)
