@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -33,6 +33,52 @@ def refusal(connection: Connection, plan: Plan, limits: server_checks.Limits = L
     with pytest.raises(OperatorError) as stop:
         server_checks.read(connection, plan, limits)
     return stop.value
+
+
+@pytest.fixture
+def owner(login: Login, connection: Connection) -> Iterator[Login]:
+    """An ordinary role that owns the service's tables."""
+    run(connection, "CREATE ROLE keeper LOGIN PASSWORD 'keeper'; GRANT USAGE, CREATE ON SCHEMA aedpics TO keeper")
+    run(connection, f"GRANT CREATE ON DATABASE {login.dbname} TO keeper")
+    run(connection, f"ALTER TABLE {TABLE} OWNER TO keeper; ALTER TABLE aedpics.inspection_schedules OWNER TO keeper")
+    yield replace(login, user="keeper", password="keeper")
+    run(connection, "REASSIGN OWNED BY keeper TO CURRENT_USER; DROP OWNED BY keeper; DROP ROLE keeper")
+
+
+def test_row_level_security_that_is_forced_on_the_owner_is_named(
+    connection: Connection, plan: Plan, owner: Login
+) -> None:
+    run(connection, f"ALTER TABLE {TABLE} ENABLE ROW LEVEL SECURITY")
+    with connect(owner) as owning:
+        assert server_checks.read(owning, plan, LIMITS)["tables"]["inspection_sessions"]["policed"] is False
+        run(connection, f"ALTER TABLE {TABLE} FORCE ROW LEVEL SECURITY")
+        stop = refusal(owning, plan)
+    assert f"Row level security of {TABLE} is forced on its owner" in stop.seen
+    assert f"ALTER TABLE {TABLE} NO FORCE ROW LEVEL SECURITY" in stop.next_step
+
+
+@pytest.mark.versions
+@pytest.mark.parametrize("limited", ["ROLE keeper", "DATABASE {database}"])
+def test_too_few_connections_for_a_run_are_named(
+    connection: Connection, login: Login, plan: Plan, owner: Login, limited: str
+) -> None:
+    whose, _, name = limited.format(database=login.dbname).partition(" ")
+    there = 2 if whose == "DATABASE" else 1  # the test's own, and the one that asks
+    with connect(owner) as owning:
+        for left in (server_checks.CONNECTIONS, server_checks.CONNECTIONS - 1):
+            run(connection, f"ALTER {whose} {name} CONNECTION LIMIT {left + there}")
+            if left >= server_checks.CONNECTIONS:
+                assert server_checks.read(owning, plan, LIMITS)["connections_left"][whose.lower()] == left
+            else:
+                assert f"Of the {whose.lower()}, {left} more connections" in refusal(owning, plan).seen
+
+
+def test_the_right_to_temporary_tables_is_asked_for(
+    connection: Connection, login: Login, plan: Plan, owner: Login
+) -> None:
+    run(connection, f"REVOKE TEMPORARY ON DATABASE {login.dbname} FROM PUBLIC")
+    with connect(owner) as owning:
+        assert "may not create temporary tables" in refusal(owning, plan).seen
 
 
 @pytest.mark.versions

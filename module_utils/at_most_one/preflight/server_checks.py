@@ -16,6 +16,9 @@ from ..system.strict_zip import strict_zip
 
 OLDEST_SERVER = 130000  # server_version_num
 _TLS = ("sslmode", "sslrootcert", "sslcert", "sslkey")
+# At once, besides the one that asks: for the work, for Prisma or pg_dump, to renew the lease, and to try whether the
+# server still answers.
+CONNECTIONS = 4
 _ROUNDS = 3  # one tells when nobody else uses the pool; others may take a backend and bring it back in between
 
 
@@ -35,6 +38,7 @@ def read(connection: Connection, plan: Plan, limits: Limits) -> dict[str, Any]:
     facts = {
         "pooled": _pooled(connection),
         **_server(connection),
+        "connections_left": _connections_left(connection),
         "tables": _tables(connection, plan),
         "long_transactions": _long_transactions(connection, limits.transaction_age_s),
     }
@@ -104,6 +108,7 @@ def _server(connection: Connection) -> dict[str, Any]:
                    pg_catalog.pg_is_in_recovery(),
                    coalesce(pg_catalog.has_schema_privilege(to_regnamespace('at_most_one'), 'CREATE'), false)
                        OR pg_catalog.has_database_privilege(current_database(), 'CREATE'),
+                   pg_catalog.has_database_privilege(current_database(), 'TEMPORARY'),
                    pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE'),
                    (SELECT coalesce(max(extract(epoch FROM replay_lag)), 0)::float FROM pg_catalog.pg_stat_replication)
             """
@@ -115,10 +120,37 @@ def _server(connection: Connection) -> dict[str, Any]:
         "version": row[1],
         "in_recovery": row[2],
         "may_create_schema": row[3],
+        "may_create_temporary": row[4],
         # Without pg_read_all_stats other roles' transactions and replicas are not shown: unknown, not none.
-        "sees_other_roles": row[4],
-        "replication_lag_s": round(row[5], 1) if row[4] else None,
+        "sees_other_roles": row[5],
+        "replication_lag_s": round(row[6], 1) if row[5] else None,
     }
+
+
+# Autovacuum's workers have no user. reserved_connections came with PostgreSQL 16. No limit stops a superuser.
+_CONNECTIONS_LEFT = """
+WITH sessions AS (
+    SELECT datid, usesysid FROM pg_catalog.pg_stat_activity WHERE datid IS NOT NULL AND usesysid IS NOT NULL)
+SELECT r.rolconnlimit - (SELECT pg_catalog.count(*) FROM sessions WHERE usesysid = r.oid),
+    d.datconnlimit - (SELECT pg_catalog.count(*) FROM sessions WHERE datid = d.oid),
+    current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+        - coalesce(current_setting('reserved_connections', true), '0')::int
+        - (SELECT pg_catalog.count(*) FROM sessions),
+    r.rolconnlimit < 0, d.datconnlimit < 0
+FROM pg_catalog.pg_roles AS r, pg_catalog.pg_database AS d
+WHERE r.rolname = session_user AND NOT r.rolsuper AND d.datname = current_database()"""
+
+
+def _connections_left(connection: Connection) -> dict[str, int]:
+    """How many more connections the role, the database and the server take; without those that have no limit."""
+    with connection.cursor() as cursor:
+        cursor.execute(_CONNECTIONS_LEFT)
+        row = cursor.fetchone()
+    if row is None:
+        return {}
+    of_role, of_database, of_server, any_of_role, any_of_database = row
+    left = {"role": None if any_of_role else of_role, "database": None if any_of_database else of_database}
+    return {name: int(count) for name, count in {**left, "server": of_server}.items() if count is not None}
 
 
 _KINDS = {
@@ -128,7 +160,18 @@ _KINDS = {
     "m": say("materialized view"),
     "f": say("foreign table"),
 }
-_TABLE_FACTS = ("kind", "rows", "bytes", "owned", "parent", "has_children", "published", "identified", "columns")
+_TABLE_FACTS = (
+    "kind",
+    "rows",
+    "bytes",
+    "owned",
+    "parent",
+    "has_children",
+    "published",
+    "identified",
+    "columns",
+    "policed",
+)
 
 
 def _tables(connection: Connection, plan: Plan) -> dict[str, dict[str, Any]]:
@@ -150,7 +193,8 @@ def _tables(connection: Connection, plan: Plan) -> dict[str, dict[str, Any]]:
                        SELECT FROM pg_catalog.pg_index x WHERE x.indrelid = c.oid AND x.indisvalid AND x.indimmediate
                           AND CASE c.relreplident WHEN 'd' THEN x.indisprimary ELSE x.indisreplident END) END,
                    ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a
-                          WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum)
+                          WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum),
+                   pg_catalog.row_security_active(c.oid)
               FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
              WHERE n.nspname = %(schema)s AND c.relname = ANY (%(names)s) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
             """,
@@ -221,6 +265,38 @@ def _server_obstacles(facts: dict[str, Any], limits: Limits) -> list[Finding]:
                 ),
             )
         )
+    if not facts["may_create_temporary"]:
+        obstacles.append(
+            Finding(
+                "temporary_privilege",
+                observed("AMO-2347", "This role may not create temporary tables in the database."),
+                say("the TEMPORARY privilege: the list of the rows that leave is kept in such a table."),
+                say("as the database's owner: GRANT TEMPORARY ON DATABASE to it."),
+            )
+        )
+    whose = {"role": say("the role"), "database": say("the database"), "server": say("the server")}
+    obstacles += [
+        Finding(
+            f"connections:{name}",
+            observed(
+                "AMO-2346",
+                "Of {whose}, {left} more connections are allowed at the moment.",
+                whose=whose[name],
+                left=max(0, left),
+            ),
+            say(
+                "{needed} at least: for the work, for Prisma or pg_dump, to renew the run's lease, and to try whether "
+                "the server still answers. In the middle of a run, a refused one would stop it.",
+                needed=CONNECTIONS,
+            ),
+            say(
+                "end sessions that nobody needs, or give the application's pool fewer while it is deployed; otherwise "
+                "raise the limit (ALTER ROLE or ALTER DATABASE ... CONNECTION LIMIT, max_connections)."
+            ),
+        )
+        for name, left in facts["connections_left"].items()
+        if left < CONNECTIONS
+    ]
     if (facts["replication_lag_s"] or 0) > limits.replication_lag_s:
         obstacles.append(
             Finding(
@@ -277,6 +353,26 @@ def _table_obstacles(tables: dict[str, dict[str, Any]], plan: Plan) -> list[Find
                     observed("AMO-2326", "This role does not own {schema}.{name}.", schema=plan.schema, name=name),
                     say("a member of the owning role: only an owner may create indexes and triggers."),
                     say("use the owner's login as database_user."),
+                )
+            )
+        elif table["policed"]:
+            obstacles.append(
+                Finding(
+                    f"row_security:{name}",
+                    observed(
+                        "AMO-2345",
+                        "Row level security of {schema}.{name} is forced on its owner too, so that this role may not "
+                        "see every row.",
+                        schema=plan.schema,
+                        name=name,
+                    ),
+                    say("a role that sees every row: what it does not see is not counted, archived or backed up."),
+                    say(
+                        "use a login with BYPASSRLS as database_user; or, as the owner: ALTER TABLE {schema}.{name} NO "
+                        "FORCE ROW LEVEL SECURITY.",
+                        schema=plan.schema,
+                        name=name,
+                    ),
                 )
             )
         if table["kind"] != "table":
