@@ -50,14 +50,26 @@ JOIN pg_catalog.pg_class AS c ON c.oid = r.ev_class JOIN pg_catalog.pg_namespace
 WHERE n.nspname = %(schema)s AND c.relname = %(table)s"""
 
 
-# What is built, dropped and created while a run lasts. Whatever else it is fired by is no business of a run.
+# The commands of a run that an event trigger can be fired by. Whatever else it is fired by is no business of a run.
+TAGS = (
+    "ALTER TABLE",
+    "COMMENT",
+    "CREATE INDEX",
+    "CREATE SCHEMA",
+    "CREATE TABLE",
+    "CREATE TABLE AS",
+    "DROP INDEX",
+    "DROP TABLE",
+    "GRANT",
+    "REVOKE",
+)
 _EVENT_TRIGGERS = """
 SELECT 'event trigger', e.evtname::text, 'the database',
     e.evtevent || coalesce(' ' || pg_catalog.array_to_string(e.evttags, ', '), ''), s.nspname || '.' || p.proname
 FROM pg_catalog.pg_event_trigger AS e
 JOIN pg_catalog.pg_proc AS p ON p.oid = e.evtfoid JOIN pg_catalog.pg_namespace AS s ON s.oid = p.pronamespace
 WHERE e.evtenabled IN ('O', 'A') AND e.evtevent IN ('ddl_command_start', 'ddl_command_end', 'sql_drop')
-    AND (e.evttags IS NULL OR e.evttags && ARRAY['CREATE INDEX', 'DROP INDEX', 'CREATE TABLE', 'CREATE SCHEMA'])
+    AND (e.evttags IS NULL OR e.evttags && %s::text[])
 ORDER BY 2"""
 
 # A removed row takes those along that point to it, and theirs; a key that is updated takes along those that follow it.
@@ -121,7 +133,7 @@ def of_plan(cursor: Cursor, plan: Plan) -> tuple[list[Effect], list[Effect]]:
     if deleting and plan.surplus.references == "repoint":
         for schema, table in referring(cursor, plan):
             found += of_table(cursor, schema, table, _UPDATE)
-    cursor.execute(_EVENT_TRIGGERS)
+    cursor.execute(_EVENT_TRIGGERS, (list(TAGS),))
     found += [Effect(*row) for row in cursor.fetchall()]
     return list(dict.fromkeys(found)), list(dict.fromkeys(effect for effect, *_ in acting))
 

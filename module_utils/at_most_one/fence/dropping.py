@@ -16,6 +16,7 @@ from psycopg2 import sql
 
 from ..findings import say
 from ..indexes import definitions
+from ..indexes.dropping import drop_concurrently
 from ..plan import Plan
 from ..postgres import locks
 from ..postgres.catalog import WRITING, Cursor, LockNotObtained, explain, table_name, transaction
@@ -46,8 +47,12 @@ def drop(connection: Connection, plan: Plan, names: Sequence[str], wait_ms: int,
         for name in names:
             hold(connection)
             try:
-                cursor.execute(definitions.drop_statement(name, plan.schema))
-            except (psycopg2.errors.QueryCanceled, psycopg2.errors.DeadlockDetected):
+                drop_concurrently(cursor, name, plan.schema)
+            except (
+                psycopg2.errors.QueryCanceled,
+                psycopg2.errors.DeadlockDetected,
+                psycopg2.errors.LockNotAvailable,
+            ):
                 left.append(name)
             except psycopg2.Error as failure:
                 raise explain(failure, plan) from failure

@@ -28,6 +28,7 @@ from ..postgres.connection import Connection, Hold, Login, connect, unheld
 from ..postgres.locks import Watch
 from ..postgres.server_errors import first_line
 from . import definitions, verification
+from .dropping import drop_concurrently
 from .verification import Inspection
 
 _POLL_S = 0.05
@@ -257,9 +258,9 @@ class _Session:
                 state = found
                 try:
                     with connection.cursor() as cursor:
-                        cursor.execute(definitions.drop_statement(index.name, self.plan.schema))
+                        drop_concurrently(cursor, index.name, self.plan.schema)
                     return None
-                except psycopg2.errors.QueryCanceled:
+                except (psycopg2.errors.QueryCanceled, psycopg2.errors.LockNotAvailable):
                     holders = locks.holders(connection, self.plan.schema, [index.table])
                     state = _state(connection, self.plan.schema, index.name) or state
                     why = say(

@@ -19,6 +19,7 @@ from ..postgres.connection import Connection, Hold, Login, connect, unheld
 from ..postgres.server_errors import first_line
 from . import definitions
 from .definitions import create_statement as create_statement
+from .dropping import drop_concurrently
 
 # What makes two indexes the same; `name` and `schema` are how they were found. The last three are the index's health:
 # an index that differs in nothing else is the right one, but unfinished.
@@ -319,8 +320,8 @@ def drop(
         hold(connection)  # a drop CONCURRENTLY cannot be in the transaction that holds the run
         try:
             with connection.cursor() as cursor:
-                cursor.execute(statement)
-        except psycopg2.errors.QueryCanceled as slow:
+                drop_concurrently(cursor, name, plan.schema)
+        except (psycopg2.errors.QueryCanceled, psycopg2.errors.LockNotAvailable) as slow:
             table = next(index.table for index in plan.indexes if index.name == name)
             holders = locks.holders(connection, plan.schema, [table])
             raise OperatorError(
