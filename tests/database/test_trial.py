@@ -8,18 +8,23 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from at_most_one.duplicates import surplus_rows
+from at_most_one.duplicates import archive, effects, row_size, surplus_rows
 from at_most_one.duplicates.restore import restore
 from at_most_one.errors import OperatorError
-from at_most_one.plan import Plan, Surplus
-from at_most_one.postgres.connection import Connection, Login
+from at_most_one.fence import write_fence
+from at_most_one.indexes import definitions, verification
+from at_most_one.plan import Plan, Surplus, parse
+from at_most_one.postgres import own_schema
+from at_most_one.postgres.connection import Connection, Login, connect
 from at_most_one.preflight.out_and_back import try_out
+from psycopg2 import sql
 
 from tests.database.cleaning import TABLE, Waiting, remove, run
 
 
 def content(connection: Connection) -> list[tuple[Any, ...]]:
-    return run(connection, f"SELECT t::text FROM {TABLE} AS t ORDER BY 1")
+    hashed = "pg_catalog.sha256(pg_catalog.record_send(t))"  # a row may be too large to be written as text
+    return run(connection, f"SELECT t.id, {hashed} FROM {TABLE} AS t ORDER BY 1")
 
 
 def allowing(plan: Plan, *triggers: str, writes: tuple[str, ...] = (), **values: Any) -> Plan:
@@ -33,10 +38,11 @@ def trigger(connection: Connection, when: str, body: str, table: str = TABLE, ea
 
 def refusal(connection: Connection, plan: Plan) -> OperatorError:
     before = content(connection)
+    there = run(connection, "SELECT to_regnamespace('at_most_one')")
     with pytest.raises(OperatorError) as stop:
         try_out(connection, plan)
     assert content(connection) == before
-    assert run(connection, "SELECT to_regnamespace('at_most_one')") == [(None,)]
+    assert run(connection, "SELECT to_regnamespace('at_most_one')") == there
     return stop.value
 
 
@@ -115,6 +121,40 @@ class TestEffects:
             in (stop := refusal(connection, plan)).seen
         )
         assert "views" not in stop.seen
+
+    @pytest.mark.versions
+    def test_each_command_of_a_run_that_fires_one_is_known(
+        self, login: Login, connection: Connection, plan: Plan, example: Any
+    ) -> None:
+        """From the first statement of the schema at_most_one to the last row that is back. This one writes before each
+        command begins, under which PostgreSQL drops no index concurrently."""
+        run(
+            connection,
+            "CREATE TABLE aedpics.seen (tag text);"
+            "CREATE FUNCTION aedpics.note() RETURNS event_trigger LANGUAGE plpgsql AS"
+            " $$BEGIN INSERT INTO aedpics.seen VALUES (tg_tag); END$$;"
+            "CREATE EVENT TRIGGER note ON ddl_command_start EXECUTE FUNCTION aedpics.note()",
+        )
+        own_schema.ensure(connection)
+        connection.commit()
+        allowed = allowing(plan, "note", writes=("aedpics.seen",))
+        assert try_out(connection, allowed).rows == 5
+        found = surplus_rows.report(connection, allowed)
+        write_fence.raise_fence(connection, allowed)
+        remove(connection, allowed, found)
+        with connect(login, lock_timeout_ms=0, autocommit=True) as alone:
+            with alone.cursor() as cursor:
+                cursor.execute(definitions.create_statement(plan.rule_index, plan.schema, concurrently=True))
+            assert write_fence.lower_fence(connection, allowed).warnings == []
+            there = verification.inspect(connection, plan)
+            connection.rollback()
+            assert there.existing == (plan.rule_index.name,)
+            verification.drop(alone, plan, there)
+            assert verification.inspect(connection, plan).existing == ()
+            connection.rollback()
+        assert restore(connection, allowed, run_id="run-1").restored == 25
+        fired = {tag for (tag,) in run(connection, "SELECT DISTINCT tag FROM aedpics.seen")}
+        assert {"CREATE INDEX", "COMMENT", "CREATE TABLE AS", "DROP INDEX"} <= fired <= set(effects.TAGS)
 
     def test_foreign_keys_that_act_are_listed_with_theirs_and_a_statement_trigger_of_one_is_named(
         self, connection: Connection, plan: Plan, example: Any
@@ -214,6 +254,132 @@ class TestTheWayBack:
             f"UPDATE {TABLE} SET notes = 'gone' WHERE equipment_serial = OLD.equipment_serial; RETURN NULL;",
         )
         assert "The removal of 5 rows changed" in refusal(connection, allowing(plan, "meddle")).seen
+
+
+NAMES = ("p0", "k0", "s0", "place", "size", "key", "keeper", "row", "first", "item", "done", "reason", "name", "locked")
+
+
+@pytest.mark.parametrize("values", [{}, {"status": "cancelled"}], ids=["delete", "update"])
+def test_columns_may_have_the_names_that_our_statements_use(
+    connection: Connection, plan_data: dict[str, Any], example: Any, values: dict[str, Any]
+) -> None:
+    """The plan's predicate names them without the table."""
+    data = copy.deepcopy(plan_data)
+    data["predicate"] += "".join(f' AND "{name}" = 1' for name in NAMES)
+    data["indexes"][0]["predicate"] = data["predicate"]
+    added = ", ".join(f'ADD COLUMN "{name}" integer DEFAULT 1' for name in NAMES)
+    run(connection, f"ALTER TABLE {TABLE} {added}")
+    plan = allowing(parse(data), **values)
+    before = content(connection)
+    assert try_out(connection, plan).rows == 5
+    found = surplus_rows.report(connection, plan)
+    write_fence.raise_fence(connection, plan)
+    assert remove(connection, plan, found).removed == 25
+    write_fence.lower_fence(connection, plan)
+    assert restore(connection, plan, run_id="run-1").restored == 25
+    assert content(connection) == before
+
+
+def test_a_primary_key_may_include_other_columns(connection: Connection, plan: Plan, example: Any) -> None:
+    run(connection, f"ALTER TABLE {TABLE} DROP CONSTRAINT inspection_sessions_pkey")
+    run(connection, f"ALTER TABLE {TABLE} ADD PRIMARY KEY (id) INCLUDE (status, notes)")
+    before = content(connection)
+    assert try_out(connection, plan).rows == 5
+    assert remove(connection, plan, surplus_rows.report(connection, plan)).removed == 25
+    assert restore(connection, plan, run_id="run-1").restored == 25
+    assert content(connection) == before
+
+
+class TestLargeRows:
+    """A row enters the archive as at most 256 MB of text. The limit is a parameter here, and a few kilobytes."""
+
+    @pytest.fixture(autouse=True)
+    def small(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(row_size, "LARGEST", 20_000)
+        monkeypatch.setattr(row_size, "BATCH_BYTES", 20_000)
+
+    def fill(self, connection: Connection, kind: str, value: str, condition: str) -> None:
+        run(connection, "CREATE DOMAIN aedpics.picture AS bytea CHECK (length(VALUE) > 0)")
+        run(connection, f"ALTER TABLE {TABLE} ADD COLUMN payload {kind}")
+        run(connection, f"ALTER TABLE {TABLE} ALTER COLUMN payload SET STORAGE EXTERNAL")
+        run(connection, f"UPDATE {TABLE} SET payload = {value} WHERE {condition}")
+
+    @pytest.mark.versions
+    @pytest.mark.parametrize(
+        ("kind", "value", "fits"),
+        [
+            ("text", "repeat('x', 19000)", True),  # tried as it is, because it is near the limit
+            ("text", "repeat('x', 20001)", False),
+            ("varchar(40000)", "repeat('x', 20001)", False),
+            ("bytea", "decode(repeat('ab', 9000), 'hex')", True),
+            ("bytea", "decode(repeat('ab', 10000), 'hex')", False),
+            ("aedpics.picture", "decode(repeat('ab', 10000), 'hex')", False),
+            ("jsonb", "to_jsonb(repeat('x', 9000) || 'y')", True),
+            ("jsonb", "to_jsonb(repeat('x', 20001))", False),
+            ("int[]", "array_fill(1234567, ARRAY[4000])", False),
+        ],
+    )
+    def test_a_row_that_is_too_large_stops_it_and_no_other_does(
+        self, connection: Connection, plan: Plan, example: Any, kind: str, value: str, fits: bool
+    ) -> None:
+        """The largest surplus row is one, and a row that stays may be as large as it likes."""
+        found = surplus_rows.report(connection, plan)
+        (last,) = found.rows[-1]
+        self.fill(connection, kind, value, f"id = '{last}'")
+        run(connection, f"UPDATE {TABLE} SET notes = repeat('x', 30000) WHERE status = 'completed'")
+        if fits:
+            assert try_out(connection, plan).rows >= 5
+            return
+        stop = refusal(connection, plan)
+        assert f"1 of the surplus rows of {TABLE} are too large for the archive" in stop.seen
+        assert "most of it in payload" in stop.seen
+        assert stop.details["rows"] == [[last]]
+
+    def test_many_are_counted_and_some_are_named(self, connection: Connection, plan: Plan, example: Any) -> None:
+        self.fill(connection, "text", "repeat('x', 20001)", "status <> 'completed'")
+        stop = refusal(connection, plan)
+        assert stop.seen.startswith("25 of the surplus rows")
+        assert len(stop.details["rows"]) == 20
+        assert "xxx" not in str(stop)
+
+    def test_a_row_that_only_its_image_shows_to_be_too_large(
+        self, connection: Connection, plan: Plan, example: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What has to be escaped in the text of jsonb takes up to six bytes for one."""
+        (last,) = surplus_rows.report(connection, plan).rows[-1]
+        self.fill(connection, "text", "repeat('x', 15000)", f"id = '{last}'")
+        monkeypatch.setattr(archive, "sha256", lambda row: sql.SQL("repeat(({})::text, 100000)").format(row))
+        stop = refusal(connection, plan)
+        assert (stop.seen[:1], stop.details["rows"]) == ("1", [[last]])
+
+    def test_batches_of_large_rows_are_short(self, connection: Connection, plan: Plan, example: Any) -> None:
+        self.fill(connection, "text", "repeat('x', 9000)", "status <> 'completed'")
+        before = content(connection)
+        done = remove(connection, plan, surplus_rows.report(connection, plan))
+        assert (done.removed, done.batches) == (25, 13)
+        assert restore(connection, plan, run_id="run-1").restored == 25
+        assert content(connection) == before
+
+
+@pytest.mark.thorough  # costs the server two gigabytes of memory
+def test_large_rows_for_real(connection: Connection, plan: Plan, example: Any) -> None:
+    first, second, third = (row for (row,) in surplus_rows.report(connection, plan).rows[:3])
+    run(connection, f"ALTER TABLE {TABLE} ADD COLUMN photo bytea")
+    run(connection, f"UPDATE {TABLE} SET notes = repeat('x', 200000000) WHERE id = %s", first)
+    before = content(connection)
+    assert try_out(connection, plan).rows >= 5
+    done = remove(connection, plan, surplus_rows.report(connection, plan))
+    assert done.removed == 25
+    assert restore(connection, plan, run_id="run-1").restored == 25
+    assert content(connection) == before
+
+    run(connection, f"UPDATE {TABLE} SET notes = repeat(chr(1), 200000000) WHERE id = %s", first)
+    assert refusal(connection, plan).details["rows"] == [[first]]
+    run(connection, f"UPDATE {TABLE} SET photo = convert_to(repeat('x', 300000000), 'UTF8') WHERE id = %s", second)
+    run(connection, f"UPDATE {TABLE} SET photo = convert_to(repeat('x', 134300000), 'UTF8') WHERE id = %s", third)
+    stop = refusal(connection, plan)
+    assert sorted(stop.details["rows"]) == sorted([[first], [second], [third]])
+    assert "the largest takes 600 MB, most of it in photo" in stop.seen
 
 
 class TestWhatCannotBeTried:

@@ -373,6 +373,14 @@ FAULTS = {
         "nothing was touched: it stops before a row is removed, by --check as well",
         f"{REAL}::test_a_trigger_that_bars_the_way_stops_the_run[stamping trigger]",
     ),
+    "row too large for the archive": Fault(
+        "a surplus row that takes more than 256 MB as text: 300 MB in a bytea, or 200 MB that have to be escaped",
+        "prepare",
+        "stopped",
+        ("are too large for the archive",),
+        "nothing was touched: it stops before a row is removed, by --check as well",
+        "tests/database/test_trial.py::test_large_rows_for_real",
+    ),
     "trigger that writes to another table": Fault(
         "an AFTER DELETE trigger that deletes rows of another table, named by the plan without that table",
         "prepare",
@@ -454,6 +462,15 @@ FAULTS = {
         "what the later run has made; the overtaken one moves no link, reloads, stops, builds and saves nothing more",
         "tests/service/test_overtaken.py::test_a_reload_ends_at_the_instance_before_which_it_was_overtaken",
     ),
+    "run frozen, and the one that took it over stops": Fault(
+        "SIGSTOP to ansible-playbook before the switch; a later run takes over and stops in prepare, then SIGCONT",
+        None,
+        None,
+        ("was overtaken by run", "link not moved"),
+        "what the later run has left; it has written its number on every host before it decided anything",
+        "tests/deploy/test_frozen_controller.py"
+        "::test_a_frozen_controller_writes_nothing_once_another_one_has_stopped_before_it_wrote",
+    ),
     "run frozen inside a write": Fault(
         "SIGSTOP for a process that has compared its number and has not written yet, while a later run begins to write",
         None,
@@ -461,6 +478,30 @@ FAULTS = {
         ("is writing on this host and is frozen",),
         "nothing of the later run, which names the process to end; the frozen one writes once more, if it is woken",
         "tests/unit/test_run_token.py::test_a_later_run_does_not_get_between_check_and_write_of_a_frozen_one",
+    ),
+    "settings that reach every session": Fault(
+        "ALTER DATABASE ... SET of isolation, encoding, formats, timeouts; session_replication_role = replica",
+        None,
+        None,
+        ("session_replication_role is replica",),
+        "rows leave and return byte for byte: none of them reaches our sessions; replica is refused before anything",
+        "tests/database/test_settings.py::test_rows_leave_under_some_settings_and_return_under_others",
+    ),
+    "too few connections": Fault(
+        "ALTER ROLE or ALTER DATABASE ... CONNECTION LIMIT with fewer left than a run needs at once",
+        "prepare",
+        "stopped",
+        ("more connections are allowed",),
+        "nothing was touched: it stops before a row is removed, by --check as well",
+        "tests/database/test_preflight.py::test_too_few_connections_for_a_run_are_named[ROLE keeper]",
+    ),
+    "row level security forced on the owner": Fault(
+        "ALTER TABLE ... FORCE ROW LEVEL SECURITY, and a login without BYPASSRLS",
+        "prepare",
+        "stopped",
+        ("is forced on its owner",),
+        "nothing was touched: it stops before a row is removed, by --check as well",
+        "tests/database/test_preflight.py::test_row_level_security_that_is_forced_on_the_owner_is_named",
     ),
     "network that loses every packet": Fault(
         "a blackhole route in a network namespace, under a statement that runs, before one, and under psql",
@@ -477,5 +518,13 @@ FAULTS = {
         ("has stopped answering", "a new connection got no answer either"),
         "what was committed; a statement that had reached the server may still be carried out once it goes on",
         "tests/database/test_silent_server.py::test_a_frozen_server_is_given_up_without_any_timeout_of_its_own",
+    ),
+    "server that freezes under Prisma, or right after the login": Fault(
+        "the same while Prisma works, and between the login and the first statement; a blackhole route under Prisma",
+        None,
+        None,
+        ("has stopped answering", "a new connection got no answer either"),
+        "what was committed; Prisma is ended, and the history says in the next run how far it came",
+        "tests/database/test_silent_server.py::test_prisma_is_ended_with_its_server",
     ),
 }

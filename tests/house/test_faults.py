@@ -64,8 +64,14 @@ DEMANDED = {
     "schema of somebody else",
     "run overtaken while its controller was frozen",
     "run frozen inside a write",
+    "settings that reach every session",
+    "too few connections",
+    "row level security forced on the owner",
     "network that loses every packet",
     "frozen server",
+    "server that freezes under Prisma, or right after the login",
+    "run frozen, and the one that took it over stops",
+    "row too large for the archive",
 }
 
 

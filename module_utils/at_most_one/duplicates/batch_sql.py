@@ -187,12 +187,21 @@ class Statements:
         if self.plan.surplus.action == "update":
             removed, expected = self._with(_UPDATE, taken=self.locked()), "locked"
         elif lock_first:
-            parts = {"source": sql.SQL("locked"), "found": self.parts["is_member"]}
+            parts = {"source": self._locked_members(), "found": self.parts["is_member"]}
             removed, expected = self._with(_DELETE, taken=self.locked(), **parts), "locked"
         else:
             parts = {"source": sql.SQL("going"), "found": self.parts["is_the_row"]}
             removed, expected = self._with(_DELETE, taken=self._with(_BATCH), **parts), "surplus"
         return self._with(_ARCHIVE, removed=removed, expected=sql.SQL(expected))
+
+    def _locked_members(self) -> sql.Composed:
+        """What the DELETE needs of ``locked``, without its p0, ...: the table may have a column of such a name, which
+        the plan's predicate names without the table."""
+        plan = self.plan
+        sizes = {"p": len(plan.primary_key), "k": len(plan.key), "s": len(plan.keep)}
+        names = [name for prefix, count in sizes.items() for name in member(prefix, count)]
+        others = ("at_most_one_content", "at_most_one_keeper_key", "at_most_one_position")
+        return sql.SQL("(SELECT {} FROM locked)").format(listed([*names, *map(sql.Identifier, others)]))
 
     def wrong(self) -> sql.Composed:
         """How many rows of the archive, from first_id to last_id, are not as they should be in the table."""

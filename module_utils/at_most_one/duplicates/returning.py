@@ -154,7 +154,8 @@ def _whole(cursor: Cursor, way: Way, size: int, guard: sql.Composable | None) ->
     return alone
 
 
-# What "the same primary key" means: the operator and the collation of the unique index, wherever search_path leads.
+# What "the same primary key" means: the operator and the collation of the unique index, wherever search_path leads. A
+# column that the index only INCLUDEs has no operator class.
 _KEY = """
 SELECT i.relname, pg_catalog.array_agg(a.attname::text ORDER BY k.place),
     pg_catalog.array_agg(pg_catalog.format('OPERATOR(%%I.%%s)', s.nspname, o.oprname) ORDER BY k.place),
@@ -172,7 +173,7 @@ JOIN pg_catalog.pg_operator AS o ON o.oid = m.amopopr JOIN pg_catalog.pg_namespa
 LEFT JOIN pg_catalog.pg_collation AS l ON l.oid = k.collation_ AND l.collname <> 'default'
 LEFT JOIN pg_catalog.pg_namespace AS ls ON ls.oid = l.collnamespace
 WHERE x.indrelid = pg_catalog.to_regclass(%(table)s) AND x.indisunique AND x.indisvalid AND x.indimmediate
-    AND x.indpred IS NULL AND x.indexprs IS NULL AND x.indnatts = x.indnkeyatts
+    AND x.indpred IS NULL AND x.indexprs IS NULL
 GROUP BY i.relname, x.indexrelid, x.indisprimary
 HAVING pg_catalog.array_agg(a.attname::text ORDER BY a.attname) = %(key)s::text[]
 ORDER BY x.indisprimary DESC, i.relname LIMIT 1"""

@@ -223,9 +223,10 @@ FROM pg_catalog.pg_attribute AS c WHERE attrelid = %(table)s AND attnum > 0 AND 
 _UNIQUE_KEYS = """
 SELECT pg_catalog.array_agg(a.attname::text)
 FROM pg_catalog.pg_index AS x
-JOIN pg_catalog.pg_attribute AS a ON a.attrelid = x.indrelid AND a.attnum = ANY (x.indkey)
+JOIN pg_catalog.pg_attribute AS a
+    ON a.attrelid = x.indrelid AND a.attnum = ANY ((x.indkey::int2[])[0:x.indnkeyatts - 1])  -- without what it INCLUDEs
 WHERE x.indrelid = %s AND x.indisunique AND x.indisvalid AND x.indimmediate AND x.indpred IS NULL
-  AND x.indexprs IS NULL AND x.indnatts = x.indnkeyatts
+  AND x.indexprs IS NULL
 GROUP BY x.indexrelid
 """
 _KINDS = {

@@ -360,7 +360,7 @@ def _table_obstacles(tables: dict[str, dict[str, Any]], plan: Plan) -> list[Find
                 Finding(
                     f"row_security:{name}",
                     observed(
-                        "AMO-2345",
+                        "AMO-2348",
                         "Row level security of {schema}.{name} is forced on its owner too, so that this role may not "
                         "see every row.",
                         schema=plan.schema,
