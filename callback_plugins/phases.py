@@ -41,7 +41,7 @@ from ansible.plugins.loader import filter_loader
 from ansible.utils import color
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "module_utils"))
-from at_most_one import findings
+from at_most_one import catalogue, findings
 from at_most_one.display import progress, terminal
 from at_most_one.display.translations import KOREAN_PHASES, WORDS
 from at_most_one.system import project
@@ -209,7 +209,7 @@ class CallbackModule(DefaultCallback):
         if result.result.get("changed") and self._running:
             self._running.changed[result.host.get_name()] = None
             if not self._check_mode:  # where a module returns what there is, not what there will be
-                self._running.fact = self._running.fact or progress.fact(result.result, self._words)
+                self._running.fact = self._running.fact or progress.fact(self._in_words(result.result), self._words)
         if self._verbose:
             super().v2_runner_on_ok(result)
             return
@@ -273,6 +273,12 @@ class CallbackModule(DefaultCallback):
             self._closing.append(text)
         else:
             self._say(text)
+
+    def _in_words(self, answer: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A module's answer with its summary in the reader's language."""
+        if "summary" not in answer:
+            return answer
+        return {**answer, "summary": catalogue.render(findings.of_answer(answer, "summary"), self._language)}
 
     def _handle_warnings(self, res: Any) -> None:
         """A warning that is a phrase, as the control node says it; any other as it stands."""

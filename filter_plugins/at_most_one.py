@@ -61,7 +61,16 @@ def first_findings(hosts: Iterable[Mapping[str, Any]], language: str = "en") -> 
 
     Empty for what Ansible itself and other modules say, who have only a text.
     """
-    in_words = [catalogue.shown(one, language) for one in _found(list(hosts))]
+    return _shown(_found(list(hosts)), language)
+
+
+def shown(found: Iterable[Mapping[str, Any]], language: str = "en") -> list[dict[str, Any]]:
+    """The same of what a module has found, as it has handed it over."""
+    return _shown(map(findings.Finding.of_data, found), language)
+
+
+def _shown(found: Iterable[findings.Finding], language: str) -> list[dict[str, Any]]:
+    in_words = [catalogue.shown(one, language) for one in found]
     return [command_line.filled(redact_data(one), context.CLIARGS, str(project.base())) for one in in_words]
 
 
@@ -196,6 +205,8 @@ class FilterModule:
             "at_most_one_first_findings": first_findings,
             "at_most_one_first_phrases": first_phrases,
             "at_most_one_first_reason": first_reason,
+            "at_most_one_in_words": catalogue.in_words,
             "at_most_one_is_lost": is_lost,
+            "at_most_one_shown": shown,
             "at_most_one_told": told,
         }

@@ -171,6 +171,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Take back, show and record."""
+    from ansible.module_utils.at_most_one.findings import joined, say
     from ansible.module_utils.at_most_one.migration import take_back
 
     given, plan = module.params, parse(module.params["plan"])
@@ -193,13 +194,15 @@ def act(module: AnsibleModule) -> dict[str, Any]:
     content = take_back.content_of(wanted, done.reached)
     differences = list(done.reached["differences"])
     record_phase(module, "ok", {**given["phase_details"], **rows, "content": content, "differences": differences})
+    restored = say("{rows} rows put back", rows=rows["restored"])
+    summary = joined([done.inspection.summary(), restored], ", ")
     return {
         "changed": done.changed,
         "indexes": [asdict(verdict) for verdict in done.inspection.verdicts],
         "duplicates_left": done.inspection.duplicates_left,
-        "summary": f"{done.inspection.summary()}, {rows['restored']} rows put back",
+        "summary": summary,
         "sentence": done.sentence,
-        "phrases": {"sentence": done.sentence.as_data()},
+        "phrases": {"sentence": done.sentence.as_data(), "summary": summary.as_data()},
         "history": done.history,
         "fence": done.fence.state if done.fence else "lowered",
         "statements": done.statements,

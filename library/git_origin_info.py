@@ -75,6 +75,11 @@ changes:
   type: list
   elements: str
   sample: []
+phrases:
+  description: RV(changes) by its name, all of them as one phrase.
+  returned: success
+  type: dict
+  sample: {changes: {template: "", values: {}}}
 run_number:
   description: The number of the last run that wrote on this host, 0 where none has; see M(release_link).
   returned: with O(releases)
@@ -96,6 +101,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 
 def act(module: AnsibleModule) -> dict[str, Any]:
+    from ansible.module_utils.at_most_one.findings import joined
     from ansible.module_utils.at_most_one.release import git_origin, retention
     from ansible.module_utils.at_most_one.system import run_token
 
@@ -108,7 +114,8 @@ def act(module: AnsibleModule) -> dict[str, Any]:
     if given["branch"]:
         module.no_log_values.update(git_origin.remote(checkout, given["origin"]).secrets)
         found["wanted"] = git_origin.newest(checkout, given["origin"], given["branch"])
-    return {"changed": False, **found, **asdict(git_origin.served(checkout))}
+    served = git_origin.served(checkout)
+    return {"changed": False, **found, **asdict(served), "phrases": {"changes": joined(served.changes).as_data()}}
 
 
 def main() -> None:

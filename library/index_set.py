@@ -235,6 +235,11 @@ summary:
   returned: success
   type: str
   sample: 3 of 3 planned indexes present and valid, 0 unexpected, 0 duplicate groups
+phrases:
+  description: RV(summary) by its name, as the phrase that a translation is made of.
+  returned: success
+  type: dict
+  sample: {summary: {template: "{present} of {planned} planned indexes present", values: {present: 3, planned: 3}}}
 statements:
   description: The statements that were run, or would be. With O(strategy=prisma) Prisma runs its own wording of them.
   returned: O(state=present), O(state=absent) or O(lower_fence=true)
@@ -390,6 +395,7 @@ def _report(inspection: Inspection) -> dict[str, Any]:
         "exact": inspection.exact,
         "duplicates_left": inspection.duplicates_left,
         "summary": inspection.summary(),
+        "phrases": {"summary": inspection.summary().as_data()},
     }
 
 

@@ -118,6 +118,7 @@ def _verified(module: AnsibleModule, plan: Plan) -> dict[str, Any]:
         "exact": found.exact,
         "duplicates_left": found.duplicates_left,
         "summary": found.summary(),
+        "phrases": {"summary": found.summary().as_data()},
     }
 
 

@@ -72,6 +72,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.at_most_one.errors import OperatorError
+from ansible.module_utils.at_most_one.findings import joined
 from ansible.module_utils.at_most_one.pm2 import client, lifecycle
 from ansible.module_utils.at_most_one.release import git_origin
 from ansible.module_utils.at_most_one_entry import PM2_SPEC, failed_result, pm2_of, run
@@ -89,7 +90,8 @@ def _served(path: Path) -> dict[str, Any]:
     except (OperatorError, OSError):
         return {"commit": "", "real_path": "", "changes": [], "modified": []}
     names = {"commit": found.commit, "real_path": found.release}
-    return {**names, "changes": found.changes, "modified": found.modified}
+    phrases = {"changes": joined(found.changes).as_data()}
+    return {**names, "changes": found.changes, "phrases": phrases, "modified": found.modified}
 
 
 def _instances(target: client.Pm2, name: str) -> dict[str, Any]:

@@ -164,7 +164,7 @@ def act(call: Call) -> dict[str, Any]:
         "all_errors": findings.as_text(found),
         "handed_over": [one.as_data() for one in found],
         "document": page.document(facts, found, change.since, language),
-        "page": page.page(facts, entries),
+        "page": page.page(facts, entries, language),
     }
 
 

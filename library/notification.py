@@ -235,13 +235,13 @@ def act(call: Call) -> dict[str, Any]:
         text = messages.as_text(notice)
         if not call.check_mode:
             outcomes = messages.send(notice, channels, within_s=min(allowance.left_s, given["timeout_s"]))
-    undelivered = [asdict(outcome) for outcome in outcomes if outcome.problem]
-    for outcome in undelivered:
+    undelivered = [{**asdict(outcome), "problem": str(outcome.problem)} for outcome in outcomes if outcome.problem]
+    for outcome in (one for one in outcomes if one.problem):
         call.warn(
             say(
                 "Notification by {channel} was not delivered: {problem}.",
-                channel=outcome["channel"],
-                problem=outcome["problem"],
+                channel=outcome.channel,
+                problem=outcome.problem,
             )
         )
     sent = [outcome.channel for outcome in outcomes if not outcome.problem]

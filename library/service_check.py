@@ -198,7 +198,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 checks:
-  description: Each check; C(ok) is null for one that was not run. C(got) has the status and the first line of the body.
+  description:
+    - Each check; C(ok) is null for one that was not run. C(got) has the status and the first line of the body.
+    - C(phrases) has those texts that are phrases, for the reader's language.
   returned: always
   type: list
   elements: dict
@@ -211,6 +213,7 @@ checks:
       seconds: 0.012
       statuses: []
       known: false
+      phrases: {expected: {template: "200 with status {status}", values: {status: ok or healthy}}}
 faults:
   description: Of V(monitoring) and V(race), as far as they were run, the statuses 5xx that came; none if all was well.
   returned: success
@@ -241,6 +244,7 @@ found:
       policy: accept
       repair: qualify each column of the endpoint's query with its table.
       after: known
+      phrases: {}
 told:
   description: Those of RV(found) that are to be reported now.
   returned: success
@@ -259,7 +263,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ansible.module_utils.at_most_one.errors import OperatorError
-from ansible.module_utils.at_most_one.findings import observed, say
+from ansible.module_utils.at_most_one.findings import joined, observed, say
 from ansible.module_utils.at_most_one.http.client import place
 from ansible.module_utils.at_most_one.plan import parse
 from ansible.module_utils.at_most_one.service import fault_reports, health_checks
@@ -369,11 +373,17 @@ def act(call: Call) -> dict[str, Any]:
             call.warn(say("Lines of the release in its log: {lines}.", lines=check.got))
     excused = [check for check in done if check.known or (given["before"] and check.statuses)]
     failed = [check for check in done if check.ok is False and check not in excused]
-    checks = [asdict(check) for check in done]
+    checks = [check.as_data() for check in done]
     if failed and given["fail"]:
         reasons = {check.name: faults.reason(check.name, check.statuses) for check in failed}
-        listed = "; ".join(
-            f"{check.name}: {check.request} got {check.got}{f' ({why})' if (why := reasons[check.name]) else ''}"
+        listed = joined(
+            say(
+                "{check}: {request} got {got}{why}",
+                check=check.name,
+                request=check.request,
+                got=check.got,
+                why=say(" ({why})", why=why) if (why := reasons[check.name]) else "",
+            )
             for check in failed
         )
         raise OperatorError(
@@ -385,7 +395,7 @@ def act(call: Call) -> dict[str, Any]:
                 base_url=given["base_url"],
                 listed=listed,
             ),
-            expected="; ".join(f"{check.name}: {check.expected}" for check in failed) + ".",
+            expected=say("{expected}.", expected=joined(joined([one.name, one.expected], ": ") for one in failed)),
             next_step=say(
                 "repeat the request by hand and read the application's log of that moment; after a "
                 "cutover, roll back while the old release is still there."

@@ -31,7 +31,7 @@ options:
     type: str
     default: ""
   values:
-    description: What the message names.
+    description: What the message names. A mapping with C(template) and C(values) is a phrase that a module returned.
     type: dict
     default: {}
   findings:
@@ -92,7 +92,7 @@ afterwards:
 from typing import Any
 
 from ansible.module_utils.at_most_one.errors import OperatorError
-from ansible.module_utils.at_most_one.findings import Finding, observed, say
+from ansible.module_utils.at_most_one.findings import Finding, handed_over, observed, say
 from ansible.module_utils.at_most_one_entry import Call, refusal, run
 
 OPTIONS: dict[str, Any] = {
@@ -105,7 +105,8 @@ OPTIONS: dict[str, Any] = {
 
 def act(call: Call) -> dict[str, Any]:
     """Say nothing, or fail with the message."""
-    given, values = call.params, call.params["values"]
+    given = call.params
+    values = {name: handed_over(one) if isinstance(one, dict) else one for name, one in given["values"].items()}
     if given["that"]:
         return {"changed": False}
     found = [Finding.of_data(one) for one in given["findings"]]

@@ -6,11 +6,12 @@ Only the control node has them. A module on a host hands over phrases (:mod:`.fi
 from __future__ import annotations
 
 import gettext
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from .findings import Finding, Phrase
+from .findings import Finding, Phrase, of_answer
 
 LOCALE = Path(__file__).parent / "locale"
 DOMAIN = "at_most_one"
@@ -32,6 +33,12 @@ def render(text: str, language: str) -> str:
 def template(text: str, language: str) -> str:
     """The template of a phrase in that language."""
     return _translations(language).gettext(text)
+
+
+def in_words(answer: Mapping[str, Any], language: str) -> dict[str, Any]:
+    """What a module has answered, with the texts of its ``phrases`` in that language, and without those."""
+    texts = {name: render(of_answer(answer, name), language) for name in answer.get("phrases") or {}}
+    return {**{name: value for name, value in answer.items() if name != "phrases"}, **texts}
 
 
 def shown(finding: Finding, language: str) -> dict[str, Any]:

@@ -38,6 +38,10 @@ class Phrase(str):
     template: str = ""
     values: Mapping[str, Any] = MappingProxyType({})
 
+    def __deepcopy__(self, memo: Mapping[int, Any]) -> Phrase:
+        """It never changes; a value may be what cannot be copied, such as an exception."""
+        return self
+
     def as_data(self) -> dict[str, Any]:
         """The template with its values, to be handed over as JSON; :func:`phrase_of` makes a phrase of it again."""
         values = {

@@ -15,7 +15,7 @@ from tests.support.report_cases import CASES, ROOT
 CONTRACT = {
     *("run_id", "environment", "plan", "commit", "outcome", "check_mode", "failed_phase", "error", "phases", "cleanup"),
     *("indexes", "duplicates_left", "traffic", "checks", "known_faults", "instances", "taken_back_by"),
-    *("restored", "who", "asked", "findings"),
+    *("restored", "who", "asked", "findings", "afterwards"),
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from at_most_one import catalogue
 from at_most_one.errors import OperatorError
 from at_most_one.findings import Finding, Phrase, filled, joined, observed, say
+from at_most_one.http.client import NoAnswer
 from at_most_one_entry import refusal
 
 from tests.support.languages import a_language
@@ -160,3 +162,16 @@ def test_a_role_repeats_an_error_with_what_came_after_it() -> None:
     assert stopped(error="No.\nWait for Ann.", afterwards=behind) == {
         **{"failed": True, "msg": "No.\nWait for Ann.", "afterwards": behind}
     }
+
+
+def test_an_answer_is_read_in_the_reader_s_language_where_it_has_phrases() -> None:
+    said = say("Wait for {who}.", who="Ann")
+    answer = {"name": "root", "got": str(said), "request": "GET /", "phrases": {"got": said.as_data()}}
+    assert catalogue.in_words(answer, "xx") == {"name": "root", "got": "AWAIT Ann", "request": "GET /"}
+    assert catalogue.in_words({**answer, "got": "***"}, "xx")["got"] == "***", "masked since"
+    assert catalogue.in_words({"name": "root"}, "xx") == {"name": "root"}
+
+
+def test_a_phrase_is_copied_with_its_dataclass_whatever_it_names() -> None:
+    finding = Finding("a", say("Wait for {who}.", who=NoAnswer("cut", "why")), "", "")
+    assert asdict(finding)["seen"] is finding.seen

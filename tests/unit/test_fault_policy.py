@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from at_most_one.service.fault_reports import after_change, before_change
 from at_most_one.service.health_checks import Check
@@ -52,9 +54,9 @@ def test_no_reason_where_the_policy_has_no_part() -> None:
 
 
 HEALTHY = Check("health", True, "GET /h", "200", "200")
-FAULT = {
+FAULT: dict[str, Any] = {
     **{"check": "monitoring", "request": "GET /m", "got": "500 no", "statuses": [500], "policy": "accept"},
-    "after": None,
+    **{"after": None, "phrases": {}},
 }
 
 

@@ -77,6 +77,15 @@ def test_what_came_after_the_first_error_is_in_the_reader_s_language() -> None:
     assert written(facts("stopped", error=f"{ERROR}\n{behind['english']}")).afterwards == behind["english"]
 
 
+def test_checks_are_in_the_reader_s_language_on_the_page_and_in_english_in_the_report() -> None:
+    check = {"name": "session", "ok": None, "request": "POST /x", "expected": "", "got": "not run in check mode"}
+    handed = {**check, "phrases": {"got": {"template": "not run in check mode", "values": {}}}}
+    run = facts("deployed", language="ko", service={"before": False, "checks": [handed], "found": [handed]})
+    assert document(run)["checks"] == document(run)["known_faults"] == [check]
+    shown = written(run)
+    assert [one["got"] for one in (*shown.checks, *shown.known_faults)] == ["점검 모드에서는 실행하지 않음"] * 2
+
+
 def test_the_error_of_a_role_is_taken_apart() -> None:
     report = document(facts("stopped", error=ERROR, failed_phase="cleanup"))
     assert report["findings"] == [{"identifier": "", **FOUND["english"], "english": FOUND["english"]}]  # type: ignore[dict-item]  # a mapping in it

@@ -167,12 +167,12 @@ def broken_assets(asker: Asker, release: Path, live: Asker) -> list[str]:
     """
     base = str(_json(release / ".next" / "routes-manifest.json").get("basePath") or "")
     page = asker.page(base or "/")
-    broken = []
+    broken = list[str]()
     for path in _assets(page, asker.origin) if page.status == _OK else ():
         status = asker.get(path).status
         name, static = path.partition("?")[0], f"{base}/_next/static/"
         if name.startswith(static) and status == _OK and not (release / _STATIC / name.removeprefix(static)).is_file():
-            broken.append(f"{path}: not in this release")
+            broken.append(say("{path}: not in this release", path=path))
         elif status != _OK and (name.startswith(static) or _answers(live, path)):
             broken.append(f"{path}: {status}")
     return broken

@@ -12,11 +12,12 @@ import psycopg2
 import psycopg2.errors
 
 from ..errors import OperatorError
-from ..findings import joined, observed, say
+from ..findings import Phrase, joined, observed, say
 from ..plan import Plan
 from ..postgres import locks
 from ..postgres.connection import Connection, Hold, Login, connect, unheld
 from ..postgres.server_errors import first_line
+from ..verdicts import word
 from . import definitions
 from .definitions import create_statement as create_statement
 from .dropping import drop_concurrently
@@ -77,12 +78,12 @@ class Verdict:
                 phase=self.building.phase,
             )
         if not self.parts:
-            return say("{name} is {verdict}", name=self.name, verdict=self.verdict)
+            return say("{name} is {verdict}", name=self.name, verdict=word(self.verdict))
         parts = joined(
             say("{part}: expected {expected}, seen {seen}", part=one.part, expected=one.expected, seen=one.seen)
             for one in self.parts
         )
-        return say("{name} is {verdict} ({parts})", name=self.name, verdict=self.verdict, parts=parts)
+        return say("{name} is {verdict} ({parts})", name=self.name, verdict=word(self.verdict), parts=parts)
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ class Inspection:
             )
         return faults
 
-    def summary(self) -> str:
+    def summary(self) -> Phrase:
         """One line for a person."""
         planned = [v for v in self.verdicts if v.verdict != "unexpected"]
         present = sum(v.verdict == "present" for v in planned)

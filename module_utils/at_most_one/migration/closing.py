@@ -18,6 +18,7 @@ from ..postgres import catalog_snapshot, server_identity
 from ..postgres.connection import Connection
 from ..prisma import migration_history
 from ..runs import journal
+from ..verdicts import word
 
 _PROOF = "verify"  # the phase after which the rule holds
 
@@ -97,7 +98,7 @@ def _of_rule(connection: Connection, plan: Plan, proof: dict[str, Any] | None) -
         verdict = migration_history.judge(history, None, plan.migration, inspection.exact).verdict
         if verdict != "applied":
             faults.append(
-                say("Prisma's history of {migration} is {verdict}", migration=plan.migration, verdict=verdict)
+                say("Prisma's history of {migration} is {verdict}", migration=plan.migration, verdict=word(verdict))
             )
     left = details.get("fence")  # one that could not be dropped yet stays, as verify said
     if left == "lowered" and catalog_snapshot.take(connection, plan).fence:

@@ -13,6 +13,7 @@ from ..plan import Plan
 from ..postgres.connection import Login, connect
 from ..prisma import migration_history
 from ..prisma.files import read_migrations
+from ..verdicts import word
 from . import build, by_sql
 
 
@@ -70,7 +71,7 @@ def read(
                 "AMO-3609",
                 "Prisma's history of {migration} is {verdict}{failed}.",
                 migration=plan.migration,
-                verdict=verdict.verdict,
+                verdict=word(verdict.verdict),
                 failed=f": {', '.join(verdict.failed)}" if verdict.failed else "",
             ),
             say("a history that the migrate phase can go on from. Nothing was touched."),

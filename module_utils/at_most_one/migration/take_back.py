@@ -23,6 +23,7 @@ from ..postgres.connection import Connection, Hold, Login, connect, unheld
 from ..prisma import migration_history
 from ..runs import reached
 from ..system.strict_zip import strict_zip
+from ..verdicts import word
 
 _GONE = ("missing", "unexpected")  # verdicts after a rollback; what is not planned is not ours to drop
 _NOT_APPLIED = ("rolled_back", "pending", "absent_table")
@@ -315,7 +316,7 @@ def _require_taken_back(wanted: Wanted, done: TakenBack) -> None:
                 "After the rollback the indexes are {summary}, the history is {history}, and {pending} "
                 "rows are in the archive only, of which {left_count} cannot return.",
                 summary=done.inspection.summary(),
-                history=done.history,
+                history=word(done.history),
                 pending=pending,
                 left_count=done.left_count,
             ),

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..findings import Finding, joined, observed, parse, say
+from ..findings import Finding, handed_over, joined, observed, of_answer, parse, say
+from ..verdicts import word
 
 Facts = Mapping[str, Any]
 PURGE = "purge"  # the phase of a run that removes archived rows, as runs/undo.py names it
@@ -141,7 +142,7 @@ def _database(facts: Facts) -> list[Finding]:
                 observed(
                     "AMO-5103",
                     "The write fence is {state}{named} and no run is at work.",
-                    state=read["fence"]["state"],
+                    state=word(read["fence"]["state"]),
                     named=f" ({names})" if names else "",
                 ),
                 say("no fence: the index enforces the rule."),
@@ -165,7 +166,7 @@ def _database(facts: Facts) -> list[Finding]:
         found.append(
             Finding(
                 "history",
-                observed("AMO-5104", "Prisma's history is {verdict}.", verdict=read["history"]["verdict"]),
+                observed("AMO-5104", "Prisma's history is {verdict}.", verdict=word(read["history"]["verdict"])),
                 say("applied."),
                 read["history"].get("repair") or say("read docs/prisma-history.md."),
             )
@@ -181,7 +182,9 @@ def _unread_parts(read: Facts, unread: Sequence[str]) -> list[Finding]:
     found = []
     for reason, parts in by_reason.items():
         key = "database" if len(parts) == len(_PARTS) else f"database:{'+'.join(parts)}"
-        finding = _unread(key, read.get(parts[0]) or read, f"The database ({', '.join(parts)}) could not be read.")
+        finding = _unread(
+            key, read.get(parts[0]) or read, say("The database ({parts}) could not be read.", parts=", ".join(parts))
+        )
         seen = (
             finding.seen
             if not reason
@@ -298,7 +301,7 @@ def _rule(verified: Facts) -> list[Finding]:
                         "AMO-5107",
                         "Index {name} is {verdict}{parts}.",
                         name=index["name"],
-                        verdict=index["verdict"],
+                        verdict=word(index["verdict"]),
                         parts=f" ({parts})" if parts else "",
                     ),
                     say("exactly the planned indexes, valid and ready."),
@@ -315,7 +318,7 @@ def _unread(key: str, answer: Facts, otherwise: str) -> Finding:
     if answer.get("findings"):
         said = Finding.of_data(answer["findings"][0])
     else:
-        said = parse(str(answer.get("msg") or otherwise)).findings[0]
+        said = parse(str(answer["msg"])).findings[0] if answer.get("msg") else Finding("", otherwise, "", "")
     expected, next_step = said.expected or say("an answer."), said.next_step or say("run monitor.yml again with -v.")
     return Finding(key, said.seen, expected, next_step)
 
@@ -323,12 +326,14 @@ def _unread(key: str, answer: Facts, otherwise: str) -> Finding:
 def _service(facts: Facts) -> list[Finding]:
     answer = facts["service"]
     if "checks" not in answer:
-        return [_unread("service", answer, "The service could not be asked.")]
+        return [_unread("service", answer, say("The service could not be asked."))]
     return [
         Finding(
             f"service:{check['name']}",
-            observed("AMO-5108", "{request} got {got}.", request=check["request"], got=check["got"]),
-            say("{expected}.", expected=check["expected"]),
+            observed(
+                "AMO-5108", "{request} got {got}.", request=of_answer(check, "request"), got=of_answer(check, "got")
+            ),
+            say("{expected}.", expected=of_answer(check, "expected")),
             say("repeat the request by hand and read the application's log of that moment."),
         )
         for check in answer["checks"]
@@ -369,7 +374,10 @@ def _host(host: str, state: Facts, facts: Facts) -> list[Finding]:
         )
     found += _changed_release(host, state)
     if instances is None:
-        return [*found, _unread(f"pm2:{host}", state.get("pm2") or state, f"PM2 of {host} could not be asked.")]
+        return [
+            *found,
+            _unread(f"pm2:{host}", state.get("pm2") or state, say("PM2 of {host} could not be asked.", host=host)),
+        ]
     online = sum(one["status"] == "online" for one in instances)
     if online < facts["min_instances"]:
         found.append(
@@ -402,9 +410,9 @@ def _host(host: str, state: Facts, facts: Facts) -> list[Finding]:
 
 def _changed_release(host: str, state: Facts) -> list[Finding]:
     """What shows that something else than a deployment has changed the release that serves."""
-    modified = state.get("modified") or []
+    modified, changes = state.get("modified") or [], state.get("changes") or []
     seen = [
-        *(state.get("changes") or []),
+        *([handed_over(state["phrases"]["changes"])] if state.get("changes") and "phrases" in state else changes),
         *([say("changed by hand: {modified}", modified=", ".join(modified))] if modified else []),
     ]
     if not seen:

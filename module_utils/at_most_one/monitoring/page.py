@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..catalogue import shown
-from ..findings import Finding
+from ..catalogue import render, shown
+from ..findings import Finding, of_answer
 from .findings import Facts, is_purge, warnings
 
 RUNS = 30  # of the journal, newest first
@@ -27,17 +27,18 @@ def document(facts: Facts, found: Sequence[Finding], since: Mapping[str, str], l
     }
 
 
-def page(facts: Facts, history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def page(facts: Facts, history: Sequence[Mapping[str, Any]], language: str = "en") -> dict[str, Any]:
     """Return what the dashboard shows beyond that. What could not be read is None."""
     database = facts["database"]
     checks = facts["service"].get("checks") or []
+    verified = database.get("verified") or {}
     return {
         "at": history[-1]["at"],
         "course": list(history),
         "api_ok": next((check["ok"] for check in checks if check["name"] == "monitoring"), None),
         "fence": (database.get("fence") or {}).get("state"),
         "history": (database.get("history") or {}).get("verdict"),
-        "summary": (database.get("verified") or {}).get("summary"),
+        "summary": render(of_answer(verified, "summary"), language) if "summary" in verified else None,
         "hosts": [
             {
                 "name": host,

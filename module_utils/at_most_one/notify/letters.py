@@ -11,6 +11,8 @@ from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import formatdate, make_msgid, parseaddr
 
+from ..findings import say
+
 
 @dataclass(frozen=True)
 class MailServer:
@@ -26,9 +28,10 @@ class MailServer:
 def refusal(server: MailServer) -> str | None:
     """Why no connection is made; None when one may be."""
     if (server.user or server.password) and server.secure not in ("starttls", "always"):
-        return (
-            f"notify_email_secure is {server.secure}, and notify_email_user is given: credentials never go over "
-            "a connection that may be plain. Set notify_email_secure to starttls or always"
+        return say(
+            "notify_email_secure is {secure}, and notify_email_user is given: credentials never go over a connection "
+            "that may be plain. Set notify_email_secure to starttls or always",
+            secure=server.secure,
         )
     return None
 
@@ -74,18 +77,26 @@ def post(server: MailServer, message: EmailMessage, timeout_s: float) -> str | N
                 parseaddr(str(message["From"]))[1],
                 [parseaddr(one)[1] for one in str(message["To"]).split(",")],
             )
-            return f"{len(lost)} recipients were refused" if lost else None
+            return say("{count} recipients were refused", count=len(lost)) if lost else None
     except ssl.SSLCertVerificationError as failure:
-        return f"the certificate of {server.host} is not trusted ({failure.verify_message})"
+        return say("the certificate of {host} is not trusted ({why})", host=server.host, why=failure.verify_message)
     except ssl.SSLError:
-        return f"{server.host}:{server.port} does not speak TLS as notify_email_secure={server.secure} asks for"
+        return say(
+            "{host}:{port} does not speak TLS as notify_email_secure={secure} asks for",
+            **{name: getattr(server, name) for name in ("host", "port", "secure")},
+        )
     except smtplib.SMTPNotSupportedError:
-        return f"{server.host}:{server.port} offers no STARTTLS, or no login; notify_email_secure is {server.secure}"
+        return say(
+            "{host}:{port} offers no STARTTLS, or no login; notify_email_secure is {secure}",
+            **{name: getattr(server, name) for name in ("host", "port", "secure")},
+        )
     except smtplib.SMTPAuthenticationError as failure:
-        return f"{server.host} refused the login of notify_email_user (status {failure.smtp_code})"
+        return say(
+            "{host} refused the login of notify_email_user (status {code})", host=server.host, code=failure.smtp_code
+        )
     except smtplib.SMTPResponseException as failure:
-        return f"status {failure.smtp_code}"
+        return say("status {code}", code=failure.smtp_code)
     except smtplib.SMTPRecipientsRefused as failure:
-        return f"{len(failure.recipients)} recipients were refused"
+        return say("{count} recipients were refused", count=len(failure.recipients))
     except (OSError, smtplib.SMTPException) as failure:
-        return f"no answer ({type(failure).__name__})"
+        return say("no answer ({failure})", failure=type(failure).__name__)

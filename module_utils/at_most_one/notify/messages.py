@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import OperatorError
-from ..findings import parse
+from ..findings import parse, say
 from ..http.client import NoAnswer, fetch, place
 from ..system.redaction import redact, redact_data
 from . import letters
@@ -160,7 +160,7 @@ def send(notice: Notice, channels: Sequence[Channel | Mail], *, within_s: float)
         worker.start()
     for worker in workers:
         worker.join(max(0.0, began + within_s - time.monotonic()))
-    late = f"no answer within {within_s:g} s"
+    late = say("no answer within {within_s} s", within_s=f"{within_s:g}")
     finished = dict(done)  # a thread that ends from here on is late
     return [finished.get(channel.name) or Outcome(channel.name, late, round(within_s, 3)) for channel in channels]
 
@@ -169,7 +169,7 @@ def _mail(channel: Mail, notice: Notice, timeout_s: float) -> str | None:
     try:
         letter = letters.letter(notice.title, as_text(notice), channel.sender, channel.recipients)
     except ValueError:  # not a valid header
-        return "notify_email_from or notify_email_to is no address"
+        return say("notify_email_from or notify_email_to is no address")
     return letters.post(channel.server, letter, timeout_s)
 
 
@@ -189,10 +189,10 @@ def _post(channel: Channel, notice: Notice, timeout_s: float) -> str | None:
             body=json.dumps(body, ensure_ascii=False).encode(),
         )
     except NoAnswer as failure:
-        return f"no answer ({failure.kind})"
+        return say("no answer ({failure})", failure=failure.kind)
     except (OperatorError, ValueError):  # http.client refuses control characters in an address with ValueError
-        return "the address is none that can be asked: http:// or https:// and a host"
-    return None if 200 <= answer.status < 300 else f"status {answer.status}"
+        return say("the address is none that can be asked: http:// or https:// and a host")
+    return None if 200 <= answer.status < 300 else say("status {code}", code=answer.status)
 
 
 def _escaped(text: str) -> str:

@@ -241,7 +241,8 @@ def _fail(
 ) -> NoReturn:
     name = aim.demand.name
     lines = error_lines(pm2, name, failed, heard, offsets, aim.log_lines)
-    with guard([*_words(done), f"instance {failed.pm_id} begun and not proven ({unproven.cause})"]):
+    begun = say("instance {pm_id} begun and not proven ({cause})", pm_id=failed.pm_id, cause=unproven.cause)
+    with guard([*_words(done), begun]):
         others = [one for one in listing(pm2, name).instances if one.pm_id != failed.pm_id]
         serving = [one.pm_id for one in others if one.online]
         isolated = unproven.cause in _ISOLATE and bool(serving)
@@ -285,7 +286,10 @@ def _fail(
 
 def words(instance: Mapping[str, Any]) -> str:
     """An instance of the result of :func:`reload`, for a sentence."""
-    return f"instance {instance['pm_id']} reloaded (pid {instance['old_pid']} -> {instance['new_pid']})"
+    return say(
+        "instance {pm_id} reloaded (pid {old_pid} -> {new_pid})",
+        **{name: instance[name] for name in ("pm_id", "old_pid", "new_pid")},
+    )
 
 
 def _words(done: Sequence[tuple[Instance, Instance]]) -> list[str]:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from ..errors import OperatorError
-from ..findings import Finding, joined, observed, say
+from ..findings import Finding, Phrase, joined, observed, say
 from ..http.client import NoAnswer, fetch
 from ..rehearsal import evidence
 from ..rehearsal.evidence import Wanted
@@ -33,8 +33,10 @@ class Answer:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def kept(self) -> dict[str, Any]:
-        """As a mapping."""
-        return asdict(self)
+        """As a mapping, with the phrases of its texts for the control node."""
+        texts = {"seen": self.seen, "expected": self.expected, "next_step": self.next_step}
+        phrases = {name: text.as_data() for name, text in texts.items() if isinstance(text, Phrase)}
+        return {**asdict(self), **{name: str(text) for name, text in texts.items()}, "phrases": phrases}
 
 
 @dataclass(frozen=True)
@@ -126,30 +128,38 @@ def backup(given: Backup, now: datetime) -> Answer:
             expected=say("at most {max_age_hours} hours.", max_age_hours=f"{given.max_age_hours:g}"),
             next_step=say("have one made by your provider, then run again with its time."),
         )
-    seen = f"backup of {when}, {max(hours, 0):.1f} hours old ({source})."
+    seen = say(
+        "backup of {when}, {hours} hours old ({source}).", when=when, hours=f"{max(hours, 0):.1f}", source=source
+    )
     return Answer(
         True,
         seen,
-        f"at most {given.max_age_hours:g} hours.",
-        "nothing.",
+        say("at most {max_age_hours} hours.", max_age_hours=f"{given.max_age_hours:g}"),
+        say("nothing."),
         {"taken_at": when, "age_hours": round(hours, 1), "source": source},
     )
 
 
 def rehearsal(path: str, reason: str, wanted: Wanted, now: datetime) -> Answer:
     """Whether this change was rehearsed; a reason in words lets it pass too, and is kept with what was missing."""
-    expected = "the evidence of a rehearsal of this plan and commit, or a reason for the journal."
+    expected = say("the evidence of a rehearsal of this plan and commit, or a reason for the journal.")
     try:
         document = evidence.read(path, wanted.how)
         evidence.judge(document, wanted, now)
     except OperatorError as stop:
         if not reason.strip():
             raise
-        facts = {"reason": reason.strip(), "instead_of": stop.seen}
-        return Answer(True, f"no rehearsal: {reason.strip()} ({stop.seen})", expected, "nothing.", facts)
+        facts = {"reason": reason.strip(), "instead_of": str(stop.seen)}
+        seen = say("no rehearsal: {reason} ({instead_of})", reason=reason.strip(), instead_of=stop.seen)
+        return Answer(True, seen, expected, say("nothing."), facts)
     kept = evidence.summary(document)
-    seen = f"rehearsed in {kept['environment']}, ended {kept['ended_at']} ({kept['sha256'][:12]})."
-    return Answer(True, seen, expected, "nothing.", {"evidence": kept})
+    seen = say(
+        "rehearsed in {environment}, ended {ended_at} ({sha256}).",
+        environment=kept["environment"],
+        ended_at=kept["ended_at"],
+        sha256=kept["sha256"][:12],
+    )
+    return Answer(True, seen, expected, say("nothing."), {"evidence": kept})
 
 
 def notice(given: Notice, now: datetime, takes_seconds: float | None) -> Answer:
@@ -189,9 +199,9 @@ def notice(given: Notice, now: datetime, takes_seconds: float | None) -> Answer:
         )
     return Answer(
         True,
-        f"sent for {window}.",
-        "the team knows of it, and now is within that time.",
-        "nothing.",
+        say("sent for {window}.", window=window),
+        say("the team knows of it, and now is within that time."),
+        say("nothing."),
         {"from": f"{begins:%Y-%m-%dT%H:%M:%SZ}", "until": f"{ends:%Y-%m-%dT%H:%M:%SZ}"},
     )
 
@@ -251,7 +261,11 @@ def _one_time(text: str, source: str) -> datetime:
             if found
             else say("no time: {first_line}", first_line=first_line(text) or "nothing at all")
         )
-        raise _no_backup(f"The age of the newest backup is unknown: {source} says {said}.")
+        raise _no_backup(
+            observed(
+                "AMO-2349", "The age of the newest backup is unknown: {source} says {said}.", source=source, said=said
+            )
+        )
     return _time_of(source, found[0])
 
 

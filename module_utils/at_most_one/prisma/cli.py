@@ -28,6 +28,7 @@ from ..postgres import locks
 from ..postgres.connection import Connection, Hold, Login, answering, connect, unheld
 from ..postgres.lock_retry import pause_s
 from ..postgres.locks import Watch
+from ..verdicts import word
 from . import migration_history
 from .output import error_code, first_lines, scrub
 
@@ -356,7 +357,7 @@ def _failure(
             "`prisma migrate deploy` {how}; the history's verdict on {migration} is {verdict}.{said}",
             how=how,
             migration=plan.migration,
-            verdict=verdict.verdict,
+            verdict=word(verdict.verdict),
             said=said,
         ),
         expected=say("exit code 0, the migration recorded as applied, and exactly the planned indexes in the catalog."),

@@ -19,6 +19,7 @@ from psycopg2.extras import RealDictCursor
 from ..errors import OperatorError
 from ..findings import Phrase, filled, observed, say
 from ..postgres.connection import Connection
+from ..verdicts import word
 from .files import Migration as Migration
 from .files import read_migrations as read_migrations
 
@@ -232,7 +233,7 @@ def require_deployable(verdict: Verdict, name: str, *also: str, release: str | P
             observed(
                 "AMO-3713",
                 "Prisma's history says {verdict} of migration {name}{failed}{unknown}.",
-                verdict=verdict.verdict,
+                verdict=word(verdict.verdict),
                 name=name,
                 failed=say("; failed before: {names}", names=", ".join(verdict.failed)) if verdict.failed else "",
                 unknown=say("; not in this release: {names}", names=", ".join(verdict.unknown))
@@ -257,7 +258,7 @@ def require_applied(verdict: Verdict, name: str, *, release: str | Path | None =
                 "AMO-3717",
                 "The indexes hold, but Prisma's history of {name} is {verdict}.",
                 name=name,
-                verdict=verdict.verdict,
+                verdict=word(verdict.verdict),
             ),
             expected=say("applied."),
             next_step=repair_in(verdict, release),

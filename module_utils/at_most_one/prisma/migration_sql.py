@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Union
 
+from ..findings import say
+
 # PostgreSQL's lexical rules (manual, 4.1), as far as they decide where a statement ends. Nested comments are counted.
 _TOKEN = re.compile(
     r"(?P<space>\s+)"
@@ -165,7 +167,7 @@ def _comment_end(text: str, start: int) -> tuple[int, str]:
 def _statement(number: int, tokens: Sequence[Token], text: str, search_path: tuple[str, ...]) -> Statement:
     broken = next((token for token in tokens if token.kind == "broken"), None)
     if broken is not None:
-        return Statement(number, f"something that never ends: {broken.text[:20]}", None, search_path)
+        return Statement(number, say("something that never ends: {text}", text=broken.text[:20]), None, search_path)
     words = [token.text.upper() if token.kind == "word" else token.text for token in tokens[:_BEGINNING_WORDS]]
     readers = (_create_index, _drop_index, _comment_on_index, _set_search_path, _transaction)
     action = next((found for read in readers if (found := read(_Reader(tokens, text)))), None)

@@ -99,9 +99,16 @@ def _is_of_the_build(release: Path, name: str) -> bool:
 
 def _changes(release: Path, commit: str, in_place: bool) -> list[str]:
     """What shows another way of deploying: `git reset --hard` and a build inside the path, which is a link."""
-    found = []
+    found = list[str]()
     if not in_place and re.fullmatch("[0-9a-f]{40}", release.name) and commit != release.name:
-        found.append(f"{release} is the release of {release.name[:12]}, and its checkout is at {commit[:12]}")
+        found.append(
+            say(
+                "{release} is the release of {of}, and its checkout is at {commit}",
+                release=release,
+                of=release.name[:12],
+                commit=commit[:12],
+            )
+        )
     try:
         marker = json.loads((release / _MARKER).read_text(encoding="utf-8"))
         built = marker.get("build_id_sha256")
@@ -111,8 +118,12 @@ def _changes(release: Path, commit: str, in_place: bool) -> list[str]:
         build_id = release / ".next/BUILD_ID"
         now = hashlib.sha256(build_id.read_bytes()).hexdigest() if build_id.is_file() else None
         if now != built:
-            seen = "was built again" if now else "has lost its build"
-            found.append(f"{release} {seen} since run {marker.get('run_id')} had built it (.next/BUILD_ID)")
+            values = {"release": release, "run_id": marker.get("run_id")}
+            found.append(
+                say("{release} was built again since run {run_id} had built it (.next/BUILD_ID)", **values)
+                if now
+                else say("{release} has lost its build since run {run_id} had built it (.next/BUILD_ID)", **values)
+            )
     return found
 
 

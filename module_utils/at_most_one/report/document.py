@@ -33,14 +33,18 @@ def document(run: RunFacts) -> dict[str, Any]:
             **{name: run.traffic.get(name, 0) for name in ("requests", "failures", "longest_gap_ms")},
             **{name: run.traffic.get(name) for name in ("rate_per_s", "p50_before_ms", "p50_ms")},
         },
-        "checks": list(run.checks),
-        "known_faults": list(run.known_faults),
+        "checks": [_without_phrases(one) for one in run.checks],
+        "known_faults": [_without_phrases(one) for one in run.known_faults],
         "instances": pick(
             run.rollback.instances if run.rollback.commit else run.instances,
             *("host", "pm_id", "old_pid", "new_pid"),
         ),
         "taken_back_by": None,  # the run that takes this one back later writes its name here
     }
+
+
+def _without_phrases(answer: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in answer.items() if name != "phrases"}
 
 
 def verification(run: RunFacts) -> Mapping[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..catalogue import in_words
 from ..findings import parse, without_going_back
 from . import planned
 from .document import verification
@@ -54,6 +55,8 @@ class Page:
     build: Answer  # strategy, seconds, attempts, write_pause_ms, write_pause_predicted_ms
     traffic: Answer  # the whole receipt
     gates: Mapping[str, Mapping[str, Any]]
+    checks: Sequence[Mapping[str, Any]]  # as report.json has them, in the reader's language
+    known_faults: Sequence[Mapping[str, Any]]
     commands: Mapping[str, str]  # deploy, again, rollback
     rollback_takes: str  # where rollback.yml would take this run back
     earlier: Sequence[Mapping[str, Any]]  # reports of earlier runs to be corrected, as report_files takes them
@@ -127,6 +130,8 @@ class _Writer:
             build=self.build(),
             traffic=run.traffic,
             gates=self.gates(),
+            checks=[in_words(one, run.language) for one in run.checks],
+            known_faults=[in_words(one, run.language) for one in run.known_faults],
             commands=run.commands,
             rollback_takes=self.rollback_takes(),
             earlier=self.earlier(),
@@ -278,7 +283,7 @@ class _Writer:
         """The answers of the gates that this environment asks for."""
         answers = self.details.get("prepare", {}).get("checklist", {})
         asked = answers if self.run.gates is None else self.run.gates
-        return {name: answer for name, answer in answers.items() if name in asked}
+        return {name: in_words(answer, self.run.language) for name, answer in answers.items() if name in asked}
 
     def rollback_takes(self) -> str:
         """What rollback.yml takes back from now on, as the journal says it, where this run is a part of that."""

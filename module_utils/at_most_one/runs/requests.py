@@ -13,7 +13,7 @@ from typing import Any
 from psycopg2.extras import RealDictCursor
 
 from ..errors import OperatorError
-from ..findings import observed, say
+from ..findings import Phrase, observed, say
 from ..postgres.connection import Connection
 from ..postgres.own_schema import exists, missing
 from .run_status import dead_since, why_dead
@@ -63,7 +63,12 @@ class Request:
     at: str
 
     def __str__(self) -> str:
-        return f"{self.who} from {self.controller} at {self.at}"
+        return str(self.phrase)
+
+    @property
+    def phrase(self) -> Phrase:
+        """Who asked for it, for a person."""
+        return say("{who} from {controller} at {at}", who=self.who, controller=self.controller, at=self.at)
 
 
 @dataclass(frozen=True)
@@ -149,7 +154,7 @@ def ask(connection: Connection, plan_id: str, action: str, who: str, controller:
                 "AMO-2221",
                 "Run {run_id} was asked to end by {request}; nothing lifts that.",
                 run_id=run_id,
-                request=str(asked.abort),
+                request=asked.abort.phrase,
             ),
             expected=say("a run that goes on."),
             next_step=say("wait until it has ended (control_action=status), then start again what is to be done."),

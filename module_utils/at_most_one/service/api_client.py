@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..findings import say
 from ..http.client import Answer, NoAnswer, fetch
 from ..plan import Proof, Request
 from ..system.log_errors import ERROR_PATTERN, WARNING_PATTERN, Mark
@@ -79,11 +80,11 @@ class Visitor:
         if settings.auth == "bearer":
             token = settings.admin_bearer_token or settings.bearer_token if admin else settings.bearer_token
             if not token:
-                raise SignInFailed("sign in", "a bearer token", "none is given")
+                raise SignInFailed(say("sign in"), say("a bearer token"), say("none is given"))
             return Identity("the bearer", {"Authorization": f"Bearer {token}"}, (token,))
         credentials = settings.admin_credentials or settings.credentials if admin else settings.credentials
         if not credentials:
-            raise SignInFailed("sign in", "e-mail and password", "none are given")
+            raise SignInFailed(say("sign in"), say("e-mail and password"), say("none are given"))
         try:
             return sign_in(
                 settings.base_url,
@@ -92,7 +93,11 @@ class Visitor:
                 validate_certs=settings.validate_certs,
             )
         except NoAnswer as failure:
-            raise SignInFailed(f"sign in as {credentials.email}", "a session", f"no answer ({failure})") from failure
+            raise SignInFailed(
+                say("sign in as {who}", who=credentials.email),
+                say("a session"),
+                say("no answer ({failure})", failure=failure),
+            ) from failure
 
     def ask(self, method: str, path: str, who: Identity | None = None, body: Any = None, expected: str = "") -> Answer:
         """One request. Raises Failed when there is no answer."""
@@ -105,7 +110,7 @@ class Visitor:
                 **message(who, body),
             )
         except NoAnswer as failure:
-            raise Failed(f"{method} {path}", expected, f"no answer ({failure})") from failure
+            raise Failed(f"{method} {path}", expected, say("no answer ({failure})", failure=failure)) from failure
 
     def url(self, path: str) -> str:
         return f"{self.settings.base_url.rstrip('/')}{path}"

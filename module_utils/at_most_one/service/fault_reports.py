@@ -47,7 +47,8 @@ def before_change(
     seen = {**faults_of(checks), **faults_before}
     new = [
         {
-            **{"check": one.name, "request": one.request, "got": one.got, "statuses": list(one.statuses)},
+            **{name: value for name, value in one.as_data().items() if name in ("request", "got", "phrases")},
+            **{"check": one.name, "statuses": list(one.statuses)},
             **{"policy": policy.get(one.name, REFUSE), "repair": _REPAIR[language][one.name], "after": None},
         }
         for one in checks

@@ -10,10 +10,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from ..findings import Phrase, either, joined, say
 from ..http.client import Answer, Client, NoAnswer, place
 from ..system import log_errors
 from .api_client import Failed, Settings, Visitor, message
@@ -21,7 +22,7 @@ from .known_faults import JUDGED, KnownFaults
 from .nextauth import Identity, SignInFailed
 
 _ATTEMPTS = 5  # rounds of a race before a change, as a multiple of those that are wanted
-NOT_IN_CHECK_MODE = "not run in check mode"
+NOT_IN_CHECK_MODE = say("not run in check mode")
 _CREATED = 201  # a service that answers it has made a row of its own; with 200 it may have found the other's
 
 
@@ -40,6 +41,12 @@ class Check:
     seconds: float = 0.0
     statuses: tuple[int, ...] = ()
     known: bool = False
+
+    def as_data(self) -> dict[str, Any]:
+        """The check as report.json has it, and beside it, for the control node, the phrases of its texts."""
+        texts = {"request": self.request, "expected": self.expected, "got": self.got}
+        phrases = {name: text.as_data() for name, text in texts.items() if isinstance(text, Phrase)}
+        return {**asdict(self), **{name: str(text) for name, text in texts.items()}, "phrases": phrases}
 
 
 def run_checks(
@@ -90,7 +97,7 @@ def _root(visitor: Visitor) -> _Outcome:
 
 def _health(visitor: Visitor) -> _Outcome:
     path, values = visitor.settings.health_path, visitor.settings.health_values
-    expected = f"200 with status {_either(values)}"
+    expected = say("200 with status {status}", status=_either(values))
     answer = visitor.ask("GET", path, expected=expected)
     body = answer.json()
     status = body.get("status") if isinstance(body, dict) else None
@@ -107,20 +114,23 @@ def _login(visitor: Visitor) -> _Outcome:
     if administrator:
         people.append(visitor.person(admin=True))
     if by_cookie:
-        names = " and ".join(dict.fromkeys(person.who for person in people))
-        return _Outcome("sign in through /api/auth", "a session with its user", f"signed in: {names}", ok=True)
-    expected, got, ok = "neither 401 nor 403", [], True
+        names = [*dict.fromkeys(person.who for person in people)]
+        who = say("{first} and {second}", first=names[0], second=names[1]) if len(names) > 1 else names[0]
+        return _Outcome(
+            say("sign in through /api/auth"), say("a session with its user"), say("signed in: {who}", who=who), ok=True
+        )
+    expected, got, ok = say("neither 401 nor 403"), list[str](), True
     for person in people:
         answer = visitor.ask("GET", settings.sessions_path, person, expected=expected)
         got.append(answer.line(person.secrets))
         ok = ok and answer.status not in (401, 403)
-    return _Outcome(f"GET {settings.sessions_path}", expected, "; ".join(got), ok)
+    return _Outcome(f"GET {settings.sessions_path}", expected, joined(got), ok)
 
 
 def _monitoring(visitor: Visitor) -> _Outcome:
     """Before a change duplicates may be counted, as the change is there to remove them."""
     path, before = visitor.settings.monitoring_path, visitor.settings.before_change
-    expected = "200 with a number in data.total" if before else "200 with data.total 0"
+    expected = say("200 with a number in data.total") if before else say("200 with data.total 0")
     person = visitor.person(admin=True)
     answer = visitor.ask("GET", path, person, expected=expected)
     body = answer.json()
@@ -135,16 +145,19 @@ def _monitoring(visitor: Visitor) -> _Outcome:
 
 def _log(visitor: Visitor) -> _Outcome:
     settings = visitor.settings
-    request = f"lines that the release has written to {', '.join(settings.log_files) or 'no file'}"
-    expected = f"none that matches {settings.log_error_pattern} and was not there before"
+    request = say(
+        "lines that the release has written to {files}", files=", ".join(settings.log_files) or say("no file")
+    )
+    expected = say("none that matches {pattern} and was not there before", pattern=settings.log_error_pattern)
     scans: list[log_errors.Scan] = []
     for path, mark in settings.log_files.items():
         try:
             scans.append(log_errors.scan(mark, settings.log_error_pattern, settings.log_warning_pattern))
         except OSError as failure:
-            raise Failed(request, expected, f"{path} cannot be read: {failure.strerror}") from failure
+            unread = say("{path} cannot be read: {reason}", path=path, reason=failure.strerror)
+            raise Failed(request, expected, unread) from failure
     shown = [line for scan in scans for line in scan.shown]
-    got = log_errors.told(scans) + "".join(f"\n  {line}" for line in shown)
+    got = joined([log_errors.told(scans), *shown], "\n  ")
     return _Outcome(request, expected, got, not any(scan.errors for scan in scans))
 
 
@@ -188,8 +201,12 @@ def _opened(visitor: Visitor, answer: Answer) -> str | None:
 def _session(visitor: Visitor) -> _Outcome:
     row, person = visitor.settings.row, _row_person(visitor)
     accepted, refused = _either(row.accepts), _either(row.refuses)
-    expected = f"{accepted}, then the same session or {refused}; or {refused} at once; and the session cancelled"
-    request, ours, got, ok = _creation(visitor.settings), dict[str, None](), [], False
+    expected = say(
+        "{accepted}, then the same session or {refused}; or {refused} at once; and the session cancelled",
+        accepted=accepted,
+        refused=refused,
+    )
+    request, ours, got, ok = _creation(visitor.settings), dict[str, None](), list[str](), False
     try:
         first = _create(visitor, person, expected)
         identifier = _opened(visitor, first)
@@ -198,21 +215,21 @@ def _session(visitor: Visitor) -> _Outcome:
             ours[identifier] = None
             second = _create(visitor, person, expected)
             again = _opened(visitor, second)
-            got.append(f"again: {_brief(visitor, second, person)}")
+            got.append(say("again: {answer}", answer=_brief(visitor, second, person)))
             if again:
                 ours[again] = None
             ok = second.status in row.refuses or again == identifier
             if again and again != identifier:
-                got.append("a second open session: the rule is not enforced")
+                got.append(say("a second open session: the rule is not enforced"))
         elif first.status in row.refuses:
-            got.append("already open, by someone else")
+            got.append(say("already open, by someone else"))
             ok = True
     except Failed as failed:
         got.append(failed.got)
         got += _sweep(visitor, person, ours)
     finally:
         left = _cancel(visitor, person, ours)
-    return _Outcome(request, expected, "; ".join([*got, *left]), ok and not left)
+    return _Outcome(request, expected, joined([*got, *left]), ok and not left)
 
 
 def _race(visitor: Visitor) -> _Outcome:
@@ -229,7 +246,7 @@ def _race(visitor: Visitor) -> _Outcome:
         if broken or (settings.before_change and telling >= settings.race_rounds):
             break
     statuses = tuple(sorted({status for one in rounds for status in one.statuses}))
-    last, got = rounds[-1], " | ".join(one.got for one in rounds)
+    last, got = rounds[-1], joined((one.got for one in rounds), " | ")
     ok = None if settings.before_change and not (telling or broken) else all(one.ok for one in rounds)
     return _Outcome(last.request, last.expected, got, ok, () if broken else statuses)
 
@@ -237,40 +254,50 @@ def _race(visitor: Visitor) -> _Outcome:
 def _race_once(visitor: Visitor) -> _Outcome:
     settings, person = visitor.settings, _row_person(visitor)
     row, size = settings.row, settings.race_size
-    request = f"{size} x {_creation(settings)} at once"
+    request = say("{size} x {creation} at once", size=size, creation=_creation(settings))
     resumed = [status for status in row.accepts if status != _CREATED]
-    others = f"{_either(row.refuses)}{f' or {_either(resumed)} with that session' if resumed else ''}"
-    expected = f"one session: one {_either(row.accepts)}, others {others}, no 5xx; and it cancelled"
+    others = _either(row.refuses)
+    if resumed:
+        others = either([others, say("{status} with that session", status=_either(resumed))])
+    expected = say(
+        "one session: one {accepted}, others {others}, no 5xx; and it cancelled",
+        accepted=_either(row.accepts),
+        others=others,
+    )
     # Our own session from a run that was killed is resumed by this, and cancelled: then the canary is free.
     before = _create(visitor, person, expected)
     stale = _opened(visitor, before)
     left = _cancel(visitor, person, {stale: None} if stale else {})
     if not stale or left:
-        hint = "the canary is not free: complete or cancel its open session, or name another canary"
-        reason = hint if before.status in row.refuses else "no session to begin with"
-        raise Failed(
-            request, expected, "; ".join([f"before the race {_brief(visitor, before, person)}", reason, *left])
-        )
+        hint = say("the canary is not free: complete or cancel its open session, or name another canary")
+        reason = hint if before.status in row.refuses else say("no session to begin with")
+        first = say("before the race {answer}", answer=_brief(visitor, before, person))
+        raise Failed(request, expected, joined([first, reason, *left]))
     answers, unanswered = _at_once(visitor, person)
     ours = {identifier: None for answer in answers if (identifier := _opened(visitor, answer))}
     unknown = _sweep(visitor, person, ours) if unanswered else []
     left = [*unknown, *_cancel(visitor, person, ours)]
-    tally = [f"{count} x {status}" for status, count in sorted(Counter(one.status for one in answers).items())]
-    tally += [f"{count} x no answer ({kind})" for kind, count in sorted(Counter(unanswered).items())]
-    got = [", ".join(tally)]
+    tally: list[str] = [
+        f"{count} x {status}" for status, count in sorted(Counter(one.status for one in answers).items())
+    ]
+    tally += [
+        say("{count} x no answer ({kind})", count=count, kind=kind)
+        for kind, count in sorted(Counter(unanswered).items())
+    ]
+    got: list[str] = [joined(tally, ", ")]
     odd = [one for one in answers if one.status not in (*row.accepts, *row.refuses)]
     got += [_brief(visitor, one, person) for one in odd[:1]]
     nameless = sum(one.status in row.accepts and not _opened(visitor, one) for one in answers)
     if nameless:
-        got.append(f"{nameless} successes without a session id")
+        got.append(say("{count} successes without a session id", count=nameless))
     if len(ours) > 1:
-        got.append(f"{len(ours)} sessions: the rule is not enforced")
+        got.append(say("{count} sessions: the rule is not enforced", count=len(ours)))
     created = sum(answer.status == _CREATED for answer in answers)
     kept = not (unanswered or nameless or left) and len(ours) == 1 and created <= 1  # the rule, whatever losers got
     refused_badly = tuple(sorted({one.status for one in odd}))
     statuses = refused_badly if kept and all(500 <= status <= 599 for status in refused_badly) else ()
     refused = sum(one.status not in row.accepts for one in answers)
-    return _Outcome(request, expected, "; ".join([*got, *left]), kept and not odd, statuses, refused)
+    return _Outcome(request, expected, joined([*got, *left]), kept and not odd, statuses, refused)
 
 
 def _at_once(visitor: Visitor, person: Identity) -> tuple[list[Answer], list[str]]:
@@ -319,14 +346,17 @@ def _sweep(visitor: Visitor, person: Identity, ours: dict[str, None]) -> list[st
     if ours or answer.status not in visitor.settings.row.refuses:
         return []
     return [
-        f"a creation without an answer may have left a session open: {_creation(visitor.settings)} now got "
-        f"{_brief(visitor, answer, person)}"
+        say(
+            "a creation without an answer may have left a session open: {creation} now got {answer}",
+            creation=_creation(visitor.settings),
+            answer=_brief(visitor, answer, person),
+        )
     ]
 
 
 def _cancel(visitor: Visitor, person: Identity, ours: Mapping[str, None]) -> list[str]:
     """Cancel every session; what could not be cancelled, for a person."""
-    left, undo = [], visitor.settings.row.undo
+    left, undo = list[str](), visitor.settings.row.undo
     for identifier in ours:
         path = undo.path.replace("{id}", quote(identifier, safe=""))
         try:
@@ -335,7 +365,14 @@ def _cancel(visitor: Visitor, person: Identity, ours: Mapping[str, None]) -> lis
         except Failed as failed:
             got = failed.got
         if got:
-            left.append(f"session {identifier} is still open: {undo.method} {path} got {got}")
+            left.append(
+                say(
+                    "session {identifier} is still open: {request} got {answer}",
+                    identifier=identifier,
+                    request=f"{undo.method} {path}",
+                    answer=got,
+                )
+            )
     return left
 
 
@@ -351,11 +388,13 @@ def _filled(body: Any, identifier: str) -> Any:
 def _brief(visitor: Visitor, answer: Answer, person: Identity) -> str:
     """A success is told by its session's id alone: its body is a row of the service."""
     opened = _opened(visitor, answer)
-    return f"{answer.status} session {opened}" if opened else answer.line(person.secrets)
+    if opened:
+        return say("{status} session {identifier}", status=answer.status, identifier=opened)
+    return answer.line(person.secrets)
 
 
 def _either(values: Sequence[object]) -> str:
-    return " or ".join(map(str, values))
+    return either(map(str, values))
 
 
 CHECKS: dict[str, tuple[Callable[[Visitor], _Outcome], bool]] = {

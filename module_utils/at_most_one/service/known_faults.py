@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ..findings import say
+
 ACCEPT, REFUSE = "accept", "refuse"
 JUDGED = ("monitoring", "race")  # the checks that a running service may fail without breaking the rule
 
@@ -30,12 +32,13 @@ class KnownFaults:
             return ""
         before = self._before(check)
         if before is None:
-            return "the release before was not asked"
+            return say("the release before was not asked")
         if not before:
-            return "new in this release: the one before did not"
+            return say("new in this release: the one before did not")
         if not set(statuses) <= set(before):
-            return f"new in this release: the one before answered {', '.join(map(str, before))}"
-        return f"there before as well, but healthcheck_known_faults.{check} is {REFUSE}"
+            statuses_before = ", ".join(map(str, before))
+            return say("new in this release: the one before answered {statuses}", statuses=statuses_before)
+        return say("there before as well, but healthcheck_known_faults.{check} is {policy}", check=check, policy=REFUSE)
 
     def _before(self, check: str) -> Sequence[int] | None:
         return (self.before or {}).get(check)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
+from ..findings import say
 from ..http.client import Answer, fetch
 
 # next-auth 4 and Auth.js 5; a long token is split into .0, .1, ...
@@ -103,7 +104,7 @@ def sign_in(
     body = answer.json()
     token = body.get("csrfToken") if isinstance(body, dict) else None
     if answer.status != 200 or not isinstance(token, str):
-        raise SignInFailed(f"GET {path}/csrf", "200 with a csrfToken", answer.line(secrets))
+        raise SignInFailed(f"GET {path}/csrf", say("200 with a csrfToken"), answer.line(secrets))
     form = {"csrfToken": token, "email": credentials.email, "password": credentials.password}
     answer = call("POST", "/callback/credentials", {**form, "callbackUrl": base_url, "json": "true"})
     secrets = (*secrets, token, *jar.values())
@@ -111,7 +112,9 @@ def sign_in(
         location = answer.header("location") or ""
         got = f"{answer.line(secrets)} {location}".strip()
         raise SignInFailed(
-            f"POST {path}/callback/credentials as {credentials.email}", "a session cookie", f"{got}, no session cookie"
+            say("{request} as {who}", request=f"POST {path}/callback/credentials", who=credentials.email),
+            say("a session cookie"),
+            say("{got}, no session cookie", got=got),
         )
     answer = call("GET", "/session")
     secrets = (*secrets, *jar.values())
@@ -119,6 +122,8 @@ def sign_in(
     user = body.get("user") if isinstance(body, dict) else None
     if answer.status != 200 or not user:
         raise SignInFailed(
-            f"GET {path}/session as {credentials.email}", "200 with the user of the session", answer.line(secrets)
+            say("{request} as {who}", request=f"GET {path}/session", who=credentials.email),
+            say("200 with the user of the session"),
+            answer.line(secrets),
         )
     return Identity(credentials.email, {"Cookie": cookie_header(jar)}, secrets)

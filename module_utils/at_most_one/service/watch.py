@@ -354,7 +354,9 @@ def scans(offsets: Mapping[str, Mapping[str, Any]], pattern: str) -> list[Scan]:
         try:
             done.append(log_errors.scan(log_errors.mark_of(mark), pattern, r"(?!)"))
         except OSError as failure:
-            done.append(Scan(path, errors=1, shown=[f"{path} cannot be read: {failure.strerror}"]))
+            done.append(
+                Scan(path, errors=1, shown=[say("{path} cannot be read: {reason}", path=path, reason=failure.strerror)])
+            )
     return done
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from ..findings import Phrase, joined, say
 from .app_logs import lines_from, log_sizes
 from .redaction import redact
 
@@ -168,19 +169,24 @@ def scan(mark: Mark, errors: str, warnings: str, now: float | None = None) -> Sc
     return found
 
 
-def told(scans: Sequence[Scan]) -> str:
+def told(scans: Sequence[Scan]) -> Phrase:
     """What was counted and what was not, in one sentence for a person."""
     errors, warnings, known = (sum(getattr(one, name) for one in scans) for name in ("errors", "warnings", "known"))
-    text = f"{errors} with errors, {warnings} with warnings"
+    said = [say("{errors} with errors, {warnings} with warnings", errors=errors, warnings=warnings)]
     if more := sum(one.more_often for one in scans):
-        text += f"; {more} of them are of errors that were there before, but less often"
+        said.append(say("{count} of them are of errors that were there before, but less often", count=more))
     if known:
         kinds, compared_s = sum(one.known_kinds for one in scans), max(one.compared_s for one in scans)
-        text += (
-            f"; {NOT_COUNTED}{known} lines of {kinds} error{'s' if kinds > 1 else ''} that the release before "
-            f"wrote as well (measured for {compared_s:.0f} s before the cutover)"
+        said.append(
+            say(
+                "not counted: {lines} lines of {kinds} that the release before wrote as well (measured for {compared_s}"
+                " s before the cutover)",
+                lines=known,
+                kinds=say("1 error") if kinds == 1 else say("{count} errors", count=kinds),
+                compared_s=f"{compared_s:.0f}",
+            )
         )
-    return text
+    return joined(said)
 
 
 class _Known:

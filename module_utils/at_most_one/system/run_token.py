@@ -18,7 +18,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from ..errors import OperatorError
-from ..findings import observed, say
+from ..findings import joined, observed, say
 from . import files
 from .processes import is_stopped
 
@@ -177,7 +177,7 @@ def _require_patience(path: str, run: Run, changed: Sequence[str], deadline: flo
 
 
 def _words(changed: Sequence[str]) -> str:
-    return say("this call had changed before: {changed}", changed=", ".join(changed) or say("nothing"))
+    return say("this call had changed before: {changed}", changed=joined(changed, ", ") if changed else say("nothing"))
 
 
 def _unreadable(path: Path, why: str) -> OperatorError:
