@@ -99,6 +99,48 @@ options:
     type: str
 """
 
+    HISTORY = r"""
+options:
+  history:
+    description:
+      - The commands by which a migration tool keeps its own history of the plan's migration, run without a shell on the
+        host of this module. In each argument C({migration}) is the plan's migration.
+      - Their environment has the database in libpq's variables (C(PGHOST), C(PGPASSWORD) and the others).
+      - What they say they have done is believed once O(history.status) says it too.
+    type: dict
+    suboptions:
+      status:
+        description: Ends with 0 where the migration is applied, with 3 where it is not and all before it are, with 4
+          where later ones are applied too. Any other code is an error.
+        type: list
+        elements: str
+        required: true
+      applied:
+        description: Has the tool record the migration as applied, without running it.
+        type: list
+        elements: str
+        required: true
+      not_applied:
+        description: Has the tool record the migration as not applied, without running anything.
+        type: list
+        elements: str
+        required: true
+      path:
+        description: The directory in which they run.
+        type: path
+        required: true
+      environment:
+        description: More variables of their environment. In each value C({url}), C({address}) (the same without
+          C(postgresql://)), C({host}), C({port}), C({dbname}), C({user}), C({password}) and C({migration}) stand for
+          what they name.
+        type: dict
+        default: {}
+      timeout_s:
+        description: Seconds that one of them may take. Then it is ended with its session, and that is an error.
+        type: int
+        default: 60
+"""
+
     PURGE = r"""
 options:
   keep_days:

@@ -18,6 +18,8 @@ description:
   - With O(release_path) it reads Prisma's history as M(prisma_history_info) does, and says when the migration could not
     be built from that release with O(strategy), so that a person hears of it before a row is removed. With
     O(adapter=sql) it says so of the build without Prisma.
+  - With O(history) it asks the tool, and then makes sure that the tool asks this database. For that the tool is asked
+    once more with an address at which no server is, where it must not answer.
   - It changes nothing, in check mode or not. Sequences of the archive move on.
 options:
   max_transaction_age_s:
@@ -79,6 +81,7 @@ extends_documentation_fragment:
   - at_most_one.plan
   - at_most_one.run
   - at_most_one.phase
+  - at_most_one.history
 attributes:
   check_mode:
     support: full
@@ -114,7 +117,8 @@ facts:
       rows: 5
     tables: {inspection_sessions: {kind: table, rows: 68, bytes: 81920, owned: true}}
 history:
-  description: What Prisma's history says of the plan's migration; with O(adapter=sql) the catalog in its place.
+  description: What Prisma's history says of the plan's migration; with O(adapter=sql) the catalog in its place, and
+    the tool's of O(history).
   returned: with O(release_path) or O(adapter=sql)
   type: dict
   contains:
@@ -150,7 +154,16 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.at_most_one.plan import Plan, parse
-from ansible.module_utils.at_most_one_entry import PHASE_SPEC, WRITING_SPEC, login_of, record_phase, run, timeouts_of
+from ansible.module_utils.at_most_one_entry import (
+    HISTORY_SPEC,
+    PHASE_SPEC,
+    WRITING_SPEC,
+    history_of,
+    login_of,
+    record_phase,
+    run,
+    timeouts_of,
+)
 from ansible.module_utils.basic import AnsibleModule
 
 
@@ -205,7 +218,7 @@ def _history(module: AnsibleModule, plan: Plan, release: Path | None, named: str
     options = build.Options(given["strategy"], given["max_write_pause_ms"], 1, 0, 0, **timeouts)
     login = login_of(module)
     if given["adapter"] == "sql":
-        found = readiness.read_by_sql(login, plan, given["migration_sql"], options)
+        found = readiness.read_by_sql(login, plan, given["migration_sql"], options, history_of(module, plan))
     else:
         found = readiness.read(login, plan, release, options, named=named, check=module.check_mode, **timeouts)
     return {
@@ -225,6 +238,7 @@ def main() -> None:
         {
             **WRITING_SPEC,
             **PHASE_SPEC,
+            **HISTORY_SPEC,
             "max_transaction_age_s": {"type": "int", "default": 60},
             "max_replication_lag_s": {"type": "int", "default": 30},
             "release_path": {"type": "path"},

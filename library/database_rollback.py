@@ -10,6 +10,8 @@ description:
   - Lowers the write fence, drops the planned indexes with C(DROP INDEX CONCURRENTLY), marks the migration rolled back
     in Prisma's history and puts the archived rows back, in this order. What is done already is left alone, so that the
     same call again goes on where one was cut short.
+  - With O(history) the tool is asked first and told last, where one of the runs of O(archived_by) has had it record
+    the migration. It refuses while later migrations are applied.
   - Then reads indexes, history, catalog and archive again, and fails unless all of it is taken back.
   - A fence that cannot be dropped within 30 seconds is no failure, but a warning that names who is in the way.
 options:
@@ -56,6 +58,7 @@ extends_documentation_fragment:
   - at_most_one.plan
   - at_most_one.run
   - at_most_one.phase
+  - at_most_one.history
 attributes:
   check_mode:
     support: full
@@ -125,6 +128,12 @@ statements:
   elements: str
   sample:
     - DROP INDEX CONCURRENTLY IF EXISTS "aedpics"."idx_inspection_schedules_active"
+told:
+  description: The command by which the tool of O(history) was told that the migration is not applied, or would be.
+    Empty where no run has had it record the migration.
+  returned: success
+  type: str
+  sample: ""
 restored:
   description: How many rows were put back, or would be.
   returned: success
@@ -158,9 +167,11 @@ from typing import Any
 
 from ansible.module_utils.at_most_one.plan import parse
 from ansible.module_utils.at_most_one_entry import (
+    HISTORY_SPEC,
     PHASE_SPEC,
     WRITING_SPEC,
     held_run,
+    history_of,
     login_of,
     record_phase,
     run,
@@ -178,6 +189,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
     wanted = take_back.Wanted(
         archived_by=tuple(given["archived_by"]),
         possible=given["restore"] == "possible",
+        history=history_of(module, plan),
         **{
             name: given[name]
             for name in ("rule", "restore_rows", "left_behind", "rows_timeout_ms", "failed_run", "as_before")
@@ -206,6 +218,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
         "history": done.history,
         "fence": done.fence.state if done.fence else "lowered",
         "statements": done.statements,
+        "told": done.told,
         **rows,
         "content": content,
         "reached": done.reached,
@@ -219,6 +232,7 @@ def main() -> None:
         {
             **WRITING_SPEC,
             **PHASE_SPEC,
+            **HISTORY_SPEC,
             "phase_details": {"type": "dict", "default": {}},
             "rule": {"type": "bool", "required": True},
             "restore_rows": {"type": "bool", "default": True},

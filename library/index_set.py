@@ -15,10 +15,10 @@ options:
   state:
     description:
       - V(verified) fails on any fault, see O(fail). With O(release_path) that includes Prisma's history, which has to
-        agree with the catalog. It changes nothing but the fence, with O(lower_fence).
+        agree with the catalog; with O(history) the tool's. It changes nothing but the fence, with O(lower_fence).
       - V(present) builds the indexes and has the migration of O(release_path) in Prisma's history, unless both are so
         already. See O(strategy). The result is judged by exit codes, the history and the catalog. With O(adapter=sql)
-        it builds the indexes, and the catalog alone judges.
+        it builds the indexes, and the catalog alone judges; with O(history) the tool is told then, and asked again.
       - V(absent) drops the planned indexes with C(DROP INDEX CONCURRENTLY). Nobody waits for it, but it waits for every
         transaction that uses the table. Prisma's history must be marked afterwards, see M(prisma_history).
     type: str
@@ -41,7 +41,7 @@ options:
     description:
       - V(prisma) has the migration in Prisma's history, and lets Prisma build where O(strategy) says so.
       - V(sql) needs neither Prisma nor Node. The indexes are built as O(plan) defines them. Prisma's history is neither
-        read nor written.
+        read nor written. Another tool's is kept with O(history).
     type: str
     choices: [prisma, sql]
     default: prisma
@@ -141,6 +141,7 @@ extends_documentation_fragment:
   - at_most_one.plan
   - at_most_one.run
   - at_most_one.phase
+  - at_most_one.history
 attributes:
   check_mode:
     support: full
@@ -266,10 +267,17 @@ race:
 history:
   description:
     - Prisma's history on the plan's migration, see M(prisma_history_info). With O(adapter=sql) V(applied) when exactly
-      the planned indexes are there, else V(pending).
-  returned: O(state=present), or O(state=verified) with O(release_path)
+      the planned indexes are there, else V(pending). With O(history) the tool has to agree. Verified, that is
+      V(applied), V(pending), or V(later) where later migrations are applied too.
+  returned: O(state=present), or O(state=verified) with O(release_path) or O(history)
   type: str
   sample: applied
+told:
+  description: The command by which the tool of O(history) was told that the migration is applied, or would be. Empty
+    where it had recorded it.
+  returned: O(state=present) with O(history)
+  type: str
+  sample: alembic stamp 0007
 blocked:
   description: The duplicate that was in the way of the build, in whole phrases; empty when it was not.
   returned: O(state=present)
@@ -331,9 +339,11 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.at_most_one.plan import Plan, parse
 from ansible.module_utils.at_most_one_entry import (
+    HISTORY_SPEC,
     PHASE_SPEC,
     WRITING_SPEC,
     held_run,
+    history_of,
     login_of,
     lower_fence,
     record_phase,
@@ -417,6 +427,9 @@ def _verified(module: AnsibleModule, plan: Plan) -> dict[str, Any]:
     try:
         if module.params["release_path"]:
             result["history"] = _history(module, plan, inspection)
+        tool = history_of(module, plan)
+        if tool is not None:
+            result["history"] = tool.require_applied() if module.params["fail"] else tool.status()
         if module.params["lower_fence"]:
             names = {"changed": "changed", "diff": "diff", "statements": "statements", "fence": "state"}
             limits = {name: module.params[f"fence_{name}"] for name in ("lock_timeout_ms", "lock_attempts")}
@@ -490,10 +503,10 @@ def _built(module: AnsibleModule, plan: Plan) -> dict[str, Any]:
         "run_id",
     )
     options = build.Options(**{name: module.params[name] for name in names}, **timeouts_of(module))
-    login, text = login_of(module), module.params["migration_sql"]
+    login, text, tool = login_of(module), module.params["migration_sql"], history_of(module, plan)
     release = None if module.params["adapter"] == "sql" else Path(module.params["release_path"])
     if release is None:
-        intent = by_sql.decide(login, plan, text, options, check=module.check_mode)
+        intent = by_sql.decide(login, plan, text, options, history=tool, check=module.check_mode)
     else:
         intent = build.decide(login, plan, release, options, check=module.check_mode)
     result = {
@@ -508,19 +521,23 @@ def _built(module: AnsibleModule, plan: Plan) -> dict[str, Any]:
         "write_pause_ms": 0,
         "stalled_by": list(intent.stalled_by),
     }
+    if tool is not None:
+        result["told"] = tool.shown("applied") if intent.marks else ""
     if intent.strategy == "none":
         record_phase(module, "unchanged", _details(module, result))
         return {"changed": False, **result, **_report(intent.before)}
     before = _definitions(intent.before)
+    pending, applied = (f"{plan.migration}: {word}\n" if intent.marks else "" for word in ("not applied", "applied"))
     if module.check_mode:
         creates = [text for text in intent.statements if text.startswith("CREATE")]
-        diff = {"before": before, "after": before + "".join(f"{statement};\n" for statement in creates)}
+        after = before + "".join(f"{statement};\n" for statement in creates)
+        diff = {"before": before + pending, "after": after + applied}
         return {"changed": True, **result, **_report(intent.before), "diff": diff}
     with held_run(module):
         if build.wait_if_asked(login, plan, options):
             return _built(module, plan)  # a person may take hours: decided anew
         if release is None:
-            done = by_sql.carry_out(login, plan, options, intent)
+            done = by_sql.carry_out(login, plan, options, intent, tool)
         else:
             done = build.carry_out(login, plan, release, options, intent)
     result |= {
@@ -536,7 +553,7 @@ def _built(module: AnsibleModule, plan: Plan) -> dict[str, Any]:
         "changed": True,
         **result,
         **_report(done.after),
-        "diff": {"before": before, "after": _definitions(done.after)},
+        "diff": {"before": before + pending, "after": _definitions(done.after) + applied},
     }
 
 
@@ -576,6 +593,7 @@ def main() -> None:
         {
             **WRITING_SPEC,
             **PHASE_SPEC,
+            **HISTORY_SPEC,
             "phase_details": {"type": "dict", "default": {}},
             "state": {"type": "str", "choices": ["verified", "present", "absent"], "default": "verified"},
             "fail": {"type": "bool", "default": True},

@@ -79,10 +79,10 @@ asked_phases:
 parts:
   description:
     - Which parts take part, by C(app_adapter) and C(migrate_adapter). C(application) is its release, its processes and
-      its answers, C(prisma) its command line and its history.
+      its answers, C(prisma) its command line and its history, C(tool) another tool's history that its commands keep.
   returned: success
   type: dict
-  sample: {application: true, prisma: true}
+  sample: {application: true, prisma: true, tool: false}
 left_out:
   description: The phases of a deployment that have nothing to do, and are not among RV(asked_phases).
   returned: success

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ansible.module_utils.at_most_one.errors import OperatorError
     from ansible.module_utils.at_most_one.fence.write_fence import Change
     from ansible.module_utils.at_most_one.findings import Finding
+    from ansible.module_utils.at_most_one.migration.tool_history import ToolHistory
     from ansible.module_utils.at_most_one.plan import Plan
     from ansible.module_utils.at_most_one.pm2.client import Pm2
     from ansible.module_utils.at_most_one.postgres.connection import Hold, Login
@@ -67,6 +68,20 @@ PURGE_SPEC: dict[str, Any] = {
 WRITING_SPEC: dict[str, Any] = {**LOGIN_SPEC, **PLAN_SPEC, "run_id": {"type": "str"}}
 # A module whose call can be the last one of a phase: see record_phase.
 PHASE_SPEC: dict[str, Any] = {"phase": {"type": "str"}}
+# A module that asks or changes a migration tool's history: see history_of.
+HISTORY_SPEC: dict[str, Any] = {
+    "history": {
+        "type": "dict",
+        "options": {
+            "status": {"type": "list", "elements": "str", "required": True},
+            "applied": {"type": "list", "elements": "str", "required": True},
+            "not_applied": {"type": "list", "elements": "str", "required": True},
+            "path": {"type": "path", "required": True},
+            "environment": {"type": "dict", "default": {}},
+            "timeout_s": {"type": "int", "default": 60},
+        },
+    }
+}
 # A module that asks PM2: see pm2_of.
 PM2_SPEC: dict[str, Any] = {
     "pm2": {"type": "str", "default": "pm2"},
@@ -318,6 +333,20 @@ def pm2_of(module: AnsibleModule) -> Pm2:
     given = module.params
     home = given["pm2_home"] or os.environ.get("PM2_HOME") or os.path.expanduser("~/.pm2")
     return Pm2(given["pm2"], home, given["environment_path"])
+
+
+def history_of(module: AnsibleModule, plan: Plan) -> ToolHistory | None:
+    """The history that the module's ``history`` option describes, of the plan's migration; None without one."""
+    from ansible.module_utils.at_most_one.migration.tool_history import Commands, ToolHistory
+
+    given = module.params["history"]
+    if given is None:
+        return None
+    environment = {name: str(value) for name, value in given["environment"].items()}
+    lists = {name: tuple(given[name]) for name in ("status", "applied", "not_applied")}
+    commands = Commands(**lists, path=given["path"], environment=environment, timeout_s=given["timeout_s"])
+    module.no_log_values.update(commands.secrets)
+    return ToolHistory(login_of(module), plan.migration, commands)
 
 
 def login_of(module: AnsibleModule) -> Login:

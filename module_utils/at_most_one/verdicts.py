@@ -29,6 +29,8 @@ _WORDS = {
         say("not_kept"),
         say("pending"),
         say("rolled_back"),
+        # Of another tool's history (migration/tool_history.py).
+        say("later"),
         # Of the write fence (fence/write_fence.py).
         say("lowered"),
         say("partial"),

@@ -17,7 +17,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 ROOT = Path(__file__).parents[2]
-COMMANDS, STATEMENTS, DATA = {"sh", "bash", "console"}, {"sql"}, {"text", "yaml", "json", "nginx"}
+COMMANDS, STATEMENTS, DATA = {"sh", "bash", "console"}, {"sql"}, {"text", "yaml", "json", "nginx", "python"}
 MARK = re.compile(r"<!--\s*not run in tests:\s*(.*?)\s*-->", re.DOTALL)
 # What a reader replaces: <file>, <commit_before>, <40 hexadecimal digits>, <환경>. A redirection never closes.
 PLACEHOLDER = re.compile(r"<[^<>\n]+>")

@@ -9,6 +9,12 @@ from at_most_one.preflight import inputs, parts
 from at_most_one.preflight.parts import Parts
 
 BARE = {"app_adapter": "none", "migrate_adapter": "sql"}
+NONE = {"app_adapter": "none"}
+HISTORY = {
+    **{"status": ["ask", "{migration}"], "applied": ["set", "{migration}"], "not_applied": ["set", "base"]},
+    "path": "/srv",
+}
+TOOL = {"migrate_adapter": "command", "migrate_history": HISTORY}
 PHASES = inputs.PHASES
 
 
@@ -24,6 +30,8 @@ def found(settings: dict[str, Any], playbook: str = "deploy.yml", phases: tuple[
         ({}, Parts(application=True, prisma=True), ()),
         ({"migrate_adapter": "sql"}, Parts(application=True, prisma=False), ()),
         (BARE, Parts(application=False, prisma=False), ("pm2_reload", "healthcheck")),
+        (TOOL, Parts(application=True, prisma=False, tool=True), ()),
+        ({**TOOL, **NONE}, Parts(application=False, prisma=False, tool=True), ("pm2_reload", "healthcheck")),
         ({"app_adapter": "pm2", "migrate_adapter": "prisma"}, Parts(), ()),
     ],
 )
@@ -42,6 +50,10 @@ def test_the_adapters_decide_what_takes_part(
         ({"app_adapter": "none"}, "app_adapter is none and migrate_adapter is prisma"),
         ({"migrate_strategy": "locked"}, "migrate_strategy is locked and migrate_adapter is prisma."),
         ({**BARE, "migrate_strategy": "prisma"}, "migrate_strategy is prisma and migrate_adapter is sql."),
+        ({**TOOL, "migrate_strategy": "prisma"}, "migrate_strategy is prisma and migrate_adapter is command."),
+        ({"migrate_adapter": "command"}, "migrate_history lacks status, applied, not_applied, path."),
+        ({**TOOL, "migrate_history": {**HISTORY, "path": ""}}, "migrate_history lacks path."),
+        ({**TOOL, "migrate_history": {**HISTORY, "status": ["ask", "0007"]}}, "lacks {migration} in status."),
         ({**BARE, "watch_minutes": 5}, "watch is about an application"),
         ({**BARE, "rollback_commit": "a" * 40}, "rollback_commit is about an application"),
     ],

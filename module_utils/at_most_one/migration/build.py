@@ -87,6 +87,7 @@ class Intent:
     migration: prisma.Migration | None = None  # to be recorded
     obstacles: tuple[str, ...] = ()  # why it could not be built concurrently
     comments: tuple[CommentOnIndex, ...] = ()  # what the migration says about the indexes
+    marks: bool = False  # the migration is to be recorded by its tool (tool_history)
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 ``locked``: in one transaction that locks the planned tables against writers; whoever writes waits for the build.
 ``concurrent``: built one by one while they write. ``auto``: the first, unless its forecast is a longer wait than is
 allowed, and the second where the lock was not obtained in any attempt. Where planned indexes are there, the rest is
-built concurrently, whatever was asked for. No migration tool keeps a history of it: the catalog decides what is left
-to be done, and the run's journal has what was done.
+built concurrently, whatever was asked for. The catalog decides what is left to be built, and the run's journal has what
+was done. Where a migration tool keeps a history (:mod:`.tool_history`), it is told once the indexes stand.
 """
 
 from __future__ import annotations
@@ -31,24 +31,35 @@ from ..postgres.locks import Watch
 from ..prisma import migration_sql
 from ..prisma.migration_history import Verdict
 from ..prisma.migration_sql import Statement
+from ..runs import journal
 from . import check_sql, scope
 from .build import Intent, Options, Outcome, Way, create_statements, inspect, predicted_write_pause_ms
+from .tool_history import APPLIED, PENDING, ToolHistory
 
 _SAMPLE_S = 0.05
 _DUPLICATE, _CANCELED = "23505", "57014"  # unique_violation, query_canceled
 
 
-def decide(login: Login, plan: Plan, text: str, options: Options, *, check: bool = False) -> Intent:
+def decide(
+    login: Login,
+    plan: Plan,
+    text: str,
+    options: Options,
+    *,
+    history: ToolHistory | None = None,
+    check: bool = False,
+) -> Intent:
     """Look, refuse what cannot end well, and choose. Writes nothing.
 
     ``text`` is the plan's migration.sql: it may only build the planned indexes. Empty: the plan's definitions are
     built. ``check``: the clean-up before may have removed nothing yet.
     """
     before = inspect(login, plan, options)
-    verdict = history_of(plan, exact=before.exact)
+    marks = history is not None and history.status() == PENDING
+    verdict = history_of(plan, exact=before.exact and not marks)
     script = migration_sql.split(text) if text else None
     with connect(login, **options.timeouts) as connection:
-        if before.exact and not before.duplicates_left:
+        if before.exact and not before.duplicates_left and not marks:
             return Intent("none", before, verdict)
         verification.refuse_building(connection, plan, before)
         verification.require_buildable(before, plan, resume=True, duplicates_may_go=check)
@@ -73,10 +84,13 @@ def decide(login: Login, plan: Plan, text: str, options: Options, *, check: bool
             predicted_ms,
             stalled_by=tuple(locks.stalling(connection, plan.schema, tables)),
             comments=comments,
+            marks=marks,
         )
 
 
-def carry_out(login: Login, plan: Plan, options: Options, intent: Intent) -> Outcome:
+def carry_out(
+    login: Login, plan: Plan, options: Options, intent: Intent, history: ToolHistory | None = None
+) -> Outcome:
     """Do what was decided. Raises OperatorError unless exactly the planned indexes are there then."""
     started = time.monotonic()
     with connect(login, **options.timeouts, autocommit=True) as observer:
@@ -85,9 +99,20 @@ def carry_out(login: Login, plan: Plan, options: Options, intent: Intent) -> Out
         strategy, attempts, write_pause_ms, stalled_by = way(login, plan, options, intent, watch)
     after = inspect(login, plan, options)
     verification.require_exact(after, plan)
+    if history is not None and intent.marks:
+        _mark(login, options, history)
     seconds = round(time.monotonic() - started, 1)
     write_pause_ms = max(watch.write_pause_ms, write_pause_ms)
     return Outcome(after, "applied", strategy, attempts, seconds, write_pause_ms, stalled_by)
+
+
+def _mark(login: Login, options: Options, history: ToolHistory) -> None:
+    """Have the tool record the migration; a rollback learns from the journal that it was this run, killed or not."""
+    if options.run_id is not None:
+        with connect(login, **options.timeouts) as connection:
+            options.hold(connection)
+            journal.keep_before(connection, options.run_id, history=PENDING)
+    history.mark(APPLIED, options.hold, **options.timeouts)
 
 
 def history_of(plan: Plan, *, exact: bool) -> Verdict:

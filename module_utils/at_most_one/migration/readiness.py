@@ -15,6 +15,7 @@ from ..prisma import migration_history
 from ..prisma.files import read_migrations
 from ..verdicts import word
 from . import build, by_sql
+from .tool_history import ToolHistory
 
 
 @dataclass(frozen=True)
@@ -86,15 +87,21 @@ def read(
         return replace(found, refusal=str(stop), findings=stop.findings)
 
 
-def read_by_sql(login: Login, plan: Plan, text: str, options: build.Options) -> Readiness:
+def read_by_sql(
+    login: Login, plan: Plan, text: str, options: build.Options, history: ToolHistory | None = None
+) -> Readiness:
     """Whether the planned indexes can be built without Prisma, from ``text`` (see :func:`.by_sql.decide`) or the plan.
 
-    Duplicates may still be there. Writes nothing.
+    With ``history`` also what that says, and whether its tool asks this database. Duplicates may still be there. Writes
+    nothing.
     """
     inspection = build.inspect(login, plan, options)
-    verdict = by_sql.history_of(plan, exact=inspection.exact)
+    verdict = by_sql.history_of(plan, exact=inspection.exact and history is None)  # until the tool has said it
     found = Readiness(verdict, verdict.repair, inspection.exact, inspection.duplicates_left)
     try:
-        return replace(found, strategy=by_sql.decide(login, plan, text, options, check=True).strategy)
+        intent = by_sql.decide(login, plan, text, options, history=history, check=True)
+        if history is not None:
+            history.require_own_database()
+        return replace(found, verdict=intent.verdict, repair=intent.verdict.repair, strategy=intent.strategy)
     except OperatorError as stop:
         return replace(found, refusal=str(stop), findings=stop.findings)

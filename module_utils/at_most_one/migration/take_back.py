@@ -1,8 +1,8 @@
 """Take back what a deployment did in the database, then read all of it again.
 
 First the write fence, so that rows that left before it was up can return; then the planned indexes, Prisma's history
-and the archived rows. Each step is a transaction of its own, or several, that goes on from what it finds: stopped in
-between, the same call again ends it.
+and the archived rows, and last the history of another tool: a tool that fails keeps no row out. Each step is a
+transaction of its own, or several, that goes on from what it finds: stopped in between, the same call again ends it.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from ..indexes.verification import Inspection
 from ..plan import Plan
 from ..postgres.connection import Connection, Hold, Login, connect, unheld
 from ..prisma import migration_history
-from ..runs import reached
+from ..runs import journal, reached
 from ..system.strict_zip import strict_zip
 from ..verdicts import word
+from .tool_history import APPLIED, LATER, PENDING, ToolHistory
 
 _GONE = ("missing", "unexpected")  # verdicts after a rollback; what is not planned is not ours to drop
 _NOT_APPLIED = ("rolled_back", "pending", "absent_table")
@@ -45,6 +46,7 @@ class Wanted:
     drop_ms: int = 300_000  # for one index
     lock_timeout_ms: int = 3_000
     statement_timeout_ms: int = 60_000
+    history: ToolHistory | None = None  # of another tool than Prisma
 
     @property
     def timeouts(self) -> dict[str, Any]:
@@ -96,6 +98,7 @@ class TakenBack:
     fence: write_fence.Change | None = None
     dropped: Dropped | None = None
     marked: Marked | None = None
+    told: str = ""  # the command by which another tool's history was changed, or would be
     restored: list[Restoration] = field(default_factory=list)
     history: str = ""
     reached: dict[str, Any] = field(default_factory=dict)
@@ -112,6 +115,7 @@ class TakenBack:
             (self.fence and self.fence.statements)
             or (self.dropped and self.dropped.statements)
             or (self.marked and self.marked.rows)
+            or self.told
             or any(one.restored or one.pointed_back for one in self.restored)
         )
 
@@ -134,11 +138,7 @@ class TakenBack:
                 dropped=dropped,
                 restored=restored,
                 pending=pending,
-                what=(
-                    say("The catalog is")
-                    if self.history == "absent_table"
-                    else say("The catalog and Prisma's history are")
-                ),
+                what=self._compared(),
                 compared=(
                     say("as before (compared)") if recorded else say("taken back, but their beginning is not recorded")
                 ),
@@ -159,6 +159,13 @@ class TakenBack:
             )
         return joined(said, " ")
 
+    def _compared(self) -> str:
+        if self.told:
+            return say("The catalog and the migration tool's history are")
+        if self.history == "absent_table":
+            return say("The catalog is")
+        return say("The catalog and Prisma's history are")
+
     def diff(self, plan: Plan) -> list[dict[str, str]]:
         """A diff for each step that has changed something."""
         diffs = []
@@ -169,6 +176,8 @@ class TakenBack:
             diffs.append(self.dropped.diff())
         if self.marked and self.marked.rows:
             diffs.append(self.marked.diff(plan.migration))
+        if self.told:
+            diffs.append({"before": f"{plan.migration}: applied\n", "after": f"{plan.migration}: not applied\n"})
         if any(one.restored or one.pointed_back for one in self.restored):
             keys = (dict(strict_zip(plan.primary_key, row)) for one in self.restored for row in one.rows)
             lines = (" ".join(f"{name}={value}" for name, value in key.items()) for key in keys)
@@ -200,6 +209,7 @@ def take_back(
     """
     done = TakenBack(f"{plan.schema}.{plan.table}", _inspect(login, plan, wanted.timeouts))
     with _verdicts_in_errors(done):
+        recorded = wanted.history if _recorded_by_us(login, wanted) else None
         if wanted.rule:
             with connect(login, **wanted.timeouts) as connection:
                 done.fence = write_fence.lower_fence(
@@ -224,6 +234,10 @@ def take_back(
             limits = {**wanted.timeouts, "statement_timeout_ms": wanted.rows_timeout_ms}
             with connect(login, **limits) as connection:
                 _restore(connection, plan, wanted, done, check=check, hold=hold)
+        if recorded is not None and recorded.status() != PENDING:
+            if not check:
+                recorded.mark(PENDING, hold, **wanted.timeouts)
+            done.told = recorded.shown(PENDING)
         with connect(login, **wanted.timeouts) as connection:
             _read_again(connection, plan, wanted, done)
             connection.rollback()
@@ -267,6 +281,29 @@ def mark_history(connection: Connection, plan: Plan, *, check: bool = False, hol
     if rows and not check:
         migration_history.mark_rolled_back(connection, plan.schema, plan.migration, existing)
     return Marked(rows, tuple(existing), statements)
+
+
+def _recorded_by_us(login: Login, wanted: Wanted) -> bool:
+    """Whether one of these runs has had the tool record the migration; where it was recorded before, it stays.
+
+    The tool is asked before anything is dropped. The way back of a failed run does not depend on its answer yet: the
+    tool may be what has failed.
+    """
+    if wanted.history is None or not wanted.rule:
+        return False
+    with connect(login, **wanted.timeouts) as connection:
+        found = [journal.before(connection, run_id) or {} for run_id in wanted.archived_by]
+    if not any(before.get("history") == PENDING for before in found):
+        return False
+    try:
+        status = wanted.history.status()
+    except OperatorError:
+        if wanted.failed_run is None:
+            raise
+        return True
+    if status == LATER:
+        wanted.history.refuse_later()
+    return status == APPLIED
 
 
 def _inspect(login: Login, plan: Plan, timeouts: Mapping[str, Any]) -> Inspection:

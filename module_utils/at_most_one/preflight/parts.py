@@ -1,7 +1,7 @@
 """Which phases and parts take part in a run: decided once, from app_adapter and migrate_adapter, for every role.
 
 ``pm2`` serves an application, ``none`` is the database alone. ``prisma`` keeps the migration in Prisma's history,
-``sql`` needs no Node.
+``sql`` needs no Node, ``command`` has another tool's history kept by commands of that tool.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from typing import Any
 
 from ..findings import Finding, observed, say
 
-ADAPTERS = {"app_adapter": ("pm2", "none"), "migrate_adapter": ("prisma", "sql")}  # the first is the default
+ADAPTERS = {"app_adapter": ("pm2", "none"), "migrate_adapter": ("prisma", "sql", "command")}  # the first is the default
 OF_APPLICATION = ("pm2_reload", "healthcheck")  # phases that have nothing to do without one
 # What an inventory or -e may say that decides, or does not go with a decision.
-SETTINGS = (*ADAPTERS, "migrate_strategy", "watch_minutes", "rollback_commit", "prepare_backup_keep")
+SETTINGS = (*ADAPTERS, "migrate_strategy", "migrate_history", "watch_minutes", "rollback_commit", "prepare_backup_keep")
+_OF_HISTORY = ("status", "applied", "not_applied", "path")  # what migrate_history must have
 _OF_PRISMA, _OF_SQL = "prisma", "locked"  # the strategies that only one of the adapters has
 
 
@@ -25,6 +26,7 @@ class Parts:
 
     application: bool = True  # its release, its processes and what it answers
     prisma: bool = True  # its command line and its history
+    tool: bool = False  # another tool's history, kept by its commands
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -34,7 +36,8 @@ class Parts:
 
 def decide(settings: Mapping[str, Any]) -> Parts:
     """What takes part by the ``settings``, of which :func:`findings` has found none wrong."""
-    return Parts(_of(settings, "app_adapter") == "pm2", _of(settings, "migrate_adapter") == "prisma")
+    migrates = _of(settings, "migrate_adapter")
+    return Parts(_of(settings, "app_adapter") == "pm2", migrates == "prisma", migrates == "command")
 
 
 def findings(settings: Mapping[str, Any], playbook: str, phases: Sequence[str], command: str) -> Iterator[Finding]:
@@ -44,7 +47,7 @@ def findings(settings: Mapping[str, Any], playbook: str, phases: Sequence[str], 
         yield Finding(
             "adapter",
             observed("AMO-2360", "{name} is {value}.", name=name, value=settings[name]),
-            say("{first} or {second}.", first=ADAPTERS[name][0], second=ADAPTERS[name][1]),
+            say("one of {known}.", known=", ".join(ADAPTERS[name])),
             say("correct it in the inventory, then {command}", command=command),
         )
     if unknown:
@@ -63,8 +66,33 @@ def findings(settings: Mapping[str, Any], playbook: str, phases: Sequence[str], 
             say("{own}, concurrent or auto with that adapter.", own=own),
             say("correct it in the inventory, then {command}", command=command),
         )
+    if parts.tool:
+        yield from _history(settings, command)
     if not parts.application:
         yield from _without_application(settings, parts, playbook, phases, command)
+
+
+def _history(settings: Mapping[str, Any], command: str) -> Iterator[Finding]:
+    given = settings.get("migrate_history")
+    given = given if isinstance(given, Mapping) else {}
+    missing = [name for name in _OF_HISTORY if not given.get(name)]
+    # What names one migration alone would be asked about the next plan's as well.
+    fixed = [name for name in ("status", "applied") if name not in missing and "{migration}" not in str(given[name])]
+    if missing or fixed:
+        yield Finding(
+            "history",
+            observed(
+                "AMO-2365",
+                "migrate_adapter is command, and migrate_history lacks {missing}.",
+                missing=", ".join([*missing, *("{migration} in " + name for name in fixed)]),
+            ),
+            say(
+                "{needed}; the first two name the plan's migration as {migration}.",
+                needed=", ".join(_OF_HISTORY),
+                migration="{migration}",
+            ),
+            say("complete it in the inventory as docs/adapters.md shows, then {command}", command=command),
+        )
 
 
 def _without_application(

@@ -10,11 +10,8 @@ import contextlib
 import os
 import re
 import secrets
-import signal
-import subprocess
-import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,10 +26,10 @@ from ..postgres.connection import Connection, Hold, Login, answering, connect, u
 from ..postgres.lock_retry import pause_s
 from ..postgres.locks import Watch
 from ..verdicts import word
+from ..system import commands
 from . import migration_history
 from .output import error_code, first_lines, scrub
 
-_OUTPUT_LIMIT = 65_536  # bytes; a looping CLI must not fill the memory of the host
 _POLL_S = 0.05
 _SESSION_END_S = 10
 
@@ -274,34 +271,21 @@ def call_prisma(
         "PRISMA_HIDE_UPDATE_MESSAGE": "1",
         "NO_COLOR": "1",
     }
-    started = time.monotonic()
-    with tempfile.TemporaryFile() as output:
-        child = subprocess.Popen(  # noqa: S603  (the release's own executable, no shell)
-            [str(executable), "migrate", command],
-            cwd=release,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            with answering(login, lambda: child.poll() is None, lambda: _end(child)) as watched:
-                while child.poll() is None and time.monotonic() - started < timeout_s:
-                    with contextlib.suppress(psycopg2.Error):  # a lost sample must not end a migration half-way
-                        watch.sample()
-                    time.sleep(_POLL_S)
-                returncode = child.poll()
-                if watched.noticed:  # the child was ended for it
-                    raise psycopg2.OperationalError("the server has stopped answering")
-        finally:
-            ended = child.poll() is None
-            _end(child)
-            if ended:
-                _end_sessions(watch.connection, name)
-        output.seek(max(0, output.seek(0, os.SEEK_END) - _OUTPUT_LIMIT))
-        text = output.read().decode(errors="replace")
-    return Call(returncode, scrub(text, login), round(time.monotonic() - started, 1))
+
+    def sample() -> None:
+        with contextlib.suppress(psycopg2.Error):  # a lost sample must not end a migration half-way
+            watch.sample()
+
+    ended = commands.run(
+        [str(executable), "migrate", command],
+        release,
+        environment,
+        timeout_s,
+        meanwhile=sample,
+        cut_short=lambda: end_sessions(watch.connection, name),
+        guarded=lambda running, end: server_answers(login, running, end),
+    )
+    return Call(ended.returncode, scrub(ended.output, login), ended.seconds)
 
 
 def connection_url(login: Login, schema: str, lock_timeout_ms: int, name: str = "at-most-one-prisma") -> str:
@@ -384,7 +368,16 @@ def wait_for_migration_lock(connection: Connection, deadline: float) -> None:
         time.sleep(_POLL_S)
 
 
-def _end_sessions(connection: Connection, name: str) -> None:
+@contextlib.contextmanager
+def server_answers(login: Login, running: Callable[[], bool], end: Callable[[], None]) -> Iterator[None]:
+    """End a command that waits for a server that has stopped answering. Raises OperatorError that says so."""
+    with answering(login, running, end) as watched:
+        yield
+        if watched.noticed:  # the command was ended for it
+            raise psycopg2.OperationalError("the server has stopped answering")
+
+
+def end_sessions(connection: Connection, name: str) -> None:
     """End exactly the sessions of that name and wait until they are gone: then the catalog is final."""
     deadline = time.monotonic() + _SESSION_END_S
     with connection.cursor() as cursor:
@@ -397,14 +390,3 @@ def _end_sessions(connection: Connection, name: str) -> None:
             if cursor.fetchone() == (0,):
                 return
             time.sleep(_POLL_S)
-
-
-def _end(child: subprocess.Popen[bytes]) -> None:
-    """End the child and what it started, first politely."""
-    for number, patience_s in ((signal.SIGTERM, 3), (signal.SIGKILL, 3)):
-        if child.poll() is not None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(patience_s)

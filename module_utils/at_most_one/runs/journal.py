@@ -313,6 +313,13 @@ def before(connection: Connection, run_id: str) -> dict[str, Any] | None:
     return _kept(connection, run_id, "before")
 
 
+def keep_before(connection: Connection, run_id: str, **found: str) -> None:
+    """Keep what was found right before it is changed, beside what was kept when the run began. In the transaction
+    that holds the run."""
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE at_most_one.run SET before = before || %s WHERE run_id = %s", (_json(found), run_id))
+
+
 def server(connection: Connection, run_id: str) -> dict[str, Any]:
     """The server on which the run was opened, see postgres/server_identity.py; empty when an older release did it."""
     return _kept(connection, run_id, "server") or {}

@@ -1,0 +1,84 @@
+"""A command of somebody else: run without a shell, within a deadline, and ended with everything that it has started."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+_OUTPUT_LIMIT = 65_536  # bytes; a looping program must not fill the memory of the host
+_POLL_S = 0.05
+
+
+@dataclass(frozen=True)
+class Ended:
+    """One finished command; ``returncode`` is ``None`` when it had to be ended. ``output`` may hold secrets."""
+
+    returncode: int | None
+    output: str
+    seconds: float
+
+
+def _unguarded(_: Callable[[], bool], __: Callable[[], None]) -> AbstractContextManager[None]:
+    return contextlib.nullcontext()
+
+
+def run(
+    arguments: Sequence[str],
+    directory: str | Path,
+    environment: Mapping[str, str],
+    timeout_s: float,
+    *,
+    meanwhile: Callable[[], None] = lambda: None,
+    cut_short: Callable[[], None] = lambda: None,
+    guarded: Callable[[Callable[[], bool], Callable[[], None]], AbstractContextManager[None]] = _unguarded,
+) -> Ended:
+    """Run it with this environment and no input; its two outputs are one.
+
+    ``meanwhile`` is called about twenty times a second, ``cut_short`` once the command had to be ended, whatever the
+    reason. ``guarded`` is entered while it runs, with what tells whether it does and what ends it. Raises OSError when
+    it cannot be started.
+    """
+    started = time.monotonic()
+    with tempfile.TemporaryFile() as output:
+        child = subprocess.Popen(  # noqa: S603  (an argument list, no shell)
+            list(arguments),
+            cwd=directory,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            with guarded(lambda: child.poll() is None, lambda: _end(child)):
+                while child.poll() is None and time.monotonic() - started < timeout_s:
+                    meanwhile()
+                    time.sleep(_POLL_S)
+                returncode = child.poll()
+        finally:
+            alive = child.poll() is None
+            _end(child)
+            if alive:
+                cut_short()
+        output.seek(max(0, output.seek(0, os.SEEK_END) - _OUTPUT_LIMIT))
+        text = output.read().decode(errors="replace")
+    return Ended(returncode, text, round(time.monotonic() - started, 1))
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """End the child and what it started, first politely."""
+    for number, patience_s in ((signal.SIGTERM, 3), (signal.SIGKILL, 3)):
+        if child.poll() is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(patience_s)
