@@ -18,10 +18,10 @@ from at_most_one.postgres.connection import Login, connect
 from at_most_one.runs import journal
 from at_most_one.runs.controllers import Controller
 
+from tests.database import migration_tool
 from tests.database.index_tools import query, traces, verdicts
 from tests.database.prisma_release import existing, rows
 from tests.database.prisma_release import release as release  # a fixture
-from tests.support import migration_tool
 from tests.support.prisma_stand_in import MIGRATION, OURS
 
 Module = Callable[..., dict[str, Any]]

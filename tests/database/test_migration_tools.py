@@ -26,6 +26,7 @@ from tests.database.index_tools import query
 from tests.support.playbooks import ROOT, Run, run_playbook
 from tests.support.postgres import Server
 
+pytestmark = pytest.mark.pg_dump
 PAGE = (ROOT / "docs/adapters.md").read_text()
 HERE = str(Path(sys.executable).parent)
 MIGRATION = "0002_one_active_enrolment"
@@ -101,7 +102,7 @@ def tool(request: pytest.FixtureRequest, server: Server, tmp_path: Path) -> Iter
 
 
 @pytest.fixture
-def play(tool: Tool, tmp_path: Path) -> Callable[..., Run]:
+def play(tool: Tool, server: Server, tmp_path: Path) -> Callable[..., Run]:
     """Runs a playbook on a database runner, with the settings of the page."""
     shutil.copytree(ROOT / "examples/plans", tmp_path / "plans")
     inventory = tmp_path / "inventories/school"
@@ -115,7 +116,8 @@ def play(tool: Tool, tmp_path: Path) -> Callable[..., Run]:
         **{"app_adapter": "none", "app_name": "school", **tool.settings},
         **{"database_host": tool.login.host, "database_port": tool.login.port, "database_name": "school"},
         **{"database_user": "school", "database_password": "{{ vault_database_password }}"},
-        **{"prepare_gates": ["backup"], "prepare_backup_keep": 0},
+        **{"prepare_gates": ["backup"], "prepare_backup_path": str(tmp_path / "backups")},
+        "app_environment_path": str(server.binaries),  # pg_dump
         "prepare_backup_taken_at": datetime.now(UTC).isoformat(),
     }
     (variables / "main.yml").write_text(yaml.safe_dump(given))
@@ -161,12 +163,12 @@ def test_deployed_taken_back_and_deployed_again_as_the_tool_sees_it(
     assert (forward.code, outcome(tmp_path), state(tool)) == (0, "deployed", (True, True)), forward.output
 
 
+@pytest.mark.parametrize("tool", ["alembic"], indirect=True)  # what the tool is makes no difference here
 def test_a_tool_that_cannot_record_is_a_failure_that_takes_itself_back(
     tool: Tool, play: Callable[..., Run], tmp_path: Path
 ) -> None:
     before = query(tool.login, DIGEST)
-    word = {"alembic": "stamp", "django": "--fake"}["alembic" if "alembic" in tool.migrate[0] else "django"]
-    broken = json.loads(json.dumps(tool.settings["migrate_history"]).replace(word, f"{word}x"))
+    broken = {**tool.settings["migrate_history"], "applied": [f"{HERE}/alembic", "stmp", "{migration}"]}
     stopped = play("deploy.yml", "-e", json.dumps({"migrate_history": broken}))
     assert stopped.code != 0
     assert "AMO-3632" in stopped.output + stopped.events
@@ -174,13 +176,13 @@ def test_a_tool_that_cannot_record_is_a_failure_that_takes_itself_back(
     assert query(tool.login, DIGEST) == before
 
 
+@pytest.mark.parametrize("tool", ["django"], indirect=True)
 def test_the_tools_own_migration_leaves_nothing_to_do(tool: Tool, play: Callable[..., Run], tmp_path: Path) -> None:
     """As on a new database, and later migrations on top of it."""
     query(tool.login, "DELETE FROM public.enrolments")
-    head = "head" if "alembic" in tool.migrate[0] else "0003_notes"
-    tool.run(*tool.migrate, head)
+    tool.run(*tool.migrate, "0003_notes")
     done = play("deploy.yml")
-    assert (done.code, done.changed, outcome(tmp_path)) == (0, 0, "unchanged"), done.output
+    assert (done.code, outcome(tmp_path)) == (0, "unchanged"), done.output
 
 
 def test_the_page_shows_the_examples_and_the_versions_that_are_run() -> None:

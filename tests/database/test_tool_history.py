@@ -13,10 +13,10 @@ from at_most_one.migration.tool_history import Commands, ToolHistory
 from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Login
 
+from tests.database import migration_tool
 from tests.database.index_tools import query, traces, verdicts, wait_for
 from tests.database.prisma_release import existing
 from tests.database.test_adapters import Adapter, closed, opened
-from tests.support import migration_tool
 from tests.support.prisma_stand_in import EARLIER, OURS
 
 Module = Callable[..., dict[str, Any]]
@@ -132,7 +132,7 @@ def test_what_was_not_recorded_is_no_success_and_the_next_call_records_it(
     migration_tool.behave(tmp_path, mode)
     refused = adapter.present()
     assert seen in refused["seen"]
-    assert refused["findings"][0]["phrases"]["seen"]["identifier"] == identifier
+    assert refused["findings"][0]["identifier"] == identifier
     assert verdicts(adapter.login, adapter.plan) == ["present"] * 3
 
     verified = {**adapter.common, **adapter.build, **adapter.history, "state": "verified"}

@@ -76,7 +76,12 @@ def migrate(tmp_path: Path) -> Any:
             "tags": ["migrate"],
             "gather_facts": False,
             "vars": {
-                "run_facts": {"plan": {}, "run_id": "run", "parts": {"prisma": True}, "migration_sql": ""},
+                "run_facts": {
+                    "plan": {},
+                    "run_id": "run",
+                    "parts": {"prisma": True, "tool": False},
+                    "migration_sql": "",
+                },
                 "run_host": {"wanted_release": "/nowhere"},
                 "app_environment_path": "",
                 "database_login": {},

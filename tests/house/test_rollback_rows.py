@@ -77,7 +77,11 @@ class Rollback:
             (library / name).chmod(0o755)
         shown = "{{ rollback_done | to_json }}"
         variables = {
-            "run_facts": {"run_id": "run-3", "plan": PLAN, "parts": {"application": True, "prisma": True}},
+            "run_facts": {
+                "run_id": "run-3",
+                "plan": PLAN,
+                "parts": {"application": True, "prisma": True, "tool": False},
+            },
             **{"environment_name": "local", "run_host": SERVED},
             **{"database_login": {}, "database_gateway": "localhost"},
             **{"report_language": "en", "project_path": str(ROOT)},

@@ -25,8 +25,8 @@ from ..postgres import locks
 from ..postgres.connection import Connection, Hold, Login, answering, connect, unheld
 from ..postgres.lock_retry import pause_s
 from ..postgres.locks import Watch
-from ..verdicts import word
 from ..system import commands
+from ..verdicts import word
 from . import migration_history
 from .output import error_code, first_lines, scrub
 

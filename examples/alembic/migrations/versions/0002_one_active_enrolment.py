@@ -1,4 +1,4 @@
-"""At most one active enrolment per user and course. Where duplicates are, the deployment builds it; else Alembic does."""
+"""At most one active enrolment per user and course. A deployment has built it where duplicates were."""
 
 import sqlalchemy as sa
 from alembic import op
