@@ -382,6 +382,58 @@ def test_large_rows_for_real(connection: Connection, plan: Plan, example: Any) -
     assert "the largest takes 600 MB, most of it in photo" in stop.seen
 
 
+class TestSettings:
+    """Rows are archived as text: what a trigger makes of the session's settings shapes it."""
+
+    SETS = "PERFORM set_config('timezone', 'Asia/Seoul', {local}), set_config('datestyle', 'German', {local});"
+
+    @pytest.mark.parametrize("local", ["true", "false"])
+    @pytest.mark.parametrize(
+        ("when", "values"),
+        [
+            ("BEFORE DELETE", {}),
+            ("AFTER DELETE", {}),
+            ("BEFORE UPDATE", {"status": "cancelled"}),
+        ],
+    )
+    def test_a_trigger_that_changes_them_is_refused_although_it_is_named(
+        self, connection: Connection, plan: Plan, example: Any, when: str, values: dict[str, Any], local: str
+    ) -> None:
+        trigger(connection, when, f"{self.SETS.format(local=local)} RETURN coalesce(NEW, OLD);")
+        stop = refusal(connection, allowing(plan, "meddle", **values))
+        assert "changes settings of the session: datestyle, timezone. Found on the table: trigger meddle" in stop.seen
+        assert run(connection, "SELECT current_setting('timezone')") == [("UTC",)]
+
+    def test_as_rows_return_it_bars_the_way(self, connection: Connection, plan: Plan, example: Any) -> None:
+        trigger(connection, "BEFORE INSERT", f"{self.SETS.format(local='true')} RETURN NEW;")
+        stop = refusal(connection, allowing(plan, "meddle"))
+        assert "started_at, updated_at would not come back as archived" in stop.seen
+
+    def test_for_a_row_that_was_not_tried_its_batch_is_taken_back(
+        self, connection: Connection, plan: Plan, example: Any
+    ) -> None:
+        found = surplus_rows.report(connection, plan)
+        condition = f"IF OLD.id = '{found.rows[-1][0]}' THEN {self.SETS.format(local='false')} END IF;"
+        trigger(connection, "BEFORE DELETE", f"{condition} RETURN OLD;")
+        allowed, before = allowing(plan, "meddle"), content(connection)
+        assert try_out(connection, allowed).rows == 5
+        with pytest.raises(OperatorError, match="changes settings of the session"):
+            remove(connection, allowed, found)
+        assert content(connection) == before
+        assert run(connection, "SELECT count(*) FROM at_most_one.archived_row") == [(0,)]
+
+    def test_what_a_function_sets_for_itself_ends_with_it(
+        self, connection: Connection, plan: Plan, example: Any
+    ) -> None:
+        trigger(connection, "BEFORE DELETE", f"{self.SETS.format(local='true')} RETURN OLD;")
+        run(connection, "ALTER FUNCTION aedpics.meddle() SET timezone = 'Asia/Seoul' SET datestyle = 'German'")
+        allowed, before = allowing(plan, "meddle"), content(connection)
+        assert try_out(connection, allowed).rows == 5
+        assert remove(connection, allowed, surplus_rows.report(connection, allowed)).removed == 25
+        assert restore(connection, allowed, run_id="run-1").restored == 25
+        assert content(connection) == before
+
+
 class TestWhatCannotBeTried:
     def test_rows_that_somebody_holds_are_a_warning(
         self, login: Login, connection: Connection, plan: Plan, example: Any

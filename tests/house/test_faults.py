@@ -53,6 +53,7 @@ DEMANDED = {
     "purge killed between two batches",
     "soft-delete trigger",
     "stamping trigger",
+    "trigger that changes settings",
     "trigger that writes to another table",
     "trigger that writes for few rows",
     "trigger that writes on the way back",

@@ -223,6 +223,7 @@ class Batches:
                 connection.rollback()
             self._prove(cursor, done)
             if self.set_off:  # prepare has seen what comes of a few rows, not of these
+                effects.refuse_changed_settings(cursor, self.plan)
                 wrote = effects.written(cursor, before)
                 if not repointed:
                     effects.refuse_other_rows(cursor, self.plan, wrote, done.removed)
@@ -246,6 +247,7 @@ class Batches:
         if done.removed != done.expected:
             raise self._kept(cursor, done)
         self._prove(cursor, done)
+        effects.refuse_changed_settings(cursor, self.plan)
         return done.removed
 
     def _prove(self, cursor: Cursor, done: _Done) -> None:

@@ -10,6 +10,7 @@ from ..errors import OperatorError
 from ..findings import observed, say
 from ..plan import Plan
 from ..postgres.catalog import Cursor, table_name
+from ..postgres.connection import TEXT_SETTINGS
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,36 @@ def referring(cursor: Cursor, plan: Plan) -> list[tuple[str, str]]:
         (plan.schema, plan.table),
     )
     return cursor.fetchall()
+
+
+_CHANGED = """
+SELECT pg_catalog.array_agg(name ORDER BY name) FROM unnest(%s::text[], %s::text[]) AS ours (name, value)
+WHERE pg_catalog.current_setting(name) <> value"""
+
+
+def refuse_changed_settings(cursor: Cursor, plan: Plan) -> None:
+    """Stop if a trigger has changed what the text of a value depends on: rows are archived and compared as text, and
+    what is written under one setting may not be read under another."""
+    cursor.execute(_CHANGED, (list(TEXT_SETTINGS), list(TEXT_SETTINGS.values())))
+    ((names,),) = cursor.fetchall()
+    if names:
+        raise OperatorError(
+            observed(
+                "AMO-3217",
+                "What rows of {table} set off changes settings of the session: {names}. Found on the table: {found}.",
+                table=table_name(plan),
+                names=", ".join(names),
+                found="; ".join(map(str, of_table(cursor, plan.schema, plan.table))) or say("no trigger"),
+            ),
+            expected=say(
+                "the settings to be as before once a row has left: rows are archived as text, which they shape."
+            ),
+            next_step=say(
+                "let the function have its own settings, which end with it (ALTER FUNCTION ... SET {name} = ...), or "
+                "disable it for as long as the run lasts; then run this again. Nothing was written.",
+                name=names[0],
+            ),
+        )
 
 
 Written = dict[tuple[str, str], int]  # (schema, table) to rows

@@ -112,14 +112,15 @@ def refuse_too_large(cursor: Cursor, plan: Plan, columns: Mapping[str, Column]) 
     found = cursor.fetchall()
     too_large = [
         (key, dict(strict_zip(kinds, sizes)), total)
-        for key, sizes, _, total in found
+        for key, sizes, _all, total in found
         if total > LARGEST or not _has_image(cursor, plan, columns, key)
     ]
     if too_large:
-        (_, sizes, total), count = too_large[0], max(found[0][2], len(too_large))
+        sizes, total = too_large[0][1:]
+        count = max(found[0][2], len(too_large))
         megabytes = say("{megabytes} MB", megabytes=f"{total / 1e6:.0f}")
         widest = [max(sizes, key=lambda name: sizes[name])]
-        raise _refusal(plan, count, megabytes, widest, [key for key, *_ in too_large])
+        raise _refusal(plan, count, megabytes, widest, [row[0] for row in too_large])
 
 
 def _refusal(plan: Plan, count: Any, largest: Any, names: list[str], rows: list[Row]) -> OperatorError:

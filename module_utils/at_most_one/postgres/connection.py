@@ -53,6 +53,21 @@ _SESSION = {
     "client_min_messages": "warning",
     "temp_buffers": "64MB",  # for the work list of a clean-up; nothing is taken before a temporary table is used
 }
+# Those of them that the text of a value depends on, and what it is read as.
+TEXT_SETTINGS = {
+    name: _SESSION[name]
+    for name in (
+        *(
+            "datestyle",
+            "intervalstyle",
+            "timezone",
+            "bytea_output",
+            "extra_float_digits",
+            "standard_conforming_strings",
+        ),
+        *("client_encoding", "lc_monetary", "xmlbinary", "array_nulls", "quote_all_identifiers"),
+    )
+}
 # libpq makes settings of these variables of its environment, and sends them so that they overrule ours.
 _OVERRULING = ("PGTZ", "PGDATESTYLE", "PGGEQO", "PGCLIENTENCODING")
 # Settings that not every server has, so that they cannot be asked for at connect: what would end a session that waits
