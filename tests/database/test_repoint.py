@@ -12,6 +12,7 @@ from at_most_one.duplicates.restore import restore
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Connection
+from at_most_one.preflight.out_and_back import try_out
 
 from tests.database.citext import make_citext
 
@@ -203,3 +204,50 @@ def test_a_trigger_of_the_referring_table_finds_its_names_both_ways(
     done = restore(connection, allowing, run_id="run-1", possible=True)
     assert (done.pointed_back, [left.reason for left in done.left]) == (50 - one_stays, ["moved"] * one_stays)
     assert run(connection, "SELECT count(*) FROM public.moved") == [(50 - one_stays,)]
+
+
+def test_a_trigger_that_changes_more_of_them_than_the_reference_stops_it_before(
+    connection: Connection, repointing: Plan, photos: list[tuple[Any, ...]]
+) -> None:
+    """Nobody would take back what it writes into the row that is pointed elsewhere and back."""
+    run(
+        connection,
+        """ALTER TABLE aedpics.photos ADD COLUMN touched int NOT NULL DEFAULT 0;
+           CREATE FUNCTION public.touch() RETURNS trigger LANGUAGE plpgsql AS
+           $$BEGIN NEW.touched := NEW.touched + 1; RETURN NEW; END$$;
+           CREATE TRIGGER touch BEFORE UPDATE ON aedpics.photos FOR EACH ROW EXECUTE FUNCTION public.touch()""",
+    )
+    allowing = replace(repointing, surplus=replace(repointing.surplus, triggers=("touch",)))
+    with pytest.raises(OperatorError, match=r"Rows of aedpics.photos .* are not as they were") as stop:
+        try_out(connection, allowing)
+    assert "trigger touch of aedpics.photos" in stop.value.seen
+    run(connection, "ALTER TABLE aedpics.photos DISABLE TRIGGER touch")
+    assert try_out(connection, allowing).rows == 5
+    assert run(connection, "SELECT DISTINCT touched FROM aedpics.photos") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("primary_key", "refused"),
+    [
+        ("PRIMARY KEY (id) INCLUDE (note)", False),
+        ("PRIMARY KEY (id) DEFERRABLE", True),
+        ("UNIQUE (id)", True),
+    ],
+)
+def test_the_trial_knows_whose_rows_can_be_pointed_back(
+    connection: Connection, repointing: Plan, example: Any, primary_key: str, refused: bool
+) -> None:
+    run(
+        connection,
+        f"CREATE TABLE aedpics.notes (id int, note text, session uuid REFERENCES {TABLE}, {primary_key});"
+        f"INSERT INTO aedpics.notes SELECT row_number() OVER (), 'a', id FROM {TABLE}",
+    )
+    before = run(connection, "SELECT * FROM aedpics.notes ORDER BY id")
+    if refused:
+        with pytest.raises(OperatorError, match="has no primary key, or a deferrable one"):
+            try_out(connection, repointing)
+        return
+    assert try_out(connection, repointing).rows == 5
+    assert clean_up(connection, repointing).removed == 25
+    assert restore(connection, repointing, run_id="run-1").restored == 25
+    assert run(connection, "SELECT * FROM aedpics.notes ORDER BY id") == before

@@ -67,7 +67,7 @@ class Controller:
 def first(fresh: Lab, tmp_path: Path) -> Iterator[Controller]:
     """The first operator deploys a commit of his own."""
     make("lab-fault", f"FAULT={FAULT.partition('/')[2]}")
-    stable = f"{{pm2_reload_stable_s: {STABLE_S}, rollback_stable_s: {STABLE_S}}}"
+    stable = f"{{pm2_reload_stable_s: {STABLE_S}, rollback_stable_s: {STABLE_S}, report_language: en}}"
     controller = Controller(tmp_path / "first.log", "-e", f"app_branch={FAULT}", "-e", stable, *light_build(fresh))
     yield controller
     if controller.process.poll() is None:

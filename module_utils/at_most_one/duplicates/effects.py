@@ -97,12 +97,12 @@ FROM reached AS r JOIN pg_catalog.pg_constraint AS f ON f.oid = r.oid
 JOIN pg_catalog.pg_class AS c ON c.oid = f.conrelid JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 ORDER BY r.depth, f.conname, n.nspname, c.relname"""
 
-INSERT, _DELETE, _UPDATE = 4, 8, 16
+INSERT, _DELETE, UPDATE = 4, 8, 16
 _ANY_LEVEL, _STATEMENT_LEVEL = 0, 1
 
 
 def of_table(
-    cursor: Cursor, schema: str, table: str, events: int = INSERT | _DELETE | _UPDATE, level: int = _ANY_LEVEL
+    cursor: Cursor, schema: str, table: str, events: int = INSERT | _DELETE | UPDATE, level: int = _ANY_LEVEL
 ) -> list[Effect]:
     """The user triggers and the rules of a table that react to a change of its rows."""
     values = {"schema": schema, "table": table, "events": events, "level": level}
@@ -117,7 +117,7 @@ def of_plan(cursor: Cursor, plan: Plan) -> tuple[list[Effect], list[Effect]]:
     another one points to. A statement trigger of their tables fires even so.
     """
     deleting = plan.surplus.action == "delete"
-    found = of_table(cursor, plan.schema, plan.table, _DELETE | INSERT if deleting else _UPDATE)
+    found = of_table(cursor, plan.schema, plan.table, _DELETE | INSERT if deleting else UPDATE)
     cursor.execute(
         _FOREIGN_KEYS,
         {
@@ -130,10 +130,10 @@ def of_plan(cursor: Cursor, plan: Plan) -> tuple[list[Effect], list[Effect]]:
     acting = [(Effect(*row[:5]), *row[5:]) for row in cursor.fetchall()]
     for _, schema, table, depth in acting:
         if depth == 1:
-            found += of_table(cursor, schema, table, _DELETE | _UPDATE, _STATEMENT_LEVEL)
+            found += of_table(cursor, schema, table, _DELETE | UPDATE, _STATEMENT_LEVEL)
     if deleting and plan.surplus.references == "repoint":
         for schema, table in referring(cursor, plan):
-            found += of_table(cursor, schema, table, _UPDATE)
+            found += of_table(cursor, schema, table, UPDATE)
     cursor.execute(_EVENT_TRIGGERS, (list(TAGS),))
     found += [Effect(*row) for row in cursor.fetchall()]
     return list(dict.fromkeys(found)), list(dict.fromkeys(effect for effect, *_ in acting))
@@ -154,7 +154,8 @@ def referring(cursor: Cursor, plan: Plan) -> list[tuple[str, str]]:
 
 _CHANGED = """
 SELECT pg_catalog.array_agg(name ORDER BY name) FROM unnest(%s::text[], %s::text[]) AS ours (name, value)
-WHERE pg_catalog.current_setting(name) <> value"""
+WHERE pg_catalog.current_setting(name) <> value
+    OR name = 'session_replication_role' AND pg_catalog.current_setting(name) = 'replica'"""
 
 
 def refuse_changed_settings(cursor: Cursor, plan: Plan) -> None:

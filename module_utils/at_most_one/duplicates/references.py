@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from psycopg2 import sql
@@ -11,7 +11,7 @@ from psycopg2 import sql
 from ..errors import OperatorError
 from ..findings import joined, observed, say
 from ..plan import Plan
-from ..postgres.catalog import Cursor, table_name
+from ..postgres.catalog import Column, Cursor, Row, table_name
 from ..system.strict_zip import strict_zip
 from .ranking import equal, listed, of, parts_of, text_array
 from .worklist import MEMBER
@@ -135,8 +135,10 @@ def refuse_referenced(plan: Plan, references: Sequence[Reference]) -> None:
 
 _PRIMARY_KEY = """
 SELECT ARRAY(SELECT a.attname::text FROM unnest(x.indkey::int2[]) WITH ORDINALITY AS k (number, place)
-             JOIN pg_catalog.pg_attribute AS a ON a.attrelid = x.indrelid AND a.attnum = k.number ORDER BY k.place)
-FROM pg_catalog.pg_index AS x WHERE x.indrelid = pg_catalog.to_regclass(%s) AND x.indisprimary
+             JOIN pg_catalog.pg_attribute AS a ON a.attrelid = x.indrelid AND a.attnum = k.number
+             WHERE k.place <= x.indnkeyatts ORDER BY k.place)
+FROM pg_catalog.pg_index AS x
+WHERE x.indrelid = pg_catalog.to_regclass(%s) AND x.indisprimary AND x.indisvalid AND x.indimmediate
 """
 
 _POINT = """{locked},
@@ -168,7 +170,7 @@ def refuse_unpointable(cursor: Cursor, plan: Plan) -> None:
         if (schema, table) == (plan.schema, plan.table):
             seen = say("the table itself, whose rows would be archived as changed")
         elif not _primary_key(cursor, schema, table):
-            seen = say("{schema}.{table}, which has no primary key", schema=schema, table=table)
+            seen = say("{schema}.{table}, which has no primary key, or a deferrable one", schema=schema, table=table)
         if seen:
             raise OperatorError(
                 observed(
@@ -184,6 +186,74 @@ def refuse_unpointable(cursor: Cursor, plan: Plan) -> None:
                 ),
                 constraint=constraint,
             )
+
+
+_POINTING = """
+SELECT {key}, pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(pointing::text, 'UTF8')), 'hex')
+FROM {referencing} AS pointing WHERE {which} ORDER BY 1 LIMIT {most} FOR NO KEY UPDATE"""
+_MOST = 100
+
+_TYPES = """
+SELECT attname::text, pg_catalog.format_type(atttypid, -1) FROM pg_catalog.pg_attribute
+WHERE attrelid = pg_catalog.to_regclass(%s) AND attnum > 0 AND NOT attisdropped"""
+
+
+@dataclass(frozen=True)
+class Pointing:
+    """Some rows of a table that refer to rows of the planned one: by primary key, the hash of each one's text."""
+
+    schema: str
+    table: str
+    key: list[str]
+    rows: dict[tuple[str, ...], str]
+
+
+def pointing_rows(cursor: Cursor, plan: Plan, columns: Mapping[str, Column], rows: Sequence[Row]) -> list[Pointing]:
+    """Lock and read a few of the rows that refer to each of ``rows``, primary keys of the planned table."""
+    found = []
+    types = {name: column.type for name, column in columns.items()}
+    for _, schema, table, pointing, pointed, _, comparisons in foreign_keys(cursor, plan):
+        which = sql.SQL("EXISTS (SELECT FROM {} AS row WHERE {} AND {})").format(
+            sql.Identifier(plan.schema, plan.table),
+            _one_of("row", plan.primary_key, types, rows),
+            _points(of("row", pointed), comparisons, of("pointing", pointing)),
+        )
+        one = Pointing(schema, table, _primary_key(cursor, schema, table), {})
+        found.append(replace(one, rows=_contents(cursor, one, which)))
+    return found
+
+
+def read_again(cursor: Cursor, before: Pointing) -> Pointing:
+    """The same rows as they are now."""
+    if not before.rows:
+        return before
+    cursor.execute(_TYPES, (sql.Identifier(before.schema, before.table).as_string(cursor),))
+    which = _one_of("pointing", before.key, dict(cursor.fetchall()), list(before.rows))
+    return replace(before, rows=_contents(cursor, before, which))
+
+
+def _contents(cursor: Cursor, one: Pointing, which: sql.Composable) -> dict[tuple[str, ...], str]:
+    cursor.execute(
+        sql.SQL(_POINTING).format(
+            key=text_array(of("pointing", one.key)),
+            referencing=sql.Identifier(one.schema, one.table),
+            which=which,
+            most=sql.Literal(_MOST),
+        )
+    )
+    return {tuple(key): content for key, content in cursor.fetchall()}
+
+
+def _one_of(source: str, names: Sequence[str], types: Mapping[str, str], rows: Sequence[Sequence[str]]) -> sql.Composed:
+    typed = (
+        listed(
+            sql.SQL("{}::{}").format(sql.Literal(part), sql.SQL(types[name])) for part, name in strict_zip(row, names)
+        )
+        for row in rows
+    )
+    return sql.SQL("({}) IN ({})").format(
+        listed(of(source, names)), listed(sql.SQL("({})").format(one) for one in typed)
+    )
 
 
 def point_to_keepers(cursor: Cursor, plan: Plan, locked: sql.Composable, values: Mapping[str, Any]) -> int:

@@ -17,7 +17,7 @@ from psycopg2 import sql
 from ..duplicates import effects, ranking, row_size, worklist
 from ..duplicates.batches import Batches, Pace
 from ..duplicates.key_equality import refuse_other_equality
-from ..duplicates.references import foreign_keys
+from ..duplicates.references import Pointing, foreign_keys, pointing_rows, read_again, refuse_unpointable
 from ..duplicates.restore import restore_within
 from ..errors import OperatorError
 from ..fence import exempting_index
@@ -64,6 +64,8 @@ def try_out(connection: Connection, plan: Plan) -> Trial:
                 return trial
             _refuse_effects(plan, [*found, *(acting if plan.surplus.action == "update" else [])])
             row_size.refuse_too_large(cursor, plan, columns)
+            if _repoints(plan):
+                refuse_unpointable(cursor, plan)
             # Under the triggers of an older release's fence no surplus row may return; an index exempts those rows.
             if not exempting_index.triggers(cursor, plan):
                 trial.wrote = _there_and_back(cursor, plan, narrowed, columns, rows)
@@ -184,6 +186,7 @@ def _there_and_back(
     worklist.load(cursor, narrowed, columns, rows)
     work = worklist.rank(cursor, narrowed, columns)
     batches = Batches(narrowed, columns, _RUN_ID, usual_search_path(cursor), Pace(), unheld)
+    pointing = pointing_rows(cursor, plan, columns, rows) if _repoints(plan) else []
     before = effects.written(cursor)
     refers = plan.surplus.action == "delete" and bool(foreign_keys(cursor, plan))
     batches.try_out(cursor, work.members, _LOCK_TIMEOUT_MS, refers=refers)
@@ -206,4 +209,34 @@ def _there_and_back(
             ),
             left=[str(one) for one in left],
         )
+    for one in pointing:
+        if read_again(cursor, one) != one:
+            raise _not_as_before(cursor, plan, one)
     return effects.besides(cursor, plan, effects.written(cursor, before))
+
+
+def _repoints(plan: Plan) -> bool:
+    return plan.surplus.action == "delete" and plan.surplus.references == "repoint"
+
+
+def _not_as_before(cursor: Cursor, plan: Plan, one: Pointing) -> OperatorError:
+    table = f"{one.schema}.{one.table}"
+    return OperatorError(
+        observed(
+            "AMO-2349",
+            "Rows of {table} that are pointed to the row that stays, and back, are not as they were. Found on the "
+            "table: {found}.",
+            table=table,
+            found="; ".join(map(str, effects.of_table(cursor, one.schema, one.table, effects.UPDATE)))
+            or say("no trigger"),
+        ),
+        expected=say(
+            "nothing of them but the reference to change: what else changes is neither archived nor taken back."
+        ),
+        next_step=say(
+            "disable what changes them for as long as the run lasts (ALTER TABLE {table} DISABLE TRIGGER ...), or take "
+            "surplus.references: stop in plans/{plan_id}.yml; then run this again. Nothing has changed.",
+            table=table,
+            plan_id=plan.id,
+        ),
+    )
