@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +20,9 @@ from at_most_one.postgres.connection import Connection, Login, connect
 from at_most_one.preflight.out_and_back import try_out
 from psycopg2 import sql
 
-from tests.database.cleaning import TABLE, Waiting, remove, run
+from tests.database.cleaning import INSPECTOR, TABLE, Waiting, remove, run
+from tests.support.postgres import Server, superuser
+from tests.support.service_database import SCHEMA
 
 
 def content(connection: Connection) -> list[tuple[Any, ...]]:
@@ -380,6 +383,37 @@ def test_large_rows_for_real(connection: Connection, plan: Plan, example: Any) -
     stop = refusal(connection, plan)
     assert sorted(stop.details["rows"]) == sorted([[first], [second], [third]])
     assert "the largest takes 600 MB, most of it in photo" in stop.seen
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1", "EUC_KR"])
+def test_rows_of_a_database_of_another_encoding_leave_and_return(server: Server, plan: Plan, encoding: str) -> None:
+    name = f"encoded_{encoding.lower()}"
+    server.run(f"CREATE DATABASE {name} ENCODING {encoding} LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+    letters = {"SQL_ASCII": "점검", "LATIN1": "café", "EUC_KR": "점검"}[encoding]
+    try:
+        with connect(replace(server.login, dbname=name)) as connection:
+            run(connection, SCHEMA.read_text())
+            run(connection, f"INSERT INTO aedpics.user_profiles VALUES ('{INSPECTOR}', 'a@b.c', %s)", letters)
+            run(
+                connection,
+                f"INSERT INTO {TABLE} (equipment_serial, inspector_id, notes)"
+                f" SELECT 'AED-1', '{INSPECTOR}', %s FROM generate_series(1, 20)",
+                letters,
+            )
+            before = content(connection)
+            assert try_out(connection, plan).rows == 5
+            if encoding == "SQL_ASCII":
+                last = surplus_rows.report(connection, plan).rows[-1][0]
+                with contextlib.closing(superuser(replace(server.login, dbname=name))) as other:  # of any encoding
+                    other.cursor().execute(f"UPDATE {TABLE} SET notes = E'caf\\xe9' WHERE id = %s", (last,))
+                with pytest.raises(OperatorError, match="SQL_ASCII, and a row of"):
+                    try_out(connection, plan)
+                run(connection, f"UPDATE {TABLE} SET notes = %s WHERE id = %s", letters, last)
+            assert remove(connection, plan, surplus_rows.report(connection, plan)).removed == 19
+            assert restore(connection, plan, run_id="run-1").restored == 19
+            assert content(connection) == before
+    finally:
+        server.drop(name)
 
 
 class TestSettings:

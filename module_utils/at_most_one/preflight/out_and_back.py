@@ -14,7 +14,7 @@ import psycopg2
 import psycopg2.errors
 from psycopg2 import sql
 
-from ..duplicates import effects, ranking, row_size, worklist
+from ..duplicates import archive, effects, ranking, row_size, worklist
 from ..duplicates.batches import Batches, Pace
 from ..duplicates.key_equality import refuse_other_equality
 from ..duplicates.references import Pointing, foreign_keys, pointing_rows, read_again, refuse_unpointable
@@ -23,7 +23,7 @@ from ..errors import OperatorError
 from ..fence import exempting_index
 from ..findings import joined, observed, say
 from ..plan import Plan
-from ..postgres import own_schema
+from ..postgres import own_schema, server_errors
 from ..postgres.catalog import WRITING, Column, Cursor, Row, columns_of, explain, table_name, usual_search_path
 from ..postgres.connection import Connection, unheld
 from ..system.strict_zip import strict_zip
@@ -64,6 +64,7 @@ def try_out(connection: Connection, plan: Plan) -> Trial:
                 return trial
             _refuse_effects(plan, [*found, *(acting if plan.surplus.action == "update" else [])])
             row_size.refuse_too_large(cursor, plan, columns)
+            _refuse_unreadable(cursor, plan, columns)
             if _repoints(plan):
                 refuse_unpointable(cursor, plan)
             # Under the triggers of an older release's fence no surplus row may return; an index exempts those rows.
@@ -213,6 +214,42 @@ def _there_and_back(
         if read_again(cursor, one) != one:
             raise _not_as_before(cursor, plan, one)
     return effects.besides(cursor, plan, effects.written(cursor, before))
+
+
+_IMAGES = """
+SELECT pg_catalog.count((SELECT {hash} FROM {table} WHERE {row_place} = at_most_one_duplicate.place_in_table))
+FROM ({duplicates}) AS at_most_one_duplicate"""
+
+
+def _refuse_unreadable(cursor: Cursor, plan: Plan, columns: Mapping[str, Column]) -> None:
+    """Stop if a row of a group holds bytes that are no text. Only SQL_ASCII takes such."""
+    cursor.execute("SELECT pg_catalog.current_setting('server_encoding')")
+    if cursor.fetchall() != [("SQL_ASCII",)]:
+        return
+    try:
+        cursor.execute(
+            sql.SQL(_IMAGES).format(
+                hash=archive.sha256(archive.image(list(columns.values()), sql.Identifier(plan.table))),
+                table=sql.Identifier(plan.schema, plan.table),
+                row_place=sql.Identifier(plan.table, "ctid"),
+                duplicates=ranking.duplicates(plan),
+            ),
+            (),
+        )
+    except psycopg2.errors.CharacterNotInRepertoire as failure:
+        raise OperatorError(
+            observed(
+                "AMO-2350",
+                "The database's encoding is SQL_ASCII, and a row of {table} holds bytes that are no UTF-8: {message}.",
+                table=table_name(plan),
+                message=server_errors.first_line(failure),
+            ),
+            expected=say("rows that are text: they are archived, and compared, as text in UTF-8."),
+            next_step=say(
+                "repair these rows, or move the database to the encoding UTF8 (pg_dump --encoding, then pg_restore); "
+                "then run this again. Nothing has changed."
+            ),
+        ) from failure
 
 
 def _repoints(plan: Plan) -> bool:
