@@ -260,7 +260,7 @@ def _not_as_before(cursor: Cursor, plan: Plan, one: Pointing) -> OperatorError:
     table = f"{one.schema}.{one.table}"
     return OperatorError(
         observed(
-            "AMO-2349",
+            "AMO-2352",
             "Rows of {table} that are pointed to the row that stays, and back, are not as they were. Found on the "
             "table: {found}.",
             table=table,
