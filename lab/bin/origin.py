@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""The bare origin of the lab's application, built from the folders lab/app, app-after, commits, faults and variants.
+"""The bare origin of the lab's application, from the folders app, prisma-7, app-after, commits, faults and variants.
 
 Every commit has a fixed identity, date and parent, so its hash follows from its files alone: all checkouts of the same
 sources agree on it, and a second run changes nothing.
 
-    origin.py [--origin DIR] build          before and after on branch main; prints JSON
+    origin.py [--origin DIR] build [--prisma 7]  before and after on branch main; prints JSON
     origin.py [--origin DIR] checkout COMMIT TO  a clone whose branch main is at COMMIT, as production has it
     origin.py [--origin DIR] push BRANCH    one more commit, on top of main, on a branch of its own; prints its hash
 """
@@ -25,6 +25,8 @@ IDENTITY = "aedpics lab"
 EMAIL = "lab@localhost"
 # What lab/commits holds: message and day.
 COMMITS = {"second-rule": ("Add the rule of one valid inspection record per equipment and day", "2025-12-01")}
+
+PRISMA = ("6", "7")  # major versions; lab/app has the first
 
 
 class Origin:
@@ -85,10 +87,13 @@ class Origin:
         return True
 
 
-def build(origin: Origin) -> dict[str, str | bool]:
-    """The two commits: the service as it is, and the service with the rule."""
+def build(origin: Origin, prisma: str) -> dict[str, str | bool]:
+    """The two commits: the service as it is, with that major version of Prisma, and the service with the rule."""
     origin.create()
     before = origin.commit(LAB / "app", "The service before the rule", "2025-11-01T00:00:00+0000")
+    if prisma != PRISMA[0]:
+        date = "2025-11-05T00:00:00+0000"
+        before = origin.commit(LAB / f"prisma-{prisma}", f"Go to Prisma {prisma}", date, before)
     after = origin.commit(
         LAB / "app-after", "Add the partial unique index and answer 409", "2025-11-10T00:00:00+0000", before
     )
@@ -126,7 +131,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description="Build the origin of the lab's application.")
     parser.add_argument("--origin", type=Path, default=LAB.parent / ".lab" / "origin" / "aedpics.git")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("build")
+    commands.add_parser("build").add_argument("--prisma", choices=PRISMA, default=PRISMA[0])
     place = commands.add_parser("checkout")
     place.add_argument("commit")
     place.add_argument("to", type=Path)
@@ -134,7 +139,7 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
     origin = Origin(given.origin.resolve())
     if given.command == "build":
-        print(json.dumps(build(origin)))
+        print(json.dumps(build(origin, given.prisma)))
     elif given.command == "checkout":
         checkout(origin, given.commit, given.to.resolve())
     else:
