@@ -61,10 +61,12 @@ fence:
   type: dict
   sample: {state: lowered, indexes: [], statements: []}
 history:
-  description: Prisma's history on the plan's migration, as M(prisma_history_info) returns it, or an error.
+  description:
+    - Prisma's history on the plan's migration, as M(prisma_history_info) returns it, or an error. C(against) are the
+      statements of migrations that are yet to be applied which would drop, build or rename a planned index.
   returned: always
   type: dict
-  sample: {verdict: applied, repair: null}
+  sample: {verdict: applied, repair: null, against: []}
 use:
   description:
     - The C(indexes) of the planned tables, by use since the server's statistics were reset, on the primary alone, or an
@@ -135,10 +137,10 @@ def _history(module: AnsibleModule, plan: Plan) -> dict[str, Any]:
     from ansible.module_utils.at_most_one.migration import readiness
 
     if module.params["release_path"] is None:
-        return {"verdict": "not_kept", "repair": None}
+        return {"verdict": "not_kept", "repair": None, "against": []}
     release = Path(module.params["release_path"])
     found = readiness.read(login_of(module), plan, release, **timeouts_of(module))
-    return {"verdict": found.verdict.verdict, "repair": found.repair}
+    return {"verdict": found.verdict.verdict, "repair": found.repair, "against": list(found.against)}
 
 
 def _use(module: AnsibleModule, plan: Plan) -> dict[str, Any]:

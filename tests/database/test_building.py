@@ -103,6 +103,42 @@ def test_another_pending_migration_is_not_applied_behind_the_plans_back(
 
 
 @pytest.mark.parametrize(
+    ("strategy", "holds"), [("prisma", False), ("concurrent", True)], ids=["not built yet", "holds already"]
+)
+def test_a_later_migration_that_would_drop_a_planned_index_stops_before_anything(
+    login: Login,
+    release: Path,
+    present: Module,
+    run_module: Module,
+    login_args: dict[str, Any],
+    plan_data: dict[str, Any],
+    strategy: str,
+    holds: bool,
+) -> None:
+    """As `prisma migrate dev` writes it, to which the index is unknown."""
+    if holds:
+        assert present(strategy=strategy)["changed"]
+    later = release / "prisma/migrations/20251201_later/migration.sql"
+    later.parent.mkdir()
+    later.write_text(f'-- DropIndex\nDROP INDEX "{RULE}";\n')
+    called, before = calls(release), traces(login)
+    reading = {"login": login_args, "plan": plan_data, "release_path": str(release)}
+
+    stopped = present(strategy=strategy)
+    refusal = run_module("database_preflight", {**reading, "strategy": strategy})["history"]["refusal"]
+
+    assert stopped["details"]["cause"] == "migration_differs"
+    for said in (stopped["seen"], refusal):
+        assert f"statement 1 of 20251201_later is about {RULE}" in said
+    assert (calls(release), traces(login)) == (called, before)
+    watching = {"login": login_args, "plan": plan_data, "release_path": str(release), "keep_days": 0}
+    (against,) = run_module("monitor_database_info", watching)["history"]["against"]
+    assert against == f"statement 1 of 20251201_later is about {RULE}"
+    later.write_text(f"COMMENT ON INDEX {RULE} IS 'the rule'")
+    assert run_module("database_preflight", {**reading, "strategy": "prisma"})["history"]["refusal"] == ""
+
+
+@pytest.mark.parametrize(
     ("strategy", "old", "new", "seen"),
     [
         *(

@@ -256,6 +256,15 @@ FAULTS = {
         "nothing was touched: it stops before a row is removed, by --check as well",
         f"{STOPS}[migration that does more]",
     ),
+    "another migration undoes the rule": Fault(
+        "a migration that is yet to be applied drops a planned index, as `prisma migrate dev` writes it",
+        "prepare",
+        "stopped",
+        ("would change what plan",),
+        "nothing was touched: it stops before a row is removed, also when there is nothing else to do",
+        "tests/database/test_building.py::test_a_later_migration_that_would_drop_a_planned_index_stops_before_anything"
+        "[not built yet]",
+    ),
     "replica instead of primary": Fault(
         "database_port of a streaming standby, made by pg_basebackup",
         None,

@@ -39,6 +39,7 @@ DEMANDED = {
     "lock held",
     "lock held on the second table",
     "migration that does more",
+    "another migration undoes the rule",
     "replica instead of primary",
     "disk nearly full",
     "origin unreachable",

@@ -222,3 +222,31 @@ def test_an_index_that_nobody_builds_is_named(plan: Plan) -> None:
     assert scope.beyond((), plan) == [
         f"no statement builds {name}" for name in sorted(index.name for index in plan.indexes)
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("SELECT 1", []),
+        (f"DROP INDEX {RULE}", [(1, RULE)]),
+        (f'SELECT 1; DROP INDEX IF EXISTS "aedpics"."{RULE}"', [(2, RULE)]),
+        (f"DROP INDEX {RULE.upper()}", [(1, RULE)]),  # folded
+        (f'DROP INDEX "{RULE.upper()}"', []),  # another index
+        (f"-- DROP INDEX {RULE};\nSELECT 1", []),
+        (f"DROP INDEX a, {RULE} CASCADE", [(1, RULE)]),
+        (f"CREATE UNIQUE INDEX {RULE} ON inspection_sessions (equipment_serial)", [(1, RULE)]),
+        (f"ALTER INDEX {RULE} RENAME TO x", [(1, RULE)]),
+        (f"COMMENT ON INDEX {RULE} IS 'the rule'", []),
+        (f"DO $$ BEGIN EXECUTE 'DROP INDEX {RULE}'; END $$", [(1, RULE)]),
+        (f"DO $do$ BEGIN DROP INDEX {RULE}; END $do$", [(1, RULE)]),
+        ("DROP TABLE inspection_sessions", [(1, RULE)]),
+        ("DROP TABLE inspection_photos", []),
+        ("ALTER TABLE inspection_sessions DROP COLUMN equipment_serial", [(1, RULE)]),
+        ('ALTER TABLE "inspection_sessions" DROP COLUMN "status"', [(1, RULE)]),  # of the predicate
+        ("ALTER TABLE inspection_sessions DROP COLUMN notes", []),
+        ("ALTER TABLE inspection_sessions ADD COLUMN status2 text", []),
+        ("DROP SCHEMA aedpics CASCADE", [(1, RULE), (1, DATE), (1, ACTIVE)]),
+    ],
+)
+def test_what_another_migration_does_to_a_planned_index(plan: Plan, text: str, found: list[tuple[int, str]]) -> None:
+    assert scope.against(split(text), plan) == found

@@ -109,6 +109,8 @@ def decide(login: Login, plan: Plan, release: Path, options: Options, *, check: 
     before = inspect(login, plan, options)
     with connect(login, **options.timeouts) as connection:
         verdict = prisma.judge(prisma.read_history(connection, plan.schema), migrations, plan.migration, before.exact)
+        if migrations is not None:
+            _require_left_alone(plan, release, verdict)
         if before.exact and not before.duplicates_left and verdict.verdict == "applied":
             return Intent("none", before, verdict)
         nothing_there = verdict.verdict == "failed" and not before.existing
@@ -247,6 +249,39 @@ def _concurrently(login: Login, plan: Plan, release: Path, options: Options, int
             prisma.record_applied(connection, plan.schema, intent.migration, started_at)
     cli.confirm(login, plan, release, options.prisma, watch=watch, environment_path=options.environment_path)
     return "concurrent", 0, built.write_pause_ms, built.stalled_by
+
+
+def against(plan: Plan, release: Path, verdict: prisma.Verdict) -> list[str]:
+    """What the release's other migrations that are yet to be applied would do to the planned indexes, as phrases."""
+    return [
+        say("statement {number} of {migration} is about {name}", number=number, migration=other, name=name)
+        for other in verdict.pending
+        if other != plan.migration
+        for number, name in scope.against(migration_sql.split(files.read_script(release, other)), plan)
+    ]
+
+
+def _require_left_alone(plan: Plan, release: Path, verdict: prisma.Verdict) -> None:
+    found = against(plan, release, verdict)
+    if found:
+        raise OperatorError(
+            observed(
+                "AMO-3626",
+                "Another migration of the release would change what plan {plan_id} builds: {found}.",
+                plan_id=plan.id,
+                found=joined(found),
+            ),
+            expected=say(
+                "no statement that drops, builds or renames a planned index, or drops what it is on, in a migration"
+                " that is yet to be applied. Nothing was touched."
+            ),
+            next_step=say(
+                "take the statement out of that migration and commit it; docs/prisma.md says how schema.prisma keeps"
+                " the index, so that `prisma migrate dev` does not write it again. If the rule itself shall go,"
+                " ansible-playbook rollback.yml -l <environment> is the way."
+            ),
+            cause="migration_differs",
+        )
 
 
 def _server_time(connection: Connection) -> datetime:

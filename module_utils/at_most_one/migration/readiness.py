@@ -29,6 +29,7 @@ class Readiness:
     strategy: str = "none"
     refusal: str = ""
     findings: tuple[Finding, ...] = ()  # of the refusal
+    against: tuple[str, ...] = ()  # what the release's other migrations would do to the planned indexes, as phrases
 
     @property
     def needs_a_person(self) -> bool:
@@ -64,7 +65,7 @@ def read(
         connection.rollback()
     found = Readiness(verdict, migration_history.repair_in(verdict, named or release), exact, duplicates)
     if options is None:
-        return found
+        return found if release is None else replace(found, against=tuple(build.against(plan, release, verdict)))
     if found.needs_a_person:
         refused = Finding(
             "",

@@ -1,11 +1,12 @@
-"""Whether a migration.sql does what its plan says and nothing else, as far as its text tells."""
+"""Whether a migration.sql does what its plan says and nothing else, and what another one does to it, by their text."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from ..findings import say
-from ..plan import Plan
+from ..plan import Index, Plan
+from ..prisma import migration_sql
 from ..prisma.migration_sql import CommentOnIndex, CreateIndex, DropIndex, SetSearchPath, Statement
 
 
@@ -98,6 +99,31 @@ def lost(statements: Sequence[Statement]) -> list[tuple[int, str]]:
         elif isinstance(statement.action, DropIndex):
             dropped |= {name: statement.number for _, name in statement.action.targets if name in built}
     return [(number, name) for name, number in dropped.items()]
+
+
+def against(statements: Sequence[Statement], plan: Plan) -> list[tuple[int, str]]:
+    """What another migration does to a planned index, by the number of the statement: to drop, build or rename it, or
+    to drop the table or a column that it is on.
+
+    A statement that names a planned index counts, whatever it does, unless it only comments on it.
+    """
+    found = []
+    for statement in statements:
+        names, beginning = statement.names, statement.beginning
+        for index in plan.indexes:
+            falls = beginning == "DROP SCHEMA" and plan.schema in names
+            falls |= beginning == "DROP TABLE" and index.table in names
+            falls |= beginning == "ALTER TABLE" and {index.table, "drop"} <= names and bool(_columns(index) & names)
+            if falls or (index.name in names and not isinstance(statement.action, CommentOnIndex)):
+                found.append((statement.number, index.name))
+    return found
+
+
+def _columns(index: Index) -> frozenset[str]:
+    """The columns of an index, those of its expressions and its predicate too, with the other words in these."""
+    texts = [text for text in (index.predicate, *(key.expression for key in index.keys)) if text]
+    named = {key.column for key in index.keys if key.column} | set(index.include)
+    return frozenset(named.union(*(migration_sql.names_in(migration_sql.tokens_of(text)) for text in texts)))
 
 
 def _dotted(schema: str | None, name: str) -> str:

@@ -171,6 +171,22 @@ def _database(facts: Facts) -> list[Finding]:
                 read["history"].get("repair") or say("read docs/prisma-history.md."),
             )
         )
+    if "history" not in unread and read["history"].get("against"):
+        found.append(
+            Finding(
+                "history:next",
+                observed(
+                    "AMO-5118",
+                    "The next `prisma migrate deploy` would change what the plan builds: {against}.",
+                    against=joined(read["history"]["against"]),
+                ),
+                say("no migration that drops, builds or renames a planned index, or drops what it is on."),
+                say(
+                    "take the statement out of that migration before it is applied; docs/prisma.md says how"
+                    " schema.prisma keeps the index."
+                ),
+            )
+        )
     return found
 
 

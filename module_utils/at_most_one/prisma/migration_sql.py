@@ -8,8 +8,8 @@ SET search_path, BEGIN and COMMIT.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Union
 
 from ..findings import say
@@ -30,6 +30,7 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 _BEGINNING_WORDS = 2
+_QUOTES = re.compile(r"^(?:[eE]?'|\$\w*\$)|(?:'|\$\w*\$)$")  # around a literal
 
 
 @dataclass(frozen=True)
@@ -103,12 +104,14 @@ class Statement:
     """One statement: its number from 1, its first words, and what it does, if that is understood.
 
     ``search_path`` is the one that the script has set before it; empty: the connection's own, the plan's schema.
+    ``names`` are all words and names in it, as PostgreSQL folds them, those inside its literals too.
     """
 
     number: int
     beginning: str
     action: Action | None
     search_path: tuple[str, ...] = ()
+    names: frozenset[str] = field(default=frozenset(), compare=False)
 
     @property
     def index(self) -> CreateIndex | None:
@@ -155,6 +158,17 @@ def tokens_of(text: str) -> Iterator[Token]:
         position = end
 
 
+def names_in(tokens: Iterable[Token]) -> frozenset[str]:
+    """The words and names that they write; of a literal those of its text, which a DO block or EXECUTE may run."""
+    found: set[str] = set()
+    for token in tokens:
+        if token.kind in ("string", "dollar"):
+            found |= names_in(tokens_of(_QUOTES.sub("", token.text)))
+        elif token.name is not None:
+            found.add(token.name)
+    return frozenset(found)
+
+
 def _comment_end(text: str, start: int) -> tuple[int, str]:
     depth = 0
     for mark in re.finditer(r"/\*|\*/", text[start:]):
@@ -171,7 +185,7 @@ def _statement(number: int, tokens: Sequence[Token], text: str, search_path: tup
     words = [token.text.upper() if token.kind == "word" else token.text for token in tokens[:_BEGINNING_WORDS]]
     readers = (_create_index, _drop_index, _comment_on_index, _set_search_path, _transaction)
     action = next((found for read in readers if (found := read(_Reader(tokens, text)))), None)
-    return Statement(number, " ".join(words)[:60], action, search_path)
+    return Statement(number, " ".join(words)[:60], action, search_path, names_in(tokens))
 
 
 class _Reader:
