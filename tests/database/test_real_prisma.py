@@ -1,6 +1,7 @@
 """With Prisma's own command line: what we record is what it records, and it agrees with what we have built.
 
-The packages are those of the lab's application, from its build when there is one, or installed once into .lab/cache.
+The packages are those of the lab's application, with Prisma 6 or 7, from its build when there is one, or installed once
+into .lab/cache.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from tests.support.prisma_stand_in import EARLIER, MIGRATION, OURS, RULE, SHAPED
 from tests.support.service_database import SCHEMA
 
 APP = ROOT / "lab/app"
+OVER_APP = {"6": APP, "7": ROOT / "lab/prisma-7"}  # what is different from lab/app, by Prisma's major version
+# Nothing of ours asks which it is; `make test` has the version of the shipped service.
+BOTH = ["6", pytest.param("7", marks=pytest.mark.thorough)]
 CACHE = ROOT / ".lab/cache"
 PARTIAL = ".partial"  # the suffix of what is still being installed
 ROWS = "SELECT to_jsonb(m) FROM aedpics._prisma_migrations m ORDER BY started_at, id"
@@ -34,17 +38,16 @@ def node_environment() -> dict[str, str]:
     return {**os.environ, "PATH": f"{ROOT / '.lab/bin'}{os.pathsep}{os.environ['PATH']}"}
 
 
-@pytest.fixture(scope="session")
-def packages() -> Path:
+def packages(major: str) -> Path:
     """A node_modules directory with Prisma's CLI of the version that the lab's application has."""
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "packages.lock").open("w") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)  # every worker asks: the first one installs, the others find it
-        return _installed() or _install()
+        return _installed(OVER_APP[major]) or _install(OVER_APP[major])
 
 
-def _installed() -> Path | None:
-    lock = (APP / "package-lock.json").read_bytes()
+def _installed(source: Path) -> Path | None:
+    lock = (source / "package-lock.json").read_bytes()
     for built in sorted(CACHE.glob("*/package-lock.json")):
         whole = built.parent.suffix != PARTIAL and (built.parent / "node_modules/.bin/prisma").exists()
         if whole and built.read_bytes() == lock:
@@ -52,14 +55,14 @@ def _installed() -> Path | None:
     return None
 
 
-def _install() -> Path:
-    lock = (APP / "package-lock.json").read_bytes()
+def _install(source: Path) -> Path:
+    lock = (source / "package-lock.json").read_bytes()
     directory = CACHE / f"packages-{hashlib.sha256(lock).hexdigest()[:12]}"
     partial = directory.with_suffix(PARTIAL)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     for name in ("package.json", "package-lock.json"):
-        shutil.copy(APP / name, partial)
+        shutil.copy(source / name, partial)
     command = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
     subprocess.run(command, cwd=partial, env=node_environment(), check=True, capture_output=True)
     shutil.rmtree(directory, ignore_errors=True)
@@ -67,17 +70,18 @@ def _install() -> Path:
     return directory / "node_modules"
 
 
-@pytest.fixture
-def prisma_release(login: Login, packages: Path, tmp_path: Path) -> Path:
+@pytest.fixture(params=BOTH)
+def prisma_release(login: Login, request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A release with the schema as its first migration, which Prisma itself has applied, and ours."""
-    shutil.copy(APP / "prisma.config.ts", tmp_path)
-    (tmp_path / "lib").mkdir()
-    shutil.copy(APP / "lib/database-url.mjs", tmp_path / "lib")
-    (tmp_path / "node_modules").symlink_to(packages)
+    for source in (APP, OVER_APP[request.param]):
+        for name in ("prisma.config.ts", "lib/database-url.mjs", "scripts/schema-engine.mjs", "prisma/schema.prisma"):
+            if (source / name).exists():
+                (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(source / name, tmp_path / name)
+    (tmp_path / "node_modules").symlink_to(packages(request.param))
     schema = SCHEMA.read_text().replace("CREATE SCHEMA aedpics;", "")
     migrations = tmp_path / "prisma/migrations"
     add(migrations, EARLIER, schema)
-    shutil.copy(APP / "prisma/schema.prisma", tmp_path / "prisma")
     shutil.copy(APP / "prisma/migrations/migration_lock.toml", migrations)
     query(login, "DROP SCHEMA aedpics CASCADE; CREATE SCHEMA aedpics")
     assert exit_code(login, tmp_path, "deploy") == 0
@@ -87,10 +91,13 @@ def prisma_release(login: Login, packages: Path, tmp_path: Path) -> Path:
 
 def exit_code(login: Login, release: Path, command: str) -> int:
     """What `prisma migrate <command>` ends with, called by hand."""
+    return by_hand(login, release, command).returncode
+
+
+def by_hand(login: Login, release: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**node_environment(), "DATABASE_URL": login.url(schema="aedpics"), "CHECKPOINT_DISABLE": "1"}
-    return subprocess.run(
-        ["node_modules/.bin/prisma", "migrate", command], cwd=release, env=environment, capture_output=True, timeout=120
-    ).returncode
+    command = ["node_modules/.bin/prisma", "migrate", *arguments]
+    return subprocess.run(command, cwd=release, env=environment, capture_output=True, text=True, timeout=120)
 
 
 def add(migrations: Path, name: str, text: str) -> None:
@@ -219,3 +226,52 @@ def test_a_database_ahead_of_the_release_is_refused_though_prisma_lets_it_pass(
     assert stopped["details"]["history"] == "ahead"
     assert "20250101_of_another_branch" in stopped["seen"]
     assert len(query(login, ROWS)) == 2
+
+
+# What docs/prisma.md says to write into schema.prisma: the conditions are the catalog's words.
+AS_DECLARED = {
+    "inspection_sessions": [
+        f'@@unique([equipment_serial], map: "{RULE}", where: raw("'
+        "status = ANY (ARRAY['active'::session_status, 'paused'::session_status])"
+        '"))'
+    ],
+    "inspection_schedules": [
+        '@@index([aed_data_id, scheduled_for], map: "idx_inspection_schedules_equipment_date")',
+        '@@index([aed_data_id, scheduled_for], map: "idx_inspection_schedules_active", where: raw("'
+        "status <> 'cancelled'::schedule_status"
+        '"))',
+    ],
+}
+
+
+@pytest.mark.parametrize("prisma_release", ["7"], indirect=True)
+@pytest.mark.thorough  # what Prisma would write into its next migration (docs/prisma.md); no run depends on it
+def test_which_planned_indexes_the_next_migration_of_prisma_7_would_drop(
+    login: Login, plan: Plan, prisma_release: Path, run: Callable[..., dict[str, Any]]
+) -> None:
+    assert run(strategy="concurrent").get("history") == "applied"
+    planned = {index.name for index in plan.indexes}
+    schema = prisma_release / "prisma/schema.prisma"
+
+    def dropped() -> set[str]:
+        compared = ("--from-config-datasource", "--to-schema", "prisma/schema.prisma", "--script", "--exit-code")
+        done = by_hand(login, prisma_release, "diff", *compared)
+        assert done.returncode == 2, (
+            done.stdout + done.stderr
+        )  # the tests' schema lacks some of the application's indexes
+        return set(re.findall(r'DROP INDEX "(.+)"', done.stdout)) & planned
+
+    everything = schema.read_text()
+    assert dropped() == {"idx_inspection_schedules_equipment_date"}, "a condition is outside what it compares"
+
+    preview = 'generator client {\n  previewFeatures = ["partialIndexes"]'
+    everything = everything.replace("generator client {", preview)
+    schema.write_text(everything)
+    assert dropped() == planned, "with the preview it compares conditions as well"
+
+    for table, lines in AS_DECLARED.items():
+        model = re.search(rf"model {table} {{.*?(?=^}})", everything, re.DOTALL | re.MULTILINE)
+        assert model is not None
+        everything = everything.replace(model.group(), model.group() + "".join(f"  {line}\n" for line in lines))
+    schema.write_text(everything)
+    assert dropped() == set()
