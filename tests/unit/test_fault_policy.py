@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from at_most_one.catalogue import in_words
+from at_most_one.findings import say
 from at_most_one.service.fault_reports import after_change, before_change
 from at_most_one.service.health_checks import Check
 from at_most_one.service.known_faults import KnownFaults
@@ -110,3 +112,11 @@ def test_only_the_race_is_reported_again() -> None:
     became = after_change([answered("monitoring", 500, known=True)], {"monitoring": [500]}, [FAULT])
     assert [one["after"] for one in became.found] == ["known"]
     assert became.told == []
+
+
+def test_a_reported_fault_is_written_in_the_readers_language() -> None:
+    """It has not all the texts of the check that it comes from."""
+    asked = Check("monitoring", False, "GET /m", say("200 with data.total 0"), say("no file"), statuses=(500,))
+    (fault,) = before_change([asked], {}, [], policy=ACCEPT, language="ko").found
+    assert "data.total" not in str(fault)
+    assert in_words(fault, "ko")["got"] == "파일 없음"

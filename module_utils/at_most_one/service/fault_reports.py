@@ -47,7 +47,7 @@ def before_change(
     seen = {**faults_of(checks), **faults_before}
     new = [
         {
-            **{name: value for name, value in one.as_data().items() if name in ("request", "got", "phrases")},
+            **_words(one),
             **{"check": one.name, "statuses": list(one.statuses)},
             **{"policy": policy.get(one.name, REFUSE), "repair": _REPAIR[language][one.name], "after": None},
         }
@@ -64,3 +64,10 @@ def after_change(
     became = {one.name: "known" if one.known else "repaired" if one.ok else None for one in checks}
     after = [{**one, "after": became.get(one["check"])} for one in found]
     return Followed(faults_before, after, [one for one in after if (one["check"], one["after"]) == ("race", "known")])
+
+
+def _words(check: Check) -> dict[str, Any]:
+    """What was asked and what came, each with its phrase."""
+    data = check.as_data()
+    phrases = {name: data["phrases"][name] for name in ("request", "got") if name in data["phrases"]}
+    return {"request": data["request"], "got": data["got"], "phrases": phrases}
