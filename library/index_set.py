@@ -460,7 +460,7 @@ def _wait_if_asked(module: AnsibleModule) -> None:
 def _race(module: AnsibleModule, plan: Plan) -> dict[str, Any]:
     from ansible.module_utils.at_most_one.migration import race
 
-    return asdict(race.run(login_of(module), plan))
+    return race.run(login_of(module), plan).as_data()
 
 
 def _history(module: AnsibleModule, plan: Plan, inspection: Inspection) -> str:

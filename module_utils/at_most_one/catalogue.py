@@ -37,7 +37,8 @@ def template(text: str, language: str) -> str:
 
 def in_words(answer: Mapping[str, Any], language: str) -> dict[str, Any]:
     """What a module has answered, with the texts of its ``phrases`` in that language, and without those."""
-    texts = {name: render(of_answer(answer, name), language) for name in answer.get("phrases") or {}}
+    named = [name for name in answer.get("phrases") or {} if name in answer]
+    texts = {name: render(of_answer(answer, name), language) for name in named}
     return {**{name: value for name, value in answer.items() if name != "phrases"}, **texts}
 
 

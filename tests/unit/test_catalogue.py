@@ -170,6 +170,7 @@ def test_an_answer_is_read_in_the_reader_s_language_where_it_has_phrases() -> No
     assert catalogue.in_words(answer, "xx") == {"name": "root", "got": "AWAIT Ann", "request": "GET /"}
     assert catalogue.in_words({**answer, "got": "***"}, "xx")["got"] == "***", "masked since"
     assert catalogue.in_words({"name": "root"}, "xx") == {"name": "root"}
+    assert catalogue.in_words({"name": "root", "phrases": answer["phrases"]}, "xx") == {"name": "root"}
 
 
 def test_a_phrase_is_copied_with_its_dataclass_whatever_it_names() -> None:

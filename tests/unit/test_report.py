@@ -180,5 +180,8 @@ def test_of_the_database_alone_nothing_of_an_application_is_claimed() -> None:
         "; no race of two inserts: no row is inside the rule"
         in written(facts("unchanged", ended=ended, verified=verified, **bare)).proven
     )
+    race["phrases"] = {"why": {"template": race["why"], "values": {}}}
+    korean = facts("unchanged", ended=ended, verified=verified, language="ko", **bare)
+    assert "; no race of two inserts: 규칙 안에 행이 없어" in written(korean).proven
     whole = written(facts("deployed", ended={**ended, "rollback": {}}, verified=verified))
     assert "Prisma's history" in whole.proven

@@ -74,3 +74,11 @@ def test_what_a_run_had_changed_is_counted_by_host() -> None:
         "0 rows removed, indexes not built, web1: link moved, instance 0 reloaded,"
         " web2: link not moved, instance 1 begun"
     )
+
+
+def test_what_a_reload_had_changed_is_a_phrase_where_the_host_hands_it_over() -> None:
+    begun = say("instance {pm_id} begun and not proven ({cause})", pm_id=1, cause="timeout")
+    details = {"changed": [str(begun)], "changed_words": begun.as_data()}
+    said = stopping.changed(0, False, {"web1": ({}, {"details": details})})
+    assert said == f"0 rows removed, indexes not built, web1: link not moved, {begun}"
+    assert "인스턴스 1 시작했으나 증명되지 않음(timeout)" in render(said, "ko")

@@ -12,7 +12,8 @@ import contextlib
 import threading
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import psycopg2
 import psycopg2.errors
@@ -20,7 +21,7 @@ from psycopg2 import sql
 
 from ..duplicates import effects
 from ..errors import OperatorError
-from ..findings import observed, say
+from ..findings import Phrase, observed, say
 from ..plan import Plan
 from ..postgres.catalog import (
     READING,
@@ -53,6 +54,11 @@ class Race:
     index: str
     answers: tuple[str, ...] = ()
     why: str = ""
+
+    def as_data(self) -> dict[str, Any]:
+        """The same as a mapping, with the phrase of ``why`` for the control node."""
+        phrases = {"why": self.why.as_data()} if isinstance(self.why, Phrase) else {}
+        return {**asdict(self), "why": str(self.why), "phrases": phrases}
 
 
 @dataclass(frozen=True)
@@ -200,7 +206,7 @@ def _one(connection: Connection, plan: Plan, sample: _Sample, key: Row, together
                 if failure.pgcode is None:
                     return first_line(failure)
                 return " ".join(filter(None, (failure.pgcode, failure.diag.constraint_name)))
-            return _LET_THROUGH if cursor.rowcount else "nothing inserted: the copied row has left the rule"
+            return _LET_THROUGH if cursor.rowcount else say("nothing inserted: the copied row has left the rule")
     finally:
         connection.rollback()
 

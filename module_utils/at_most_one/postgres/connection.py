@@ -342,7 +342,7 @@ def _in_force(login: Login, connection: Connection, mark: str) -> bool:
 
 
 def _refuse(login: Login, said: str, failure: psycopg2.Error) -> NoReturn:
-    reason = (said.strip().splitlines() or ["no reason given"])[0]
+    reason = (said.strip().splitlines() or [say("no reason given")])[0]
     if any(words in reason for words in _POOLER_SAYS):
         raise _pooler(login, reason) from failure
     if any(words in reason for words in _TLS_SAYS):

@@ -56,6 +56,10 @@ def wait(cursor: Cursor, lags: Lags, max_lag_s: float, max_wait_s: float, told: 
     return [
         note
         for name in dict.fromkeys(unknown)
-        if (note := f"How far replica {name} is behind is unknown: it does not say, or this role may not see it.")
+        if (
+            note := say(
+                "How far replica {name} is behind is unknown: it does not say, or this role may not see it.", name=name
+            )
+        )
         not in told
     ]

@@ -32,7 +32,7 @@ class Said(NamedTuple):
 def first_line(failure: Exception) -> str:
     """The server's message, or libpq's where none answered: without DETAIL and CONTEXT, which may hold row values."""
     said = failure.diag.message_primary if isinstance(failure, psycopg2.Error) else None
-    return ((said or str(failure)).strip().splitlines() or ["no reason given"])[0]
+    return ((said or str(failure)).strip().splitlines() or [say("no reason given")])[0]
 
 
 def function_of(failure: psycopg2.Error) -> str | None:

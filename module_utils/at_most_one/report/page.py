@@ -230,7 +230,7 @@ class _Writer:
         if "verify" not in ended_well or self.run.rolled_back:
             return ""
         proven = self.words["proven" if self.run.by_prisma else "proven_by_sql"]
-        race = self.details.get("verify", {}).get("race") or {}
+        race = in_words(self.details.get("verify", {}).get("race") or {}, self.run.language)
         if race:
             word = "raced" if race["verdict"] == "proven" else "not_raced"
             proven += self.words[word].replace("INDEX", race["index"]).replace("WHY", race["why"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..findings import Phrase, joined, of_answer, reason, say
+from ..findings import Phrase, handed_over, joined, of_answer, reason, say
 
 Answer = Mapping[str, Any]  # what a module has returned; empty where it was not called
 
@@ -29,8 +29,15 @@ def changed(removed: int, built: bool, hosts: Mapping[str, tuple[Answer, Answer]
         if reload.get("changed"):
             reloaded = reload.get("instances") or ()
             parts += [say("instance {pm_id} reloaded", pm_id=instance["pm_id"]) for instance in reloaded]
-        parts += (reload.get("details") or {}).get("changed") or ()
+        parts += _begun(reload.get("details") or {})
     return joined(parts, ", ")
+
+
+def _begun(details: Answer) -> Sequence[str]:
+    """What a reload that failed had changed until then, as the host hands it over."""
+    if details.get("changed_words"):
+        return [handed_over(details["changed_words"])]
+    return details.get("changed") or ()
 
 
 def later_run(failed: Answer) -> str:

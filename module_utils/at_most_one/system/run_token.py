@@ -124,7 +124,8 @@ def _require_last(run: Run, changed: Sequence[str]) -> int:
         ),
         overtaken_by=token.run_id,
         numbers=[run.number, token.number],
-        changed=list(changed),
+        changed=[str(one) for one in changed],
+        changed_words=joined(changed, ", ").as_data() if changed else None,
     )
 
 
