@@ -88,6 +88,14 @@ def test_prepare_stops_at_a_tool_that_does_not_answer_about_this_database(
     assert (found["complete"], found["strategy"], traces(adapter.login)) == (False, "none", before)
 
 
+def test_indexes_that_hold_complete_nothing_while_the_tool_does_not_answer(
+    adapter: Adapter, prepared: Callable[[], dict[str, Any]], tmp_path: Path
+) -> None:
+    assert adapter.present()["changed"]
+    migration_tool.behave(tmp_path, "leaks")
+    assert prepared()["complete"] is False
+
+
 def test_what_the_tool_prints_is_shown_without_its_secrets(adapter: Adapter, tmp_path: Path) -> None:
     migration_tool.behave(tmp_path, "leaks")
     said = str(adapter.present())
