@@ -122,6 +122,6 @@ def test_zero_is_said_and_a_run_at_work_is_named(service: Service, play: Play) -
     assert f"{old} " in said
     with connect(service.login) as connection:
         at_work = journal.open_run(connection, service.opening()).run_id
-    refused = play("purge.yml", "-e", "purge_confirmed=true", code=2)
+    refused = play("purge.yml", "-e", "purge_confirmed=true", "-e", "report_language=en", code=2)
     assert re.search(f"is held by run {at_work}: minsu", refused)
     assert service.rows()[old] == 25

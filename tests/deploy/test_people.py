@@ -82,8 +82,8 @@ def test_a_stop_is_told_with_what_to_do(lab: Lab, server: Listener) -> None:
     started, stopped = told
     assert started == message(lab, run, "start", "배포 시작")
     (finding,) = stopped["findings"]
-    assert "25 rows are to leave" in finding["seen"]
-    assert "at most 24 rows" in finding["expected"]
+    assert finding["seen"].startswith("25행이 aedpics.inspection_sessions에서 나갈 예정인데, 상한은 24행입니다.")
+    assert finding["expected"] == "한 번의 실행에서 최대 24행이어야 합니다."
     assert finding["next_step"]
     facts = ("중단된 단계: 중복 정리", "정리한 행: 0", "계획된 인덱스: 0 / 3")
     expected = message(lab, run, "stop", "배포 중단", *facts, findings=[finding])
