@@ -26,7 +26,7 @@ class Ended:
     seconds: float
 
 
-def _unguarded(_: Callable[[], bool], __: Callable[[], None]) -> AbstractContextManager[None]:
+def _unguarded(_over: Callable[[], bool], _end: Callable[[], None]) -> AbstractContextManager[None]:
     return contextlib.nullcontext()
 
 
