@@ -34,5 +34,8 @@ def test_it_is_over_exactly_these_columns_and_judges_every_row_at_once(connectio
         columns = {"d": (equal, ""), "b": (equal, ' COLLATE pg_catalog."POSIX"'), "a": (equal, "")}
         assert found == UniqueKey("m", columns)
         assert list(found.columns) == ["d", "b", "a"]
+        cursor.execute("SAVEPOINT alone; DROP INDEX aedpics.m, aedpics.z")
+        assert unique_key(cursor, "aedpics", "t", ["a", "b", "d"]).index == "a4", "without what it INCLUDEs"
+        cursor.execute("ROLLBACK TO SAVEPOINT alone")
         cursor.execute("ALTER TABLE aedpics.t ADD CONSTRAINT zz PRIMARY KEY (b, d, a)")
         assert unique_key(cursor, "aedpics", "t", ["a", "b", "d"]).index == "zz"

@@ -174,9 +174,9 @@ LEFT JOIN pg_catalog.pg_collation AS l ON l.oid = k.collation_ AND l.collname <>
 LEFT JOIN pg_catalog.pg_namespace AS ls ON ls.oid = l.collnamespace
 WHERE x.indrelid = pg_catalog.to_regclass(%(table)s) AND x.indisunique AND x.indisvalid AND x.indimmediate
     AND x.indpred IS NULL AND x.indexprs IS NULL
-GROUP BY i.relname, x.indexrelid, x.indisprimary
+GROUP BY i.relname, x.indexrelid, x.indisprimary, x.indnatts, x.indnkeyatts
 HAVING pg_catalog.array_agg(a.attname::text ORDER BY a.attname) = %(key)s::text[]
-ORDER BY x.indisprimary DESC, i.relname LIMIT 1"""
+ORDER BY x.indisprimary DESC, x.indnatts > x.indnkeyatts, i.relname LIMIT 1"""
 
 
 @dataclass(frozen=True)
