@@ -160,8 +160,8 @@ def test_a_frozen_controller_writes_nothing_once_another_one_has_stopped_before_
 ) -> None:
     """The second run takes rows and indexes of the first one back, and has nothing to write on the host."""
     first.freeze_when(before_the_switch(fresh))
-    full = "{run_takeover: true, release_min_free_mb: 100000000}"
-    second = run_playbook("deploy.yml", "-e", full, *light_build(fresh))
+    missing = "{run_takeover: true, prepare_shared_files: [.env]}"
+    second = run_playbook("deploy.yml", "-e", missing, *light_build(fresh))
     assert second.code != 0, second.output
     assert second.report["failed_phase"] == "prepare"
     there = picture(fresh)
