@@ -247,7 +247,7 @@ def test_from_the_run_to_the_way_back_the_journal_alone_keeps_what_was_done(
     assert sum(text.startswith("CREATE ") for text in migrate["details"]["statements"]) == 3
     assert verify["details"]["adapter"] == "sql"
     monitored = run_module("monitor_database_info", {"login": login_args, "plan": plan_data, "keep_days": 90})
-    assert monitored["history"] == {"verdict": "not_kept", "repair": None}
+    assert monitored["history"] == {"verdict": "not_kept", "repair": None, "against": []}
     assert monitored["verified"]["exact"]
 
     query(login, "CREATE INDEX of_somebody_else ON aedpics.inspection_sessions (equipment_serial)")
