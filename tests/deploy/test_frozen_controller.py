@@ -83,7 +83,7 @@ def picture(lab: Lab) -> dict[str, Any]:
         "content": lab.content(),
         "catalog": lab.catalog(),
         "archive": lab.archived(),
-        "dump": dump.read_bytes(),
+        "dump": dump.read_bytes() if dump.exists() else b"",  # none before the first `pm2 save`
         "served": lab.served(20),
     }
 
