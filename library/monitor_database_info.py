@@ -63,7 +63,8 @@ fence:
 history:
   description:
     - Prisma's history on the plan's migration, as M(prisma_history_info) returns it, or an error. C(against) are the
-      statements of migrations that are yet to be applied which would drop, build or rename a planned index.
+      statements, by C(number), C(migration) and the index's C(name), in migrations that are yet to be applied, which
+      would drop, build or rename a planned index.
   returned: always
   type: dict
   sample: {verdict: applied, repair: null, against: []}

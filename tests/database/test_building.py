@@ -133,7 +133,7 @@ def test_a_later_migration_that_would_drop_a_planned_index_stops_before_anything
     assert (calls(release), traces(login)) == (called, before)
     watching = {"login": login_args, "plan": plan_data, "release_path": str(release), "keep_days": 0}
     (against,) = run_module("monitor_database_info", watching)["history"]["against"]
-    assert against == f"statement 1 of 20251201_later is about {RULE}"
+    assert against == {"number": 1, "migration": "20251201_later", "name": RULE}
     later.write_text(f"COMMENT ON INDEX {RULE} IS 'the rule'")
     assert run_module("database_preflight", {**reading, "strategy": "prisma"})["history"]["refusal"] == ""
 

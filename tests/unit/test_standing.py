@@ -123,7 +123,10 @@ INVALID = [{"name": "idx_a", "verdict": "different", "parts": [{"part": "unique"
         (put("database", "journal", "runs", value=[{**DEAD, "environment": "staging"}]), []),
         (put("database", "history", "verdict", value="failed"), ["history"]),
         (put("database", "history", value={"verdict": "not_kept", "repair": None}), []),
-        (put("database", "history", "against", value=["statement 1 of m is about idx_a"]), ["history:next"]),
+        (
+            put("database", "history", "against", value=[{"number": 1, "migration": "m", "name": "idx_a"}]),
+            ["history:next"],
+        ),
         (lambda facts: facts.update(service={"checks": []}, hosts={}, released=None), []),
         (put("database", "verified", value=GONE), ["database:verified"]),
         (put("database", "use", value=GONE), ["database:use"]),

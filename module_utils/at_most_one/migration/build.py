@@ -251,10 +251,10 @@ def _concurrently(login: Login, plan: Plan, release: Path, options: Options, int
     return "concurrent", 0, built.write_pause_ms, built.stalled_by
 
 
-def against(plan: Plan, release: Path, verdict: prisma.Verdict) -> list[str]:
-    """What the release's other migrations that are yet to be applied would do to the planned indexes, as phrases."""
+def against(plan: Plan, release: Path, verdict: prisma.Verdict) -> list[dict[str, Any]]:
+    """The statements about planned indexes in the release's other migrations that are yet to be applied."""
     return [
-        say("statement {number} of {migration} is about {name}", number=number, migration=other, name=name)
+        {"number": number, "migration": other, "name": name}
         for other in verdict.pending
         if other != plan.migration
         for number, name in scope.against(migration_sql.split(files.read_script(release, other)), plan)
@@ -269,7 +269,7 @@ def _require_left_alone(plan: Plan, release: Path, verdict: prisma.Verdict) -> N
                 "AMO-3626",
                 "Another migration of the release would change what plan {plan_id} builds: {found}.",
                 plan_id=plan.id,
-                found=joined(found),
+                found=joined(say("statement {number} of {migration} is about {name}", **one) for one in found),
             ),
             expected=say(
                 "no statement that drops, builds or renames a planned index, or drops what it is on, in a migration"

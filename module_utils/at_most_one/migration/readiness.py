@@ -29,7 +29,7 @@ class Readiness:
     strategy: str = "none"
     refusal: str = ""
     findings: tuple[Finding, ...] = ()  # of the refusal
-    against: tuple[str, ...] = ()  # what the release's other migrations would do to the planned indexes, as phrases
+    against: tuple[dict[str, Any], ...] = ()  # as build.against returns it
 
     @property
     def needs_a_person(self) -> bool:

@@ -178,7 +178,10 @@ def _database(facts: Facts) -> list[Finding]:
                 observed(
                     "AMO-5118",
                     "The next `prisma migrate deploy` would change what the plan builds: {against}.",
-                    against=joined(read["history"]["against"]),
+                    against=joined(
+                        say("statement {number} of {migration} is about {name}", **one)
+                        for one in read["history"]["against"]
+                    ),
                 ),
                 say("no migration that drops, builds or renames a planned index, or drops what it is on."),
                 say(
