@@ -19,6 +19,7 @@ from at_most_one.preflight import server_checks
 from at_most_one.runs import journal
 from at_most_one.runs.controllers import Controller
 
+from tests.database.index_tools import wait_for
 from tests.database.test_fence import open_as_app, run
 
 LIMITS = server_checks.Limits(transaction_age_s=3600, replication_lag_s=30)
@@ -57,6 +58,14 @@ def test_row_level_security_that_is_forced_on_the_owner_is_named(
     assert f"ALTER TABLE {TABLE} NO FORCE ROW LEVEL SECURITY" in stop.next_step
 
 
+def sessions(connection: Connection, role: str) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE usename = %s", (role,))
+        ((count,),) = cursor.fetchall()
+    connection.commit()  # the next look is a new one
+    return int(count)
+
+
 @pytest.mark.versions
 @pytest.mark.parametrize("limited", ["ROLE keeper", "DATABASE {database}"])
 def test_too_few_connections_for_a_run_are_named(
@@ -66,6 +75,7 @@ def test_too_few_connections_for_a_run_are_named(
     there = 2 if whose == "DATABASE" else 1  # the test's own, and the one that asks
     with connect(owner) as owning:
         for left in (server_checks.CONNECTIONS, server_checks.CONNECTIONS - 1):
+            wait_for(lambda: sessions(connection, "keeper") == 1)  # the second one of the look before is gone
             run(connection, f"ALTER {whose} {name} CONNECTION LIMIT {left + there}")
             if left >= server_checks.CONNECTIONS:
                 assert server_checks.read(owning, plan, LIMITS)["connections_left"][whose.lower()] == left

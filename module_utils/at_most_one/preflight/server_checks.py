@@ -35,10 +35,11 @@ def read(connection: Connection, plan: Plan, limits: Limits) -> dict[str, Any]:
 
     Ends the connection's transaction, if it is in one, and opens a second connection for an instant.
     """
+    left = _connections_left(connection)  # the second connection is counted for a moment after it was closed
     facts = {
         "pooled": _pooled(connection),
         **_server(connection),
-        "connections_left": _connections_left(connection),
+        "connections_left": left,
         "tables": _tables(connection, plan),
         "long_transactions": _long_transactions(connection, limits.transaction_age_s),
     }
