@@ -23,6 +23,7 @@ from at_most_one.postgres.connection import Login
 from tests.chaos.truths import Truths
 from tests.support import postgres
 from tests.support.ports import free_port
+from tests.support.prisma_packages import installed
 
 ROOT = Path(__file__).parents[2]
 LAB = ROOT / "lab"
@@ -129,7 +130,8 @@ class World(Truths):
         shutil.copytree(ROOT / "tests/chaos/app", sources)
         shutil.copytree(LAB / "app/prisma", sources / "prisma")
         (sources / "lib").mkdir()
-        shutil.copy(LAB / "app/lib/database-url.mjs", sources / "lib")
+        for name in ("database-url.mjs", "migration-adapter.mjs"):
+            shutil.copy(LAB / "app/lib" / name, sources / "lib")
         for name in ("prisma.config.ts", ".gitignore"):
             shutil.copy(LAB / "app" / name, sources)
         self.before = origin.commit(sources, "The service before the rule", "2025-11-01T00:00:00+0000")
@@ -143,7 +145,8 @@ class World(Truths):
     @property
     def build_commands(self) -> list[list[str]]:
         """What stands for npm ci, prisma generate and npm run build: the same artefacts, in no time."""
-        (packages, *_) = sorted((ROOT / ".lab/cache").glob("*/node_modules"))
+        packages = installed(LAB / "app")
+        assert packages is not None, "make lab-up builds the service, and with it these packages"
         return [
             ["ln", "-sfn", str(packages), "node_modules"],
             ["mkdir", "-p", ".next/server", ".next/static"],

@@ -22,6 +22,7 @@ from at_most_one.postgres.connection import Login, connect
 
 from tests.database.conftest import ROOT
 from tests.database.index_tools import in_thread, query, verdicts, wait_for
+from tests.support.prisma_packages import CACHE, PARTIAL, installed
 from tests.support.prisma_stand_in import EARLIER, MIGRATION, OURS, RULE, SHAPED
 from tests.support.service_database import SCHEMA
 
@@ -29,8 +30,6 @@ APP = ROOT / "lab/app"
 OVER_APP = {"6": APP, "7": ROOT / "lab/prisma-7"}  # what is different from lab/app, by Prisma's major version
 # Nothing of ours asks which it is; `make test` has the version of the shipped service.
 BOTH = ["6", pytest.param("7", marks=pytest.mark.thorough)]
-CACHE = ROOT / ".lab/cache"
-PARTIAL = ".partial"  # the suffix of what is still being installed
 ROWS = "SELECT to_jsonb(m) FROM aedpics._prisma_migrations m ORDER BY started_at, id"
 
 
@@ -43,16 +42,7 @@ def packages(major: str) -> Path:
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "packages.lock").open("w") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)  # every worker asks: the first one installs, the others find it
-        return _installed(OVER_APP[major]) or _install(OVER_APP[major])
-
-
-def _installed(source: Path) -> Path | None:
-    lock = (source / "package-lock.json").read_bytes()
-    for built in sorted(CACHE.glob("*/package-lock.json")):
-        whole = built.parent.suffix != PARTIAL and (built.parent / "node_modules/.bin/prisma").exists()
-        if whole and built.read_bytes() == lock:
-            return built.parent / "node_modules"
-    return None
+        return installed(OVER_APP[major]) or _install(OVER_APP[major])
 
 
 def _install(source: Path) -> Path:
@@ -74,7 +64,8 @@ def _install(source: Path) -> Path:
 def prisma_release(login: Login, request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A release with the schema as its first migration, which Prisma itself has applied, and ours."""
     for source in (APP, OVER_APP[request.param]):
-        for name in ("prisma.config.ts", "lib/database-url.mjs", "scripts/schema-engine.mjs", "prisma/schema.prisma"):
+        libraries = ("lib/database-url.mjs", "lib/migration-adapter.mjs", "scripts/schema-engine.mjs")
+        for name in ("prisma.config.ts", "prisma/schema.prisma", *libraries):
             if (source / name).exists():
                 (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(source / name, tmp_path / name)

@@ -7,19 +7,8 @@ import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
 import { pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
-import { PrismaPg } from "@prisma/adapter-pg";
 import { bindMigrationAwareSqlAdapterFactory } from "@prisma/driver-adapter-utils";
-import { readDatabaseUrl } from "../lib/database-url.mjs";
-
-// As in prisma.config.ts of Prisma 6: the engine bounds its wait for the migration lock by a timer that it never clears, which must
-// not keep a finished command waiting.
-const LONG_TIMER_MS = 5_000;
-const setTimeoutOfNode = globalThis.setTimeout;
-globalThis.setTimeout = Object.assign((callback, delay, ...rest) => {
-  const timer = setTimeoutOfNode(callback, delay, ...rest);
-  if (delay >= LONG_TIMER_MS) timer.unref();
-  return timer;
-}, setTimeoutOfNode);
+import { migrationAdapter } from "../lib/migration-adapter.mjs";
 
 // strict: false lets options pass that this engine has no use for.
 const { values: given, positionals } = parseArgs({
@@ -27,37 +16,7 @@ const { values: given, positionals } = parseArgs({
   allowPositionals: true,
   options: { datamodels: { type: "string", multiple: true }, datasource: { type: "string" } },
 });
-const { pool, schema } = readDatabaseUrl(JSON.parse(given.datasource).url);
-
-// The engine reads catalog columns of the types `"char"` and `name`, for which the adapter has no reader. They are text in all but name.
-const TEXT_BY_ANOTHER_NAME = [18, 19];
-const TYPE_TEXT = 25;
-
-function withCatalogAsText(queryable) {
-  const performIO = queryable.performIO.bind(queryable);
-  queryable.performIO = async (query) => {
-    const result = await performIO(query);
-    for (const field of result.fields ?? []) if (TEXT_BY_ANOTHER_NAME.includes(field.dataTypeID)) field.dataTypeID = TYPE_TEXT;
-    return result;
-  };
-  if (queryable.startTransaction) {
-    const startTransaction = queryable.startTransaction.bind(queryable);
-    queryable.startTransaction = async (...options) => withCatalogAsText(await startTransaction(...options));
-  }
-  return queryable;
-}
-
-class Adapters extends PrismaPg {
-  async connect() {
-    return withCatalogAsText(await super.connect());
-  }
-
-  async connectToShadowDb() {
-    return withCatalogAsText(await super.connectToShadowDb());
-  }
-}
-
-const adapters = new Adapters({ ...pool, max: 2, allowExitOnIdle: true }, { schema });
+const adapters = migrationAdapter(JSON.parse(given.datasource).url);
 
 /** Whether the database can be reached: exit code 0, or 1 and the reason in a line of the engine's log. */
 async function canConnect() {
