@@ -172,7 +172,7 @@ def warning(found: Finding) -> Phrase:
 
 
 def either(choices: Iterable[str]) -> str:
-    """The choices, of which one is enough; empty where there is none."""
+    """The choices, of which one is enough; empty when there are no choices."""
     first, *others = [*choices] or [""]
     for other in others:
         first = say("{first} or {other}", first=first, other=other)

@@ -123,7 +123,7 @@ def test_each_message_has_an_identifier() -> None:
     [
         ({"ansible.builtin.fail": {"msg": "The way back failed: {{ why }}"}}, ["The way back failed"]),
         ({"set_fact": {"_error": "{{ error ~ ' and nothing was written' }}"}}, ["and nothing was written"]),
-        ({"name": "Stop if the name is none", "fail": {"msg": "{{ why }}"}}, []),
+        ({"name": "Stop without a name", "fail": {"msg": "{{ why }}"}}, []),
         ({"stop_unless": {"seen": "There is no table.", "values": {"why": "it was not made"}}}, ["it was not made"]),
         ({"vars": {"behind": {"template": "The way back failed: {error}", "values": {}}}}, []),
         ({"when": "why == 'it was not made'"}, ["it was not made"]),

@@ -191,7 +191,7 @@ def _post(channel: Channel, notice: Notice, timeout_s: float) -> str | None:
     except NoAnswer as failure:
         return say("no answer ({failure})", failure=failure.kind)
     except (OperatorError, ValueError):  # http.client refuses control characters in an address with ValueError
-        return say("the address is none that can be asked: http:// or https:// and a host")
+        return say("the address cannot be used: it needs http:// or https:// and a host")
     return None if 200 <= answer.status < 300 else say("status {code}", code=answer.status)
 
 
