@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -11,6 +10,8 @@ import psycopg2
 from at_most_one.duplicates import surplus_rows
 from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Connection, Login, connect
+
+from tests.support.ports import wait_until
 
 TABLE = "aedpics.inspection_sessions"
 SETTINGS = "SELECT name, setting FROM pg_settings WHERE context IN ('user', 'superuser') ORDER BY 1"  # of the session
@@ -36,13 +37,6 @@ def remove(connection: Connection, plan: Plan, found: surplus_rows.Report, **mor
     return surplus_rows.remove(connection, plan, rows=found.rows, digest=found.digest, run_id="run-1", **more)
 
 
-def until(condition: Callable[[], bool], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 class Waiting:
     """Another session that holds row locks, and our removal that waits for them in a thread."""
 
@@ -63,7 +57,7 @@ class Waiting:
                 return work(connection)
 
         future = self.pool.submit(with_connection)
-        until(lambda: self.somebody_waits() or future.done())
+        wait_until(lambda: self.somebody_waits() or future.done())
         assert not future.done(), "it should be waiting for the other session's locks"
         return future
 

@@ -15,7 +15,8 @@ from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Connection, Login, connect
 
-from tests.database.cleaning import INSPECTOR, SETTINGS, TABLE, Waiting, ids, keys, remove, run, until
+from tests.database.cleaning import INSPECTOR, SETTINGS, TABLE, Waiting, ids, keys, remove, run
+from tests.support.ports import wait_until
 
 GROUP_BY_GROUP = Pace(first=4, smallest=4, largest=4)  # the guide's first five groups have four rows each
 THREES = Pace(first=3, smallest=3, largest=3)
@@ -47,7 +48,7 @@ class TestProgress:
         removal = waiting.start(settings_around, **PATIENT)
         with connect(waiting.login, autocommit=True) as watcher:
             query = "SELECT application_name FROM pg_stat_activity WHERE application_name LIKE 'at-most-one cleanup%%'"
-            until(lambda: run(watcher, query) == [("at-most-one cleanup 6 of 25",)])
+            wait_until(lambda: run(watcher, query) == [("at-most-one cleanup 6 of 25",)])
         waiting.other.rollback()
         before, after, batches = removal.result(30)
         assert after == before
@@ -168,7 +169,7 @@ class TestAWriter:
         removal = waiting.start(lambda own: remove(own, plan, found, pace=GROUP_BY_GROUP), **PATIENT)
         with connect(login, lock_timeout_ms=10_000) as writer:
             for _ in range(5):
-                until(waiting.somebody_waits)
+                wait_until(waiting.somebody_waits)
                 with contextlib.closing(writer.cursor()) as cursor:
                     cursor.execute(f"UPDATE {TABLE} SET notes = 'mine' WHERE id = %s", (group.keep["id"],))
                 writer.rollback()

@@ -18,9 +18,10 @@ from at_most_one.runs import journal
 from at_most_one.runs.controllers import Controller
 from at_most_one.runs.journal import Opening
 
-from tests.database.cleaning import Waiting, ids, run, until
+from tests.database.cleaning import Waiting, ids, run
 from tests.database.index_tools import RULE, inspect
 from tests.database.index_tools import run_sql as run_sql  # fixture
+from tests.support.ports import wait_until
 
 TAKEN = "was closed as abandoned by run"
 
@@ -126,7 +127,7 @@ def test_a_take_over_waits_for_the_batch_that_is_under_way(
         waiting.change("SELECT FROM aedpics.inspection_sessions FOR UPDATE")
         cleaning = waiting.start(clean, lock_timeout_ms=30_000)
         taking.append(pool.submit(take_over, login, opening))
-        until(lambda: waiting_sessions(connection) == 2)
+        wait_until(lambda: waiting_sessions(connection) == 2)
         assert not taking[0].done()
         waiting.other.rollback()
         with pytest.raises(OperatorError, match=TAKEN):

@@ -15,7 +15,8 @@ from at_most_one.postgres import own_schema, replication
 from at_most_one.postgres.connection import Connection, Login, connect
 from psycopg2 import sql
 
-from tests.database.cleaning import Waiting, remove, run, until
+from tests.database.cleaning import Waiting, remove, run
+from tests.support.ports import wait_until
 
 MEGABYTE = 2**20
 
@@ -66,7 +67,7 @@ def test_no_batch_begins_until_the_replica_has_caught_up(
     behind(connection, "standby", 45, 10 * MEGABYTE)
     behind(connection, "fresh", 0.1, 0)
     removal = others.pool.submit(removing, others.login, plan, found, max_replica_lag_s=30, max_replica_wait_s=60)
-    until(lambda: left_so_far(connection) > 0 or removal.done())
+    wait_until(lambda: left_so_far(connection) > 0 or removal.done())
     time.sleep(0.7)  # longer than the time between two looks at the replicas
     assert left_so_far(connection) == 3, "one batch, and then it waits"
     assert not removal.done()

@@ -15,7 +15,8 @@ from at_most_one.plan import Plan, SortKey, Surplus
 from at_most_one.postgres.connection import Connection, Login, connect
 
 from tests.database.citext import make_citext
-from tests.database.cleaning import INSPECTOR, SETTINGS, TABLE, ids, run, until
+from tests.database.cleaning import INSPECTOR, SETTINGS, TABLE, ids, run
+from tests.support.ports import wait_until
 
 TOUCH = """
 CREATE FUNCTION aedpics.touch() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN {} END$$;
@@ -226,7 +227,7 @@ class TestBatches:
                 cursor.execute("SELECT pg_advisory_xact_lock(7)")
             for thread, kind in zip(threads, ("advisory", "relation"), strict=True):
                 thread.start()
-                until(lambda kind=kind: run_read(watcher, waiting, kind) == [(1,)])  # type: ignore[misc]
+                wait_until(lambda kind=kind: run_read(watcher, waiting, kind) == [(1,)])  # type: ignore[misc]
             gate.rollback()
             for thread in threads:
                 thread.join(20)

@@ -11,9 +11,10 @@ from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Connection, Login, connect
 
-from tests.database.cleaning import run, until
+from tests.database.cleaning import run
 from tests.database.test_restore import TOUCH, pending, run_read
 from tests.database.test_restore import archived as archived  # the fixture
+from tests.support.ports import wait_until
 
 
 @pytest.mark.parametrize("first", ["a row's fault before it", "nothing before it"])
@@ -56,7 +57,7 @@ def test_a_deadlock_is_tried_again_in_a_smaller_batch(
             cursor.execute("SELECT pg_advisory_xact_lock(2)")
             restoring.start()
             waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'advisory'"
-            until(lambda: run_read(watcher, waits) == [(1,)])
+            wait_until(lambda: run_read(watcher, waits) == [(1,)])
             cursor.execute("SELECT pg_advisory_xact_lock(1)")
         other.rollback()
         restoring.join(20)

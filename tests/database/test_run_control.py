@@ -38,9 +38,9 @@ from at_most_one.runs.controllers import Controller
 from at_most_one.runs.journal import Opening
 
 from tests.database.cleaning import INSPECTOR, TABLE, ids, run
-from tests.database.cleaning import until as until_within
 from tests.database.conftest import ROOT
 from tests.database.index_tools import inspect, verdicts
+from tests.support.ports import wait_until
 from tests.support.postgres import Server, superuser
 
 POLL_S = 0.02
@@ -62,10 +62,6 @@ def opening(plan: Plan) -> Opening:
 def held(login: Login, opening: Opening) -> str:
     with connect(login) as connection:
         return journal.open_run(connection, opening).run_id
-
-
-def until(condition: Callable[[], bool]) -> None:
-    until_within(condition, 60)
 
 
 def ask(login: Login, plan: Plan, action: str, *, check: bool = False, who: str = "jiwoo") -> requests.Answer:
@@ -177,13 +173,13 @@ def test_eight_writers_under_a_pause_break_no_rule_and_lose_nothing(
             phase.clean(own, plan, held, limits, done, hold=journal.holding(held), checkpoint=checkpoint)
 
     with beside(login, work) as cleaning:
-        until(lambda: waits(login, plan))
+        wait_until(lambda: waits(login, plan), 60)
         gone = before - ids(connection)
         assert gone == archived(connection)
         assert 0 < len(gone) < 25, "two whole batches"
         (lease,) = run(connection, "SELECT lease_until FROM at_most_one.run")[0]
         with Writers(login, serials) as writers:
-            until(lambda: writers.refused > 100 and len(writers.written) > 100)
+            wait_until(lambda: writers.refused > 100 and len(writers.written) > 100, 60)
             assert before - ids(connection) == gone, "nothing leaves during a pause"
         assert writers.faults == []
         assert writers.written <= ids(connection), "nothing of the service is lost"
@@ -243,7 +239,7 @@ def test_a_pause_outlives_a_killed_controller_and_the_run_that_takes_over_goes_o
     ask(login, plan, "hold_cutover", who="hana")
     killed.stdin.write("\n")
     killed.stdin.flush()
-    until(lambda: waits(login, plan))
+    wait_until(lambda: waits(login, plan), 60)
     killed.send_signal(signal.SIGKILL)
     killed.wait(30)
     dead = status(login, plan)
@@ -257,7 +253,7 @@ def test_a_pause_outlives_a_killed_controller_and_the_run_that_takes_over_goes_o
     assert [one.who for one in requests.read(connection, opened.run_id)] == ["jiwoo", "hana"]
     connection.commit()
     with beside(login, lambda: clean(login, plan, opened.run_id)) as cleaning:
-        until(lambda: waits(login, plan))
+        wait_until(lambda: waits(login, plan), 60)
         assert ids(connection) == before, "it pauses as the one before was asked to"
         ask(login, plan, "resume")
         cleaning.result(60)
@@ -283,7 +279,7 @@ def test_a_call_whose_controller_is_gone_waits_no_longer(
         ask(login, plan, "pause")
         left.stdin.write("\n")
         left.stdin.flush()
-        until(lambda: waits(login, plan))
+        wait_until(lambda: waits(login, plan), 60)
         assert left.poll() is None
         left.stdout.close()
         assert left.wait(60) != 0
@@ -320,7 +316,7 @@ def test_an_abort_ends_the_clean_up_between_two_batches_and_says_who_asked(
     before = ids(connection)
     ask(login, plan, "pause")
     with beside(login, lambda: clean(login, plan, held)) as cleaning:
-        until(lambda: waits(login, plan))
+        wait_until(lambda: waits(login, plan), 60)
         ask(login, plan, "abort", who="hana")
         with pytest.raises(OperatorError) as ended:
             cleaning.result(60)
@@ -353,7 +349,7 @@ def test_an_index_waits_for_the_pause(login: Login, plan: Plan, held: str) -> No
         )
 
     with beside(login, work) as building:
-        until(lambda: waits(login, plan))
+        wait_until(lambda: waits(login, plan), 60)
         assert status(login, plan)["unit"] == "indexes"
         ask(login, plan, "resume")
         building.result(60)
@@ -398,7 +394,7 @@ def test_the_cutover_is_held_by_its_own_settings_until_somebody_continues(
     ]
     connection.commit()
     with beside(login, lambda: control.before_the_cutover(login, opened.run_id, CUTOVER, poll_s=POLL_S)) as waiting:
-        until(lambda: waits(login, plan))
+        wait_until(lambda: waits(login, plan), 60)
         ask(login, plan, "resume")
         time.sleep(10 * POLL_S)
         assert not waiting.done(), "resume lifts a pause alone"
@@ -418,7 +414,7 @@ def test_a_hold_outlasts_a_server_that_is_gone_for_a_moment(
 ) -> None:
     ask(login, plan, "hold_cutover")
     with beside(login, lambda: control.before_the_cutover(login, held, CUTOVER, poll_s=POLL_S)) as waiting:
-        until(lambda: waits(login, plan))
+        wait_until(lambda: waits(login, plan), 60)
         since = status(login, plan)["waiting"]["since"]
         time.sleep(1.1)
         server.run(
@@ -437,7 +433,7 @@ def test_a_run_that_was_taken_over_stops_waiting(
 ) -> None:
     ask(login, plan, "pause")
     with beside(login, lambda: control.before_the_cutover(login, held, CUTOVER, poll_s=POLL_S)) as waiting:
-        until(lambda: waits(login, plan))
+        wait_until(lambda: waits(login, plan), 60)
         second = journal.open_run(connection, opening, takeover=True).run_id
         connection.commit()
         with pytest.raises(OperatorError, match=f"closed as abandoned by run {second}"):

@@ -28,7 +28,8 @@ from psycopg2 import sql
 from psycopg2.extensions import make_dsn
 
 from tests.conftest import ROOT
-from tests.database.cleaning import TABLE, run, until
+from tests.database.cleaning import TABLE, run
+from tests.support.ports import wait_until
 from tests.support.postgres import Server
 from tests.support.service_database import TEMPLATE, running_server
 
@@ -85,8 +86,8 @@ class Subscriber:
     def await_everything(self) -> None:
         """Wait until every change that the publisher has committed by now is applied here."""
         ((now,),) = run(self.publisher, "SELECT pg_catalog.pg_current_wal_lsn()::text")
-        until(lambda: run(self.publisher, "SELECT %s::pg_lsn >= %s::pg_lsn", self.confirmed(), now) == [(True,)])
-        until(lambda: self.sql("SELECT 1 FROM pg_catalog.pg_subscription_rel WHERE srsubstate <> 'r'") == [])
+        wait_until(lambda: run(self.publisher, "SELECT %s::pg_lsn >= %s::pg_lsn", self.confirmed(), now) == [(True,)])
+        wait_until(lambda: self.sql("SELECT 1 FROM pg_catalog.pg_subscription_rel WHERE srsubstate <> 'r'") == [])
 
     def differing(self, *tables: str) -> list[str]:
         """The tables whose rows are not the publisher's."""
@@ -98,7 +99,7 @@ class Subscriber:
         self.sql("ALTER SUBSCRIPTION {0} SET (slot_name = NONE)")
         self.sql("DROP SUBSCRIPTION {0}")
         idle = "SELECT 1 FROM pg_replication_slots WHERE slot_name = %s AND active"
-        until(lambda: run(self.publisher, idle, self.name) == [])
+        wait_until(lambda: run(self.publisher, idle, self.name) == [])
         run(self.publisher, "SELECT pg_catalog.pg_drop_replication_slot(%s)", self.name)
 
 
@@ -214,7 +215,7 @@ def test_without_them_it_stops_and_goes_on_by_itself_once_they_are_there(
     subscriber, plan = subscribed("FOR ALL TABLES"), replace(plan, surplus=AS_DELETE)
     worker = subscriber.worker()
     clean_up(connection, plan)
-    until(lambda: subscriber.worker() not in (None, worker))  # the first one has ended, and others after it
+    wait_until(lambda: subscriber.worker() != worker)  # it has ended; those after it end too fast to be seen
     assert subscriber.differing(*SERVICE) == [TABLE]
     create_tables(subscriber)
     subscriber.await_everything()

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from tests.deploy.conftest import PLANNED, Lab, Run, light_build, run_playbook
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 300
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+from tests.support.ports import wait_until
 
 
 def waiting(lab: Lab) -> Any:
@@ -51,7 +44,7 @@ def deploying(lab: Lab) -> Iterator[list[Run]]:
 def test_a_deployment_waits_before_the_cutover_until_somebody_continues_it(fresh: Lab) -> None:
     pids = fresh.pids()
     with deploying(fresh) as runs:
-        until(lambda: waiting(fresh) == "hold_cutover")
+        wait_until(lambda: waiting(fresh) == "hold_cutover", 300)
         assert (fresh.pids(), fresh.link, fresh.served()) == (pids, "in place", {fresh.values["commit_before"]})
         assert fresh.indexes() == dict.fromkeys(PLANNED, (True, True)), "everything else is done"
         shown = run_playbook("control.yml", "-e", "report_language=en")
@@ -67,7 +60,7 @@ def test_a_deployment_waits_before_the_cutover_until_somebody_continues_it(fresh
 def test_a_deployment_that_is_to_end_takes_itself_back_and_says_who_asked(fresh: Lab) -> None:
     sessions, pids = fresh.sessions(), fresh.pids()
     with deploying(fresh) as runs:
-        until(lambda: waiting(fresh) == "hold_cutover")
+        wait_until(lambda: waiting(fresh) == "hold_cutover", 300)
         assert run_playbook("control.yml", "-e", "control_action=abort").code == 0
     (run,) = runs
     assert run.code != 0

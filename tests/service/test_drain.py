@@ -21,10 +21,16 @@ from at_most_one.pm2.handover import held
 from at_most_one.service import traffic_probe
 
 from tests.service.conftest import ROOT, App
+from tests.support.ports import wait_until
 
 DRAIN = str(ROOT / "lab" / "app" / "lib" / "drain.mjs")
 AS_NEXT = {"shutdown": "as next start"}
 REQUEST = b"GET / HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n"
+
+
+def state(pid: int) -> str:
+    """One letter of proc(5): T is stopped, Z has ended and its parent has not read of it."""
+    return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(") ")[2][0]
 
 
 @contextlib.contextmanager
@@ -32,16 +38,17 @@ def paused(pid: int) -> Iterator[None]:
     """The process does nothing while the block runs; what it is sent waits for it."""
     os.kill(pid, signal.SIGSTOP)
     try:
+        wait_until(lambda: state(pid) == "T")
         yield
     finally:
         os.kill(pid, signal.SIGCONT)
 
 
-def handed_over_while_it_ends(app: App, pid: int) -> list[str]:
+def handed_over_while_it_ends(app: App, pid: int, *, at_once: bool = False) -> list[str]:
     """What comes of four requests that PM2's daemon hands over just after ``pid`` was told to end.
 
-    The daemon is held up until ``pid`` has closed its socket. It takes the connections before it reads of that, and so
-    gives one to each of its two workers.
+    The daemon is held up until ``pid`` has closed its socket, or has ended if it does so ``at_once``. It takes the
+    connections before it reads of that, and so gives one to each of its two workers.
     """
     daemon = client.daemon_of(app.pm2)
     assert daemon
@@ -50,7 +57,10 @@ def handed_over_while_it_ends(app: App, pid: int) -> list[str]:
         for user in users:
             user.sendall(REQUEST)
         os.kill(pid, signal.SIGINT)
-        time.sleep(0.2)
+        if at_once:
+            wait_until(lambda: state(pid) == "Z")
+        else:
+            time.sleep(0.2)  # nothing outside the process shows that it has closed its socket
     return [outcome(user) for user in users]
 
 
@@ -69,7 +79,7 @@ def probe(app: App) -> Probe:
 def test_a_worker_that_ends_at_once_loses_what_it_was_just_handed(app: App) -> None:
     """The control: this is how `next start` ends."""
     app.start(app.release("a" * 40, **AS_NEXT))
-    outcomes = handed_over_while_it_ends(app, app.instances()[0].pid)
+    outcomes = handed_over_while_it_ends(app, app.instances()[0].pid, at_once=True)
     # No reset: the daemon keeps the connection open and waits for a word from the dead. Its user waits too.
     assert sorted(outcomes) == ["HTTP/1.1 200 OK"] * 3 + ["TimeoutError"]
 
@@ -81,10 +91,7 @@ def test_a_worker_that_is_held_gives_it_back(app: App) -> None:
         assert holds
         assert handed_over_while_it_ends(app, pid) == ["HTTP/1.1 200 OK"] * 4
         assert Path(f"/proc/{pid}").exists()
-    deadline = time.monotonic() + 3
-    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not Path(f"/proc/{pid}").exists(), "the hold ended, and the process did not"
+    wait_until(lambda: not Path(f"/proc/{pid}").exists(), 3, "the hold ended, and the process did not")
 
 
 def test_a_process_that_does_not_answer_is_not_held(app: App) -> None:
