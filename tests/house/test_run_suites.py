@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -14,9 +15,12 @@ bad: ; @echo $@ ran; exit 1
 """
 
 
-def run(directory: Path, beside: str, suites: str) -> tuple[int, str]:
-    (directory / "Makefile").write_text(MAKEFILE)
-    done = subprocess.run([SCRIPT, beside, suites], cwd=directory, capture_output=True, text=True, timeout=60)
+def run(directory: Path, beside: str, suites: str, *flags: str) -> tuple[int, str]:
+    all_of_them = f'all: ; @{SCRIPT} "{beside}" "{suites}"\n'
+    (directory / "Makefile").write_text(all_of_them + MAKEFILE)
+    alone = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL")}
+    command = ["make", *flags, "all"]
+    done = subprocess.run(command, cwd=directory, env=alone, capture_output=True, text=True, timeout=60)
     return done.returncode, done.stdout
 
 
@@ -42,3 +46,15 @@ def test_after_a_failure_no_other_suite_begins(tmp_path: Path, beside: str, suit
     code, said = run(tmp_path, beside, suites)
     assert code != 0
     assert "other ran" not in said
+
+
+@pytest.mark.parametrize(("beside", "suites"), [("bad other", ""), ("", "bad other"), ("bad", "other")])
+def test_make_k_goes_on_and_the_verdict_stays(tmp_path: Path, beside: str, suites: str) -> None:
+    code, said = run(tmp_path, beside, suites, "-k")
+    assert code != 0
+    assert "other ran" in said
+    assert [line.split()[0] for line in said.splitlines() if line.endswith("FAILED")] == ["bad"]
+
+
+def test_a_variable_with_that_letter_does_not(tmp_path: Path) -> None:
+    assert "other ran" not in run(tmp_path, "", "bad other", "LINK=k")[1]
