@@ -54,21 +54,33 @@ def of_tasks(value: Any, key: str = "") -> Iterator[str]:
 
 
 def of_python(source: str) -> Iterator[str]:
-    """Texts that are shown, and parts of a message, that are no phrases."""
+    """Texts that are shown, parts of a message, and what a function returns in the place of a phrase, that are none."""
     for node in ast.walk(ast.parse(source)):
-        if not isinstance(node, ast.Call):
-            continue
-        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-        given: list[ast.expr] = []
-        if name in SHOWN:
-            given = [*node.args, *(keyword.value for keyword in node.keywords)]
-        elif name in troubleshooting.ERRORS:
-            given = [*node.args[:1], *(one.value for one in node.keywords if one.arg in ("expected", "next_step"))]
-        elif name == "Finding":
-            given = node.args[1:4]
-        for argument in given:
+        for argument in _shown(node):
             for text in _parts(argument):
                 yield from _sentences(text)
+
+
+def _shown(node: ast.AST) -> list[ast.expr]:
+    """What of a call, or of what a function returns, is shown to people."""
+    if isinstance(node, ast.FunctionDef):
+        returned = [one.value for one in ast.walk(node) if isinstance(one, ast.Return) and one.value]
+        return returned if any(_name(one) == "say" for one in returned) else []
+    if not isinstance(node, ast.Call):
+        return []
+    name = _name(node)
+    if name in SHOWN:
+        return [*node.args, *(keyword.value for keyword in node.keywords)]
+    if name in troubleshooting.ERRORS:
+        return [*node.args[:1], *(one.value for one in node.keywords if one.arg in ("expected", "next_step"))]
+    return list(node.args[1:4]) if name == "Finding" else []
+
+
+def _name(node: ast.AST) -> str:
+    """Of what is called."""
+    if not isinstance(node, ast.Call):
+        return ""
+    return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
 
 
 def _parts(node: ast.expr) -> Iterator[str]:
@@ -146,6 +158,8 @@ def test_a_sentence_of_a_task_is_found(task: dict[str, Any], said: list[str]) ->
         ('Finding("x", observed("AMO-1", "a"), say("b"), "try it again" if x else y)', ["try it again"]),
         ('raise AnsibleActionFail("there is " + "no such file")', ["no such file"]),
         ('log("this is not shown")', []),
+        ('def next(a):\n if a:\n  return say("run it")\n return "run it all again"', ["run it all again"]),
+        ('def next(a):\n return "nobody reads this one"', []),
     ],
 )
 def test_a_sentence_of_the_code_is_found(line: str, said: list[str]) -> None:

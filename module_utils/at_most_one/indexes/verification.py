@@ -406,7 +406,7 @@ def _repair(inspection: Inspection, plan: Plan) -> str:
     if any(verdict.building for verdict in inspection.verdicts):
         return say("wait until the build has ended, then verify again; drop nothing meanwhile.")
     if "different" in verdicts or "unexpected" in verdicts:
-        return (
+        return say(
             "find out who made the other index; drop it with DROP INDEX CONCURRENTLY, or correct the plan's indexes or "
             "its family.neighbours."
         )
