@@ -1,4 +1,4 @@
-"""Run a playbook as from the shell, and know afterwards how long it took and what it asked of whom."""
+"""Run a playbook as from the shell, and know afterwards how long it took and how many module calls it made."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from tests.support.executions import Executions
 
 from .server import ROOT
 
@@ -19,16 +20,14 @@ TIMEOUT_S = 3_600
 
 @dataclass(frozen=True)
 class Task:
-    """One task that began. ``calls`` has an entry for each host that answered, and in a loop for each item of each."""
+    """One task that began, and how many answers it had: of each host one, and in a loop one of each item."""
 
     play: int
     name: str
     action: str
-    run_once: bool
-    delegate_to: str
     began: float
     ended: float
-    calls: Sequence[Mapping[str, Any]]
+    answers: int
 
     @property
     def seconds(self) -> float:
@@ -38,12 +37,15 @@ class Task:
 
 @dataclass(frozen=True)
 class Played:
-    """One run that ended well: its seconds, from the start of ansible-playbook to its end, and its tasks."""
+    """One run that ended well: its seconds, from the start of ansible-playbook to its end, its module calls, its tasks.
+
+    A call is a start of Python for a module, on whichever host.
+    """
 
     seconds: float
-    output: str
-    plays: Sequence[str] = field(default_factory=list)
-    tasks: Sequence[Task] = field(default_factory=list)
+    calls: int
+    plays: Sequence[str]
+    tasks: Sequence[Task]
 
 
 def play(playbook: Path | str, inventory: Path | str, *arguments: str, bare: bool = False) -> Played:
@@ -62,7 +64,9 @@ def play(playbook: Path | str, inventory: Path | str, *arguments: str, bare: boo
             "BENCH_RECORD": str(record),
             **({"ANSIBLE_STDOUT_CALLBACK": "default"} if bare else {}),
         }
+        executions = Executions(Path(directory))
         command = [f"{ROOT}/.venv/bin/ansible-playbook", str(playbook), "-i", str(inventory), *arguments]
+        command += executions.arguments
         began = time.perf_counter()
         done = subprocess.run(
             command,
@@ -77,4 +81,4 @@ def play(playbook: Path | str, inventory: Path | str, *arguments: str, bare: boo
         if done.returncode:
             raise RuntimeError(f"{playbook} ended with {done.returncode}:\n{(done.stdout + done.stderr)[-4_000:]}")
         told = json.loads(record.read_text(encoding="utf-8"))
-    return Played(seconds, done.stdout, told["plays"], [Task(**task) for task in told["tasks"]])
+        return Played(seconds, executions.counted(), told["plays"], [Task(**task) for task in told["tasks"]])

@@ -21,9 +21,8 @@ def slowest(played: Played, count: int) -> Table:
     table = Table("play", "task", "module", "answers")
     table.add_column("seconds", justify="right")
     for task in tasks[:count]:
-        answers = sum(not call.get("skipped") for call in task.calls)
         play = played.plays[task.play].partition(" ")[0]
-        table.add_row(play, task.name, task.action, str(answers or "skipped"), f"{task.seconds:.2f}")
+        table.add_row(play, task.name, task.action, str(task.answers or "skipped"), f"{task.seconds:.2f}")
     rest = sum(task.seconds for task in tasks[count:])
     between = played.seconds - sum(task.seconds for task in tasks)
     table.add_row("", f"{len(tasks[count:])} other tasks", "", "", f"{rest:.2f}")

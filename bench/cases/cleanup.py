@@ -123,7 +123,7 @@ def _against_bare(bench: Bench) -> list[Result]:
         removal.append(seconds[_ours][1] / seconds[_bare][0])
     bench.server.drop(template.dbname)
     return [
-        bench.result(RATIO, median(whole), "ratio", goal=1.5, repetitions=PAIRS),
+        bench.result(RATIO, median(whole), "ratio", goal=1.4, repetitions=PAIRS),
         bench.result(REMOVAL, median(removal), "ratio", repetitions=PAIRS),
     ]
 

@@ -8,10 +8,12 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from bench import __main__ as command
-from bench import documents, peak, results
+from bench import documents, peak, profile, results
 from bench.cases import writers
+from bench.playbooks import Played, Task
 from bench.results import Result
 
 RESULTS = [
@@ -130,3 +132,17 @@ def test_peak_memory_is_the_programs_own() -> None:
     assert small.peak_kb < 60_000 < 100_000 < large.peak_kb < 160_000
     assert len(ballast) == 200_000_000
     assert peak.run([sys.executable, "-c", "import sys; sys.exit(3)"], "").code == 3
+
+
+def test_a_profile_names_the_slowest_and_counts_the_rest() -> None:
+    tasks = [Task(0, name, name, 0.0, float(seconds), answers=1) for seconds, name in enumerate(("a", "b", "c"))]
+    console = Console(width=150, record=True)
+    console.print(profile.slowest(Played(4.0, 3, ["(0/7) Open"], tasks), 1))
+    shown = console.export_text()
+    lines = {line.split("│")[2].strip(): line.split("│")[5].strip() for line in shown.splitlines() if "│ " in line}
+    assert lines == {
+        "c": "2.00",
+        "2 other tasks": "1.00",
+        "starting, reading the playbook, ending": "1.00",
+        "the whole": "4.00",
+    }
