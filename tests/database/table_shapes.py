@@ -69,7 +69,7 @@ CARGO = {
 # Relations that are no table of their own, with the words of the refusal.
 RELATIONS = {
     "": "",
-    "partitioned": "shapes.t .*it is partitioned",
+    "partitioned": "shapes.t .*t is partitioned by status",
     "partition": "shapes.t .*it is a part of whole",
     "child": "shapes.t .*it is a part of parent",
     "parent": "shapes.t .*other tables inherit from it",

@@ -343,27 +343,13 @@ def test_a_name_taken_meanwhile_is_not_dropped(login: Login, plan: Plan) -> None
     assert verdict(login, plan).verdict == "invalid"
 
 
-def test_a_partitioned_table_is_refused_by_name(login: Login, plan: Plan) -> None:
-    query(
-        login,
-        "DROP TABLE aedpics.inspection_schedules; CREATE TABLE aedpics.inspection_schedules (aed_data_id integer,"
-        " scheduled_for timestamptz, status aedpics.schedule_status) PARTITION BY RANGE (scheduled_for)",
-    )
-    with pytest.raises(OperatorError, match="inspection_schedules") as stop:
-        build(login, plan)
-    assert stop.value.details["cause"] == "partitioned"
-    assert verdicts(login, plan) == ["missing"] * 3
-
-
 def test_tables_and_indexes_are_looked_up_in_the_plans_schema(login: Login, plan: Plan) -> None:
     query(
         login,
-        "CREATE SCHEMA other; CREATE TABLE other.inspection_sessions (id int) PARTITION BY RANGE (id);"
-        "CREATE TABLE aedpics.parted (id int) PARTITION BY RANGE (id); CREATE TABLE other.plain (id int);"
+        "CREATE SCHEMA other; CREATE TABLE other.plain (id int);"
         f"CREATE INDEX {RULE} ON other.plain (id); CREATE INDEX one ON aedpics.aed_data (id)",
     )
     with connect(login, autocommit=True) as connection:
-        build_concurrently.refuse_partitioned(connection, plan, list(plan.indexes))
         assert build_concurrently._state(connection, "aedpics", RULE) is None
         assert build_concurrently._state(connection, "aedpics", "one") == "valid"
         for ready, state in (("true", "it is kept up to date"), ("false", "it does not refuse duplicates")):

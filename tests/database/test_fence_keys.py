@@ -242,7 +242,7 @@ def test_exactly_the_surplus_row_is_exempt(
 @pytest.mark.parametrize(
     ("definition", "words"),
     [
-        ("CREATE TABLE aedpics.odd (id int PRIMARY KEY, k text) PARTITION BY RANGE (id)", "it is partitioned"),
+        ("CREATE TABLE aedpics.odd (id int PRIMARY KEY, k text) PARTITION BY RANGE (id)", "odd is partitioned by id"),
         ("CREATE TABLE aedpics.p (id int PRIMARY KEY, k text) PARTITION BY RANGE (id);"
          "CREATE TABLE aedpics.odd PARTITION OF aedpics.p DEFAULT", "it is a part of p"),
         ("CREATE TABLE aedpics.odd (id int PRIMARY KEY, k text); CREATE TABLE aedpics.child () INHERITS (aedpics.odd)",

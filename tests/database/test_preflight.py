@@ -258,8 +258,6 @@ class TestPublications:
 @pytest.mark.parametrize(
     ("definition", "words"),
     [
-        ("CREATE TABLE aedpics.odd (LIKE aedpics.inspection_sessions) PARTITION BY LIST (status)",
-         "aedpics.odd is a partitioned table."),
         ("CREATE TABLE aedpics.odd () INHERITS (aedpics.inspection_sessions)",
          "aedpics.odd is a part of inspection_sessions."),
         ("CREATE TABLE aedpics.odd (LIKE aedpics.inspection_sessions);"

@@ -62,6 +62,7 @@ DEMANDED = {
     "reader who stays, on the way back",
     "bulk insert under the fence",
     "publication for all tables",
+    "table partitioned by another column",
     "failover with loss between two connections",
     "schema of somebody else",
     "run overtaken while its controller was frozen",

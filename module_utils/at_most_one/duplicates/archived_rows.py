@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from psycopg2 import sql
 
 from ..plan import Plan
 from ..postgres.catalog import Column, Cursor, table_name, usual_search_path
+from ..postgres.partitions import names_in_tree
 from ..system.strict_zip import strict_zip
 from .archive import image, sha256
 from .ranking import listed, of
@@ -84,7 +85,7 @@ _ONE_BEHIND = """BEGIN
                 {plainly}
             EXCEPTION WHEN unique_violation THEN
                 GET STACKED DIAGNOSTICS constrained = CONSTRAINT_NAME;
-                IF constrained <> {rule} THEN RAISE; END IF;
+                IF constrained <> ALL ({rule}) THEN RAISE; END IF;
                 {change};
                 PERFORM pg_catalog.set_config('search_path', '', true);
                 reason := 'constraint';
@@ -108,7 +109,8 @@ SELECT (SELECT pg_catalog.string_agg(pg_catalog.pg_get_indexdef(x.indexrelid, n,
 FROM pg_catalog.pg_index AS x JOIN pg_catalog.pg_class AS i ON i.oid = x.indexrelid
 WHERE x.indrelid = pg_catalog.to_regclass(%s) AND i.relname = %s AND x.indisunique"""
 
-# By the foreign key's own operators; those to the table itself are left out, because a check's rows are not in it.
+# By the foreign key's own operators; those to the table itself are left out, because a check's rows are not in it, and
+# the copies that a foreign key has for each partition of the table that it refers to.
 _REFERS = """
 SELECT f.conname, n.nspname, c.relname,
     ARRAY(SELECT a.attname::text FROM unnest(f.conkey) WITH ORDINALITY AS k (number, place)
@@ -121,7 +123,7 @@ SELECT f.conname, n.nspname, c.relname,
           JOIN pg_catalog.pg_namespace AS s ON s.oid = o.oprnamespace ORDER BY k.place)
 FROM pg_catalog.pg_constraint AS f JOIN pg_catalog.pg_class AS c ON c.oid = f.confrelid
 JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-WHERE f.conrelid = pg_catalog.to_regclass(%s) AND f.confrelid <> f.conrelid ORDER BY f.oid"""
+WHERE f.conrelid = pg_catalog.to_regclass(%s) AND f.confrelid <> f.conrelid AND f.conparentid = 0 ORDER BY f.oid"""
 
 
 @dataclass(frozen=True)
@@ -170,6 +172,10 @@ class Table:
         self.key = unique_key(cursor, plan.schema, plan.table, plan.primary_key)
         name = sql.Identifier(plan.schema, plan.table).as_string(cursor)
         self.rule_index = _rule_index(cursor, plan, name) if behind else None
+        # Of a partitioned table an error names the partition, and its own index.
+        self.tables = names_in_tree(cursor, plan.schema, plan.table)
+        self.rule = names_in_tree(cursor, plan.schema, plan.rule_index.name)
+        self.taken = names_in_tree(cursor, plan.schema, self.key.index)
         cursor.execute(_FIXED, (name,))
         self.fixed = {column for (column,) in cursor.fetchall()} | set(plan.primary_key)
 
@@ -181,9 +187,13 @@ class Table:
 class _Way:
     def __init__(self, into: Table, shape: Mapping[str, Any]) -> None:
         self.into, self.update, self.names = into, shape["action"] == "update", list(shape["names"])
-        self.table, self.own = into.plan.table, table_name(into.plan)
+        self.tables: Collection[str] = into.tables
+        self.own = table_name(into.plan)
         rule = "" if into.behind and self.update else "rule"
-        self.judges: Mapping[str, str] = {into.plan.rule_index.name: rule, into.key.index: "taken"}
+        self.judges: Mapping[str, tuple[str, str]] = {
+            **dict.fromkeys(into.rule, (rule, into.plan.rule_index.name)),
+            **dict.fromkeys(into.taken, ("taken", into.key.index)),
+        }
         self.in_batch = sql.SQL("r.shape = {}::jsonb").format(sql.Literal(json.dumps(shape, ensure_ascii=False)))
 
     def lost_columns(self) -> list[str]:
@@ -215,8 +225,8 @@ class _Way:
             column=sql.Identifier((writable or self.names)[0]),
             excluded=image(columns, sql.Identifier("excluded"), sql.Literal(self.into.path)),
         )
-        name = sql.Literal(self.into.plan.rule_index.name)
-        return self._with(_ONE_BEHIND, one, plainly=plainly, rule=name, change=change, missing=rule.missing)
+        names = sql.Literal(list(self.into.rule))
+        return self._with(_ONE_BEHIND, one, plainly=plainly, rule=names, change=change, missing=rule.missing)
 
     def _with(self, template: str, which: sql.Composable, **more: sql.Composable) -> sql.Composed:
         written = [name for name in self.names if not self.into.columns[name].generated]

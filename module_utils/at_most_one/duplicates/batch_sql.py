@@ -13,10 +13,11 @@ from psycopg2 import sql
 from ..plan import Plan
 from ..postgres import replication
 from ..postgres.catalog import Column, predicate_sql, without_null_keys
+from ..postgres.partitions import tree
 from ..system.strict_zip import strict_zip
 from . import archive
 from .ranking import equal, listed, numbered, of, text_array
-from .worklist import MEMBER, member
+from .worklist import MEMBER, member, member_at_its_place
 
 # What a Hold requires, within the batch's one statement: the run's row, kept open until the batch has committed.
 _HELD = "SELECT FROM at_most_one.run WHERE run_id = %(run_id)s AND finished_at IS NULL FOR KEY SHARE"
@@ -80,8 +81,8 @@ _WRONG = {
             SELECT FROM pg_catalog.pg_trigger AS t JOIN pg_catalog.pg_proc AS p ON p.oid = t.tgfoid
             WHERE NOT t.tgisinternal AND t.tgenabled <> 'D'
                 AND p.pronamespace IS DISTINCT FROM pg_catalog.to_regnamespace('at_most_one')
-                AND (t.tgrelid = {relation} OR t.tgrelid IN (
-                    SELECT f.conrelid FROM pg_catalog.pg_constraint AS f WHERE f.confrelid = {relation})))
+                AND (t.tgrelid IN {tree} OR t.tgrelid IN (
+                    SELECT f.conrelid FROM pg_catalog.pg_constraint AS f WHERE f.confrelid IN {tree})))
         THEN (SELECT pg_catalog.count(*) FROM {archived} JOIN {table} ON {is_archived} WHERE {mine}) ELSE 0 END""",
     "update": """SELECT pg_catalog.count(*) FROM {archived} LEFT JOIN {table} ON {is_archived}
         WHERE {mine} AND at_most_one_archived.after_sha256 IS DISTINCT FROM {recorded}""",
@@ -127,9 +128,7 @@ class Statements:
             "key_texts": text_array(key),
             "is_member": equal(key, member_key),
             # Where the row was when it was ranked: found without an index. One that was updated since is elsewhere.
-            "is_the_row": sql.SQL("{}.ctid = at_most_one_member.at_most_one_ctid AND {}").format(
-                sql.Identifier(plan.table), _same_bytes(key, member_key)
-            ),
+            "is_the_row": sql.SQL("{} AND {}").format(member_at_its_place(plan), _same_bytes(key, member_key)),
             "unchanged": sql.SQL("{}{} AND {}").format(
                 predicate_sql(plan), without_null_keys(plan), _same_bytes(here, there)
             ),
@@ -169,7 +168,8 @@ class Statements:
         }
 
     def find_by_key(self) -> None:
-        """Look rows up by their primary key instead of their place: somebody keeps updating them."""
+        """Look rows up by their primary key instead of their place: somebody keeps updating them, or there are many
+        partitions to look in, of which the primary key tells which."""
         self.parts["is_the_row"] = self.parts["is_member"]
 
     def _with(self, template: str, **more: sql.Composable) -> sql.Composed:
@@ -217,5 +217,5 @@ class Statements:
             is_archived=equal(of(self.plan.table, self.plan.primary_key), keys),
             mine=_MINE,
             recorded=archive.sha256(archive.image(list(self.columns.values()), sql.Identifier(self.plan.table))),
-            relation=sql.SQL("pg_catalog.to_regclass(pg_catalog.format('%%I.%%I', %(schema)s, %(table)s))::oid"),
+            tree=sql.SQL(tree("pg_catalog.to_regclass(pg_catalog.format('%%I.%%I', %(schema)s, %(table)s))::oid")),
         )

@@ -32,6 +32,7 @@ from ..postgres.catalog import NOTHING_WRITTEN, Column, Cursor, Row, table_name,
 from ..postgres.checkpoint import Checkpoint, Place, unasked
 from ..postgres.connection import Connection, Hold, unheld
 from ..postgres.lock_retry import pause_s
+from ..postgres.partitions import is_partitioned
 from . import effects, row_size
 from .batch_sql import MOVING, Statements
 from .ranking import listed, numbered
@@ -128,6 +129,8 @@ class Batches:
     def _prepare(self, cursor: Cursor) -> None:
         """Planning one batch would cost as much as removing a hundred rows. Names are resolved now, too: with our empty
         search_path, whatever a batch sets for the application's triggers."""
+        if is_partitioned(cursor.connection, self.plan.schema, self.plan.table):
+            self.statements.find_by_key()
         moving = {name: AsIs(f"${number}") for number, name in enumerate(MOVING, 1)}
         for name, lock_first in ((_FAST, False), (_LOCKING, True)):
             cursor.execute(

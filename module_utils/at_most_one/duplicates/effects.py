@@ -11,6 +11,7 @@ from ..findings import observed, say
 from ..plan import Plan
 from ..postgres.catalog import Cursor, table_name
 from ..postgres.connection import TEXT_SETTINGS
+from ..postgres.partitions import tree
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,10 @@ class Effect:
         return f"{self.kind} {self.name} of {self.table} ({self.when}: {self.runs})"
 
 
-# tgtype: https://github.com/postgres/postgres/blob/master/src/include/catalog/pg_trigger.h. Those of foreign keys are
+# A partition's own row triggers act too; those that it has of its table (tgparentid) are that one's. tgtype:
+# https://github.com/postgres/postgres/blob/master/src/include/catalog/pg_trigger.h. Those of foreign keys are
 # internal; those of the schema at_most_one are ours; disabled ones and those for replicas only do not fire.
-_TRIGGERS = """
+_TRIGGERS = f"""
 SELECT 'trigger', t.tgname::text, n.nspname || '.' || c.relname,
     CASE WHEN t.tgtype & 64 <> 0 THEN 'INSTEAD OF' WHEN t.tgtype & 2 <> 0 THEN 'BEFORE' ELSE 'AFTER' END || ' '
         || pg_catalog.concat_ws(' OR ', CASE WHEN t.tgtype & 4 <> 0 THEN 'INSERT' END,
@@ -39,8 +41,10 @@ SELECT 'trigger', t.tgname::text, n.nspname || '.' || c.relname,
 FROM pg_catalog.pg_trigger AS t
 JOIN pg_catalog.pg_class AS c ON c.oid = t.tgrelid JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 JOIN pg_catalog.pg_proc AS p ON p.oid = t.tgfoid JOIN pg_catalog.pg_namespace AS s ON s.oid = p.pronamespace
-WHERE n.nspname = %(schema)s AND c.relname = %(table)s AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')
-    AND t.tgtype & %(events)s <> 0 AND t.tgtype & %(level)s = 0 AND s.nspname <> 'at_most_one'"""
+WHERE t.tgrelid IN {tree("pg_catalog.to_regclass(%(relation)s)::oid")} AND t.tgparentid = 0
+    AND (t.tgtype & 1 <> 0 OR t.tgrelid = pg_catalog.to_regclass(%(relation)s)::oid)
+    AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')
+    AND t.tgtype & %(events)s <> 0 AND t.tgtype & %(level)s = 0 AND s.nspname <> 'at_most_one'"""  # noqa: S608  (the part is a constant)
 
 _RULES = """
 SELECT 'rule', r.rulename::text, n.nspname || '.' || c.relname,
@@ -48,7 +52,7 @@ SELECT 'rule', r.rulename::text, n.nspname || '.' || c.relname,
     CASE WHEN r.is_instead THEN 'does something instead' ELSE 'does something also' END
 FROM pg_catalog.pg_rewrite AS r
 JOIN pg_catalog.pg_class AS c ON c.oid = r.ev_class JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-WHERE n.nspname = %(schema)s AND c.relname = %(table)s"""
+WHERE c.oid = pg_catalog.to_regclass(%(relation)s)"""
 
 
 # The commands of a run that an event trigger can be fired by. Whatever else it is fired by is no business of a run.
@@ -74,11 +78,10 @@ WHERE e.evtenabled IN ('O', 'A') AND e.evtevent IN ('ddl_command_start', 'ddl_co
 ORDER BY 2"""
 
 # A removed row takes those along that point to it, and theirs; a key that is updated takes along those that follow it.
-_FOREIGN_KEYS = """
+_FOREIGN_KEYS = f"""
 WITH RECURSIVE reached AS (
     SELECT f.oid, f.conrelid, 1 AS depth FROM pg_catalog.pg_constraint AS f
-    JOIN pg_catalog.pg_class AS c ON c.oid = f.confrelid JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-    WHERE f.conparentid = 0 AND n.nspname = %(schema)s AND c.relname = %(table)s
+    WHERE f.conparentid = 0 AND f.confrelid IN {tree("pg_catalog.to_regclass(%(relation)s)::oid")}
         AND CASE %(action)s WHEN 'delete' THEN f.confdeltype IN ('c', 'n', 'd') ELSE f.confupdtype IN ('c', 'n', 'd')
             AND EXISTS (SELECT FROM pg_catalog.pg_attribute AS a WHERE a.attrelid = f.confrelid
                 AND a.attnum = ANY (f.confkey) AND a.attname = ANY (%(columns)s::text[])) END
@@ -95,7 +98,7 @@ SELECT DISTINCT ON (r.depth, f.conname, n.nspname, c.relname)
         WHEN 'c' THEN 'CASCADE' WHEN 'n' THEN 'SET NULL' ELSE 'SET DEFAULT' END, n.nspname, c.relname, r.depth
 FROM reached AS r JOIN pg_catalog.pg_constraint AS f ON f.oid = r.oid
 JOIN pg_catalog.pg_class AS c ON c.oid = f.conrelid JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-ORDER BY r.depth, f.conname, n.nspname, c.relname"""
+ORDER BY r.depth, f.conname, n.nspname, c.relname"""  # noqa: S608  (the part is a constant)
 
 INSERT, _DELETE, UPDATE = 4, 8, 16
 _ANY_LEVEL, _STATEMENT_LEVEL = 0, 1
@@ -105,7 +108,8 @@ def of_table(
     cursor: Cursor, schema: str, table: str, events: int = INSERT | _DELETE | UPDATE, level: int = _ANY_LEVEL
 ) -> list[Effect]:
     """The user triggers and the rules of a table that react to a change of its rows."""
-    values = {"schema": schema, "table": table, "events": events, "level": level}
+    relation = sql.Identifier(schema, table).as_string(cursor)
+    values = {"relation": relation, "events": events, "level": level}
     cursor.execute(f"{_TRIGGERS} UNION ALL {_RULES} ORDER BY 1, 2", values)
     return [Effect(*row) for row in cursor.fetchall()]
 
@@ -121,8 +125,7 @@ def of_plan(cursor: Cursor, plan: Plan) -> tuple[list[Effect], list[Effect]]:
     cursor.execute(
         _FOREIGN_KEYS,
         {
-            "schema": plan.schema,
-            "table": plan.table,
+            "relation": sql.Identifier(plan.schema, plan.table).as_string(cursor),
             "action": plan.surplus.action,
             "columns": list(plan.surplus.values),
         },
@@ -139,16 +142,16 @@ def of_plan(cursor: Cursor, plan: Plan) -> tuple[list[Effect], list[Effect]]:
     return list(dict.fromkeys(found)), list(dict.fromkeys(effect for effect, *_ in acting))
 
 
+_REFERRING = f"""
+SELECT n.nspname::text, c.relname::text FROM pg_catalog.pg_constraint AS f
+JOIN pg_catalog.pg_class AS c ON c.oid = f.conrelid JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+WHERE f.conparentid = 0 AND f.confrelid IN {tree("pg_catalog.to_regclass(%(relation)s)::oid")} ORDER BY 1, 2
+"""  # noqa: S608  (the part is a constant)
+
+
 def referring(cursor: Cursor, plan: Plan) -> list[tuple[str, str]]:
     """The tables with a foreign key into the plan's, as (schema, table)."""
-    cursor.execute(
-        """
-        SELECT n.nspname::text, c.relname::text FROM pg_catalog.pg_constraint AS f
-        JOIN pg_catalog.pg_class AS c ON c.oid = f.conrelid JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-        JOIN pg_catalog.pg_class AS t ON t.oid = f.confrelid JOIN pg_catalog.pg_namespace AS s ON s.oid = t.relnamespace
-        WHERE s.nspname = %s AND t.relname = %s ORDER BY 1, 2""",
-        (plan.schema, plan.table),
-    )
+    cursor.execute(_REFERRING, {"relation": sql.Identifier(plan.schema, plan.table).as_string(cursor)})
     return cursor.fetchall()
 
 
@@ -185,16 +188,19 @@ def refuse_changed_settings(cursor: Cursor, plan: Plan) -> None:
 
 Written = dict[tuple[str, str], int]  # (schema, table) to rows
 
-# TRUNCATE counts no rows; its lock, which only TRUNCATE and DDL take, lasts as long as the transaction.
+# TRUNCATE counts no rows; its lock, which only TRUNCATE and DDL take, lasts as long as the transaction. What is written
+# to a partition is written to its table.
 _WRITTEN = """
-SELECT schemaname, relname, pg_catalog.sum(rows)::bigint FROM (
-    SELECT schemaname, relname, n_tup_ins + n_tup_upd + n_tup_del FROM pg_catalog.pg_stat_xact_user_tables
+SELECT n.nspname, c.relname, pg_catalog.sum(rows)::bigint FROM (
+    SELECT coalesce(pg_catalog.pg_partition_root(relid)::oid, relid), n_tup_ins + n_tup_upd + n_tup_del
+    FROM pg_catalog.pg_stat_xact_user_tables
     UNION ALL
-    SELECT n.nspname, c.relname, 1 FROM pg_catalog.pg_locks AS l
-    JOIN pg_catalog.pg_class AS c ON c.oid = l.relation JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+    SELECT coalesce(pg_catalog.pg_partition_root(c.oid::regclass)::oid, c.oid), 1 FROM pg_catalog.pg_locks AS l
+    JOIN pg_catalog.pg_class AS c ON c.oid = l.relation
     WHERE l.pid = pg_catalog.pg_backend_pid() AND l.mode = 'AccessExclusiveLock' AND c.relkind = 'r'
-) AS written (schemaname, relname, rows)
-WHERE schemaname <> 'at_most_one' AND schemaname !~ '^pg_temp' AND rows > 0 GROUP BY 1, 2"""
+) AS written (relation, rows)
+JOIN pg_catalog.pg_class AS c ON c.oid = relation JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+WHERE n.nspname <> 'at_most_one' AND n.nspname !~ '^pg_temp' AND rows > 0 GROUP BY 1, 2"""
 
 
 def written(cursor: Cursor, before: Written | None = None) -> Written:

@@ -44,6 +44,19 @@ def parts_of(source: str, plan: Plan) -> list[sql.Composable]:
     return of(source, [f"p{number}" for number in range(len(plan.primary_key))])
 
 
+# Where a row is: at that place of that partition, which of another table is the table itself.
+_PLACE = ("ctid", "tableoid")
+_NAMED = (sql.Identifier("place_in_table"), sql.Identifier("place_in_parts"))
+
+
+def at_its_place(
+    plan: Plan, source: str, *, named: Sequence[str] = ("place_in_table", "place_in_parts")
+) -> sql.Composed:
+    """The condition that a row of the table is where one of ``source`` was seen: found without an index."""
+    pairs = strict_zip(of(plan.table, _PLACE), of(source, named))
+    return sql.SQL(" AND ").join(sql.SQL("{} = {}").format(*pair) for pair in pairs)
+
+
 def requested_rows(plan: Plan, columns: Mapping[str, Column]) -> sql.Composed:
     """The given primary keys as typed rows (p0, p1, ...), from one text array per part."""
     parts = numbered("p", len(plan.primary_key))
@@ -73,7 +86,7 @@ def candidates(plan: Plan) -> sql.Composed:
         for number, name in enumerate(names)
     ]
     return sql.SQL("SELECT {} FROM {} WHERE {}{}").format(
-        listed([*columns, sql.SQL("{}.ctid AS place_in_table").format(sql.Identifier(plan.table))]),
+        listed([*columns, *(sql.SQL("{} AS {}").format(*pair) for pair in strict_zip(of(plan.table, _PLACE), _NAMED))]),
         sql.Identifier(plan.schema, plan.table),
         predicate_sql(plan),
         without_null_keys(plan),

@@ -12,12 +12,13 @@ from ..errors import OperatorError
 from ..findings import joined, observed, say
 from ..plan import Plan
 from ..postgres.catalog import Column, Cursor, Row, table_name
+from ..postgres.partitions import tree
 from ..system.strict_zip import strict_zip
 from .ranking import equal, listed, of, parts_of, text_array
 from .worklist import MEMBER
 
 # conparentid: the copies that partitions inherit are left out.
-_FOREIGN_KEYS = """
+_FOREIGN_KEYS = f"""
 SELECT f.conname, n.nspname, c.relname,
        ARRAY(SELECT a.attname::text FROM unnest(f.conkey) WITH ORDINALITY AS k (number, place)
              JOIN pg_catalog.pg_attribute AS a ON a.attrelid = f.conrelid AND a.attnum = k.number ORDER BY k.place),
@@ -36,9 +37,9 @@ SELECT f.conname, n.nspname, c.relname,
              LEFT JOIN pg_catalog.pg_namespace AS ln ON ln.oid = l.collnamespace ORDER BY k.place)
 FROM pg_catalog.pg_constraint AS f
 JOIN pg_catalog.pg_class AS c ON c.oid = f.conrelid JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-JOIN pg_catalog.pg_class AS t ON t.oid = f.confrelid JOIN pg_catalog.pg_namespace AS s ON s.oid = t.relnamespace
-WHERE f.contype = 'f' AND f.conparentid = 0 AND s.nspname = %s AND t.relname = %s ORDER BY 1, 2, 3
-"""
+WHERE f.contype = 'f' AND f.conparentid = 0 AND f.confrelid IN {tree("pg_catalog.to_regclass(%(relation)s)::oid")}
+ORDER BY 1, 2, 3
+"""  # noqa: S608  (the part is a constant)
 _ON_DELETE = {"a": "NO ACTION", "r": "RESTRICT", "c": "CASCADE", "n": "SET NULL", "d": "SET DEFAULT"}
 
 
@@ -58,7 +59,8 @@ def foreign_keys(cursor: Cursor, plan: Plan) -> list[tuple[Any, ...]]:
 
     A comparison is the foreign key's own operator with the referenced column's collation, whose value stands left.
     """
-    cursor.execute(_FOREIGN_KEYS, (plan.schema, plan.table))
+    name = sql.Identifier(plan.schema, plan.table).as_string(cursor)
+    cursor.execute(_FOREIGN_KEYS, {"relation": name})
     return cursor.fetchall()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from psycopg2 import sql
@@ -46,7 +46,8 @@ class _Way:
         self.cursor, self.path, self.shape, self.types = cursor, path, shape, types
         self.table: str = shape["table"]
         self.own = f"{shape['schema']}.{shape['table']}"
-        self.judges: Mapping[str, str] = {}
+        self.tables: Collection[str] = (self.table,)
+        self.judges: Mapping[str, tuple[str, str]] = {}
 
     def lost_columns(self) -> list[str]:
         return sorted({*self.shape["key"], *self.shape["columns"]} - set(self.types))

@@ -9,7 +9,7 @@ one more pass over a batch, whatever the number of rows that cannot return. No r
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -66,6 +66,7 @@ REASONS = {
     "changed_since": say("they are no longer as the clean-up left them, and newer data is never overwritten"),
     "moved": say("they no longer point to the row that stayed"),
     "column": say("the table no longer has column {name}", name="{name}"),
+    "partition": say("the table has no partition for them"),
     "error": say("{name}", name="{name}"),
 }
 
@@ -73,9 +74,10 @@ REASONS = {
 class Way(Protocol):
     """How the rows of one shape (a JSON value that the batch's rows share) return."""
 
-    table: str
+    tables: Collection[str]  # the table, and its partitions
     own: str  # the table with its schema
-    judges: Mapping[str, str]  # the reason, by the name of a unique index of ``table``; empty: the row counts as back
+    # By the name of a unique index of ``tables``: the reason (empty: the row counts as back), and the table's index.
+    judges: Mapping[str, tuple[str, str]]
 
     def lost_columns(self) -> list[str]:
         """The columns that these rows need and that their table no longer has."""
@@ -235,8 +237,11 @@ BEGIN
                 reason := CASE
                     WHEN constrained <> '' THEN 'constraint' WHEN context <> '' THEN 'trigger' ELSE 'error' END;
                 name := coalesce(nullif(constrained, ''), context || ', SQLSTATE ' || code, 'SQLSTATE ' || code);
-                IF code = '23505' AND of_table = {table} THEN
-                    reason := coalesce({judges}::jsonb ->> constrained, reason);
+                IF code = '23505' AND of_table = ANY ({tables}) THEN
+                    reason := coalesce({judges}::jsonb -> constrained ->> 0, reason);
+                    name := coalesce({judges}::jsonb -> constrained ->> 1, name);
+                ELSIF code = '23514' AND constrained = '' AND of_table = ANY ({tables}) THEN
+                    reason := 'partition';
                 END IF;
             END IF;
             IF reason <> '' THEN
@@ -259,7 +264,7 @@ def _one_by_one(cursor: Cursor, source: str, way: Way, shape: str, guard: sql.Co
         rights=sql.Literal(_RIGHTS),
         classes=sql.Literal(list(_NOT_OF_THE_ROW)),
         source=sql.Literal(source),
-        table=sql.Literal(way.table),
+        tables=sql.Literal(list(way.tables)),
         judges=sql.Literal(json.dumps(way.judges, ensure_ascii=False)),
     )
     cursor.execute(sql.SQL("DO {}").format(sql.Literal(block.as_string(cursor))))

@@ -17,9 +17,10 @@ from ..errors import OperatorError
 from ..findings import observed, say
 from ..plan import Plan
 from ..postgres.catalog import Column, Cursor, Row, table_name
+from ..postgres.partitions import tree
 from ..system.strict_zip import strict_zip
 from . import archive, ranking
-from .worklist import MEMBER
+from .worklist import MEMBER, member_at_its_place
 
 LARGEST = 0x0FFFFFFF  # bytes of a row's texts together
 BATCH_BYTES = 64_000_000  # of a batch's rows as they are stored
@@ -41,9 +42,9 @@ SELECT b.name, CASE WHEN t.oid = 'pg_catalog.bytea'::pg_catalog.regtype THEN 'by
             AND c.casttarget = 'pg_catalog.text'::pg_catalog.regtype) THEN 'text' ELSE '' END
 FROM based AS b JOIN pg_catalog.pg_type AS t ON t.oid = b.type WHERE t.typtype <> 'd' ORDER BY b.attnum"""
 
-_STORED_APART = """
-SELECT coalesce(pg_catalog.pg_relation_size(nullif(c.reltoastrelid, 0)), 0)
-FROM pg_catalog.pg_class AS c WHERE c.oid = pg_catalog.to_regclass(%(table)s)"""
+_STORED_APART = f"""
+SELECT coalesce(pg_catalog.sum(pg_catalog.pg_relation_size(nullif(c.reltoastrelid, 0))), 0)
+FROM pg_catalog.pg_class AS c WHERE c.oid IN {tree("pg_catalog.to_regclass(%(table)s)::oid")}"""  # noqa: S608  (the part is a constant)
 
 _BYTES = {
     "text": "pg_catalog.octet_length({column}::pg_catalog.text)::bigint",
@@ -58,7 +59,7 @@ FROM (
     SELECT {key} AS key, sized.bytes, (SELECT pg_catalog.sum(one)::bigint FROM unnest(sized.bytes) AS one) AS total
     FROM ({duplicates}) AS at_most_one_duplicate CROSS JOIN LATERAL (
         SELECT ARRAY[{bytes}]::bigint[] AS bytes FROM {table}
-        WHERE {row_place} = at_most_one_duplicate.place_in_table) AS sized
+        WHERE {at_its_place}) AS sized
     WHERE place > 1
 ) AS summed WHERE total > {near} ORDER BY total DESC, key LIMIT {tried}"""
 
@@ -69,7 +70,7 @@ _FITTING = """
 SELECT pg_catalog.count(*) FROM (
     SELECT pg_catalog.sum(bytes) OVER (ORDER BY at_most_one_position) AS total FROM (
         SELECT at_most_one_position, CASE WHEN at_most_one_place > 1 AND at_most_one_requested THEN (
-            SELECT {stored} FROM {table} WHERE {row_place} = at_most_one_member.at_most_one_ctid) END AS bytes
+            SELECT {stored} FROM {table} WHERE {at_its_place}) END AS bytes
         FROM {member} AS at_most_one_member
         WHERE at_most_one_position >= %(first)s AND at_most_one_position < %(first)s + %(size)s) AS weighed
 ) AS summed WHERE total IS NULL OR total <= %(limit)s"""
@@ -91,7 +92,7 @@ def refuse_too_large(cursor: Cursor, plan: Plan, columns: Mapping[str, Column]) 
                 key=ranking.text_array(ranking.numbered("p", len(plan.primary_key))),
                 duplicates=ranking.duplicates(plan),
                 table=sql.Identifier(plan.schema, plan.table),
-                row_place=sql.Identifier(plan.table, "ctid"),
+                at_its_place=ranking.at_its_place(plan, "at_most_one_duplicate"),
                 bytes=ranking.listed(
                     sql.SQL(f"coalesce({_BYTES[kind]}, 0)").format(
                         column=sql.Identifier(plan.table, name), from_=sql.Literal(_UNPACKED_FROM)
@@ -197,7 +198,7 @@ def fitting(cursor: Cursor, plan: Plan, first: int, size: int) -> int:
         sql.SQL(_FITTING).format(
             stored=sql.SQL(" + ").join(stored or [sql.SQL("0")]),
             table=sql.Identifier(plan.schema, plan.table),
-            row_place=sql.Identifier(plan.table, "ctid"),
+            at_its_place=member_at_its_place(plan),
             member=MEMBER,
         ),
         {"first": first, "size": size, "limit": BATCH_BYTES},

@@ -136,9 +136,9 @@ def _every_row(plan: Plan, content: sql.Composable | None) -> sql.Composed:
     The order is the one that they were ranked in: nothing is sorted again, and each content is looked up by its place.
     """
     looked_up = (
-        sql.SQL(
-            ", CASE WHEN place = 1 THEN '' ELSE (SELECT {} FROM {} WHERE {} = at_most_one_duplicate.place_in_table) END"
-        ).format(content, sql.Identifier(plan.schema, plan.table), sql.Identifier(plan.table, "ctid"))
+        sql.SQL(", CASE WHEN place = 1 THEN '' ELSE (SELECT {} FROM {} WHERE {}) END").format(
+            content, sql.Identifier(plan.schema, plan.table), ranking.at_its_place(plan, "at_most_one_duplicate")
+        )
         if content
         else sql.SQL("")
     )

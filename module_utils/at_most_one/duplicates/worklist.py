@@ -20,7 +20,7 @@ from ..postgres.catalog import Column, Cursor, Row, predicate_sql, table_name, w
 from ..system.strict_zip import strict_zip
 from . import archive
 from .plan_file import Digest
-from .ranking import duplicates, equal, keys, listed, numbered, of, parts_of, text_array
+from .ranking import at_its_place, duplicates, equal, keys, listed, numbered, of, parts_of, text_array
 
 REQUESTED = sql.SQL("pg_temp.at_most_one_requested")
 MEMBER = sql.SQL("pg_temp.at_most_one_member")
@@ -108,7 +108,8 @@ def _checked(
 # rank() counts the rows of the groups before, so the sort that ranked the rows serves once more.
 _RANK = """
 CREATE TEMPORARY TABLE at_most_one_member AS
-SELECT {named}, placed.place_in_table AS at_most_one_ctid, placed.place AS at_most_one_place,
+SELECT {named}, placed.place_in_table AS at_most_one_ctid, placed.place_in_parts AS at_most_one_tableoid,
+    placed.place AS at_most_one_place,
     placed.size AS at_most_one_size, requested.p0 IS NOT NULL AS at_most_one_requested,
     requested.content AS at_most_one_content,
     placed.head + placed.place - 1 AS at_most_one_position, placed.head AS at_most_one_head
@@ -118,7 +119,7 @@ LEFT JOIN {requested} AS requested ON {same}"""
 # A row that has moved since it was ranked is met by its batch, which looks at its content again.
 _LEAVE_CHANGED = """
 UPDATE {member} AS at_most_one_member SET at_most_one_requested = false FROM {table}
-WHERE at_most_one_requested AND at_most_one_place > 1 AND {place} = at_most_one_member.at_most_one_ctid
+WHERE at_most_one_requested AND at_most_one_place > 1 AND {at_its_place}
     AND at_most_one_content <> {content}"""
 
 _FIGURES = """
@@ -136,6 +137,11 @@ def member(prefix: str, count: int) -> list[sql.Composable]:
     Its rows are joined to the planned table, and the plan's predicate names columns without their table.
     """
     return [sql.Identifier(f"at_most_one_{prefix}{number}") for number in range(count)]
+
+
+def member_at_its_place(plan: Plan) -> sql.Composed:
+    """The condition that a row of the table is where at_most_one_member, a row of the member table, was ranked."""
+    return at_its_place(plan, "at_most_one_member", named=("at_most_one_ctid", "at_most_one_tableoid"))
 
 
 def rank(cursor: Cursor, plan: Plan, columns: Mapping[str, Column], *, only_unchanged: bool = False) -> Work:
@@ -166,7 +172,7 @@ def rank(cursor: Cursor, plan: Plan, columns: Mapping[str, Column], *, only_unch
             sql.SQL(_LEAVE_CHANGED).format(
                 member=MEMBER,
                 table=sql.Identifier(plan.schema, plan.table),
-                place=sql.Identifier(plan.table, "ctid"),
+                at_its_place=member_at_its_place(plan),
                 content=archive.content(list(columns.values()), sql.Identifier(plan.table)),
             ),
             (),

@@ -18,7 +18,8 @@ from psycopg2 import sql
 
 from ..errors import OperatorError
 from ..findings import observed, say
-from ..indexes import definitions
+from ..indexes import definitions, on_partitions
+from ..indexes.on_partitions import Step
 from ..plan import Plan
 from ..postgres import locks
 from ..postgres.catalog import (
@@ -61,8 +62,8 @@ class Build:
 
     def statements(self, cursor: Cursor, rows: Sequence[Row], *, plain: bool) -> list[str]:
         """For a person, with the number of the rows in place of their keys."""
-        create = self._create(cursor, rows, plain=plain, shown=True).as_string(cursor)
-        return [*([self._lock().as_string(cursor)] if plain else []), create]
+        steps = [step.statement for step in self._steps(cursor, rows, plain=plain, shown=True)]
+        return [one.as_string(cursor) for one in ([self._lock(), *steps] if plain else steps)]
 
     def plainly(self, connection: Connection, lock_attempts: int) -> bool:
         for self.attempts in range(1, lock_attempts + 1):
@@ -123,7 +124,8 @@ class Build:
             if plain:
                 cursor.execute("SAVEPOINT at_most_one_fence")
             try:
-                cursor.execute(self._create(cursor, kept, plain=plain))
+                for step in self._steps(cursor, kept, plain=plain):
+                    step.run(cursor)
             except psycopg2.errors.ProgramLimitExceeded as failure:
                 if not exempting_index.is_too_large(failure):
                     raise
@@ -142,9 +144,11 @@ class Build:
         if left.get(name) or (name in left and drop(connection, self.plan, [name], _LEFTOVER_MS, self.hold)):
             self.others = [*self.others, name]
 
-    def _create(self, cursor: Cursor, rows: Sequence[Row], *, plain: bool, shown: bool = False) -> sql.Composed:
+    def _steps(self, cursor: Cursor, rows: Sequence[Row], *, plain: bool, shown: bool = False) -> list[Step]:
         index = exempting_index.index_of(cursor, self.plan, self.columns, self.name, rows, shown=shown)
-        return definitions.create_statement(index, self.plan.schema, concurrently=not plain)
+        if plain:
+            return [Step(definitions.create_statement(index, self.plan.schema))]
+        return on_partitions.steps(cursor.connection, index, self.plan.schema)
 
     def _lock(self) -> sql.Composed:
         return sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(exempting_index.table_of(self.plan))

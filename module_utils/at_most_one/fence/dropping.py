@@ -15,7 +15,7 @@ import psycopg2.errors
 from psycopg2 import sql
 
 from ..findings import say
-from ..indexes import definitions
+from ..indexes import definitions, on_partitions
 from ..indexes.dropping import drop_concurrently
 from ..plan import Plan
 from ..postgres import locks
@@ -48,6 +48,8 @@ def drop(connection: Connection, plan: Plan, names: Sequence[str], wait_ms: int,
             hold(connection)
             try:
                 drop_concurrently(cursor, name, plan.schema)
+                for step in on_partitions.left_over(connection, name, plan.table, plan.schema):
+                    step.run(cursor)
             except (
                 psycopg2.errors.QueryCanceled,
                 psycopg2.errors.DeadlockDetected,

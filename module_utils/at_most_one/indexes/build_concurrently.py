@@ -27,8 +27,9 @@ from ..postgres.checkpoint import Checkpoint, Place, unasked
 from ..postgres.connection import Connection, Hold, Login, connect, unheld
 from ..postgres.locks import Watch
 from ..postgres.server_errors import first_line
-from . import definitions, verification
+from . import brief_lock, on_partitions, verification
 from .dropping import drop_concurrently
+from .on_partitions import Step
 from .verification import Inspection
 
 _POLL_S = 0.05
@@ -75,7 +76,6 @@ def build(
     statements: list[str] = []
     with connect(login, statement_timeout_ms=10_000, autocommit=True) as observer:
         verification.refuse_building(observer, plan, inspection)
-        refuse_partitioned(observer, plan, wanted)
         tables = sorted({index.table for index in wanted})
         session = _Session(login, plan, limits, started + limits.deadline_s, Watch(observer, plan.schema, tables))
         stalled_by = locks.stalling(observer, plan.schema, tables) if wanted else []
@@ -83,13 +83,11 @@ def build(
             # What a person lets it wait is no part of the deadline.
             session.deadline += checkpoint(observer, Place("migrate", "indexes", number - 1, len(wanted)))
             session.wait_for_the_table(index)
-            create = definitions.create_statement(index, plan.schema, concurrently=True)
-            drop = definitions.drop_statement(index.name, plan.schema)
-            for statement in (drop, create) if index.name in abandoned else (create,):
-                statements.append(statement.as_string(observer))
-                label = f"at-most-one index {number} of {len(wanted)}"
+            label = f"at-most-one index {number} of {len(wanted)}"
+            for step in build_steps(observer, plan, index, abandoned=index.name in abandoned):
+                statements.append(step.statement.as_string(observer))
                 hold(observer)  # the build cannot be in the transaction that holds the run
-                session.run(index, statement, label)
+                session.run(index, step, label)
                 hold(observer)
     return Built(
         tuple(statements),
@@ -98,6 +96,12 @@ def build(
         session.watch.write_pause_ms,
         round(time.monotonic() - started, 1),
     )
+
+
+def build_steps(connection: Connection, plan: Plan, index: Index, *, abandoned: bool) -> list[Step]:
+    """What builds a planned index; first what drops it, where a build was ``abandoned`` and has left it INVALID."""
+    drop = [on_partitions.drop_statement(connection, index.name, index.table, plan.schema)] if abandoned else []
+    return [*drop, *on_partitions.steps(connection, index, plan.schema)]
 
 
 class _Session:
@@ -147,8 +151,18 @@ class _Session:
                 )
             time.sleep(4 * _POLL_S)
 
-    def run(self, index: Index, statement: sql.Composed, label: str) -> None:
+    def run(self, index: Index, step: Step, label: str) -> None:
         """Run one statement to its end, or undo it and raise."""
+        statement = brief_lock.message(step.statement) if step.briefly else step.statement
+        while True:
+            failure = self._once(statement, label)
+            if not isinstance(failure, psycopg2.errors.LockNotAvailable) or time.monotonic() >= self.deadline:
+                break
+            time.sleep(_POLL_S)
+        if failure is not None:
+            raise self._explained(index, failure) from failure
+
+    def _once(self, statement: sql.Composed, label: str) -> psycopg2.Error | None:
         with connect(self.login, lock_timeout_ms=0, statement_timeout_ms=0, autocommit=True) as worker:
             with worker.cursor() as cursor:
                 left_ms = max(1, int(1000 * (self.deadline - time.monotonic())))
@@ -157,9 +171,7 @@ class _Session:
                 if worker.server_version >= 140_000:  # a build whose controller is gone must end; not on every platform
                     with contextlib.suppress(psycopg2.Error):
                         cursor.execute("SET client_connection_check_interval = '1s'")
-            failure = self._watched(worker, statement)
-        if failure is not None:
-            raise self._explained(index, failure) from failure
+            return self._watched(worker, statement)
 
     def _watched(self, worker: Connection, statement: sql.Composed) -> psycopg2.Error | None:
         failures: list[BaseException] = []
@@ -259,6 +271,8 @@ class _Session:
                 try:
                     with connection.cursor() as cursor:
                         drop_concurrently(cursor, index.name, self.plan.schema)
+                        for step in on_partitions.left_over(connection, index.name, index.table, self.plan.schema):
+                            step.run(cursor)
                     return None
                 except (psycopg2.errors.QueryCanceled, psycopg2.errors.LockNotAvailable):
                     holders = locks.holders(connection, self.plan.schema, [index.table])
@@ -305,28 +319,3 @@ def _state(connection: Connection, schema: str, name: str) -> str | None:
     return (
         say("it is kept up to date and refuses duplicates already") if row[1] else say("it does not refuse duplicates")
     )
-
-
-def refuse_partitioned(connection: Connection, plan: Plan, wanted: list[Index], *, instead: str = "prisma") -> None:
-    """Raise OperatorError when one of the indexes is on a partitioned table; ``instead`` builds it."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-            " WHERE n.nspname = %s AND c.relname = ANY (%s) AND c.relkind = 'p'",
-            (plan.schema, [index.table for index in wanted]),
-        )
-        partitioned = [row[0] for row in cursor.fetchall()]
-    if partitioned:
-        raise OperatorError(
-            observed(
-                "AMO-3504",
-                "PostgreSQL builds no index concurrently on a partitioned table: {partitioned}.",
-                partitioned=", ".join(partitioned),
-            ),
-            expected=say("plain tables for the concurrent build."),
-            next_step=say(
-                "in a quiet hour ansible-playbook deploy.yml -l <environment> -e migrate_strategy={instead}",
-                instead=instead,
-            ),
-            cause="partitioned",
-        )

@@ -29,6 +29,7 @@ from ..postgres.server_errors import first_line
 from ..system.strict_zip import strict_zip
 
 # One row per relation of the namespace that has a wanted name, or is an index whose name matches the family's pattern.
+# An index on a partition is a part of its table's, or what a build of it has left (on_partitions).
 _FACTS = """
 SELECT c.relname AS name, t.relname AS "table", m.amname AS method,
        CASE WHEN i.indexrelid IS NULL THEN 'something else' ELSE 'index' END AS kind,
@@ -60,7 +61,8 @@ LEFT JOIN pg_catalog.pg_am m ON m.oid = c.relam
 LEFT JOIN pg_catalog.pg_stat_progress_create_index p ON p.index_relid = c.oid
 WHERE c.relnamespace = {namespace}
   AND (c.relname = ANY (%(names)s)
-       OR i.indexrelid IS NOT NULL AND c.relname ~ %(pattern)s AND c.relname !~ %(fence)s)
+       OR i.indexrelid IS NOT NULL AND NOT t.relispartition
+          AND c.relname ~ %(pattern)s AND c.relname !~ %(fence)s)
 ORDER BY c.relname
 """
 _TEMPORARY = "pg_my_temp_schema()"
@@ -68,13 +70,14 @@ _WORDED = ("columns", "predicate")  # what the server renders as text; the other
 _RENDERINGS = 5  # two are the most that was seen to change anything
 
 
-def create_statement(index: Index, schema: str, *, concurrently: bool = False) -> sql.Composed:
-    """``CREATE INDEX`` for a planned index on its table in ``schema``; to be executed without parameters."""
+def create_statement(index: Index, schema: str, *, concurrently: bool = False, only: bool = False) -> sql.Composed:
+    """``CREATE INDEX`` for a planned index on its table in ``schema``; to be executed without parameters. ``only``: not
+    on the partitions of the table."""
     parts: list[sql.Composable] = [
         sql.SQL("CREATE UNIQUE INDEX" if index.unique else "CREATE INDEX"),
         *([sql.SQL("CONCURRENTLY")] if concurrently else []),
         sql.Identifier(index.name),
-        sql.SQL("ON {} USING {} ({})").format(
+        sql.SQL("ON ONLY {} USING {} ({})" if only else "ON {} USING {} ({})").format(
             sql.Identifier(schema, index.table),
             sql.Identifier(index.method),
             sql.SQL(", ").join(_key(key) for key in index.keys),

@@ -15,12 +15,13 @@ from psycopg2.extras import RealDictCursor
 from ..plan import Plan
 from ..postgres.connection import Connection
 from ..postgres.fence_names import PATTERN
+from ..postgres.partitions import tree
 
-# pg_stats has the average width of each column; an expression's stands under the index's own name.
-_USE = """
+# A partitioned table's index is used where those of its partitions are. pg_stats has the average width of each column;
+# an expression's stands under the index's own name.
+_USE = f"""
 SELECT c.relname AS name, t.relname AS "table", i.indisunique AS is_unique, m.amname AS method,
-       coalesce(s.idx_scan, 0) AS scans, pg_catalog.pg_relation_size(c.oid) AS bytes,
-       coalesce(o.idx_blks_hit, 0) AS hit, coalesce(o.idx_blks_read, 0) AS read,
+       s.scans, s.bytes, s.hit, s.read,
        c.reltuples AS rows, c.relpages AS pages, pg_catalog.current_setting('block_size')::integer AS block,
        (SELECT coalesce(sum(coalesce(p.avg_width, 8)), 8) FROM pg_catalog.pg_attribute a
           LEFT JOIN pg_catalog.pg_stats p ON p.schemaname = n.nspname AND p.attname = a.attname
@@ -33,11 +34,16 @@ SELECT c.relname AS name, t.relname AS "table", i.indisunique AS is_unique, m.am
   JOIN pg_catalog.pg_class t ON t.oid = i.indrelid
   JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace
   JOIN pg_catalog.pg_am m ON m.oid = c.relam
-  LEFT JOIN pg_catalog.pg_stat_all_indexes s ON s.indexrelid = c.oid
-  LEFT JOIN pg_catalog.pg_statio_all_indexes o ON o.indexrelid = c.oid
+  CROSS JOIN LATERAL (
+      SELECT coalesce(sum(s.idx_scan), 0)::bigint AS scans,
+             coalesce(sum(pg_catalog.pg_relation_size(p.oid)), 0)::bigint AS bytes,
+             coalesce(sum(o.idx_blks_hit), 0)::bigint AS hit, coalesce(sum(o.idx_blks_read), 0)::bigint AS read
+        FROM unnest(ARRAY{tree("c.oid")}) AS p (oid)
+        LEFT JOIN pg_catalog.pg_stat_all_indexes s ON s.indexrelid = p.oid
+        LEFT JOIN pg_catalog.pg_statio_all_indexes o ON o.indexrelid = p.oid) AS s
  WHERE n.nspname = %s AND t.relname = ANY (%s) AND c.relname !~ %s
  ORDER BY t.relname, c.relname
-"""
+"""  # noqa: S608  (the part is a constant)
 _PAGE_HEADER, _BTREE_SPECIAL, _LINE_POINTER, _TUPLE_HEADER = 24, 16, 4, 8  # src/include/storage/bufpage.h, itup.h
 _FILLFACTOR = 0.9  # of a B-tree's leaves: CREATE INDEX, storage parameters
 _FEW_READS = 1_000

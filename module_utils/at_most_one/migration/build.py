@@ -132,10 +132,6 @@ def decide(login: Login, plan: Plan, release: Path, options: Options, *, check: 
             raise _no_concurrent_build(
                 plan, obstacles, say("{by_prisma}, or split the migration.", by_prisma=by_prisma)
             )
-        else:
-            states = {found.name: found.verdict for found in before.verdicts}
-            wanted = [index for index in plan.indexes if states[index.name] != "present"]
-            build_concurrently.refuse_partitioned(connection, plan, wanted)
         verification.require_buildable(before, plan, resume=strategy == "concurrent", duplicates_may_go=check)
         if script is not None:
             check_sql.require_same(connection, plan, script, strict=strategy == "concurrent")
@@ -386,21 +382,32 @@ def _statements(
 ) -> tuple[str, ...]:
     """What will be run. Prisma runs its own wording of it."""
     concurrently = strategy == "concurrent"
-    statements = create_statements(plan, before, comments if concurrently else (), concurrently=concurrently)
+    statements = create_statements(
+        connection, plan, before, comments if concurrently else (), concurrently=concurrently
+    )
     if concurrently and not recorded:
         statements.append(prisma.record_statement(plan.schema))
     return tuple(statement.as_string(connection) for statement in statements)
 
 
 def create_statements(
-    plan: Plan, before: Inspection, comments: tuple[CommentOnIndex, ...], *, concurrently: bool
+    connection: Connection,
+    plan: Plan,
+    before: Inspection,
+    comments: tuple[CommentOnIndex, ...],
+    *,
+    concurrently: bool,
 ) -> list[sql.Composed]:
     """What builds each planned index that is not there; concurrently also after what was abandoned is dropped."""
     states = {verdict.name: verdict.verdict for verdict in before.verdicts}
     statements = []
     for index in plan.indexes:
-        if concurrently and states[index.name] == "invalid":
-            statements.append(definitions.drop_statement(index.name, plan.schema))
-        if states[index.name] != "present":
-            statements.append(definitions.create_statement(index, plan.schema, concurrently=concurrently))
+        if states[index.name] == "present":
+            continue
+        if concurrently:
+            abandoned = states[index.name] == "invalid"
+            steps = build_concurrently.build_steps(connection, plan, index, abandoned=abandoned)
+            statements += [step.statement for step in steps]
+        else:
+            statements.append(definitions.create_statement(index, plan.schema))
     return statements + [definitions.comment_statement(one.name, plan.schema, one.text) for one in comments]

@@ -68,13 +68,11 @@ def decide(
             check_sql.require_same(connection, plan, script, strict=True)
         predicted_ms = predicted_write_pause_ms(connection, plan, before, script)
         strategy = _choose(options, predicted_ms, something_there=bool(before.existing))
-        if strategy == "concurrent":
-            build_concurrently.refuse_partitioned(connection, plan, _missing(plan, before), instead="locked")
         tables = sorted({index.table for index in plan.indexes})
         comments = scope.comments(script or ())
         statements = [
             *(_lock(plan, tables) if strategy == "locked" else ()),
-            *create_statements(plan, before, comments, concurrently=strategy == "concurrent"),
+            *create_statements(connection, plan, before, comments, concurrently=strategy == "concurrent"),
         ]
         return Intent(
             strategy,
@@ -154,11 +152,6 @@ def _choose(options: Options, predicted_ms: int, *, something_there: bool) -> st
     return "locked" if predicted_ms <= options.max_write_pause_ms else "concurrent"
 
 
-def _missing(plan: Plan, before: verification.Inspection) -> list[Any]:
-    present = {found.name for found in before.verdicts if found.verdict == "present"}
-    return [index for index in plan.indexes if index.name not in present]
-
-
 def _lock(plan: Plan, tables: list[str]) -> list[sql.Composed]:
     return [sql.SQL("LOCK TABLE {} IN SHARE MODE").format(sql.Identifier(plan.schema, table)) for table in tables]
 
@@ -167,7 +160,7 @@ def _under_lock(login: Login, plan: Plan, options: Options, intent: Intent, watc
     deadline = time.monotonic() + options.deadline_s
     statements = [
         *_lock(plan, watch.tables),
-        *create_statements(plan, intent.before, intent.comments, concurrently=False),
+        *create_statements(watch.connection, plan, intent.before, intent.comments, concurrently=False),
     ]
     for attempt in range(1, max(1, options.attempts) + 1):
         try:

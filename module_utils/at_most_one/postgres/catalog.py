@@ -17,7 +17,7 @@ from psycopg2 import sql
 from ..errors import OperatorError
 from ..findings import Phrase, filled, observed, say
 from ..plan import Plan
-from . import locks, server_errors
+from . import locks, partitions, server_errors
 from .connection import Connection
 
 Cursor = psycopg2.extensions.cursor
@@ -191,7 +191,8 @@ def usual_search_path(cursor: Cursor) -> str:
 
 
 _RELATION = """
-SELECT c.oid, c.relkind, EXISTS (SELECT FROM pg_catalog.pg_inherits AS i WHERE i.inhparent = c.oid),
+SELECT c.oid, c.relkind,
+    c.relkind <> 'p' AND EXISTS (SELECT FROM pg_catalog.pg_inherits AS i WHERE i.inhparent = c.oid),
     (SELECT p.relname FROM pg_catalog.pg_inherits AS i JOIN pg_catalog.pg_class AS p ON p.oid = i.inhparent
      WHERE i.inhrelid = c.oid LIMIT 1),
     (SELECT pg_catalog.string_agg(r.rulename, ', ' ORDER BY r.rulename)
@@ -231,7 +232,6 @@ GROUP BY x.indexrelid
 """
 _KINDS = {
     "r": say("other tables inherit from it"),
-    "p": say("it is partitioned"),
     "v": say("it is a view"),
     "m": say("it is a materialized view"),
     "f": say("it is a foreign table"),
@@ -242,8 +242,9 @@ _KINDS = {
 def columns_of(cursor: Cursor, plan: Plan) -> Mapping[str, Column]:
     """The planned table's columns by name, in order. Raises OperatorError unless the plan fits the table.
 
-    It fits when it is an ordinary table without parent or children, has every column that the plan names, and its
-    primary key is NOT NULL, unique and immediate: otherwise "this row" would not mean one row.
+    It fits when it is an ordinary table without parent or children, or a partitioned one over which the rule's index
+    can hold; when it has every column that the plan names, and its primary key is NOT NULL, unique and immediate:
+    otherwise "this row" would not mean one row.
     """
     cursor.execute(_RELATION, (plan.schema, plan.table))
     found = cursor.fetchone()
@@ -256,8 +257,10 @@ def columns_of(cursor: Cursor, plan: Plan) -> Mapping[str, Column]:
             say("it is a part of {parent}, whose other rows the rule would miss", parent=parent),
             say("a table of its own"),
         )
-    if kind != "r" or has_children:
+    if kind not in ("r", "p") or has_children:
         raise _unfit(plan, _KINDS.get(kind, say("it is no table")), say("an ordinary table of its own"))
+    if kind == "p" and (why := partitions.obstacle(cursor.connection, plan.schema, plan.table, plan.key)):
+        raise _unfit(plan, why, say("a rule whose key has the columns that the table is partitioned by"))
     if rules:
         raise _unfit(
             plan,

@@ -31,7 +31,9 @@ _TABLES = """
     l.locktype = 'relation'
     AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
     AND l.relation IN (
-        SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        SELECT coalesce(p.relid::oid, c.oid) FROM pg_catalog.pg_class c
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        LEFT JOIN LATERAL pg_catalog.pg_partition_tree(c.oid::regclass) AS p ON true
         WHERE n.nspname = %(schema)s AND c.relname = ANY (%(tables)s))
 """
 _HOLDERS = f"""

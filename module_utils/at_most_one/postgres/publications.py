@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from psycopg2 import sql
+
 from ..errors import OperatorError
 from ..findings import Finding, observed, say
 from ..plan import Plan
 from .connection import Connection
+from .partitions import tree
 
 _NEWER = 150000  # row filters, column lists and publications of schemas came with PostgreSQL 15
 _SLOTS = "pg_catalog.pg_replication_slots"
@@ -23,13 +26,13 @@ _IN_SCHEMA = """p.oid IN (
 # https://www.postgresql.org/docs/current/sql-createpublication.html: with UPDATE or DELETE published, the columns of a
 # row filter must be in the replica identity, and a column list must cover it; under REPLICA IDENTITY FULL there may be
 # none. Only the filter's own tree tells its columns: pg_depend holds those of the list as well.
-_NARROWED = """
+_NARROWED = f"""
 WITH planned AS (
     SELECT c.oid, c.relreplident = 'f' AS whole, (
         SELECT x.indkey::int2[] FROM pg_catalog.pg_index AS x WHERE x.indrelid = c.oid
             AND CASE c.relreplident WHEN 'd' THEN x.indisprimary ELSE x.indisreplident END) AS identity
-    FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-    WHERE n.nspname = %(schema)s AND c.relname = %(table)s AND c.relreplident <> 'n'),
+    FROM pg_catalog.pg_class AS c
+    WHERE c.oid IN {tree("pg_catalog.to_regclass(%(table)s)::oid")} AND c.relreplident <> 'n'),
 narrowed AS (
     SELECT p.pubname::text, r.prattrs IS NOT NULL AND (t.whole OR NOT t.identity <@ r.prattrs::int2[]) AS by_list,
         NOT t.whole AND EXISTS (
@@ -39,7 +42,7 @@ narrowed AS (
     JOIN pg_catalog.pg_publication AS p ON p.oid = r.prpubid
     WHERE CASE %(action)s WHEN 'delete' THEN p.pubdelete ELSE p.pubupdate END)
 SELECT pubname, CASE WHEN by_list THEN 'column list' ELSE 'row filter' END FROM narrowed
-WHERE by_list OR by_filter ORDER BY 1"""
+WHERE by_list OR by_filter ORDER BY 1"""  # noqa: S608  (the part is a constant)
 
 
 def obstacles(connection: Connection, plan: Plan) -> list[Finding]:
@@ -47,7 +50,8 @@ def obstacles(connection: Connection, plan: Plan) -> list[Finding]:
     found = _carrying(connection, plan)
     if connection.server_version >= _NEWER:
         with connection.cursor() as cursor:
-            values = {"schema": plan.schema, "table": plan.table, "action": plan.surplus.action}
+            table = sql.Identifier(plan.schema, plan.table).as_string(cursor)
+            values = {"table": table, "action": plan.surplus.action}
             cursor.execute(_NARROWED, values)
             found += [_narrowed(plan, *row) for row in cursor.fetchall()]
     return found

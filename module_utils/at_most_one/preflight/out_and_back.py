@@ -99,7 +99,7 @@ WITH shaped AS (
     SELECT {key} AS key, place,
         pg_catalog.first_value({key}) OVER (PARTITION BY {keys} ORDER BY place) AS keeper,
         CASE WHEN place > 1 THEN (
-            SELECT ROW({shape})::text FROM {table} WHERE {row_place} = at_most_one_duplicate.place_in_table
+            SELECT ROW({shape})::text FROM {table} WHERE {at_its_place}
         ) END AS shape
     FROM ({duplicates}) AS at_most_one_duplicate),
 placed AS (
@@ -128,7 +128,7 @@ def _sample(cursor: Cursor, plan: Plan, columns: Mapping[str, Column]) -> tuple[
             keys=ranking.keys(plan),
             shape=ranking.listed(shape),
             table=table,
-            row_place=sql.Identifier(plan.table, "ctid"),
+            at_its_place=ranking.at_its_place(plan, "at_most_one_duplicate"),
             duplicates=ranking.duplicates(plan),
             most=sql.Literal(_SHAPES),
         ),
@@ -217,7 +217,7 @@ def _there_and_back(
 
 
 _IMAGES = """
-SELECT pg_catalog.count((SELECT {hash} FROM {table} WHERE {row_place} = at_most_one_duplicate.place_in_table))
+SELECT pg_catalog.count((SELECT {hash} FROM {table} WHERE {at_its_place}))
 FROM ({duplicates}) AS at_most_one_duplicate"""
 
 
@@ -231,7 +231,7 @@ def _refuse_unreadable(cursor: Cursor, plan: Plan, columns: Mapping[str, Column]
             sql.SQL(_IMAGES).format(
                 hash=archive.sha256(archive.image(list(columns.values()), sql.Identifier(plan.table))),
                 table=sql.Identifier(plan.schema, plan.table),
-                row_place=sql.Identifier(plan.table, "ctid"),
+                at_its_place=ranking.at_its_place(plan, "at_most_one_duplicate"),
                 duplicates=ranking.duplicates(plan),
             ),
             (),

@@ -10,8 +10,9 @@ from typing import Any
 from ..errors import OperatorError
 from ..findings import Finding, observed, say
 from ..plan import Plan
-from ..postgres import publications
+from ..postgres import partitions, publications
 from ..postgres.connection import Connection, Login, connect
+from ..postgres.partitions import tree
 from ..system.strict_zip import strict_zip
 
 OLDEST_SERVER = 130000  # server_version_num
@@ -43,7 +44,7 @@ def read(connection: Connection, plan: Plan, limits: Limits) -> dict[str, Any]:
         "tables": _tables(connection, plan),
         "long_transactions": _long_transactions(connection, limits.transaction_age_s),
     }
-    obstacles = [*_server_obstacles(facts, limits), *_table_obstacles(facts["tables"], plan)]
+    obstacles = [*_server_obstacles(facts, limits), *_table_obstacles(connection, facts["tables"], plan)]
     obstacles += publications.obstacles(connection, plan)
     if obstacles:
         raise OperatorError.of(obstacles, facts=facts)
@@ -154,9 +155,10 @@ def _connections_left(connection: Connection) -> dict[str, int]:
     return {name: int(count) for name, count in {**left, "server": of_server}.items() if count is not None}
 
 
+PARTITIONED = say("partitioned table")
 _KINDS = {
     "r": "table",
-    "p": say("partitioned table"),
+    "p": PARTITIONED,
     "v": "view",
     "m": say("materialized view"),
     "f": say("foreign table"),
@@ -181,24 +183,31 @@ def _tables(connection: Connection, plan: Plan) -> dict[str, dict[str, Any]]:
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            SELECT c.relname, c.relkind, greatest(c.reltuples, 0)::bigint, pg_catalog.pg_total_relation_size(c.oid),
+            SELECT c.relname, c.relkind,
+                   (SELECT coalesce(sum(greatest(t.reltuples, 0)), 0)::bigint FROM pg_catalog.pg_class t
+                     WHERE t.oid IN {tree} AND t.relkind <> 'p'),
+                   (SELECT sum(pg_catalog.pg_total_relation_size(t.oid))::bigint FROM unnest(ARRAY{tree}) AS t (oid)),
                    pg_catalog.pg_has_role(c.relowner, 'MEMBER'),
                    (SELECT p.relname FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class p ON p.oid = i.inhparent
                      WHERE i.inhrelid = c.oid LIMIT 1),
                    EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid),
-                   ARRAY(SELECT p.pubname::text
-                           FROM pg_catalog.pg_publication_tables t JOIN pg_catalog.pg_publication p USING (pubname)
-                          WHERE t.schemaname = n.nspname AND t.tablename = c.relname
+                   ARRAY(SELECT DISTINCT p.pubname::text
+                           FROM pg_catalog.pg_publication_tables l JOIN pg_catalog.pg_publication p USING (pubname)
+                           JOIN pg_catalog.pg_class t ON t.relname = l.tablename
+                           JOIN pg_catalog.pg_namespace s ON s.oid = t.relnamespace AND s.nspname = l.schemaname
+                          WHERE t.oid IN {tree}
                             AND CASE %(action)s WHEN 'delete' THEN p.pubdelete ELSE p.pubupdate END ORDER BY 1),
-                   CASE c.relreplident WHEN 'f' THEN true ELSE EXISTS (
-                       SELECT FROM pg_catalog.pg_index x WHERE x.indrelid = c.oid AND x.indisvalid AND x.indimmediate
-                          AND CASE c.relreplident WHEN 'd' THEN x.indisprimary ELSE x.indisreplident END) END,
+                   NOT EXISTS (SELECT FROM pg_catalog.pg_class t WHERE t.oid IN {tree} AND t.relkind = 'r'
+                       AND t.relreplident <> 'f' AND NOT EXISTS (
+                           SELECT FROM pg_catalog.pg_index x WHERE x.indrelid = t.oid AND x.indisvalid
+                              AND x.indimmediate
+                              AND CASE t.relreplident WHEN 'd' THEN x.indisprimary ELSE x.indisreplident END)),
                    ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a
                           WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum),
                    pg_catalog.row_security_active(c.oid)
               FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
              WHERE n.nspname = %(schema)s AND c.relname = ANY (%(names)s) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
-            """,
+            """.replace("{tree}", tree("c.oid")),
             {"schema": plan.schema, "names": names, "action": plan.surplus.action},
         )
         found = {name: dict(strict_zip(_TABLE_FACTS, (_KINDS[kind], *row))) for name, kind, *row in cursor}
@@ -333,7 +342,37 @@ def _server_obstacles(facts: dict[str, Any], limits: Limits) -> list[Finding]:
     return obstacles
 
 
-def _table_obstacles(tables: dict[str, dict[str, Any]], plan: Plan) -> list[Finding]:
+def _partition_obstacles(connection: Connection, tables: dict[str, dict[str, Any]], plan: Plan) -> list[Finding]:
+    """Unique indexes of the plan that PostgreSQL cannot have over all partitions of their table."""
+    found = []
+    for index in plan.indexes:
+        if not index.unique or tables[index.table].get("kind") != PARTITIONED:
+            continue
+        key = [key.column for key in index.keys if key.column]
+        if why := partitions.obstacle(connection, plan.schema, index.table, key):
+            found.append(
+                Finding(
+                    f"partitions:{index.name}",
+                    observed(
+                        "AMO-2353",
+                        "No unique index {index} can hold over all of {schema}.{table}: {why}.",
+                        index=index.name,
+                        schema=plan.schema,
+                        table=index.table,
+                        why=why,
+                    ),
+                    say("a key that has every column by which the table and its partitions are partitioned."),
+                    say(
+                        "add those columns to the key in plans/{plan_id}.yml if the rule may be meant so; otherwise "
+                        "the table has to be partitioned by columns of the key. Nothing was changed.",
+                        plan_id=plan.id,
+                    ),
+                )
+            )
+    return found
+
+
+def _table_obstacles(connection: Connection, tables: dict[str, dict[str, Any]], plan: Plan) -> list[Finding]:
     obstacles: list[Finding] = []
     fix = say("correct plans/{plan_id}.yml or database_name; no other schema was looked at.", plan_id=plan.id)
     for name, table in tables.items():
@@ -376,17 +415,18 @@ def _table_obstacles(tables: dict[str, dict[str, Any]], plan: Plan) -> list[Find
                     ),
                 )
             )
-        if table["kind"] != "table":
+        if table["kind"] not in ("table", PARTITIONED):
             obstacles.append(
                 Finding(
                     f"table:{name}",
                     observed(
                         "AMO-2327", "{schema}.{name} is a {kind}.", schema=plan.schema, name=name, kind=table["kind"]
                     ),
-                    say("an ordinary table."),
+                    say("an ordinary or a partitioned table."),
                     fix,
                 )
             )
+    obstacles += _partition_obstacles(connection, tables, plan)
     if table := tables[plan.table]:
         obstacles += _rule_table_obstacles(table, plan, fix)
     return obstacles

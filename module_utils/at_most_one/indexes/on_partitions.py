@@ -1,0 +1,101 @@
+"""An index on a partitioned table, built while writers write: PostgreSQL does that on a partition, not on all at once.
+
+The table gets an index of its own, empty and not valid yet (ON ONLY). Each partition gets one CONCURRENTLY, and that is
+attached to it; with the last one the whole is valid. What is added to the table meanwhile gets its index at once.
+https://www.postgresql.org/docs/current/ddl-partitioning.html#DDL-PARTITIONING-DECLARATIVE-MAINTENANCE
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from psycopg2 import sql
+
+from ..plan import Index
+from ..postgres.catalog import Cursor
+from ..postgres.connection import Connection
+from ..postgres.partitions import is_partitioned
+from . import brief_lock, definitions
+
+_LONGEST_NAME = 63  # bytes: https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-IDENTIFIERS
+
+
+@dataclass(frozen=True)
+class Step:
+    """One statement, to be run by itself; ``briefly``: others would queue for its lock, so by :mod:`.brief_lock`."""
+
+    statement: sql.Composed
+    briefly: bool = False
+
+    def run(self, cursor: Cursor) -> None:
+        """On a connection in autocommit. Raises what the server raises."""
+        if self.briefly:
+            brief_lock.execute(cursor, self.statement)
+        else:
+            cursor.execute(self.statement)
+
+
+def steps(connection: Connection, index: Index, schema: str) -> list[Step]:
+    """What builds an index that is not there, in this order; on a table without partitions one statement."""
+    if not is_partitioned(connection, schema, index.table):
+        return [Step(definitions.create_statement(index, schema, concurrently=True))]
+    found = left_over(connection, index.name, index.table, schema)
+    found.append(Step(definitions.create_statement(index, schema, only=True), briefly=True))
+    names: dict[int, sql.Identifier] = {}
+    for oid, parent, partitioned, in_schema, table in _parts(connection, index.table, schema):
+        own = replace(index, name=_name_on(index.name, oid), table=table)
+        create = definitions.create_statement(own, in_schema, only=partitioned, concurrently=not partitioned)
+        names[oid] = sql.Identifier(in_schema, own.name)
+        attach = sql.SQL("ALTER INDEX {} ATTACH PARTITION {}").format(
+            names.get(parent, sql.Identifier(schema, index.name)), names[oid]
+        )
+        found += [Step(create, briefly=partitioned), Step(attach, briefly=True)]
+    return found
+
+
+_UNATTACHED = """
+SELECT EXISTS (SELECT FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+               WHERE n.nspname = %s AND c.relname = %s AND c.relkind IN ('i', 'I') AND NOT c.relispartition)"""
+
+
+def left_over(connection: Connection, name: str, table: str, schema: str) -> list[Step]:
+    """What drops the indexes that a build of this one, cut short, has left on partitions. Those that are attached to it
+    go with it."""
+    found = []
+    for oid, _, partitioned, in_schema, _ in _parts(connection, table, schema):
+        own = _name_on(name, oid)
+        with connection.cursor() as cursor:
+            cursor.execute(_UNATTACHED, (in_schema, own))
+            if cursor.fetchone() == (True,):
+                plainly = sql.SQL("DROP INDEX IF EXISTS {}").format(sql.Identifier(in_schema, own))
+                drop = plainly if partitioned else definitions.drop_statement(own, in_schema)
+                found.append(Step(drop, briefly=partitioned))
+    return found
+
+
+def drop_statement(connection: Connection, name: str, table: str, schema: str) -> Step:
+    """What drops an index: plainly where its table is partitioned, which PostgreSQL does not do concurrently."""
+    if is_partitioned(connection, schema, table):
+        return Step(sql.SQL("DROP INDEX IF EXISTS {}").format(sql.Identifier(schema, name)), briefly=True)
+    return Step(definitions.drop_statement(name, schema))
+
+
+def _name_on(index: str, partition: int) -> str:
+    """The name that an index has on the partition with that oid."""
+    end = f"_p{partition}"
+    return index.encode()[: _LONGEST_NAME - len(end)].decode(errors="ignore") + end
+
+
+_PARTS = """
+SELECT t.relid::oid::bigint, t.parentrelid::oid::bigint, c.relkind = 'p', n.nspname::text, c.relname::text
+FROM pg_catalog.pg_partition_tree(pg_catalog.to_regclass(%s)) AS t
+JOIN pg_catalog.pg_class AS c ON c.oid = t.relid JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+WHERE t.level > 0 ORDER BY t.level, n.nspname, c.relname"""
+
+
+def _parts(connection: Connection, table: str, schema: str) -> list[tuple[int, int, bool, str, str]]:
+    """Each partition's oid and its parent's, whether it has partitions itself, its schema and its name; the upper ones
+    first. None of a table that is not partitioned."""
+    with connection.cursor() as cursor:
+        cursor.execute(_PARTS, (sql.Identifier(schema, table).as_string(cursor),))
+        return cursor.fetchall()
