@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from at_most_one.errors import OperatorError
+from at_most_one.findings import observed, say
 from at_most_one.pm2 import lifecycle, reload
 from at_most_one.system import run_token
 
@@ -217,3 +218,22 @@ def test_an_overtaken_run_stops_no_instance_that_it_could_not_prove(app: App) ->
     assert BY in stopped.value.seen
     assert "begun and not proven (crashed)" in stopped.value.seen
     assert "stopped" not in {status for _, status in processes(app)}
+
+
+def test_an_overtaken_run_that_pm2_does_not_answer_says_what_it_had_begun(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frozen while it asks PM2, it wakes up after the time that it gives it."""
+    old, new = app.release(OLD), app.release(NEW)
+    app.start(old)
+    app.link(new)
+
+    def prove(*_: object) -> None:
+        raise OperatorError(observed("AMO-4204", "pm2 jlist did not end."), expected=say("a"), next_step=say("b"))
+
+    monkeypatch.setattr(reload, "prove", prove)
+    for guard, words in ((overtaken_after(2, releases_of(app)), (BY, "instance 0 begun and not proven")),
+                         (guard_of(releases_of(app), 43), ("pm2 jlist did not end",))):  # fmt: skip
+        with pytest.raises(OperatorError) as stopped:
+            reload.reload(app.pm2, app.aim(new), guard=guard)
+        assert all(word in stopped.value.seen for word in words), stopped.value.seen

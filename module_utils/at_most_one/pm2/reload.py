@@ -103,6 +103,9 @@ def reload(
                 done.append((before, after))
             except Unproven as unproven:
                 _fail(pm2, aim, guard, unproven, before, done, heard, since)
+            except OperatorError:  # PM2 did not answer in time. Or this process was frozen, and is overtaken by now
+                with guard([*_words(done), _begun(before, "no_answer")]):
+                    raise
         now = latest.instances
         suspect = _died_meanwhile(done, now) or _elsewhere(aim, now) or _outdated(pm2, aim, ready, now)
         try:
@@ -241,8 +244,7 @@ def _fail(
 ) -> NoReturn:
     name = aim.demand.name
     lines = error_lines(pm2, name, failed, heard, offsets, aim.log_lines)
-    begun = say("instance {pm_id} begun and not proven ({cause})", pm_id=failed.pm_id, cause=unproven.cause)
-    with guard([*_words(done), begun]):
+    with guard([*_words(done), _begun(failed, unproven.cause)]):
         others = [one for one in listing(pm2, name).instances if one.pm_id != failed.pm_id]
         serving = [one.pm_id for one in others if one.online]
         isolated = unproven.cause in _ISOLATE and bool(serving)
@@ -290,6 +292,10 @@ def words(instance: Mapping[str, Any]) -> str:
         "instance {pm_id} reloaded (pid {old_pid} -> {new_pid})",
         **{name: instance[name] for name in ("pm_id", "old_pid", "new_pid")},
     )
+
+
+def _begun(instance: Instance, cause: str) -> str:
+    return say("instance {pm_id} begun and not proven ({cause})", pm_id=instance.pm_id, cause=cause)
 
 
 def _words(done: Sequence[tuple[Instance, Instance]]) -> list[str]:
