@@ -106,7 +106,6 @@ def main() -> int:
     known = majors()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="only what differs between versions (marker: versions)")
-    parser.add_argument("--quick-between", action="store_true", help="the same, but all of the oldest and the newest")
     parser.add_argument("--ends", action="store_true", help="only the oldest and the newest version")
     parser.add_argument("--versions", help="only these, separated by commas", default="")
     parser.add_argument("pytest", nargs="*", help="passed on to pytest")
@@ -122,8 +121,7 @@ def main() -> int:
     except MatrixError as stop:
         print(f"make matrix: {stop}", file=sys.stderr)
         return 1
-    quick = {major: options.quick or (options.quick_between and major not in (known[0], known[-1])) for major in known}
-    results = {major: run(major, quick=quick[major], arguments=options.pytest) for major in wanted or known}
+    results = {major: run(major, quick=options.quick, arguments=options.pytest) for major in wanted or known}
     print(f"{sum(results.values())} of {len(results)} versions passed")
     return 0 if all(results.values()) else 1
 

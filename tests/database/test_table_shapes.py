@@ -211,7 +211,7 @@ def came_back(
 
 
 @pytest.mark.parametrize(
-    "examples", [100, pytest.param(600, marks=pytest.mark.thorough, id="600: the same with more tables")]
+    "examples", [100, pytest.param(300, marks=pytest.mark.thorough, id="300: the same with more tables")]
 )
 def test_it_stops_with_the_cause_or_every_row_goes_and_comes_back(
     connection: Connection, examples: int, record_property: Callable[[str, object], None]
