@@ -62,6 +62,8 @@ def test_only_what_the_new_release_does_counts(
             wait_until(lambda: lines_of(tmp_path, before) >= 25, why="the release before is not noisy")
         done = reload.reload(app.pm2, app.aim(new))
         time.sleep(0.5)
+        if errors:
+            wait_until(lambda: lines_of(tmp_path, after) > 0, why="the new release is not noisy")
     found = scans(done)
     assert (sum(one.errors for one in found) > 0) is errors, log_errors.told(found)
     assert all(after in line for one in found for line in one.shown)
