@@ -74,6 +74,8 @@ def test_too_few_connections_for_a_run_are_named(
     whose, _, name = limited.format(database=login.dbname).partition(" ")
     there = 2 if whose == "DATABASE" else 1  # the test's own, and the one that asks
     with connect(owner) as owning:
+        with connect(owner), owning.cursor() as cursor:  # a transaction that has seen another session
+            cursor.execute("SELECT count(*) FROM pg_stat_activity")
         for left in (server_checks.CONNECTIONS, server_checks.CONNECTIONS - 1):
             wait_for(lambda: sessions(connection, "keeper") == 1)  # the second one of the look before is gone
             run(connection, f"ALTER {whose} {name} CONNECTION LIMIT {left + there}")

@@ -36,6 +36,7 @@ def read(connection: Connection, plan: Plan, limits: Limits) -> dict[str, Any]:
 
     Ends the connection's transaction, if it is in one, and opens a second connection for an instant.
     """
+    connection.rollback()  # a transaction sees the sessions that there were at its first look
     left = _connections_left(connection)  # the second connection is counted for a moment after it was closed
     facts = {
         "pooled": _pooled(connection),
