@@ -72,6 +72,16 @@ sentence:
   returned: success
   type: str
   sample: Run 20251110T053000Z-1a2b3c is asked to pause at its next checkpoint.
+phrases:
+  description: RV(sentence) by its name, as the phrase that a translation is made of.
+  returned: success
+  type: dict
+  sample:
+    sentence:
+      template: "Run {run_id} is asked to {action}."
+      values:
+        run_id: 20251110T053000Z-1a2b3c
+        action: {template: pause at its next checkpoint, values: {}}
 """
 
 from dataclasses import asdict
@@ -93,7 +103,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
             *(connection, parse(given["plan"]).id, given["action"], given["who"], given["controller"]),
             check=module.check_mode,
         )
-    return asdict(answer)
+    return {**asdict(answer), "phrases": {"sentence": answer.sentence.as_data()}}
 
 
 def main() -> None:

@@ -74,7 +74,8 @@ def test_it_shows_asks_and_lifts_and_a_second_time_changes_nothing(
     again = play("control.yml", "-e", "control_action=pause", *ENGLISH)
     assert f"was already asked to pause at its next checkpoint, by {request}" in again
     again = play("control.yml", "-e", "control_action=pause")
-    assert f"이미 요청되어 있습니다: {request.who} ({request.controller})" in again
+    asked_by = f"{request.who}({request.controller}, {request.at})"
+    assert f"실행 {run_id}에 이미 요청되어 있습니다: 다음 확인 지점에서 멈춤, 요청한 사람: {asked_by}." in again
     assert "changed=0" in again
     assert "적용 중" in again
     assert "changed=1" in play("control.yml", "-e", "control_action=resume", *ENGLISH)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from typing import Any
 import psycopg2
 import psycopg2.errors
 import pytest
+from at_most_one import catalogue
 from at_most_one.cleanup import phase
 from at_most_one.cleanup.account import Account
 from at_most_one.duplicates.batches import Pace
@@ -201,6 +203,7 @@ def test_eight_writers_under_a_pause_break_no_rule_and_lose_nothing(
 PAUSED_PROCESS = """
 import os, sys
 from at_most_one import plan
+from at_most_one import catalogue
 from at_most_one.cleanup import phase
 from at_most_one.cleanup.account import Account
 from at_most_one.duplicates.batches import Pace
@@ -488,6 +491,21 @@ def test_requests_are_idempotent_and_say_who_asked_first(
     assert ask(login, plan, "resume").changed
     assert not ask(login, plan, "resume").changed
     assert len(requests.read(connection, held)) == 2
+
+
+def test_what_became_of_a_request_is_read_in_korean(
+    login: Login, plan: Plan, connection: Connection, held: str
+) -> None:
+    answers = [ask(login, plan, "pause", check=True), *(ask(login, plan, name) for name in ("pause", "pause"))]
+    answers.append(ask(login, plan, "continue"))
+    run(connection, "UPDATE at_most_one.run SET lease_until = clock_timestamp() - interval '1 second'")
+    answers.append(ask(login, plan, "hold_cutover"))
+    told = [catalogue.render(answer.sentence, "ko") for answer in answers]
+    assert len({*told}) == 5
+    for text in told:
+        assert held in text
+        words = re.sub(f"{held}|jiwoo|laptop|control_action=resume|continue", "", text)
+        assert re.findall("[a-z]{2,}", words) == [], "names and commands alone stay as they are"
 
 
 @pytest.mark.parametrize("action", requests.ACTIONS)

@@ -155,7 +155,7 @@ def _ended(run_id: str, request: Request, place: Place) -> OperatorError:
             "AMO-2226",
             "Run {run_id} was asked to end by {request}, and has ended {where}.",
             run_id=run_id,
-            request=str(request),
+            request=request.phrase,
             where=_where(place),
         ),
         expected=say("a run that nobody asks to end."),

@@ -13,7 +13,7 @@ from typing import Any
 from psycopg2.extras import RealDictCursor
 
 from ..errors import OperatorError
-from ..findings import Phrase, observed, say
+from ..findings import Phrase, joined, observed, say
 from ..postgres.connection import Connection
 from ..postgres.own_schema import exists, missing
 from .run_status import dead_since, why_dead
@@ -94,7 +94,7 @@ class Answer:
     run_id: str
     changed: bool
     request: Request | None
-    sentence: str
+    sentence: Phrase
 
 
 def in_force(requests: Iterable[Request]) -> Effective:
@@ -164,32 +164,48 @@ def ask(connection: Connection, plan_id: str, action: str, who: str, controller:
         return Answer(run_id, False, there, _unchanged(run_id, action, there, asked))
     if not check:
         write(connection, run_id, action, who, controller)
-    sentence = f"Run {run_id} {'would be' if check else 'is'} asked to {_WORDS[action]}."
+    asked_to = {"run_id": run_id, "action": _WORDS[action]}
+    sentence = (
+        say("Run {run_id} would be asked to {action}.", **asked_to)
+        if check
+        else say("Run {run_id} is asked to {action}.", **asked_to)
+    )
     if dead:
-        sentence += f" It is dead ({dead}): the deployment that takes it over reads that."
+        reads = say("It is dead ({reason}): the deployment that takes it over reads that.", reason=dead)
+        sentence = joined([sentence, reads], " ")
     written = None if check else read(connection, run_id)[-1]
     return Answer(run_id, True, written or Request(action, who, controller, ""), sentence)
 
 
 _WORDS = {
-    "pause": "pause at its next checkpoint",
-    "resume": "go on where it pauses",
-    "hold_cutover": "wait before the cutover",
-    "continue": "go on with the cutover",
-    "abort": "end at its next checkpoint",
+    "pause": say("pause at its next checkpoint"),
+    "resume": say("go on where it pauses"),
+    "hold_cutover": say("wait before the cutover"),
+    "continue": say("go on with the cutover"),
+    "abort": say("end at its next checkpoint"),
 }
 
 
-def _unchanged(run_id: str, action: str, there: Request | None, asked: Effective) -> str:
+def _unchanged(run_id: str, action: str, there: Request | None, asked: Effective) -> Phrase:
     if there:
-        return f"Run {run_id} was already asked to {_WORDS[action]}, by {there}."
+        return say(
+            "Run {run_id} was already asked to {action}, by {request}.",
+            run_id=run_id,
+            action=_WORDS[action],
+            request=there.phrase,
+        )
     others = [one for one in asked.each() if LIFTED_BY.get(one.action) not in (None, action)]
-    hint = "".join(f" It was asked to {_WORDS[one.action]} by {one}: {_lift(one.action)}." for one in others)
-    return f"Nothing of run {run_id} is to be lifted by {action}.{hint}"
-
-
-def _lift(action: str) -> str:
-    return f"control_action={LIFTED_BY[action]} lifts that"
+    hints = [
+        say(
+            "It was asked to {action} by {request}: control_action={lifting} lifts that.",
+            action=_WORDS[one.action],
+            request=one.phrase,
+            lifting=LIFTED_BY[one.action],
+        )
+        for one in others
+    ]
+    nothing = say("Nothing of run {run_id} is to be lifted by {action}.", run_id=run_id, action=action)
+    return joined([nothing, *hints], " ")
 
 
 def _open_run(connection: Connection, plan_id: str, *, lock: bool) -> dict[str, Any]:
