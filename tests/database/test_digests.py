@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from at_most_one.findings import Phrase
 from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Connection
 from at_most_one.rehearsal import digests
+from at_most_one.verdicts import difference
 
 from tests.support.service_database import GuideExample
 
@@ -41,7 +43,9 @@ def test_what_differs_is_named(connection: Connection, plan: Plan, example: Guid
         cursor.execute(statement)
     now = digests.take(connection, plan, {})
 
-    assert any(line.startswith(message) for line in digests.differences(before, now)), digests.differences(before, now)
+    found = digests.differences(before, now)
+    assert any(line.startswith(message) for line in found), found
+    assert all(isinstance(difference(line), Phrase) for line in found), "each can be read in another language"
     same = "content_sha256" if "index" in change or "column" in change else "schema_sha256"
     assert now.kept()[same] == before[same]
     assert now.kept() != before

@@ -299,7 +299,7 @@ class Batches:
     def _unaccounted(self, cursor: Cursor, seen: str) -> OperatorError:
         """The batch's refusal: names whatever of the table may have interfered."""
         found = effects.of_table(cursor, self.plan.schema, self.plan.table)
-        named = "; ".join(map(str, found)) or say("no trigger or rule of the table, so one of another table")
+        named = effects.in_words(found) or say("no trigger or rule of the table, so one of another table")
         what, instead = say("updated"), ""
         if self.plan.surplus.action == "delete":
             what = say("removed")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from psycopg2 import sql
 
 from ..errors import OperatorError
-from ..findings import observed, say
+from ..findings import Phrase, joined, observed, say
 from ..plan import Plan
 from ..postgres.catalog import Cursor, table_name
 from ..postgres.connection import TEXT_SETTINGS
 from ..postgres.partitions import tree
+from ..verdicts import word
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,24 @@ class Effect:
     runs: str  # the function; otherwise what it does
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.name} of {self.table} ({self.when}: {self.runs})"
+        return str(self.phrase)
+
+    @property
+    def phrase(self) -> Phrase:
+        """The effect as a part of a message."""
+        return say(
+            "{kind} {name} of {table} ({when}: {runs})",
+            kind=word(self.kind),
+            name=self.name,
+            table=word(self.table),
+            when=self.when,
+            runs=self.runs,
+        )
+
+
+def in_words(found: Iterable[Effect]) -> Phrase:
+    """The effects as a part of a message; empty where there are none."""
+    return joined(effect.phrase for effect in found)
 
 
 # A partition's own row triggers act too; those that it has of its table (tgparentid) are that one's. tgtype:
@@ -173,7 +192,7 @@ def refuse_changed_settings(cursor: Cursor, plan: Plan) -> None:
                 "What rows of {table} set off changes settings of the session: {names}. Found on the table: {found}.",
                 table=table_name(plan),
                 names=", ".join(names),
-                found="; ".join(map(str, of_table(cursor, plan.schema, plan.table))) or say("no trigger"),
+                found=in_words(of_table(cursor, plan.schema, plan.table)) or say("no trigger"),
             ),
             expected=say(
                 "the settings to be as before once a row has left: rows are archived as text, which they shape."
@@ -249,7 +268,7 @@ def refuse_other_rows(cursor: Cursor, plan: Plan, wrote: Written, removed: int) 
                 removed=removed,
                 changed=count,
                 table=table_name(plan),
-                by="; ".join(map(str, of_table(cursor, *own))),
+                by=in_words(of_table(cursor, *own)),
             ),
             expected=say("no other row of the table to change with them: it would not come back."),
             next_step=say("disable what changes it for as long as the run lasts, then run this again."),

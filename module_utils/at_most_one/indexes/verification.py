@@ -80,7 +80,12 @@ class Verdict:
         if not self.parts:
             return say("{name} is {verdict}", name=self.name, verdict=word(self.verdict))
         parts = joined(
-            say("{part}: expected {expected}, seen {seen}", part=one.part, expected=one.expected, seen=one.seen)
+            say(
+                "{part}: expected {expected}, seen {seen}",
+                part=word(one.part),
+                expected=one.expected,
+                seen=one.seen,
+            )
             for one in self.parts
         )
         return say("{name} is {verdict} ({parts})", name=self.name, verdict=word(self.verdict), parts=parts)
@@ -349,8 +354,9 @@ def refuse_foreign(inspection: Inspection, plan: Plan) -> None:
     """Raise OperatorError when a planned name is taken by another table's index or by no index at all."""
     foreign = [v for v in inspection.verdicts if any(part.part in ("table", "kind") for part in v.parts)]
     if foreign:
+        faults = (verdict.fault() for verdict in foreign)
         raise OperatorError(
-            observed("AMO-3516", "Not the plan's to drop: {foreign}.", foreign=joined(str(v.fault()) for v in foreign)),
+            observed("AMO-3516", "Not the plan's to drop: {foreign}.", foreign=joined(filter(None, faults))),
             expected=say("each planned name to be free or to belong to an index of the planned table."),
             next_step=say("rename or drop it by hand once you know whose it is; nothing was dropped."),
             indexes=[v.name for v in foreign],
@@ -362,13 +368,13 @@ def judge(name: str, expected: dict[str, Any], seen: dict[str, Any] | None) -> V
     if seen is None:
         return Verdict(name, "missing")
     if seen["kind"] != "index":
-        return Verdict(name, "different", (Difference("kind", "index", seen["kind"]),))
+        return Verdict(name, "different", (Difference("kind", word("index"), word(seen["kind"])),))
     parts = [part for part in (*_DEFINITION, *_HEALTH) if expected[part] != seen[part]]
     if "columns" in parts:  # other columns bring other operator classes, collations and orders: say it once
         parts = [part for part in parts if part not in ("opclass", "collation", "order")]
-    remarks = {part: f" ({remark})" for part, remark in seen.get("remarks", {}).items()}
+    remarks = seen.get("remarks", {})
     differences = tuple(
-        Difference(part, _text(expected[part]), _text(seen[part]) + remarks.get(part, "")) for part in parts
+        Difference(part, _text(expected[part]), _remarked(_text(seen[part]), remarks.get(part))) for part in parts
     )
     if not parts:
         return _found(name, "present", (), seen)
@@ -386,8 +392,13 @@ def _found(name: str, verdict: str, parts: tuple[Difference, ...], facts: dict[s
 
 def _text(value: Any) -> str:
     if isinstance(value, bool):
-        return "yes" if value else "no"
-    return ", ".join(value) or "none" if isinstance(value, list) else str(value or "none")
+        return word("yes" if value else "no")
+    text = ", ".join(value) if isinstance(value, list) else str(value or "")
+    return text or word("none")
+
+
+def _remarked(text: str, remark: str | None) -> str:
+    return say("{seen} ({remark})", seen=text, remark=remark) if remark else text
 
 
 def _drops(inspection: Inspection, plan: Plan) -> str:

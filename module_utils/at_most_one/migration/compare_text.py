@@ -79,13 +79,13 @@ def _differences(plan: Plan, index: Index, statement: Statement, number: int) ->
     if written.keys != tuple(map(_planned_key, index.keys)):
         yield fault("columns", ", ".join(map(_key_text, index.keys)), written.keys_text)
     if written.include != index.include:
-        yield fault("include", ", ".join(index.include) or "missing", ", ".join(written.include) or "nothing")
+        yield fault("include", ", ".join(index.include) or say("missing"), ", ".join(written.include) or say("nothing"))
     if written.nulls_not_distinct != index.nulls_not_distinct:
         yield fault(
             "nulls_not_distinct", str(index.nulls_not_distinct).lower(), str(written.nulls_not_distinct).lower()
         )
     if written.predicate != _words_of(index.predicate or ""):
-        yield fault("predicate", index.predicate or "missing", written.predicate_text or say("no condition"))
+        yield fault("predicate", index.predicate or say("missing"), written.predicate_text or say("no condition"))
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from ..postgres.connection import Connection, Hold, Login, connect, unheld
 from ..prisma import migration_history
 from ..runs import journal, reached
 from ..system.strict_zip import strict_zip
-from ..verdicts import word
+from ..verdicts import difference, word
 from .tool_history import APPLIED, LATER, PENDING, ToolHistory
 
 _GONE = ("missing", "unexpected")  # verdicts after a rollback; what is not planned is not ours to drop
@@ -368,7 +368,7 @@ def _require_taken_back(wanted: Wanted, done: TakenBack) -> None:
             observed(
                 "AMO-3608",
                 "Everything of this run is taken back, and yet it is not as before: {differences}.",
-                differences="; ".join(done.reached["differences"]),
+                differences=joined(map(difference, done.reached["differences"])),
             ),
             expected=say("the columns, constraints, indexes, triggers and applied migrations of the run's beginning."),
             next_step=say("find out whose these are."),

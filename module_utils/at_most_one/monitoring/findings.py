@@ -310,7 +310,12 @@ def _rule(verified: Facts) -> list[Finding]:
     for index in verified["indexes"]:
         if index["verdict"] != "present":
             parts = joined(
-                say("{part}: {seen} instead of {expected}", part=p["part"], seen=p["seen"], expected=p["expected"])
+                say(
+                    "{part}: {seen} instead of {expected}",
+                    part=word(p["part"]),
+                    seen=_value(p["seen"]),
+                    expected=_value(p["expected"]),
+                )
                 for p in index.get("parts") or []
             )
             found.append(
@@ -321,7 +326,7 @@ def _rule(verified: Facts) -> list[Finding]:
                         "Index {name} is {verdict}{parts}.",
                         name=index["name"],
                         verdict=word(index["verdict"]),
-                        parts=f" ({parts})" if parts else "",
+                        parts=say(" ({parts})", parts=parts) if parts else "",
                     ),
                     say("exactly the planned indexes, valid and ready."),
                     say(
@@ -330,6 +335,11 @@ def _rule(verified: Facts) -> list[Finding]:
                 )
             )
     return found
+
+
+def _value(text: str) -> str:
+    """A part of a definition: a name or SQL, or one of the words for what has neither."""
+    return word(text) if text in ("yes", "no", "none") else text
 
 
 def _unread(key: str, answer: Facts, otherwise: str) -> Finding:

@@ -166,7 +166,7 @@ def _refuse_effects(plan: Plan, found: Sequence[effects.Effect]) -> None:
             "AMO-2317",
             "What the run does to {table} sets off {unknown}.",
             table=table_name(plan),
-            unknown="; ".join(map(str, unknown)),
+            unknown=effects.in_words(unknown),
         ),
         expected=say("nothing that the plan does not name: what it does is neither archived nor taken back."),
         next_step=say(
@@ -201,7 +201,7 @@ def _there_and_back(
                 "Rows that leave {table} could not return: {left}. Found on the table: {found}.",
                 table=table_name(plan),
                 left=joined(one.phrase for one in left),
-                found="; ".join(map(str, found)) or say("no trigger"),
+                found=effects.in_words(found) or say("no trigger"),
             ),
             expected=say("every row of a sample to leave and to return byte for byte; it was tried and rolled back."),
             next_step=say(
@@ -264,7 +264,7 @@ def _not_as_before(cursor: Cursor, plan: Plan, one: Pointing) -> OperatorError:
             "Rows of {table} that are pointed to the row that stays, and back, are not as they were. Found on the "
             "table: {found}.",
             table=table,
-            found="; ".join(map(str, effects.of_table(cursor, one.schema, one.table, effects.UPDATE)))
+            found=effects.in_words(effects.of_table(cursor, one.schema, one.table, effects.UPDATE))
             or say("no trigger"),
         ),
         expected=say(

@@ -14,8 +14,9 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from ..errors import OperatorError
-from ..findings import observed, say
+from ..findings import joined, observed, say
 from ..system import files
+from ..verdicts import difference, word
 
 FORMAT = 1
 _CLOCKS_APART = timedelta(minutes=5)  # how far ahead another machine's clock may be
@@ -190,14 +191,14 @@ def parse_time(text: str) -> datetime:
 
 
 def _ended_badly(document: Mapping[str, Any]) -> str:
-    turns = [turn["name"] for turn in document["turns"]]
-    reason = "; ".join(document.get("differences", [])[:3])
+    turns = joined((word(turn["name"]) for turn in document["turns"]), ", ")
+    reason = joined(map(difference, document.get("differences", [])[:3]))
     how = (
         say("is not finished")
         if document["outcome"] == "unfinished"
-        else say("ended as {outcome}", outcome=document["outcome"])
+        else say("ended as {outcome}", outcome=word(document["outcome"]))
     )
-    values = {"environment": document["environment"], "how": how, "turns": ", ".join(turns) or say("none")}
+    values = {"environment": document["environment"], "how": how, "turns": turns or say("none")}
     if reason:
         return observed(
             "AMO-2424",

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import OperatorError
-from ..findings import observed, say
+from ..findings import joined, observed, say
 from ..plan import Plan
+from ..verdicts import difference, word
 
 
 @dataclass(frozen=True)
@@ -94,11 +95,11 @@ def next_turn(evidence: Mapping[str, Any], run_id: str, outcome: str | None) -> 
             observed(
                 "AMO-2411",
                 "The turn {turn} ended as {outcome} (run {run_id}): nothing was rehearsed by it.",
-                turn=turn.name,
-                outcome=outcome or say("no closed run"),
+                turn=word(turn.name),
+                outcome=word(outcome) if outcome else say("no closed run"),
                 run_id=run_id,
             ),
-            expected=say("{outcome}.", outcome=turn.outcome),
+            expected=say("{outcome}.", outcome=word(turn.outcome)),
             next_step=say(
                 "read artifacts/{environment}/{run_id}/report.html.", environment=evidence["environment"], run_id=run_id
             ),
@@ -144,7 +145,7 @@ def require_no_difference(evidence: Mapping[str, Any]) -> None:
             observed(
                 "AMO-2412",
                 "The rehearsal went all the way, and something is different: {differences}.",
-                differences="; ".join(evidence["differences"]),
+                differences=joined(map(difference, evidence["differences"])),
             ),
             expected=say("after the way back everything as before, after both ways forward the same."),
             next_step=say(

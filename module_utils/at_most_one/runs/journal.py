@@ -25,6 +25,7 @@ from ..plan import Plan
 from ..postgres import publications, server_identity
 from ..postgres.connection import Connection, Hold, Login, connect, unheld
 from ..postgres.own_schema import ensure, exists, missing
+from ..verdicts import word
 from . import requests
 from .controllers import Controller
 from .run_status import dead_since, why_dead
@@ -350,9 +351,9 @@ def _hold(connection: Connection, run_id: str, *, lock: str = _CHANGE) -> None:
         if row is None:
             how = say("is not in the journal")
         elif row[1]:
-            how = say("was closed as {outcome} by run {by}", outcome=row[0], by=row[1])
+            how = say("was closed as {outcome} by run {by}", outcome=word(row[0]), by=row[1])
         else:
-            how = say("was closed as {outcome}", outcome=row[0])
+            how = say("was closed as {outcome}", outcome=word(row[0]))
         raise OperatorError(
             observed(
                 "AMO-2203",

@@ -16,6 +16,7 @@ from ..errors import OperatorError
 from ..findings import Phrase, joined, observed, say
 from ..postgres.connection import Connection
 from ..postgres.own_schema import exists, missing
+from ..verdicts import word
 from .run_status import dead_since, why_dead
 
 ACTIONS = ("pause", "resume", "hold_cutover", "continue", "abort")
@@ -230,7 +231,7 @@ def _open_run(connection: Connection, plan_id: str, *, lock: bool) -> dict[str, 
                 plan_id=plan_id,
                 run_id=last[0],
                 at=last[2],
-                outcome=last[1],
+                outcome=word(last[1]),
             )
             if last
             else observed("AMO-2223", "No run of plan {plan_id} is open: there has been none.", plan_id=plan_id),
