@@ -13,7 +13,7 @@ description:
     what to do next.
   - With C(-v) and more it prints what Ansible's default callback prints, and the table of phases at the end.
   - The variable C(report_language) chooses Korean or English, also for errors, which have the same identifier in both.
-    Task names stay English, as in the documents.
+    The names of plays and tasks are in that language, too. With C(-v) and more they are English, as in the code.
 extends_documentation_fragment:
   - default_callback
   - result_format_callback
@@ -43,7 +43,7 @@ from ansible.utils import color
 sys.path.insert(0, str(Path(__file__).parents[1] / "module_utils"))
 from at_most_one import catalogue, findings
 from at_most_one.display import progress, terminal
-from at_most_one.display.translations import KOREAN_PHASES, WORDS
+from at_most_one.display.translations import WORDS
 from at_most_one.system import project
 from at_most_one.system.redaction import redact
 
@@ -141,7 +141,7 @@ class CallbackModule(DefaultCallback):
         if not self._phases or self._phases[-1].name != name:  # not the next batch of the same one
             self._end_phase()
             self._failed_task = ""
-            translation = progress.translated(name, KOREAN_PHASES) if language == "ko" else ""
+            translation = progress.translated(name, language)
             self._phases.append(progress.Phase(name, str(play.get_vars().get("run_phase", "")), translation))
         if self._earlier is None and "environment_name" in variables:
             artifacts = project.base() / "artifacts"
@@ -184,7 +184,8 @@ class CallbackModule(DefaultCallback):
         self._last_task_name = name = task.get_name().strip()
         if task._role and name.startswith(f"{task._role.get_name()} : "):
             name = name.split(" : ", 1)[1]  # the phase has said which role it is
-        self._running = progress.Running(name, prompts=task.action in PROMPTS)
+        shown = catalogue.name("task", name, self._language)
+        self._running = progress.Running(shown, prompts=task.action in PROMPTS)
 
     def _end_task(self) -> None:
         running, self._running = self._running, None
@@ -303,7 +304,8 @@ class CallbackModule(DefaultCallback):
             return
         self._handle_warnings(result.result)
         if ignore_errors:
-            self._say(f"  {self._last_task_name}: {self._words['ignored']}", C.COLOR_SKIP)
+            name = self._running.name if self._running else self._last_task_name
+            self._say(f"  {name}: {self._words['ignored']}", C.COLOR_SKIP)
         elif "censored" in result.result:
             self._error(result, self._words["hidden"])
         else:

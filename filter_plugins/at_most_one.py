@@ -10,7 +10,7 @@ from typing import Any
 from ansible import context
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "module_utils"))
-from at_most_one import catalogue, findings
+from at_most_one import catalogue, findings, verdicts
 from at_most_one.findings import observed, say
 from at_most_one.system import command_line, project
 from at_most_one.system.redaction import redact, redact_data
@@ -100,6 +100,11 @@ def told(phrases: Iterable[Mapping[str, Any]], language: str = "en") -> list[dic
     return [
         {"text": _filled(redact(catalogue.render(one, language))), "english": _filled(redact(one))} for one in handed
     ]
+
+
+def word(verdict: str, language: str = "en") -> str:
+    """A verdict, a state or a phase for a person; one without a word stays as it is."""
+    return catalogue.render(verdicts.word(verdict), language)
 
 
 def _found(hosts: Sequence[Mapping[str, Any]]) -> list[findings.Finding]:
@@ -209,4 +214,5 @@ class FilterModule:
             "at_most_one_is_lost": is_lost,
             "at_most_one_shown": shown,
             "at_most_one_told": told,
+            "at_most_one_word": word,
         }

@@ -1,4 +1,6 @@
-"""Write the messages of the code into the catalogues of locale/, and what gettext reads; --check says what is missing.
+"""Write the catalogues of locale/ from the code, and what gettext reads of them; --check says what is missing.
+
+They have the messages, and behind a context of their own the names of plays and tasks on the screen.
 
 A catalogue, locale/LANGUAGE/LC_MESSAGES/at_most_one.po, is translated by hand; at_most_one.mo beside it is made of it.
 A third language is a third such file: `python -m scripts.catalogue de` begins one.
@@ -17,6 +19,7 @@ from babel.messages import Catalog
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po, write_po
 
+from scripts.shown_names import names
 from scripts.troubleshooting import phrases
 
 ROOT = Path(__file__).parents[1]
@@ -27,10 +30,12 @@ COMMAND = re.compile(r"ansible-playbook [\w-]+\.yml -l <environment>(?: without 
 
 
 def template() -> Catalog:
-    """The phrases of the code, each with the files that say it."""
+    """The phrases of the code and the names on the screen, each with the files that have it."""
     found = Catalog()
     for phrase, places in phrases().items():
         found.add(phrase, locations=[(place, 1) for place in places])
+    for (context, name), places in names().items():
+        found.add(name, locations=[(place, 1) for place in places], context=context)
     return found
 
 

@@ -35,6 +35,11 @@ def template(text: str, language: str) -> str:
     return _translations(language).gettext(text)
 
 
+def name(kind: str, english: str, language: str) -> str:
+    """The name of a ``play`` or a ``task`` in that language; as it stands where the catalogue has none."""
+    return _translations(language).pgettext(kind, english)
+
+
 def in_words(answer: Mapping[str, Any], language: str) -> dict[str, Any]:
     """What a module has answered, with the texts of its ``phrases`` in that language, and without those."""
     named = [name for name in answer.get("phrases") or {} if name in answer]

@@ -1,4 +1,4 @@
-"""The verdicts, states and differences of the journal's and the reports' data, as a message says them.
+"""The verdicts, states, phases and differences of the journal's and the reports' data, as a message says them.
 
 As data they stay what they are; a message has the phrase, which is the same text in English.
 """
@@ -68,6 +68,15 @@ _WORDS = {
         say("lowered"),
         say("partial"),
         say("raised"),
+        # Of the phases (playbooks/).
+        say("prepare"),
+        say("cleanup"),
+        say("migrate"),
+        say("verify"),
+        say("pm2_reload"),
+        say("healthcheck"),
+        say("rollback"),
+        say("purge"),
         # Of a run (runs/journal.py), and of the turns of a rehearsal (rehearsal/turns.py).
         say("abandoned"),
         say("deployed"),

@@ -78,6 +78,7 @@ def test_it_shows_asks_and_lifts_and_a_second_time_changes_nothing(
     assert f"실행 {run_id}에 이미 요청되어 있습니다: 다음 확인 지점에서 멈춤, 요청한 사람: {asked_by}." in again
     assert "changed=0" in again
     assert "적용 중" in again
+    assert "단계: 중복 정리, 20 / 80 행, " in again
     assert "changed=1" in play("control.yml", "-e", "control_action=resume", *ENGLISH)
     assert [one.action for one in asked(service, run_id)] == ["pause", "resume"]
 

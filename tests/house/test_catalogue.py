@@ -8,20 +8,34 @@ from pathlib import Path
 from string import Formatter
 
 import pytest
+import yaml
 from at_most_one import catalogue
 
-from scripts import troubleshooting
+from scripts import shown_names, troubleshooting
+from tests.house.test_languages import SENTENCE
 
 ROOT = Path(__file__).parents[2]
 LANGUAGES = sorted(path.name for path in catalogue.LOCALE.iterdir())
 COMMAND = re.compile(r"ansible-playbook [\w-]+\.yml -l <environment>(?: without \w+)?")
+CONTEXT = "\4"  # between a context and its text, in what gettext reads
 
 
-def _translated(language: str) -> dict[str, str]:
+def _compiled(language: str) -> dict[str, str]:
     """What gettext reads, without its header."""
     with open(catalogue.LOCALE / language / f"LC_MESSAGES/{catalogue.DOMAIN}.mo", "rb") as file:
         found: dict[str, str] = gettext.GNUTranslations(file)._catalog  # type: ignore[attr-defined]  # no other way
     return {english: text for english, text in found.items() if english}
+
+
+def _translated(language: str) -> dict[str, str]:
+    """The messages."""
+    return {english: text for english, text in _compiled(language).items() if CONTEXT not in english}
+
+
+def _names(language: str) -> dict[tuple[str, str], str]:
+    """The names on the screen, each behind its context."""
+    split = ((english.partition(CONTEXT), text) for english, text in _compiled(language).items())
+    return {(context, name): text for (context, mark, name), text in split if mark}
 
 
 def _values(text: str) -> set[str]:
@@ -82,3 +96,48 @@ def test_what_is_wrong_with_an_identifier_is_found() -> None:
     assert [said.partition(".")[0] for said in troubleshooting.misnumbered(twice)] == ["AMO-3101 names two messages"]
     assert "is not of AMO-31" in "".join(troubleshooting.misnumbered([message("postgres/catalog", "AMO-3201")]))
     assert "is not of AMO-10" in "".join(troubleshooting.misnumbered([message("run_stop", "AMO-1")]))
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_each_name_on_the_screen_is_translated_and_no_other_is(language: str) -> None:
+    translated, shown = _names(language), shown_names.names()
+    assert sorted(shown.keys() - translated.keys()) == []
+    assert sorted(translated.keys() - shown.keys()) == []
+    for context, least in (("play", 10), ("task", 120)):
+        assert sum(name[0] == context for name in shown) >= least
+
+
+def test_a_korean_name_is_korean() -> None:
+    hangul = re.compile("[가-힣]")
+    found = {name: text for name, text in _names("ko").items() if not hangul.search(text) or SENTENCE.search(text)}
+    assert found == {}
+
+
+PLAYS = """
+- name: (1/7) Prepare
+  hosts: all
+  pre_tasks:
+    - name: Say so
+      ansible.builtin.include_role: {name: run}
+  tasks:
+    - name: A block
+      block:
+        - name: A role that stands there instead
+          ansible.builtin.import_role: {name: prepare}
+        - name: Ask
+          ping:
+      rescue:
+        - name: Stop
+          ansible.builtin.fail:
+      always:
+        - import_tasks: a.yml
+        - ping:
+- name: Forward
+  ansible.builtin.import_playbook: deploy.yml
+"""
+
+
+def test_a_name_is_what_is_shown_of_a_play_and_its_tasks() -> None:
+    assert list(shown_names.of(yaml.safe_load(PLAYS))) == [
+        *(("play", "Prepare"), ("task", "Say so"), ("task", "Ask"), ("task", "Stop"))
+    ]

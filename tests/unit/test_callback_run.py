@@ -223,6 +223,52 @@ def test_korean(command: list[str]) -> None:
     assert "보고서: /a/report.html" in output
 
 
+# Tasks of the roles, by their names, and one of somebody else.
+NAMED = f"""
+- name: (1/1) Verify
+  hosts: all
+  gather_facts: false
+  tasks:
+    - name: Ensure that the directories of the plan exist
+      ansible.builtin.command: "true"
+    - name: Take a note
+      ansible.builtin.command: "true"
+    - name: Stop unless exactly the planned indexes hold, then lower the fence
+      ansible.builtin.fail: {{msg: "{ERROR}"}}
+"""
+
+
+def test_names_of_tasks_are_in_the_reader_s_language(command: list[str]) -> None:
+    _, korean = without_terminal(command, NAMED, "-e", "report_language=ko", limit="web1")
+    _, english = without_terminal(command, NAMED, limit="web1")
+    _, verbose = without_terminal(command, NAMED, "-v", "-e", "report_language=ko", limit="web1")
+
+    stops = "계획한 인덱스만 있는지 확인, 쓰기 펜스 내림"
+    lines = korean.splitlines()
+    assert f"  ✖ {stops}" in lines
+    assert lines[-1] == f"중단된 단계 (1/1) Verify · 인덱스 검증: {stops}"
+    assert re.search(r"^  계획의 디렉터리 준비: 변경됨 ", korean, re.MULTILINE)
+    assert re.search(r"^  Take a note: 변경됨 ", korean, re.MULTILINE), "what nobody has translated stays as it is"
+    assert "  ✖ Stop unless exactly the planned indexes hold, then lower the fence" in english.splitlines()
+    assert "TASK [Stop unless exactly the planned indexes hold, then lower the fence]" in verbose
+
+
+ROLE = """
+- name: (1/1) Verify
+  hosts: all
+  gather_facts: false
+  roles: [{role: verifies}]
+"""
+
+
+def test_the_name_of_a_role_s_task_is_translated_without_the_role(command: list[str], tmp_path: Path) -> None:
+    (tmp_path / "roles/verifies/tasks").mkdir(parents=True)
+    tasks = '- name: Record the phase\n  ansible.builtin.command: "true"\n'
+    (tmp_path / "roles/verifies/tasks/main.yml").write_text(tasks)
+    _, korean = without_terminal(command, ROLE, "-e", "report_language=ko", limit="web1")
+    assert re.search(r"^  단계 기록: 변경됨 ", korean, re.MULTILINE), korean
+
+
 # A module fails on a host with phrases; what it says by itself stays as it is.
 TRANSLATED = """
 from ansible.module_utils.basic import AnsibleModule

@@ -8,11 +8,14 @@ from typing import Any
 import jinja2
 import pytest
 
+from filter_plugins.at_most_one import word
+
 TEMPLATES = Path(__file__).parents[2] / "roles/history/templates"
 
 
 def table(language: str, **run: Any) -> str:
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined)
+    environment.filters["at_most_one_word"] = word
     base: dict[str, Any] = {
         **{"run_id": "R1", "started_at": "2025-11-10T05:30:00.000Z", "who": "minsu", "controller": "gw", "error": None},
         **{"environment": "production", "plan_id": "p", "plan_sha256": "0" * 64, "commit_before": None, "seconds": 9.0},
@@ -20,7 +23,10 @@ def table(language: str, **run: Any) -> str:
         **{"outcome": None, "dead_since": None},
     }
     return environment.get_template(f"table.{language}.j2").render(
-        {"__history_journal": {"runs": [{**base, **run}]}, "environment_name": "production", "project_path": "/h"}
+        {
+            **{"__history_journal": {"runs": [{**base, **run}]}, "report_language": language},
+            **{"environment_name": "production", "project_path": "/h"},
+        }
     )
 
 
@@ -29,6 +35,7 @@ BACK = {"outcome": "deployed", "rows": {"archived": 0, "restored": 25, "restored
 PURGED = {"outcome": "deployed", "phases": [{"name": "purged", "details": {"rows": 25, "at": "2026-03-01T05:30:00Z"}}]}
 PURGE = {"outcome": "unchanged", "phases": [{"name": "purge", "details": {}}]}
 LEFT = {"outcome": "rolled_back", "phases": [{"name": "rollback", "details": {"left_count": 2}}]}
+STOPPED = {"outcome": "stopped", "failed_phase": "cleanup"}
 
 
 @pytest.mark.parametrize(
@@ -47,6 +54,8 @@ LEFT = {"outcome": "rolled_back", "phases": [{"name": "rollback", "details": {"l
         ("ko", PURGE, "R1  보관 자료 파기\n"),
         ("en", LEFT, " | 2 rows could not return\n"),
         ("ko", LEFT, " | 2행은 복원하지 못함\n"),
+        ("en", STOPPED, "R1  stopped (in cleanup)\n"),
+        ("ko", STOPPED, "R1  중단됨 (단계 중복 정리)\n"),
     ],
 )
 def test_each_line_says_what_became_of_the_run(language: str, run: dict[str, Any], words: str) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from at_most_one import catalogue
 from at_most_one.duplicates.effects import Effect, in_words
 from at_most_one.findings import Phrase, say
@@ -15,6 +17,9 @@ from at_most_one.monitoring import findings
 from at_most_one.rehearsal.turns import TURNS, Turn
 from at_most_one.verdicts import difference, word
 
+from filter_plugins.at_most_one import word as told
+
+ROOT = Path(__file__).parents[2]
 LINES = {
     "- index CREATE UNIQUE INDEX one ON aedpics.sessions USING btree (serial)": (
         "- 인덱스 CREATE UNIQUE INDEX one ON aedpics.sessions USING btree (serial)"
@@ -105,3 +110,18 @@ def test_what_a_change_sets_off_is_named_in_korean() -> None:
         "데이터베이스의 이벤트 트리거 watch(sql_drop: public.watch)"
     )
     assert in_words([]) == ""
+
+
+@pytest.mark.parametrize(
+    ("verdict", "language", "shown"),
+    [("pending", "ko", "미적용(pending)"), ("pending", "en", "pending"), ("of_another", "ko", "of_another")],
+)
+def test_a_template_names_a_verdict_in_the_reader_s_language(verdict: str, language: str, shown: str) -> None:
+    assert told(verdict, language) == shown
+
+
+def test_each_phase_has_a_korean_name() -> None:
+    plays = [play for path in ROOT.glob("playbooks/*.yml") for play in yaml.safe_load(path.read_text(encoding="utf-8"))]
+    phases = {play["vars"]["run_phase"] for play in plays if "run_phase" in play.get("vars", {})}
+    assert len(phases) >= 7
+    assert [phase for phase in phases if not re.search("[가-힣]", told(phase, "ko"))] == []

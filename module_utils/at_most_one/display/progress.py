@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from at_most_one import catalogue
 from at_most_one.display import terminal
 
 _HOSTS_NAMED = 4
@@ -78,9 +79,11 @@ class Running:
         return time.monotonic() - self.begun
 
 
-def translated(name: str, phases: Mapping[str, str]) -> str:
-    """The translation of a play's name without its numbers; empty when there is none."""
-    return phases.get(_NUMBERS.sub("", name), "")
+def translated(name: str, language: str) -> str:
+    """A play's name without its numbers in that language; empty where that is no other one."""
+    english = _NUMBERS.sub("", name)
+    found = catalogue.name("play", english, language)
+    return "" if found == english else found
 
 
 def named(hosts: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""What the screen says around task names and errors, in Korean and English."""
+"""What the screen says around names and errors, in Korean and English; the names themselves are in the catalogue."""
 
 from __future__ import annotations
 
@@ -59,23 +59,4 @@ WORDS: dict[str, dict[str, str]] = {
         "그런 다음 같은 명령을 다시 실행하면 중단된 실행을 이어받습니다.",
         "more": "같은 명령에 -vvv 를 붙이면 Ansible이 아는 모든 내용을 보여 줍니다.",
     },
-}
-# Play names stay as the documents have them; a Korean reader gets these beside them.
-KOREAN_PHASES = {
-    "Open the run": "실행 시작",
-    "Prepare": "준비",
-    "Clean up": "중복 정리",
-    "Migrate": "마이그레이션",
-    "Verify": "인덱스 검증",
-    "Reload the application": "애플리케이션 재시작",
-    "Check the health": "상태 점검",
-    "Roll back": "롤백",
-    "Close the run": "실행 종료",
-    "Begin the rehearsal": "리허설 시작",
-    "Look at what the way forward has left": "배포 결과 확인",
-    "Look at what the way back has left": "롤백 결과 확인",
-    "Look at what the second way forward has left, and end the rehearsal": "재배포 결과 확인, 리허설 종료",
-    "Watch the service": "서비스 관찰",
-    "Monitor the service": "정기 점검",
-    "Schedule the monitor": "정기 점검 등록",
 }

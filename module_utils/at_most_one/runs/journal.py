@@ -457,7 +457,7 @@ def _refusal(holder: Mapping[str, Any] | None, plan_id: str) -> OperatorError:
             controller=holder["controller"],
             controller_pid=holder["controller_pid"],
             reached=(
-                say("last finished phase {phase}", phase=holder["phase"])
+                say("last finished phase {phase}", phase=word(holder["phase"]))
                 if holder["phase"]
                 else say("no phase finished yet")
             ),

@@ -22,6 +22,7 @@ from ..postgres.connection import Connection, Hold, Login, connect
 from ..system import files, recorded_files
 from ..system.recorded_files import RecordedFile
 from ..system.redaction import redact
+from ..verdicts import word
 from . import journal, undo
 from .archive_age import KeptRun, kept_runs, require_days
 
@@ -140,7 +141,7 @@ def _require_purge(opened: journal.Opened) -> None:
                 "may need what it has archived.",
                 run_id=dead["run_id"],
                 who=dead["who"],
-                phase=dead["phase"] or say("none"),
+                phase=word(dead["phase"] or "none"),
             ),
             expected=say("no unfinished run of this plan."),
             next_step=say(

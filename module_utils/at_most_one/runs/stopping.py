@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..findings import Phrase, handed_over, joined, of_answer, reason, say
+from ..verdicts import word
 
 Answer = Mapping[str, Any]  # what a module has returned; empty where it was not called
 
@@ -87,7 +88,7 @@ def back_failed(
             built=len(reached["built"]),
             planned=planned,
             migration=_migration(reached),
-            phase=phase,
+            phase=word(phase),
         ),
         stays=joined([_stays(stays), *_served(paths)], ", "),
         following=(
