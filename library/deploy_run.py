@@ -66,7 +66,8 @@ options:
   lease_minutes:
     description:
       - For how long after its last sign of life this run may not be replaced.
-      - Longer than its longest phase; the reload and the health check, which ask no database, count as one.
+      - Longer than its longest phase. It is renewed before each batch of hosts that is switched, M(run_checkpoint); the
+        last batch and the health check, which asks no database, count as one.
     type: int
     default: 30
   reads_requests:

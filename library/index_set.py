@@ -454,7 +454,7 @@ def _wait_if_asked(module: AnsibleModule) -> None:
     hosts, run_id = module.params["cutover_hosts"], module.params["run_id"]
     if hosts and run_id and not module.check_mode:
         with held_run(module):
-            control.before_the_cutover(login_of(module), run_id, Place("pm2_reload", "hosts", 0, hosts))
+            control.before_switching(login_of(module), run_id, Place("pm2_reload", "hosts", 0, hosts))
 
 
 def _race(module: AnsibleModule, plan: Plan) -> dict[str, Any]:

@@ -8,7 +8,8 @@ module: run_control
 short_description: Ask the run that is at work to pause, to go on, to wait before the cutover, or to end
 description:
   - Writes a request of the open run of O(plan) into the journal (C(at_most_one.request)), with who asked, from where
-    and when. The run reads it between two batches of its clean-up, before each index, and before the cutover.
+    and when. The run reads it between two batches of its clean-up, before each index, before the cutover, and between
+    two batches of hosts.
   - Nothing is given up while it waits. The write fence stands, and the run renews its lease.
   - A request outlives the controller. The deployment that takes the run over pauses and waits as that one was asked to;
     an abort is told and not inherited.

@@ -77,6 +77,10 @@ _WORDS = {
         say("healthcheck"),
         say("rollback"),
         say("purge"),
+        # What a run counts (postgres/checkpoint.py).
+        say("rows"),
+        say("indexes"),
+        say("hosts"),
         # Of a run (runs/journal.py), and of the turns of a rehearsal (rehearsal/turns.py).
         say("abandoned"),
         say("deployed"),

@@ -52,6 +52,7 @@ OPEN_TWICE = (
     " HAVING count(*) > 1) AS twice"
 )
 CUTOVER = Place("pm2_reload", "hosts", 0, 1)
+BETWEEN = Place("pm2_reload", "hosts", 1, 3)
 
 
 @pytest.fixture
@@ -396,7 +397,7 @@ def test_the_cutover_is_held_by_its_own_settings_until_somebody_continues(
         ("hold_cutover", "minsu", "gateway-2")
     ]
     connection.commit()
-    with beside(login, lambda: control.before_the_cutover(login, opened.run_id, CUTOVER, poll_s=POLL_S)) as waiting:
+    with beside(login, lambda: control.before_switching(login, opened.run_id, CUTOVER, poll_s=POLL_S)) as waiting:
         wait_until(lambda: waits(login, plan), 60)
         ask(login, plan, "resume")
         time.sleep(10 * POLL_S)
@@ -408,15 +409,56 @@ def test_the_cutover_is_held_by_its_own_settings_until_somebody_continues(
         assert found["waiting"]["seconds"] >= 0
         ask(login, plan, "continue")
         assert waiting.result(30) > 0
-    assert control.before_the_cutover(login, opened.run_id, CUTOVER) == 0
+    assert control.before_switching(login, opened.run_id, CUTOVER) == 0
     assert not waits(login, plan)
+
+
+def test_between_two_hosts_a_pause_holds_and_a_hold_of_the_cutover_does_not(
+    login: Login, plan: Plan, connection: Connection, held: str
+) -> None:
+    ask(login, plan, "hold_cutover")
+    run(connection, "UPDATE at_most_one.run SET lease_until = clock_timestamp() + interval '1 second'")
+    assert control.before_switching(login, held, BETWEEN) == 0, "the first host is switched already"
+    assert run(connection, "SELECT lease_until > clock_timestamp() + interval '1 minute' FROM at_most_one.run") == [
+        (True,)
+    ], "the lease is renewed before each batch"
+    ask(login, plan, "pause")
+    with beside(login, lambda: control.before_switching(login, held, BETWEEN, poll_s=POLL_S)) as waiting:
+        wait_until(lambda: waits(login, plan), 60)
+        found = status(login, plan)
+        assert (found["phase"], found["unit"], found["done"], found["total"]) == ("pm2_reload", "hosts", 1, 3)
+        assert not waiting.done()
+        ask(login, plan, "resume")
+        assert waiting.result(30) > 0
+    assert status(login, plan)["done"] == 1
+
+
+def test_a_run_that_is_to_end_switches_no_further_host(login: Login, plan: Plan, held: str) -> None:
+    ask(login, plan, "abort", who="hana")
+    with pytest.raises(OperatorError, match="has ended with 1 of 3 hosts done") as end:
+        control.before_switching(login, held, BETWEEN)
+    korean = catalogue.render(end.value.seen, "ko")
+    assert re.findall("[a-z]{2,}", korean.replace(held, "")) == ["hana", "laptop"]
+
+
+def test_the_module_asks_between_two_hosts_and_nobody_in_check_mode(
+    run_module: Callable[..., dict[str, Any]], login_args: dict[str, Any], login: Login, plan: Plan, held: str
+) -> None:
+    given = {"login": login_args, "run_id": held, "hosts_done": 1, "hosts": 3}
+    asked = run_module("run_checkpoint", given)
+    assert (asked["changed"], asked["waited_s"]) == (False, 0)
+    ask(login, plan, "abort")
+    assert not run_module("run_checkpoint", given, check=True).get("failed")
+    stopped = run_module("run_checkpoint", given)
+    assert "has ended with 1 of 3 hosts done" in stopped["msg"]
+    assert stopped["details"]["cause"] == "aborted"
 
 
 def test_a_hold_outlasts_a_server_that_is_gone_for_a_moment(
     login: Login, plan: Plan, server: Server, held: str
 ) -> None:
     ask(login, plan, "hold_cutover")
-    with beside(login, lambda: control.before_the_cutover(login, held, CUTOVER, poll_s=POLL_S)) as waiting:
+    with beside(login, lambda: control.before_switching(login, held, CUTOVER, poll_s=POLL_S)) as waiting:
         wait_until(lambda: waits(login, plan), 60)
         since = status(login, plan)["waiting"]["since"]
         time.sleep(1.1)
@@ -435,7 +477,7 @@ def test_a_run_that_was_taken_over_stops_waiting(
     login: Login, plan: Plan, connection: Connection, opening: Opening, held: str
 ) -> None:
     ask(login, plan, "pause")
-    with beside(login, lambda: control.before_the_cutover(login, held, CUTOVER, poll_s=POLL_S)) as waiting:
+    with beside(login, lambda: control.before_switching(login, held, CUTOVER, poll_s=POLL_S)) as waiting:
         wait_until(lambda: waits(login, plan), 60)
         second = journal.open_run(connection, opening, takeover=True).run_id
         connection.commit()

@@ -11,16 +11,19 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import pytest
+from at_most_one.postgres.connection import connect
+from at_most_one.runs import requests
 
 from tests.hosts.conftest import Site
 from tests.support.fleet import Host, asset
 from tests.support.playbooks import PLANNED
 
 _statements: dict[int, Counter[str]] = {}  # hosts to the statements that the database was sent
+CHECKPOINT = 12  # statements of one question between two batches, its connection included
 
 
-# With one host nothing is rolled; it shows that with three the database is asked no more. That three serve what they
-# should, in batches and without a lost request, is in test_one_build.py as well.
+# With one host nothing is rolled; it shows that with three the database is asked between the batches and no more. That
+# three serve what they should, in batches and without a lost request, is in test_one_build.py as well.
 @pytest.mark.thorough
 @pytest.mark.parametrize("size", [1, 3])
 def test_every_host_serves_the_release_and_the_database_is_asked_once(site: Site, size: int) -> None:
@@ -43,8 +46,11 @@ def test_every_host_serves_the_release_and_the_database_is_asked_once(site: Site
     assert site.indexes() == PLANNED
     _statements[size] = site.statements()
     assert _statements[size].total() > 100
-    for other in _statements.values():
-        assert _statements[size] - other == other - _statements[size] == Counter()
+    if len(_statements) == 2:
+        more = _statements[3] - _statements[1]
+        assert _statements[1] - _statements[3] == Counter()
+        assert {count % 2 for count in more.values()} == {0}, "a question before each of the two further batches"
+        assert more.total() <= 2 * CHECKPOINT
 
     for host in hosts:
         host.reboot()
@@ -79,6 +85,28 @@ def test_a_fault_on_the_second_host_sends_the_first_back_and_spares_the_third(
     assert not set(first.pids()) & set(pids[0]), "it was switched, and back"
     assert third.pids() == pids[2]
     assert third.link == "in place"
+    for host in (first, second, third):
+        assert host.served() == {site.fleet.before}
+    assert site.sessions() == sessions
+    assert site.indexes() == set()
+
+
+@pytest.mark.thorough  # tests/house/test_between_hosts.py holds when it is asked, tests/database/ what comes of it
+def test_a_run_that_is_asked_to_end_switches_no_further_host(site: Site) -> None:
+    first, second, third = site.fleet.hosts
+    sessions, pids = site.sessions(), [host.pids() for host in site.fleet.hosts]
+    asking = threading.Thread(target=_end_once_switched, args=(site, first))
+    asking.start()
+
+    run = site.deploy()
+
+    asking.join()
+    assert run.code != 0
+    assert (run.report["outcome"], run.report["failed_phase"]) == ("rolled_back", "pm2_reload")
+    assert "was asked to end by hana from laptop at" in run.report["error"]
+    assert "and has ended with 1 of 3 hosts done" in run.report["error"]
+    assert not set(first.pids()) & set(pids[0]), "it was switched, and back"
+    assert (second.pids(), third.pids()) == (pids[1], pids[2])
     for host in (first, second, third):
         assert host.served() == {site.fleet.before}
     assert site.sessions() == sessions
@@ -145,6 +173,14 @@ def _lose_once_switched(host: Host) -> None:
     while host.link == "in place" and time.monotonic() < deadline:
         time.sleep(0.01)
     host.ssh.lose()
+
+
+def _end_once_switched(site: Site, host: Host) -> None:
+    deadline = time.monotonic() + 120
+    while host.link == "in place" and time.monotonic() < deadline:
+        time.sleep(0.01)
+    with connect(site.login) as connection:
+        requests.ask(connection, "one-active-inspection-session", "abort", "hana", "laptop")
 
 
 def test_an_address_of_their_own_is_asked_for_by_name(idle: Site) -> None:

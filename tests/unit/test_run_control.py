@@ -145,13 +145,19 @@ def test_steps_of_a_phase_that_has_ended_are_not_those_of_the_next() -> None:
     assert (found["phase"], found["done"], found["waiting"], found["rate_per_s"]) == ("migrate", None, None, None)
 
 
-def test_hosts_are_counted_only_while_the_run_waits_before_them() -> None:
-    steps = {"phase": "pm2_reload", "unit": "hosts", "done": 0, "total": 3, "seconds": 0.0}
-    waiting = {"for": "hold_cutover", "since": "2025-11-10T05:31:00Z"}
-    found = [control_status.describe(row(progress={**steps, "waiting": one}), []) for one in (waiting, None)]
-    assert [(one["phase"], one["unit"], one["total"]) for one in found] == [
-        *(("pm2_reload", "hosts", 3), ("pm2_reload", None, None)),
+def test_hosts_are_counted_between_their_batches_and_while_the_run_waits_before_them() -> None:
+    steps = {"phase": "pm2_reload", "unit": "hosts", "total": 3, "seconds": 0.003}
+    waiting = {"for": "pause", "since": "2025-11-10T05:31:00Z"}
+    found = [
+        control_status.describe(row(progress={**steps, "done": done, "waiting": one}), [])
+        for done, one in ((0, waiting), (0, None), (1, waiting), (1, None))
     ]
+    assert [(one["phase"], one["unit"], one["done"], one["total"]) for one in found] == [
+        ("pm2_reload", "hosts", 0, 3),
+        ("pm2_reload", None, None, None),
+        *[("pm2_reload", "hosts", 1, 3)] * 2,
+    ]
+    assert {one["rate_per_s"] for one in found} == {None}, "it is noted before each batch: nobody knows a pace"
 
 
 @pytest.mark.parametrize(

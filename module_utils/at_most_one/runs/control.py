@@ -7,6 +7,7 @@ controller is gone waits no longer: it would renew the lease of a run that nobod
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from ..findings import Phrase, observed, say
 from ..postgres.checkpoint import Checkpoint, Place, unasked
 from ..postgres.connection import Connection, Login, connect
 from ..system import processes
+from ..verdicts import word
 from . import journal, requests
 from .requests import Effective, Request
 
@@ -108,10 +110,11 @@ class Checkpoints:
         self._noted = time.monotonic()
 
 
-def before_the_cutover(login: Login, run_id: str, place: Place, *, poll_s: float = _POLL_S) -> float:
-    """The checkpoint before a host is switched, on connections of its own, because a person may take hours.
+def before_switching(login: Login, run_id: str, place: Place, *, poll_s: float = _POLL_S) -> float:
+    """The checkpoint before hosts are switched, on connections of its own, because a person may take hours.
 
-    A server that is gone is asked again for five minutes. Returns the seconds that were waited.
+    A server that is gone is asked again for five minutes. The lease is renewed: a reload asks no database, and there
+    may be many of them. Returns the seconds that were waited.
     """
     at, lost_at = Checkpoints(run_id, poll_s), 0.0
     began = time.monotonic()
@@ -120,6 +123,8 @@ def before_the_cutover(login: Login, run_id: str, place: Place, *, poll_s: float
             with connect(login, autocommit=True) as connection:
                 lost_at = 0.0
                 waited = at(connection, place)
+                with contextlib.suppress(psycopg2.errors.LockNotAvailable):  # as in Checkpoints._note
+                    journal.renew(connection, run_id)
                 return time.monotonic() - began if waited else 0.0
         except OperatorError as stop:
             now = time.monotonic()
@@ -145,7 +150,7 @@ def _where(place: Place) -> Phrase:
     if place.phase == "cleanup":
         return say("between two batches of the clean-up")
     if place.done:
-        return say("with {done} of {total} {unit} done", done=place.done, total=place.total, unit=place.unit)
+        return say("with {done} of {total} {unit} done", done=place.done, total=place.total, unit=word(place.unit))
     return say("before the indexes were built") if place.phase == "migrate" else say("before the cutover")
 
 

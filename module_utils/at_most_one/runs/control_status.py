@@ -56,8 +56,9 @@ def describe(run: Mapping[str, Any], asked: Sequence[Request]) -> dict[str, Any]
     phase = phase_of(progress.get("phase"), run["finished"]) if is_open else None
     steps = progress if is_open and phase == progress.get("phase") else {}
     waiting = steps.get("waiting")
-    if steps.get("unit") == "hosts" and not waiting:
-        steps = {}  # noted before the first host, and never again
+    hosts = steps.get("unit") == "hosts"
+    if hosts and not waiting and not steps.get("done"):
+        steps = {}  # noted before the first host, and with one batch never again
     by = getattr(in_force, waiting["for"], None) if waiting else None
     kept = ("run_id", "plan_id", "environment", "who", "controller", "started_at", "finished_at", "outcome")
     return {
@@ -66,7 +67,7 @@ def describe(run: Mapping[str, Any], asked: Sequence[Request]) -> dict[str, Any]
         "reads_requests": run["progress"] is not None,
         "phase": phase,
         **{name: steps.get(name) for name in ("unit", "done", "total", "at")},
-        **rate(steps),
+        **rate({} if hosts else steps),  # what is noted of them is the moment before a batch, and no pace
         "waiting": {
             **waiting,
             "seconds": run["waiting_s"],
