@@ -8,10 +8,13 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 from at_most_one import findings
 from at_most_one.display import progress, terminal
 from at_most_one.display.translations import WORDS
 from at_most_one.errors import OperatorError
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_an_operator_error_comes_apart_again() -> None:
@@ -204,3 +207,29 @@ def test_both_languages_say_everything() -> None:
 )
 def test_a_play_is_translated_without_its_number(name: str, language: str, found: str) -> None:
     assert progress.translated(name, language) == found
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+@pytest.mark.parametrize("check_mode", [False, True])
+def test_the_table_of_a_deployment_fits_80_columns(language: str, check_mode: bool) -> None:
+    plays = [
+        play
+        for name in ("deploy", "rollback")
+        for play in yaml.safe_load((ROOT / f"playbooks/{name}.yml").read_text(encoding="utf-8"))
+    ]
+    phases = [
+        progress.Phase(
+            play["name"],
+            (play.get("vars") or {}).get("run_phase", ""),
+            progress.translated(play["name"], language),
+            begun=0.0,
+            ended=35_999.0,
+            changed=number % 2 == 0,
+            left_out=number == 3,
+        )
+        for number, play in enumerate(plays)
+    ]
+    lines = progress.table(phases, stopped=True, check_mode=check_mode, earlier={}, words=WORDS[language])
+    widths = [terminal.width(line) for line, _ in lines]
+    assert len(widths) == len(phases) + 1
+    assert max(widths) <= 80
