@@ -214,3 +214,20 @@ def test_what_github_refuses_is_an_error_with_its_next_step(tmp_path: Path) -> N
     done, _ = recorded(tmp_path, {}, code=1)
     assert done.returncode == 1
     assert "Next: gh auth status" in done.stderr
+
+
+def test_the_options_of_the_traces_are_those_of_the_pinned_callback() -> None:
+    """It is not run: it needs packages and a collector of its own."""
+    page = (ROOT / "docs/monitor.md").read_text(encoding="utf-8")
+    (section,) = re.findall(r"\n## Traces of a run\n(.*?)(?=\n## |\Z)", page, re.DOTALL)
+    (name,) = re.findall(r"ANSIBLE_CALLBACKS_ENABLED=(\S+)", section)
+    namespace, collection, plugin = name.split(".")
+    path = ROOT / f"collections/ansible_collections/{namespace}/{collection}/plugins/callback/{plugin}.py"
+    found = re.search(r'DOCUMENTATION = r"""\n(.*?)"""', path.read_text(), re.DOTALL)
+    assert found
+    documented = yaml.safe_load(found[1])
+    known = {variable["name"] for option in documented["options"].values() for variable in option["env"]}
+    used = set(re.findall(r"\b(?:ANSIBLE_OPENTELEMETRY_\w+|OTEL_\w+|TRACEPARENT)\b", section))
+    assert used - known == {"OTEL_EXPORTER_OTLP_ENDPOINT"}, "the exporter's own"
+    needed = {requirement.partition(" ")[0] for requirement in documented["requirements"]}
+    assert needed - set(re.findall(r"opentelemetry-[a-z-]+", section)) == {"opentelemetry-api"}, "which both bring"
