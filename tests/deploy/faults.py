@@ -473,7 +473,8 @@ FAULTS = {
         f"{REAL}::test_a_subscriber_of_all_tables_stays_alive",
     ),
     "table partitioned by another column": Fault(
-        "a table that is partitioned by a column which the rule's key does not have, by an expression, or over a server",
+        "a table that is partitioned by a column which the rule's key does not have, by an expression, or over a"
+        " server",
         "prepare",
         "stopped",
         ("No unique index one_open_visit can hold over all of aedpics.visits",),
