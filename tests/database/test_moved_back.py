@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import psycopg2
 import pytest
 from at_most_one.errors import OperatorError
 from at_most_one.fence import write_fence
@@ -23,10 +16,10 @@ from at_most_one.postgres.connection import Connection, Login, connect
 from at_most_one.runs import journal
 
 from tests.database.test_own_schema import opening, rows
-from tests.support.ports import free_port
-from tests.support.postgres import Server, as_user, started
+from tests.support.postgres import Server
 from tests.support.prisma_stand_in import HISTORY, MIGRATION, OURS, RULE
 from tests.support.service_database import running_server
+from tests.support.standby import standby
 
 PHASES = ("prepare", "cleanup", "migrate", "verify", "pm2_reload", "healthcheck")
 APPLIED = (
@@ -123,6 +116,10 @@ def test_an_older_releases_run_and_a_fence_that_verify_had_to_leave_are_closed(l
     assert close(login, plan, run_id) == []
 
 
+# Of the settings that the primary has by its command line, those of which a standby must have as much.
+LIKE_THE_PRIMARY = {"max_connections": "60", "max_prepared_transactions": "30", "max_wal_senders": "4"}
+
+
 @pytest.fixture(scope="module")
 def primary() -> Iterator[Server]:
     """A server of which copies can be made."""
@@ -138,65 +135,16 @@ def service(primary: Server) -> Iterator[Login]:
     primary.run("DROP DATABASE service WITH (FORCE)")
 
 
-@contextlib.contextmanager
-def standby(primary: Server) -> Iterator[tuple[Login, Callable[[], None], Callable[[], None]]]:
-    """A streaming copy made by pg_basebackup: its login, what waits until it has everything, and what promotes it."""
-    prefix, user = as_user(primary.binaries)
-    directory = Path(tempfile.mkdtemp(prefix="at-most-one-standby-"))
-    data, login = directory / "data", replace(primary.login, port=free_port(), dbname="service")
-    try:
-        subprocess.run(
-            [
-                *(primary.binaries / "pg_basebackup", f"--host={primary.login.host}", f"--port={primary.login.port}"),
-                *(f"--username={primary.login.user}", "--pgdata", data, "--checkpoint=fast", "--write-recovery-conf"),
-            ],
-            env={**os.environ, "PGPASSWORD": primary.login.password},
-            check=True,
-            capture_output=True,
-        )
-        for path in (directory, *directory.rglob("*")):
-            if user:
-                os.chown(path, user.pw_uid, user.pw_gid)
-        options = [f"port={login.port}", "listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off"]
-        options += ["max_connections=60", "max_prepared_transactions=30", "max_wal_senders=4"]
-        command = [*prefix, str(primary.binaries / "postgres"), "-D", str(data)]
-        copy = Server(login, primary.binaries, directory)
-        with started([*command, *(part for option in options for part in ("-c", option))], copy):
-            yield login, lambda: _caught_up(primary, login), lambda: _promote(login)
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
-
-
-def _ask(login: Login, question: str) -> Any:
-    with contextlib.closing(
-        psycopg2.connect(
-            host=login.host, port=login.port, dbname=login.dbname, user=login.user, password=login.password
-        )
-    ) as connection:
-        connection.autocommit = True
-        return rows(connection, question)[0][0]
-
-
-def _caught_up(primary: Server, copy: Login) -> None:
-    written = _ask(primary.login, "SELECT pg_current_wal_flush_lsn()")
-    while not _ask(copy, f"SELECT pg_last_wal_replay_lsn() >= '{written}'"):
-        pass
-
-
-def _promote(copy: Login) -> None:
-    assert _ask(copy, "SELECT pg_promote()")
-
-
 def test_a_standby_promoted_without_loss_is_closed_with_a_word_about_it(
     primary: Server, service: Login, plan: Plan
 ) -> None:
-    with standby(primary) as (copy, caught_up, promote):
+    with standby(service, primary.binaries, LIKE_THE_PRIMARY) as copy:
         run_id = deploy(service, plan)
-        caught_up()
-        promote()
-        (warning,) = close(copy, plan, run_id)
+        copy.catch_up()
+        copy.promote()
+        (warning,) = close(copy.login, plan, run_id)
         assert "opened on timeline 1, and timeline 2 answers" in warning
-        with connect(copy) as connection:
+        with connect(copy.login) as connection:
             assert journal.read(connection, run_id=run_id)[0]["outcome"] == "deployed"
 
 
@@ -206,17 +154,17 @@ def test_a_standby_promoted_without_the_last_phases_is_never_deployed(
     primary: Server, service: Login, plan: Plan, reached: str
 ) -> None:
     """The connections are closed between the phases, as in a reload: nothing else would notice."""
-    with standby(primary) as (copy, caught_up, promote):
+    with standby(service, primary.binaries, LIKE_THE_PRIMARY) as copy:
         run_id = deploy(service, plan, until=reached)
-        caught_up()
-        promote()  # and what comes now, it lacks
+        copy.catch_up()
+        copy.promote()  # and what comes now, it lacks
         deploy(service, plan, run_id=run_id)
         missing = list(PHASES[PHASES.index(reached) + 1 :])
         with pytest.raises(OperatorError, match="timeline 1, and timeline 2 answers") as refused:
-            close(copy, plan, run_id)
+            close(copy.login, plan, run_id)
         assert refused.value.details["missing"] == missing
         assert (f"{RULE} is missing" in refused.value.seen) is (reached == "cleanup")
-        with connect(copy) as connection:
+        with connect(copy.login) as connection:
             assert journal.read(connection, run_id=run_id)[0]["outcome"] is None
-        deploy(copy, plan, run_id=run_id)  # the same command again goes on from what it finds
-        close(copy, plan, run_id)
+        deploy(copy.login, plan, run_id=run_id)  # the same command again goes on from what it finds
+        close(copy.login, plan, run_id)

@@ -16,11 +16,12 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
+from at_most_one.postgres.connection import Login
 
 from tests.deploy import picture
 from tests.deploy.conftest import ROOT, Lab, light_build, make, reset, run_playbook
 from tests.deploy.faults import FAULTS
-from tests.deploy.standby import standby
+from tests.support.standby import standby
 
 Injection = Callable[[Lab], AbstractContextManager[tuple[str, ...]]]
 EARLIER = "20250915_add_inspection_schedules"
@@ -33,8 +34,11 @@ def variable(lab: Lab, value: str) -> Iterator[tuple[str, ...]]:
 
 @contextmanager
 def replica(lab: Lab) -> Iterator[tuple[str, ...]]:
-    with standby(lab) as port:
-        yield ("-e", f"database_port={port}")
+    v = lab.values
+    where = (v["database_host"], int(v["database_port"]), v["database_name"])
+    login = Login(*where, v["superuser_name"], v["superuser_password"])
+    with standby(login, Path(v["postgres_bin"])) as copy:
+        yield ("-e", f"database_port={copy.login.port}")
 
 
 @contextmanager
