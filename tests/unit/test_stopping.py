@@ -20,8 +20,8 @@ def said(later: str = "", stays: dict[str, Any] | None = None, *paths: dict[str,
 def test_a_way_back_that_failed_names_what_was_reached_what_stays_and_what_to_do() -> None:
     assert said("", {**REACHED, "built": []}, SERVES, {"item": "web2", "stat": {"islnk": False}}) == (
         "The way back failed: It is held. Reached: 25 rows removed, 2 of 3 indexes built, migration applied, phase"
-        " verify begun. Stays: 25 rows in the archive, 0 of the planned indexes, migration applied, web1 serves"
-        " /srv/app.releases/1, web2 serves what it did. Next: repair that, then ansible-playbook rollback.yml -l"
+        " verify begun. Stays: 25 rows in the archive, 0 of the planned indexes, migration applied, the path of web1:"
+        " /srv/app.releases/1, the path of web2: no link. Next: repair that, then ansible-playbook rollback.yml -l"
         " <environment>"
     )
 
@@ -42,13 +42,11 @@ def test_it_is_said_in_the_reader_s_language_with_what_a_module_has_said() -> No
         korean = render(handed_over(words.as_data()), "ko")
         assert "Expected:" not in korean
         assert "/a: full. 기대: 1 이상이어야 합니다. 다음: " in korean or korean.startswith("자동으로 롤백했습니다: ")
-        assert not [word for word in ("Next:", "Reached", "Stays", "rows", "applied", "serves") if word in korean], (
-            korean
-        )
+        assert not [word for word in ("Next:", "Reached", "Stays", "rows", "applied", "path") if word in korean], korean
 
 
 def test_what_cannot_be_read_is_said_to_be_unknown() -> None:
-    assert "Stays: a database that could not be read, web1 serves unknown. " in said("", None, {"item": "web1"})
+    assert "Stays: a database that could not be read, the path of web1: unknown. " in said("", None, {"item": "web1"})
 
 
 def test_a_later_run_is_left_alone() -> None:

@@ -90,7 +90,7 @@ def back_failed(
             migration=_migration(reached),
             phase=word(phase),
         ),
-        stays=joined([_stays(stays), *_served(paths)], ", "),
+        stays=joined([_stays(stays), *_leading(paths)], ", "),
         following=(
             say(
                 "leave it as it is, because the later run goes on from it: "
@@ -117,8 +117,9 @@ def _migration(reached: Answer) -> Phrase:
     return say("migration applied") if reached["applied"] else say("migration not applied")
 
 
-def _served(paths: Sequence[Answer]) -> Iterator[Phrase]:
+def _leading(paths: Sequence[Answer]) -> Iterator[Phrase]:
+    """Where the paths lead. Whether anything serves from there nobody has asked: PM2 may be what has failed."""
     for path in paths:
         stat = path.get("stat")
-        seen = say("unknown") if stat is None else stat.get("lnk_source") or say("what it did")
-        yield say("{host} serves {release}", host=path["item"], release=seen)
+        seen = say("unknown") if stat is None else stat.get("lnk_source") or say("no link")
+        yield say("the path of {host}: {release}", host=path["item"], release=seen)
