@@ -175,9 +175,12 @@ def referring(cursor: Cursor, plan: Plan) -> list[tuple[str, str]]:
 
 
 _CHANGED = """
-SELECT pg_catalog.array_agg(name ORDER BY name) FROM unnest(%s::text[], %s::text[]) AS ours (name, value)
-WHERE pg_catalog.current_setting(name) <> value
-    OR name = 'session_replication_role' AND pg_catalog.current_setting(name) = 'replica'"""
+SELECT pg_catalog.array_agg(name ORDER BY name) FROM (
+    SELECT name FROM unnest(%s::text[], %s::text[]) AS ours (name, value)
+    WHERE pg_catalog.current_setting(name) <> value
+    UNION ALL
+    SELECT 'session_replication_role' WHERE pg_catalog.current_setting('session_replication_role') = 'replica'
+) AS changed"""
 
 
 def refuse_changed_settings(cursor: Cursor, plan: Plan) -> None:
