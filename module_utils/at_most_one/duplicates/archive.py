@@ -56,7 +56,7 @@ def content(columns: Sequence[Column], source: sql.Composable) -> sql.Composed:
     ).format(values)
 
 
-def keys_of_run(plan: Plan, columns: Mapping[str, Column], *, every_run: bool = False) -> sql.Composed:
+def keys_of_run(plan: Plan, columns: Mapping[str, Column], *, every_run: bool) -> sql.Composed:
     """The primary keys that a run archived, or every run, as typed columns. Parameter ``run_id``."""
     parts = sql.SQL(", ").join(
         sql.SQL("(primary_key ->> {})::{}").format(sql.Literal(name), sql.SQL(columns[name].type))

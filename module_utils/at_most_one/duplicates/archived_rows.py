@@ -12,7 +12,6 @@ from psycopg2 import sql
 from ..plan import Plan
 from ..postgres.catalog import Column, Cursor, table_name, usual_search_path
 from ..postgres.partitions import names_in_tree
-from ..system.strict_zip import strict_zip
 from .archive import image, sha256
 from .ranking import listed, of
 from .returning import IN_BATCH, Way, unique_key
@@ -103,24 +102,23 @@ _ONE_BEHIND = """BEGIN
             END;"""
 
 _RULE_INDEX = """
-SELECT (SELECT pg_catalog.string_agg(pg_catalog.pg_get_indexdef(x.indexrelid, n, false), ', ' ORDER BY n)
+SELECT (SELECT pg_catalog.string_agg(pg_catalog.pg_get_indexdef(x.indexrelid, n, false), ', ')
         FROM pg_catalog.generate_series(1, x.indnkeyatts) AS n),
     coalesce('WHERE ' || pg_catalog.pg_get_expr(x.indpred, x.indrelid), ''), x.indisvalid
 FROM pg_catalog.pg_index AS x JOIN pg_catalog.pg_class AS i ON i.oid = x.indexrelid
-WHERE x.indrelid = pg_catalog.to_regclass(%s) AND i.relname = %s AND x.indisunique"""
+WHERE x.indrelid = pg_catalog.to_regclass(%s) AND i.relname = %s"""
 
 # By the foreign key's own operators; those to the table itself are left out, because a check's rows are not in it, and
 # the copies that a foreign key has for each partition of the table that it refers to.
 _REFERS = """
 SELECT f.conname, n.nspname, c.relname,
-    ARRAY(SELECT a.attname::text FROM unnest(f.conkey) WITH ORDINALITY AS k (number, place)
-          JOIN pg_catalog.pg_attribute AS a ON a.attrelid = f.conrelid AND a.attnum = k.number ORDER BY k.place),
-    ARRAY(SELECT a.attname::text FROM unnest(f.confkey) WITH ORDINALITY AS k (number, place)
-          JOIN pg_catalog.pg_attribute AS a ON a.attrelid = f.confrelid AND a.attnum = k.number ORDER BY k.place),
-    ARRAY(SELECT pg_catalog.format('OPERATOR(%%I.%%s)', s.nspname, o.oprname)
-          FROM unnest(f.conpfeqop) WITH ORDINALITY AS k (number, place)
-          JOIN pg_catalog.pg_operator AS o ON o.oid = k.number
-          JOIN pg_catalog.pg_namespace AS s ON s.oid = o.oprnamespace ORDER BY k.place)
+    ARRAY(SELECT ARRAY[a.attname::text, b.attname::text,
+              pg_catalog.format('OPERATOR(%%I.%%s)', s.nspname, o.oprname)]
+          FROM unnest(f.conkey, f.confkey, f.conpfeqop) AS k (ours, theirs, operator)
+          JOIN pg_catalog.pg_attribute AS a ON a.attrelid = f.conrelid AND a.attnum = k.ours
+          JOIN pg_catalog.pg_attribute AS b ON b.attrelid = f.confrelid AND b.attnum = k.theirs
+          JOIN pg_catalog.pg_operator AS o ON o.oid = k.operator
+          JOIN pg_catalog.pg_namespace AS s ON s.oid = o.oprnamespace)
 FROM pg_catalog.pg_constraint AS f JOIN pg_catalog.pg_class AS c ON c.oid = f.confrelid
 JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 WHERE f.conrelid = pg_catalog.to_regclass(%s) AND f.confrelid <> f.conrelid AND f.conparentid = 0 ORDER BY f.oid"""
@@ -143,17 +141,22 @@ def _rule_index(cursor: Cursor, plan: Plan, table: str) -> _RuleIndex | None:
         return None
     cursor.execute(_REFERS, (table,))
     missing: list[sql.Composable] = [sql.SQL("NULL::text")]
-    for name, schema, referenced, ours, theirs, operators in cursor.fetchall():
+    for name, schema, referenced, parts in cursor.fetchall():
         same = sql.SQL(" AND ").join(
             sql.SQL("referenced.{} {} {}").format(
                 sql.Identifier(their), sql.SQL(operator), sql.Identifier(_INCOMING, our)
             )
-            for our, their, operator in strict_zip(ours, theirs, operators)
+            for our, their, operator in parts
         )
         missing.append(
             sql.SQL(
                 "CASE WHEN ROW({}) IS NOT NULL AND NOT EXISTS (SELECT FROM {} AS referenced WHERE {}) THEN {} END"
-            ).format(listed(of(_INCOMING, ours)), sql.Identifier(schema, referenced), same, sql.Literal(name))
+            ).format(
+                listed(of(_INCOMING, [our for our, *_ in parts])),
+                sql.Identifier(schema, referenced),
+                same,
+                sql.Literal(name),
+            )
         )
     keys, predicate, valid = found
     return _RuleIndex(keys, predicate, valid, sql.SQL("coalesce({})").format(listed(missing)))
@@ -166,7 +169,7 @@ class Table:
     index rejects then counts as one that returns.
     """
 
-    def __init__(self, cursor: Cursor, plan: Plan, columns: Mapping[str, Column], *, behind: bool = False) -> None:
+    def __init__(self, cursor: Cursor, plan: Plan, columns: Mapping[str, Column], *, behind: bool) -> None:
         self.plan, self.columns, self.behind = plan, columns, behind
         self.path = usual_search_path(cursor)
         self.key = unique_key(cursor, plan.schema, plan.table, plan.primary_key)

@@ -34,6 +34,7 @@ from ..postgres.connection import Connection, Hold, unheld
 from ..postgres.lock_retry import pause_s
 from ..postgres.partitions import is_partitioned
 from . import effects, row_size
+from .batch_size import next_size
 from .batch_sql import MOVING, Statements
 from .ranking import listed, numbered
 from .references import count_references, point_to_keepers, refuse_referenced
@@ -124,7 +125,7 @@ class Batches:
             plan, columns, run_id, search_path, held=hold is not unheld, only_unchanged=only_unchanged
         )
         self.parameters = self.statements.parameters
-        self.set_off = False  # whether a trigger or rule may write to other tables
+        self.set_off: bool  # whether a trigger or rule may write to other tables; known once it runs
 
     def _prepare(self, cursor: Cursor) -> None:
         """Planning one batch would cost as much as removing a hundred rows. Names are resolved now, too: with our empty
@@ -144,7 +145,7 @@ class Batches:
             {**self.parameters, "first_id": AsIs("$1"), "last_id": AsIs("$2")},
         )
 
-    def run(self, connection: Connection, work: Work, requested: int, *, refers: bool, again: bool = False) -> int:
+    def run(self, connection: Connection, work: Work, requested: int, *, refers: bool, again: bool) -> int:
         """Work through the list once. Returns how many rows went. ``connection`` is idle and in autocommit.
 
         ``again``: rows are looked up by their primary key, because somebody keeps updating them.
@@ -185,8 +186,9 @@ class Batches:
                 self.progress.longest_ms = max(self.progress.longest_ms, round(took_ms))
                 self.progress.examples += done.examples or []
                 first += int(size)
-                factor = min(2.0, max(0.25, self.pace.target_ms * 0.8 / max(took_ms, 0.1)))
-                size = min(self.pace.largest, max(self.pace.smallest, size * factor))
+                size = next_size(
+                    size, took_ms, self.pace.target_ms, smallest=self.pace.smallest, largest=self.pace.largest
+                )
                 self.progress.warnings += replication.wait(
                     cursor, done.lags, self.pace.max_replica_lag_s, self.pace.max_replica_wait_s, self.progress.warnings
                 )
@@ -200,11 +202,10 @@ class Batches:
             try:
                 return self._one(connection, cursor, refers=refers)
             except (psycopg2.errors.LockNotAvailable, psycopg2.errors.DeadlockDetected):
-                left = deadline - time.monotonic() if patience_ms else 1
-                if left <= 0:
+                left_ms = 1000 * (deadline - time.monotonic()) if patience_ms else self.pace.target_ms
+                if left_ms <= 0:
                     raise
-            if patience_ms:
-                self.parameters["lock_timeout"] = str(max(1, min(self.pace.target_ms, round(left * 1000))))
+            self.parameters["lock_timeout"] = str(max(1, min(self.pace.target_ms, round(left_ms))))
             time.sleep(pause_s(0, first_s=0.006, longest_s=0.006))
 
     def _one(self, connection: Connection, cursor: Cursor, *, refers: bool) -> _Done:

@@ -243,7 +243,7 @@ _COUNTED = """(
     WHERE {condition})"""
 
 
-def guard(cursor: Cursor, plan: Plan, *, only_own: bool = False) -> sql.Composed:
+def guard(cursor: Cursor, plan: Plan, *, only_own: bool) -> sql.Composed:
     """The SQL expression for what is written to tables that the plan does not name; ``only_own``: to its own."""
     condition = sql.SQL("name = {}").format(sql.Literal(table_name(plan)))
     if not only_own:

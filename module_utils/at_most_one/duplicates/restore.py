@@ -23,6 +23,7 @@ from ..postgres import own_schema
 from ..postgres.catalog import WRITING, Cursor, Row, columns_of, explain, table_name, transaction, undone
 from ..postgres.connection import Connection, Hold, unheld
 from . import archived_rows, effects, repointed_rows
+from .batch_size import next_size
 from .returning import LeftOut, Way, begin, put_back
 
 _EXAMPLES = 1_000
@@ -53,8 +54,7 @@ class Size:
     target_ms: int = 1_000
 
     def learn(self, took_ms: float) -> None:
-        factor = min(2.0, max(0.25, self.target_ms * 0.8 / max(took_ms, 0.1)))
-        self.rows = min(self.largest, max(1, int(self.rows * factor)))
+        self.rows = int(next_size(self.rows, took_ms, self.target_ms, smallest=1, largest=self.largest))
 
 
 def restore(
@@ -239,8 +239,8 @@ class _Work:
             if self.plan.surplus.triggers or effects.of_plan(cursor, self.plan)[0]:
                 self.guard = effects.guard(cursor, self.plan, only_own=self.only_own)
             begin(cursor)
-        while self._pass(_ROWS, lambda _, shape: table.way_of(shape)) and self._named(_ROWS, "constraint", "trigger"):
-            self._forget(_ROWS)
+        while self._pass(_ROWS, lambda _, shape: table.way_of(shape)) and self._named("constraint", "trigger"):
+            self._forget()
         self._pass(_POINTING, lambda cursor, shape: repointed_rows.way_of(cursor, table.path, shape))
         with self._step() as cursor:
             for source in (_ROWS, _POINTING):
@@ -250,7 +250,6 @@ class _Work:
                 self.done.left += [LeftOut(*found) for found in cursor.fetchall()]
             cursor.execute("DROP TABLE pg_temp.at_most_one_returning, pg_temp.at_most_one_left_out")
         self.done.rows.sort()
-        self.done.statements.sort()
         return self.done
 
     @contextlib.contextmanager
@@ -307,7 +306,8 @@ class _Work:
         def remembered(shape: Any) -> Way:
             way = way_of(cursor, shape)
             if not way.lost_columns() and len(self.done.statements) < _EXAMPLES_OF_REASON:
-                self.done.statements = list({*self.done.statements, way.write()[0].as_string(cursor).strip()})
+                shown = way.write()[0].as_string(cursor).strip()
+                self.done.statements = list(dict.fromkeys([*self.done.statements, shown]))
             return way
 
         back = put_back(cursor, source.name, remembered, self.guard)
@@ -324,14 +324,13 @@ class _Work:
         self.done.batches += 1
         self.done.longest_batch_ms = max(self.done.longest_batch_ms, round(took_ms))
 
-    def _named(self, source: _Source, *reasons: str) -> bool:
+    def _named(self, *reasons: str) -> bool:
         with self._step() as cursor:
             cursor.execute(
-                "SELECT EXISTS (SELECT FROM pg_temp.at_most_one_left_out WHERE source = %s AND reason = ANY (%s))",
-                (source.name, list(reasons)),
+                "SELECT EXISTS (SELECT FROM pg_temp.at_most_one_left_out WHERE reason = ANY (%s))", (list(reasons),)
             )
             return cursor.fetchone() == (True,)
 
-    def _forget(self, source: _Source) -> None:
+    def _forget(self) -> None:
         with self._step() as cursor:
-            cursor.execute("DELETE FROM pg_temp.at_most_one_left_out WHERE source = %s", (source.name,))
+            cursor.execute("DELETE FROM pg_temp.at_most_one_left_out")

@@ -135,6 +135,7 @@ def _written(cursor: Cursor, guard: sql.Composable | None) -> Mapping[str, int]:
 
 def _whole(cursor: Cursor, way: Way, size: int, guard: sql.Composable | None) -> bool:
     """Whether every row of the shape is back, and they alone are written; when not, nothing is."""
+    back: int | None = None
     before = _written(cursor, guard)
     cursor.execute("SAVEPOINT at_most_one_batch")
     try:
@@ -146,7 +147,7 @@ def _whole(cursor: Cursor, way: Way, size: int, guard: sql.Composable | None) ->
         code = failure.pgcode or "08000"
         if code == _RIGHTS or code.startswith(_NOT_OF_THE_ROW):
             raise
-        back = -1
+        back = None
     alone = back == size
     if alone and guard is not None:
         alone = _written(cursor, guard) == {**before, way.own: before.get(way.own, 0) + size}
@@ -214,7 +215,7 @@ DECLARE
     code text; constrained text; of_table text; context text; written jsonb;
 BEGIN
     FOR item IN SELECT r.id FROM pg_temp.at_most_one_returning AS r WHERE r.shape = {shape}::jsonb ORDER BY r.id LOOP
-        done := false; name := NULL;
+        name := NULL;
         BEGIN
             written := {guard};
             {one}
@@ -233,7 +234,7 @@ BEGIN
             IF code = {rights} OR left(code, 2) = ANY ({classes}) THEN RAISE; END IF;
             IF code <> 'AM001' THEN
                 context := (SELECT m[1] FROM pg_catalog.regexp_matches(
-                    context, 'PL/pgSQL function (?!inline_code_block)(\S+\([^)]*\))', 'n') AS m LIMIT 1);
+                    context, 'PL/pgSQL function (?!inline_code_block)(\S+\([^)]*\))', 'n') AS m);
                 reason := CASE
                     WHEN constrained <> '' THEN 'constraint' WHEN context <> '' THEN 'trigger' ELSE 'error' END;
                 name := coalesce(nullif(constrained, ''), context || ', SQLSTATE ' || code, 'SQLSTATE ' || code);

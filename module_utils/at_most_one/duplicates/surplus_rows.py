@@ -224,7 +224,7 @@ def remove(
         if not check:
             left = _work_off(connection, plan, batches, rank, work, requested, refers=refers)
             with transaction(connection, WRITING, plan) as cursor:
-                kept, gone, absent = (0, []), (0, []), 0
+                kept, gone, absent = (0, []), [], 0
                 if batches.progress.removed != requested:
                     rank(cursor)  # as it is by now: why a row stays is said of that
                     kept, gone = _unarchived(cursor, plan, columns, None, run_id)
@@ -245,21 +245,21 @@ def remove(
         longest_batch_ms=progress.longest_ms,
         removed_examples=progress.examples,
         kept_examples=[stayed.row for stayed in kept[1]],
-        unarchived=[*kept[1], *gone[1]][:EXAMPLES],
+        unarchived=[*kept[1], *gone][:EXAMPLES],
         groups=groups,
         statements=statements,
         warnings=progress.warnings,
     )
 
 
-_Found = tuple[int, list[worklist.Unarchived]]
+_Rows = list[worklist.Unarchived]
 
 
 def _unarchived(
     cursor: Cursor, plan: Plan, columns: Mapping[str, Column], planned: sql.Composable | None, run_id: str
-) -> tuple[_Found, _Found]:
-    """The requested rows that are still in the table, and those that are not, apart from what this run archived; in
-    check mode, apart from what it has ``planned``."""
+) -> tuple[tuple[int, _Rows], _Rows]:
+    """The requested rows that are still in the table, also how many, and those that are not; without what this run has
+    archived, in check mode without what it has ``planned``."""
     ours = archived = sql.SQL("SELECT {} WHERE false").format(
         ranking.listed(sql.SQL("NULL::{}").format(sql.SQL(columns[name].type)) for name in plan.primary_key)
     )

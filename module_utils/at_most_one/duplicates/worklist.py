@@ -50,7 +50,6 @@ def load(
     Returns the digest of what went by. A row that is named twice is refused, and with ``only_unchanged`` one without
     the hash.
     """
-    drop(cursor)
     parts = numbered("p", len(plan.primary_key))
     typed = strict_zip(parts, plan.primary_key)
     cursor.execute(
@@ -256,14 +255,14 @@ def stayed(
 
 def gone(
     cursor: Cursor, plan: Plan, archived: sql.Composable, went: sql.Composable, limit: int, **values: str
-) -> tuple[int, list[Unarchived]]:
-    """The requested rows that are not in the table, without those of the query ``went``: how many, the first ones.
+) -> list[Unarchived]:
+    """The first of the requested rows that are not in the table, without those of the query ``went``.
 
     ``archived`` yields the keys of whatever the archive has of the plan.
     """
     requested = listed(parts_of("requested", plan))
     without = sql.SQL(" AND ({}) NOT IN ({})").format(requested, went)
-    return _unarchived(cursor, plan, _GONE, {**values, "limit": limit}, without=without, archived=archived)
+    return _unarchived(cursor, plan, _GONE, {**values, "limit": limit}, without=without, archived=archived)[1]
 
 
 def absent(cursor: Cursor, plan: Plan) -> int:

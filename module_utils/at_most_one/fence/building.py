@@ -66,7 +66,8 @@ class Build:
         return [one.as_string(cursor) for one in ([self._lock(), *steps] if plain else steps)]
 
     def plainly(self, connection: Connection, lock_attempts: int) -> bool:
-        for self.attempts in range(1, lock_attempts + 1):
+        while True:
+            self.attempts += 1
             try:
                 with transaction(connection, WRITING, self.plan) as cursor:
                     self.hold(connection)
@@ -77,7 +78,6 @@ class Build:
                 if self.attempts == lock_attempts:
                     raise self._not_locked(stop) from stop
             time.sleep(pause_s(self.attempts, first_s=0.05, longest_s=2))
-        raise ValueError("lock_attempts must be at least 1")
 
     def concurrently(self, connection: Connection, deadline_s: float) -> bool:
         deadline = time.monotonic() + deadline_s

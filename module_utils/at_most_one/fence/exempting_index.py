@@ -82,7 +82,6 @@ def drop_triggers(plan: Plan, names: Sequence[str]) -> list[sql.Composed]:
     """The statements that remove what :func:`triggers` has found."""
     function = sql.Identifier("at_most_one", name_of(plan.id).removeprefix("at_most_one_"))
     return [
-        sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(table_of(plan)),
         *(sql.SQL("DROP TRIGGER {} ON {}").format(sql.Identifier(name), table_of(plan)) for name in names),
         sql.SQL("DROP FUNCTION IF EXISTS {}()").format(function),
     ]
@@ -97,8 +96,8 @@ def definition(cursor: Cursor, plan: Plan) -> str:
 def surplus(cursor: Cursor, plan: Plan) -> list[Row] | None:
     """The primary keys of the surplus rows; None when they are more than a list may hold."""
     parts = ranking.listed(sql.SQL("{}::text").format(part) for part in ranking.numbered("p", len(plan.primary_key)))
-    statement = sql.SQL("SELECT {} FROM ({}) AS surplus ORDER BY {} LIMIT {}").format(
-        parts, ranking.surplus(plan), parts, sql.Literal(MOST + 1)
+    statement = sql.SQL("SELECT {} FROM ({}) AS surplus LIMIT {}").format(
+        parts, ranking.surplus(plan), sql.Literal(MOST + 1)
     )
     cursor.execute(statement, ())
     rows = [list(row) for row in cursor.fetchall()]
@@ -126,7 +125,7 @@ def staying(cursor: Cursor, plan: Plan, columns: Mapping[str, Column], fence: Fe
 
 
 def index_of(
-    cursor: Cursor, plan: Plan, columns: Mapping[str, Column], name: str, rows: Sequence[Row], *, shown: bool = False
+    cursor: Cursor, plan: Plan, columns: Mapping[str, Column], name: str, rows: Sequence[Row], *, shown: bool
 ) -> Index:
     """The index that exempts these rows; ``shown``: with their number in place of the list, for a person."""
     predicate = plan.predicate

@@ -163,7 +163,7 @@ class _Session:
             raise self._explained(index, failure) from failure
 
     def _once(self, statement: sql.Composed, label: str) -> psycopg2.Error | None:
-        with connect(self.login, lock_timeout_ms=0, statement_timeout_ms=0, autocommit=True) as worker:
+        with connect(self.login, lock_timeout_ms=0, autocommit=True) as worker:
             with worker.cursor() as cursor:
                 left_ms = max(1, int(1000 * (self.deadline - time.monotonic())))
                 cursor.execute("SELECT set_config('application_name', %s, false)", (label,))

@@ -41,10 +41,10 @@ SELECT c.relname AS name, t.relname AS "table", m.amname AS method,
              FROM unnest(i.indclass::oid[]) WITH ORDINALITY AS u (oid, k)
              JOIN pg_catalog.pg_opclass o ON o.oid = u.oid
              JOIN pg_catalog.pg_namespace n ON n.oid = o.opcnamespace ORDER BY k) AS opclass,
-       ARRAY(SELECT coalesce(n.nspname || '.' || o.collname, 'none')
+       ARRAY(SELECT n.nspname || '.' || o.collname
              FROM unnest(i.indcollation::oid[]) WITH ORDINALITY AS u (oid, k)
-             LEFT JOIN pg_catalog.pg_collation o ON o.oid = u.oid
-             LEFT JOIN pg_catalog.pg_namespace n ON n.oid = o.collnamespace ORDER BY k) AS collation,
+             JOIN pg_catalog.pg_collation o ON o.oid = u.oid
+             JOIN pg_catalog.pg_namespace n ON n.oid = o.collnamespace ORDER BY k) AS collation,
        ARRAY(SELECT CASE bits & 1 WHEN 1 THEN 'desc' ELSE 'asc' END
                  || CASE bits & 2 WHEN 2 THEN ' nulls first' ELSE ' nulls last' END
              FROM unnest(i.indoption::int2[]) WITH ORDINALITY AS u (bits, k) ORDER BY k) AS "order",
@@ -67,7 +67,7 @@ ORDER BY c.relname
 """
 _TEMPORARY = "pg_my_temp_schema()"
 _WORDED = ("columns", "predicate")  # what the server renders as text; the other parts are plain facts
-_RENDERINGS = 5  # two are the most that was seen to change anything
+_RENDERINGS = 3  # two are the most that was seen to change anything
 
 
 def create_statement(index: Index, schema: str, *, concurrently: bool = False, only: bool = False) -> sql.Composed:
@@ -151,7 +151,7 @@ def settle(
     suspects = {
         index.name: index.table
         for index in plan.indexes
-        if (found := seen.get(index.name)) and found["kind"] == "index" and found["table"] == index.table
+        if (found := seen.get(index.name)) and found["kind"] == "index"
         if any(found[part] != expected[index.name][part] for part in _WORDED)
     }
     if not suspects:
@@ -160,7 +160,6 @@ def settle(
     at_work: list[str] = []
     with _explained(at_work), _shadow_tables(connection, plan, at_work) as shadows:
         for name, table in suspects.items():
-            at_work.append(name)
             theirs, ours = (_settled(connection, shadows[table], facts) for facts in (seen[name], expected[name]))
             same = [part for part in _WORDED if theirs[part] == ours[part]]
             settled[name] = {
@@ -188,16 +187,14 @@ def _settled(connection: Connection, shadow: str, facts: dict[str, Any]) -> dict
                 return words
             finally:
                 cursor.execute("ROLLBACK TO SAVEPOINT at_most_one_rendering; RELEASE SAVEPOINT at_most_one_rendering")
-            before, words = words, {part: rendered[part] for part in _WORDED}
-            if words == before:
-                break
+            words = {part: rendered[part] for part in _WORDED}
     return words
 
 
 def _rebuild(shadow: str, facts: dict[str, Any], words: dict[str, Any]) -> sql.Composed:
     """An index of the same expressions and operator classes; what else there is to it has no say in their words."""
     keys = (
-        sql.SQL("({}) {}").format(sql.SQL(column), sql.Identifier(*opclass.split(".", 1)))
+        sql.SQL("({}) {}").format(sql.SQL(column), sql.Identifier(*opclass.partition(".")[::2]))
         for column, opclass in strict_zip(words["columns"], facts["opclass"])
     )
     statement = sql.SQL("CREATE INDEX at_most_one_rendered ON {} USING {} ({})").format(
@@ -229,7 +226,8 @@ def violations(connection: Connection, schema: str, index: Index) -> int:
     )
     with connection.cursor() as cursor, _explained([f"{schema}.{index.table}"]):
         cursor.execute(statement)
-        return int((cursor.fetchone() or (0,))[0])
+        ((count,),) = cursor.fetchall()
+        return int(count)
 
 
 def _whole(predicate: str) -> sql.SQL:

@@ -261,11 +261,8 @@ def refuse_building(connection: Connection, plan: Plan, inspection: Inspection) 
         at_work = [
             holder
             for holder in locks.holders(connection, plan.schema, [table])
-            if (verdict.building and holder["pid"] == verdict.building.pid)
-            or (
-                "ShareUpdateExclusiveLock" in holder["modes"]
-                and not holder["query"].lower().startswith(("autovacuum:", "vacuum", "analyze"))
-            )
+            if "ShareUpdateExclusiveLock" in holder["modes"]
+            and not holder["query"].lower().startswith(("autovacuum:", "vacuum", "analyze"))
         ]
         if not at_work and not verdict.building:
             continue

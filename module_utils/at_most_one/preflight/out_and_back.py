@@ -46,7 +46,7 @@ class Trial:
 
 def try_out(connection: Connection, plan: Plan) -> Trial:
     """Let a few surplus rows leave and return. Raises OperatorError for what the plan does not allow and for what bars
-    the way. Needs an idle connection and leaves an idle one; without surplus rows, nothing is tried or refused.
+    the way. It ends the transaction that it finds, and its own; without surplus rows, nothing is tried or refused.
 
     Where it cannot be tried, because somebody holds the rows, a warning says so.
     """
@@ -109,7 +109,7 @@ SELECT key, keeper, place_in_shape FROM placed ORDER BY place_in_shape, key LIMI
 
 _FEW_VALUES = """
 SELECT a.attname FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
-WHERE a.attrelid = pg_catalog.to_regclass(%s) AND a.attnum > 0 AND NOT a.attisdropped
+WHERE a.attrelid = pg_catalog.to_regclass(%s)
     AND (t.typtype = 'e' OR t.oid = 'pg_catalog.bool'::pg_catalog.regtype)"""
 
 
