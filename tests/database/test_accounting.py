@@ -6,12 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from at_most_one.duplicates import surplus_rows
+from at_most_one.duplicates import batches, surplus_rows
 from at_most_one.duplicates.batches import Pace
 from at_most_one.duplicates.restore import restore
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan, Surplus
-from at_most_one.postgres.connection import Connection
+from at_most_one.postgres.connection import Connection, Login, connect
 from at_most_one.preflight.out_and_back import try_out
 
 from tests.database.cleaning import TABLE, ids, keys, remove, run
@@ -174,14 +174,27 @@ def test_what_else_a_named_trigger_changes_takes_its_batch_back(
         assert remove(connection, allowed, surplus_rows.report(connection, allowed)).removed == 19
 
 
+def test_what_a_trigger_writes_that_came_after_prepare_takes_its_batch_back(
+    connection: Connection, plan: Plan, example: Any
+) -> None:
+    """Prepare would have asked for its name."""
+    run(connection, "CREATE TABLE aedpics.log (id uuid)")
+    trigger(connection, "AFTER DELETE", "INSERT INTO aedpics.log VALUES (OLD.id); RETURN NULL;")
+    before = content(connection)
+    with pytest.raises(OperatorError, match=r"triggers write to aedpics\.log"):
+        remove(connection, plan, surplus_rows.report(connection, plan))
+    assert (archived(connection), content(connection)) == (0, before)
+
+
 @pytest.mark.parametrize(
     ("when", "body"),
     [
         ("BEFORE UPDATE", "RETURN NULL;"),
         ("BEFORE UPDATE", "NEW.status := 'completed'; RETURN NEW;"),
         ("AFTER UPDATE", f"UPDATE {TABLE} SET notes = 'again' WHERE id = NEW.id AND notes <> 'again'; RETURN NULL;"),
+        ("AFTER UPDATE", f"DELETE FROM {TABLE} WHERE id = NEW.id; RETURN NULL;"),
     ],
-    ids=["swallowed", "other values", "changed again"],
+    ids=["swallowed", "other values", "changed again", "removed"],
 )
 def test_an_update_that_becomes_another_one_is_taken_back(
     connection: Connection, plan: Plan, example: Any, when: str, body: str
@@ -216,6 +229,22 @@ def test_a_row_that_others_moved_is_no_fault_of_a_trigger(connection: Connection
     assert remove(connection, plan, found).removed == 25
 
 
+def test_a_keeper_that_somebody_keeps_updating_is_found_by_its_key_in_the_second_round(
+    connection: Connection, login: Login, plan: Plan, example: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each batch finds it elsewhere than it was when it was ranked."""
+    monkeypatch.setattr(surplus_rows, "_ROUNDS", 2)
+    found = surplus_rows.report(connection, plan)
+
+    def update(*_: Any) -> float:
+        with connect(login) as other:
+            run(other, f"UPDATE {TABLE} SET notes = notes WHERE id = %s", found.groups[0].keep["id"])
+        return 0.0
+
+    done = remove(connection, plan, found, checkpoint=update)
+    assert (done.removed, done.batches, done.rows_left) == (25, 2, 0)
+
+
 @pytest.mark.thorough  # costs the server a gigabyte of memory; how a batch is taken back is tested above
 def test_a_row_too_large_for_the_archive_stays_and_the_limit_is_said(
     connection: Connection, plan: Plan, example: Any
@@ -240,9 +269,9 @@ def test_each_row_that_is_not_archived_is_named_with_why(
     earlier, closed, deleted, _ = (group.surplus[0]["id"] for group in found.groups[:4])
     keeper = found.groups[3].keep["id"]
     promoted = found.groups[3].surplus[0]["id"]
-    surplus_rows.remove(
-        connection, plan, rows=[[str(earlier)]], digest=surplus_rows.digest([[str(earlier)]]), run_id="run-0"
-    )
+    for row, run_id in ((str(deleted), "run-00"), (str(earlier), "run-0")):
+        surplus_rows.remove(connection, plan, rows=[[row]], digest=surplus_rows.digest([[row]]), run_id=run_id)
+    assert restore(connection, plan, run_id="run-00").restored == 1  # so the archive has it no more
     run(connection, f"UPDATE {TABLE} SET status = 'completed' WHERE id IN (%s, %s)", closed, keeper)
     run(connection, f"DELETE FROM {TABLE} WHERE id = %s", deleted)
     done = remove(connection, plan, found, check=check)
@@ -257,15 +286,18 @@ def test_of_many_rows_that_are_not_archived_the_first_are_named(
     connection: Connection, plan: Plan, example: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(surplus_rows, "EXAMPLES", 1)
+    monkeypatch.setattr(batches, "EXAMPLES", 2)
     found = surplus_rows.report(connection, plan)
     closed, deleted = sorted(example.surplus)[:2], sorted(example.surplus)[2:5]
     run(connection, f"DELETE FROM {TABLE} WHERE id = ANY (%s::uuid[])", deleted)
-    gone = remove(connection, plan, found, check=True)
+    gone = remove(connection, plan, found, check=True, describe=True)
     assert (gone.gone_meanwhile, [row.row for row in gone.unarchived]) == (3, [deleted[:1]])
+    assert [(group.keep, group.surplus) for group in gone.groups] == [(found.groups[0].keep, [])]
     run(connection, f"UPDATE {TABLE} SET status = 'completed' WHERE id = ANY (%s::uuid[])", closed)
-    done = remove(connection, plan, found)
+    done = remove(connection, plan, found, pace=GROUP_BY_GROUP)
     assert (done.kept_meanwhile, done.gone_meanwhile, done.kept_examples) == (2, 3, [closed[:1]])
     assert [row.row for row in done.unarchived] == [closed[:1]]
+    assert done.removed_examples == [[row["id"]] for row in found.groups[0].surplus[:2]]
 
 
 class TestWhatIsWrittenToOtherRows:
@@ -274,6 +306,7 @@ class TestWhatIsWrittenToOtherRows:
     @pytest.fixture(autouse=True)
     def log(self, connection: Connection) -> None:
         run(connection, "CREATE TABLE aedpics.log (id uuid); INSERT INTO aedpics.log VALUES (NULL)")
+        run(connection, "CREATE TABLE aedpics.also (id uuid)")
 
     def test_a_table_that_a_trigger_empties_is_named(self, connection: Connection, plan: Plan, example: Any) -> None:
         trigger(connection, "AFTER DELETE", "TRUNCATE aedpics.log; RETURN NULL;", each="STATEMENT")
@@ -288,6 +321,15 @@ class TestWhatIsWrittenToOtherRows:
             assert (content(connection), archived(connection)) == (before, 0)
         assert run(connection, "SELECT count(*) FROM aedpics.log") == [(1,)]
 
+    def test_a_table_that_refers_to_it_is_another_one_where_no_row_is_repointed(
+        self, connection: Connection, plan: Plan, example: Any
+    ) -> None:
+        run(connection, f"ALTER TABLE aedpics.log ADD COLUMN kept uuid REFERENCES {TABLE}")
+        trigger(connection, "AFTER DELETE", "INSERT INTO aedpics.log VALUES (OLD.id); RETURN NULL;")
+        allowed = replace(plan, surplus=replace(plan.surplus, triggers=("meddle",)))
+        with pytest.raises(OperatorError, match=r"triggers write to aedpics\.log"):
+            try_out(connection, allowed)
+
     @pytest.mark.versions
     @pytest.mark.parametrize(
         ("write", "named"),
@@ -295,8 +337,12 @@ class TestWhatIsWrittenToOtherRows:
             ("INSERT INTO aedpics.log VALUES (NEW.id);", "aedpics.log"),
             ("TRUNCATE aedpics.log;", "aedpics.log"),
             (f"UPDATE {TABLE} SET notes = 'again' WHERE equipment_serial = 'AED-0011';", TABLE),
+            (
+                "INSERT INTO aedpics.log VALUES (NEW.id); INSERT INTO aedpics.also VALUES (NEW.id);",
+                "aedpics.also, aedpics.log",
+            ),
         ],
-        ids=["inserted", "emptied", "another row of the table"],
+        ids=["inserted", "emptied", "another row of the table", "inserted into two"],
     )
     def test_a_row_with_which_others_are_written_does_not_return(
         self, connection: Connection, plan: Plan, example: Any, write: str, named: str
@@ -312,6 +358,6 @@ class TestWhatIsWrittenToOtherRows:
             assert back.restored == 24
         assert [row for row in before if row not in content(connection)] == [row for row in before if barred in row[0]]
         assert run(connection, "SELECT count(*) FROM aedpics.log") == [(1,)]
-        allowed = replace(plan, surplus=replace(plan.surplus, triggers=("meddle",), writes=(named,)))
+        allowed = replace(plan, surplus=replace(plan.surplus, triggers=("meddle",), writes=tuple(named.split(", "))))
         last = restore(connection, allowed, run_id="run-1", possible=True)
         assert (last.restored, len(last.left)) == ((0, 1) if named == TABLE else (1, 0))

@@ -77,6 +77,9 @@ class TestRestore:
         before = content(connection)
         predicted = restore(connection, plan, run_id="run-1", check=True)
         assert {row[0] for row in predicted.rows} == archived.surplus
+        assert predicted.rows == sorted(predicted.rows)
+        (statement,) = predicted.statements
+        assert 'INSERT INTO "aedpics"."inspection_sessions"' in statement
         assert content(connection) == before
         assert restore(connection, plan, run_id="run-1").rows == predicted.rows
 
@@ -84,6 +87,26 @@ class TestRestore:
         assert restore(connection, plan, run_id="run-1").rows == []
         clean_up(connection, plan)
         assert restore(connection, plan, run_id="run-2").rows == []
+
+    def test_rows_of_another_plan_or_of_another_table_stay(
+        self, connection: Connection, plan: Plan, archived: Any
+    ) -> None:
+        run(connection, f"CREATE TABLE aedpics.beside (LIKE {TABLE} INCLUDING ALL)")
+        before = content(connection)
+        for other in (replace(plan, id="another"), replace(plan, table="beside")):
+            for run_id in ("run-1", None):
+                assert restore(connection, other, run_id=run_id).rows == []
+        assert (content(connection), content(connection, "aedpics.beside")) == (before, [])
+
+    def test_what_an_earlier_run_has_put_back_is_not_marked_again(
+        self, connection: Connection, plan: Plan, archived: Any
+    ) -> None:
+        marked = "SELECT id, restored_at FROM at_most_one.archived_row WHERE run_id = 'run-1' ORDER BY id"
+        restore(connection, plan, run_id="run-1")
+        before = run(connection, marked)
+        clean_up(connection, plan, "run-2")
+        assert len(restore(connection, plan, run_id="run-2").rows) == 25
+        assert run(connection, marked) == before
 
     @pytest.mark.parametrize("check", [True, False])
     def test_a_taken_primary_key_refuses_all(
@@ -135,10 +158,11 @@ class TestRestore:
     ) -> None:
         run(connection, f"ALTER TABLE {TABLE} ADD CONSTRAINT few_steps CHECK (current_step > 0) NOT VALID")
         before = content(connection)
-        with pytest.raises(OperatorError, match=r"25 of .*: constraint few_steps rejects them. No row") as stop:
-            restore(connection, plan, run_id="run-1")
-        assert "AED-" not in str(stop.value)
-        assert content(connection) == before
+        for check in (True, False):
+            with pytest.raises(OperatorError, match=r"25 of .*: constraint few_steps rejects them. No row") as stop:
+                restore(connection, plan, run_id="run-1", check=check)
+            assert "AED-" not in str(stop.value)
+            assert content(connection) == before
 
     def test_a_column_added_since_gets_its_default(self, connection: Connection, plan: Plan, archived: Any) -> None:
         run(connection, f"ALTER TABLE {TABLE} ADD COLUMN source text NOT NULL DEFAULT 'web'")

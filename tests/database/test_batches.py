@@ -9,7 +9,7 @@ import psycopg2
 import psycopg2.errors
 import pytest
 from at_most_one.duplicates import surplus_rows
-from at_most_one.duplicates.batches import Pace
+from at_most_one.duplicates.batches import Batches, Pace
 from at_most_one.duplicates.restore import restore
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan
@@ -83,7 +83,7 @@ class TestAStopBetweenTwoBatches:
     def test_a_session_that_is_killed_leaves_whole_batches_too(
         self, connection: Connection, plan: Plan, found: surplus_rows.Report, waiting: Waiting
     ) -> None:
-        hold(waiting, found.groups[2].surplus[0])
+        hold(waiting, found.groups[2].keep)
         removal = waiting.start(lambda own: remove(own, plan, found, pace=GROUP_BY_GROUP), **PATIENT)
         run(
             connection,
@@ -95,6 +95,7 @@ class TestAStopBetweenTwoBatches:
             removal.result(30)
         assert stop.value.details["removed"] == len(archived(connection)) == 6
         assert "already closed" not in stop.value.seen, "what has ended it, not what came of that"
+        assert "whether it was committed is unknown" in stop.value.seen
         assert keys(found.rows) - ids(connection) == archived(connection)
         waiting.other.rollback()
         assert remove(connection, plan, found).removed == 19
@@ -134,9 +135,13 @@ class TestAHotKey:
         )
         return [key for (key,) in run(connection, f"SELECT id::text FROM {TABLE} ORDER BY started_at DESC")]
 
-    def test_exactly_the_best_row_stays(self, connection: Connection, plan: Plan, hot: list[str]) -> None:
-        done = remove(connection, plan, surplus_rows.report(connection, plan), pace=THREES)
-        assert (done.removed, done.batches, done.rows_left) == (19, 7, 0)
+    @pytest.mark.parametrize(("size", "batches"), [(3, 7), (1, 20)])
+    def test_exactly_the_best_row_stays(
+        self, connection: Connection, plan: Plan, hot: list[str], size: int, batches: int
+    ) -> None:
+        pace = Pace(first=size, smallest=size, largest=size)
+        done = remove(connection, plan, surplus_rows.report(connection, plan), pace=pace)
+        assert (done.removed, done.batches, done.rows_left) == (19, batches, 0)
         assert ids(connection) == {hot[0]}
         assert run(connection, "SELECT DISTINCT keeper ->> 'id' FROM at_most_one.archived_row") == [(hot[0],)]
 
@@ -177,6 +182,26 @@ class TestAWriter:
         assert len(archived(connection)) == 12, "four batches are committed, the fifth holds nobody up"
         waiting.other.rollback()
         assert removal.result(30).removed == 25
+
+    def test_its_rows_are_asked_for_in_slices_of_the_target_time(
+        self, login: Login, plan: Plan, found: surplus_rows.Report, waiting: Waiting, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[int] = []
+        one = Batches._one
+
+        def noted(self: Batches, *given: Any, **more: Any) -> Any:
+            asked.append(int(self.parameters["lock_timeout"]))
+            return one(self, *given, **more)
+
+        monkeypatch.setattr(Batches, "_one", noted)
+        hold(waiting, found.groups[0].surplus[0])
+        with (
+            connect(login, lock_timeout_ms=1_000) as hurried,
+            pytest.raises(OperatorError, match="a lock was not obtained in time"),
+        ):
+            remove(hurried, plan, found, pace=Pace(target_ms=100))
+        assert asked[:4] == [100] * 4
+        assert 0 < asked[-1] <= 100
 
 
 class TestDeferredForeignKey:

@@ -14,7 +14,7 @@ from typing import Any
 import psycopg2.errors
 import pytest
 from at_most_one.errors import OperatorError
-from at_most_one.indexes import build_concurrently, verification
+from at_most_one.indexes import brief_lock, build_concurrently, verification
 from at_most_one.indexes.build_concurrently import Limits
 from at_most_one.indexes.verification import Verdict
 from at_most_one.plan import Plan
@@ -80,6 +80,27 @@ def test_writers_do_not_wait_and_the_build_can_be_watched(login: Login, plan: Pl
     assert not built.stalled_by[0]["on_the_table"]
     assert "secret" not in str(built.stalled_by)
     assert verdicts(login, plan) == ["present"] * 3
+
+
+def test_a_pause_of_writers_that_somebody_else_causes_meanwhile_is_measured(login: Login, plan: Plan) -> None:
+    """Who wants the whole table waits for the build, and writers queue behind him."""
+
+    def lock() -> None:
+        with connect(login, lock_timeout_ms=500) as other, other.cursor() as cursor:
+            with pytest.raises(psycopg2.errors.LockNotAvailable):
+                cursor.execute("LOCK TABLE aedpics.inspection_sessions IN ACCESS EXCLUSIVE MODE")
+            other.rollback()
+
+    waits = "SELECT count(*) FROM pg_catalog.pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'"
+    with old_snapshot(login) as reader, in_thread(lambda: build(login, plan)) as results:
+        wait_for(lambda: query(login, PHASE), lambda rows: rows and rows[0][1] == "waiting for old snapshots")
+        with in_thread(lock):
+            wait_for(lambda: query(login, waits), lambda rows: rows == [(1,)])
+            with connect(login, lock_timeout_ms=10_000) as writer:
+                open_session(writer, "AED-1")
+        reader.rollback()
+    (built,) = results
+    assert built.write_pause_ms > 0
 
 
 def test_a_long_transaction_on_another_table_ends_it_at_the_deadline_without_a_trace(login: Login, plan: Plan) -> None:
@@ -149,6 +170,25 @@ def test_a_writer_that_comes_during_the_build_keeps_the_leftover_and_it_is_said_
     assert verdicts(login, plan) == ["present"] * 3
 
 
+def test_what_a_build_leaves_goes_once_the_writer_in_its_way_has_ended(login: Login, plan: Plan) -> None:
+    waits = (
+        "SELECT count(*) FROM pg_catalog.pg_stat_activity"
+        " WHERE query LIKE 'DROP INDEX CONCURRENTLY%' AND wait_event_type = 'Lock'"
+    )
+    with old_snapshot(login), connect(login) as writer:
+        limits = Limits(2, leftover_s=30)
+        with in_thread(lambda: build_concurrently.build(login, plan, inspect(login, plan), limits)) as results:
+            wait_for(lambda: query(login, PHASE), lambda rows: rows and rows[0][1] == "waiting for old snapshots")
+            open_session(writer, "AED-1")
+            wait_for(lambda: query(login, waits), lambda rows: rows == [(1,)])
+            time.sleep(0.2)  # it goes on waiting
+            writer.rollback()
+        (stop,) = results
+    assert isinstance(stop, OperatorError)
+    assert (stop.details["cause"], stop.details["leftover"]) == ("deadline", None)
+    assert verdict(login, plan).verdict == "missing"
+
+
 def test_a_duplicate_in_its_way_leaves_no_trace(login: Login, plan: Plan) -> None:
     inspection = inspect(login, plan)
     with connect(login) as connection:
@@ -184,6 +224,20 @@ def test_a_build_that_somebody_ends_leaves_no_trace(
         assert said in stop.seen
         assert traces(login) == before
     assert build(login, plan).statements
+
+
+def test_who_interrupts_a_build_does_not_wait_for_it(login: Login, plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: locks.Watch) -> None:
+        if [phase for _, phase in query(login, PHASE)] == ["waiting for old snapshots"]:
+            raise KeyboardInterrupt
+
+    with old_snapshot(login):
+        with monkeypatch.context() as patched:
+            patched.setattr(locks.Watch, "sample", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                build(login, plan, deadline_s=60)
+        assert query(login, PHASE) == []
+    assert build(login, plan).repaired == (RULE,)
 
 
 def test_a_build_in_progress_elsewhere_is_left_alone(login: Login, plan: Plan) -> None:
@@ -251,7 +305,8 @@ def test_an_abandoned_index_is_being_built_only_beside_the_lock_of_a_build(
         if not building:
             verification.refuse_building(connection, plan, found)
             return
-        with pytest.raises(OperatorError, match=f"{RULE} is being built at this moment by {login.user} ") as stop:
+        said = rf"{RULE} is being built at this moment by {login.user} \(at-most-one\)"
+        with pytest.raises(OperatorError, match=said) as stop:
             verification.refuse_building(connection, plan, found)
         assert stop.value.details["pid"] == other.info.backend_pid
 
@@ -271,6 +326,30 @@ def test_the_planned_indexes_are_dropped_one_by_one(login: Login, plan: Plan) ->
         assert (verdicts(login, plan), len(held)) == (["missing", "invalid", "present"], 3)
         verification.drop(connection, plan, inspect(login, plan))
         assert verdicts(login, plan) == ["missing"] * 3
+
+
+def test_a_drop_that_has_to_be_plain_names_the_reader_in_its_way(
+    login: Login, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL drops no index concurrently where an event trigger writes before each command."""
+    monkeypatch.setattr(brief_lock, "_ATTEMPTS", 1)
+    build(login, plan)
+    query(
+        login,
+        "CREATE TABLE aedpics.seen (tag text);"
+        "CREATE FUNCTION aedpics.note() RETURNS event_trigger LANGUAGE plpgsql AS"
+        " $$BEGIN INSERT INTO aedpics.seen VALUES (tg_tag); END$$;"
+        "CREATE EVENT TRIGGER note ON ddl_command_start EXECUTE FUNCTION aedpics.note()",
+    )
+    with (
+        connect(login) as reader,
+        reader.cursor() as cursor,
+        connect(login, lock_timeout_ms=0, autocommit=True) as connection,
+    ):
+        cursor.execute("SELECT count(*) FROM aedpics.inspection_sessions")
+        with pytest.raises(OperatorError, match=f"did not end .* pid {reader.info.backend_pid}"):
+            verification.drop(connection, plan, inspect(login, plan))
+    assert verdicts(login, plan) == ["present"] * 3
 
 
 def test_nothing_is_dropped_that_is_not_the_plans_or_is_being_built(login: Login, plan: Plan) -> None:

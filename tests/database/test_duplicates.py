@@ -47,6 +47,20 @@ class TestReport:
         assert cut.groups == whole.groups[:3]
         assert (cut.rows, cut.digest, cut.row_count) == (whole.rows, whole.digest, whole.row_count)
 
+    def test_a_report_describes_so_many_rows_and_so_much_of_a_text(
+        self, connection: Connection, plan: Plan, example: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        noted = replace(plan, show=("notes",))
+        whole = surplus_rows.report(connection, noted).groups[0]
+        for row, length in ((whole.keep, 1_000), (whole.surplus[0], 1_001)):
+            run(connection, f"UPDATE {TABLE} SET notes = repeat('x', %s) WHERE id = %s", length, row["id"])
+        monkeypatch.setattr(surplus_rows, "SHOWN_ROWS", 4)  # the rows of the first group
+        cut = surplus_rows.report(connection, noted)
+        (group,) = cut.groups
+        assert (cut.truncated, cut.group_count, cut.row_count) == (True, 10, 25)
+        assert [group.keep["notes"], group.surplus[0]["notes"]] == ["x" * 1_000, f"{'x' * 1_000}…"]
+        assert (group.surplus[1:], group.surplus_count) == (whole.surplus[1:], 3)
+
     def test_what_others_remove_while_it_is_described_is_left_out_of_a_removal_and_not_of_a_report(
         self, connection: Connection, login: Login, plan: Plan, example: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -130,7 +144,8 @@ class TestRemoval:
         found = surplus_rows.report(connection, plan)
         done = remove(connection, plan, found)
         assert (done.removed, keys(done.removed_examples)) == (25, example.surplus)
-        assert (done.archived, done.groups_left, done.rows_left) == (25, 0, 0)
+        assert (done.archived, done.groups_left, done.rows_left, done.gone_meanwhile) == (25, 0, 0, 0)
+        assert (done.groups, done.longest_batch_ms > 0) == ([], True)
         assert ids(connection) == before - example.surplus
         assert ids(connection) >= example.history
         again = remove(connection, plan, found)
@@ -140,6 +155,7 @@ class TestRemoval:
         before = ids(connection)
         predicted = remove(connection, plan, surplus_rows.report(connection, plan), check=True)
         assert keys(predicted.removed_examples) == example.surplus
+        assert predicted.statements[-1].count(" FOR UPDATE OF ") == 1, "the keepers alone are locked beforehand"
         assert (predicted.groups_left, predicted.rows_left) == (0, 0)
         assert ids(connection) == before
         assert run(connection, "SELECT to_regnamespace('at_most_one')") == [(None,)]
@@ -168,6 +184,11 @@ class TestRemoval:
         found = surplus_rows.report(connection, plan)
         with pytest.raises(OperatorError, match="exactly the rows that were reviewed"):
             surplus_rows.remove(connection, plan, rows=found.rows[1:], digest=found.digest, run_id="run-1")
+
+    def test_a_row_that_is_named_twice_stops(self, connection: Connection, plan: Plan, example: Any) -> None:
+        rows = surplus_rows.report(connection, plan).rows[:1] * 2
+        with pytest.raises(OperatorError, match="is named twice among the 2 given ones"):
+            surplus_rows.remove(connection, plan, rows=rows, digest=surplus_rows.digest(rows), run_id="run-1")
 
     def test_above_the_ceiling_stops(self, connection: Connection, plan: Plan, example: Any) -> None:
         with pytest.raises(OperatorError, match=r"25 rows are to leave .* the ceiling is 24"):
@@ -204,4 +225,5 @@ class TestRemoval:
                 remove(connection, plan, found, check=check)
         assert run(connection, "SELECT count(*) FROM aedpics.photos") == [(2,)]
         run(connection, "DELETE FROM aedpics.photos WHERE id = 1")
-        assert keys(remove(connection, plan, found).removed_examples) == example.surplus
+        done = remove(connection, plan, found)
+        assert (keys(done.removed_examples), done.repointed) == (example.surplus, 0)

@@ -108,6 +108,7 @@ class TestOtherShapes:
         assert found.rows == [["r1", "10"]]
         assert found.groups[0].keep == {"room": "r1", "no": "2", "holder": "Kim"}
         assert remove(connection, seats, found).removed_examples == [["r1", "10"]]
+        assert restore(connection, seats, run_id="run-1").rows == [["r1", "10"]]
 
     def test_nulls_are_equal_when_the_index_says_so(self, connection: Connection, seats: Plan) -> None:
         rule = replace(seats.rule_index, nulls_not_distinct=True)

@@ -49,6 +49,22 @@ class TestUnderConcurrentWriters:
         assert (group.surplus[0]["id"],) in keepers
         assert (group.keep["id"],) not in keepers
 
+    def test_the_last_row_of_a_group_that_others_closed_is_named_as_its_keeper(
+        self, connection: Connection, plan: Plan, example: Any, waiting: Waiting
+    ) -> None:
+        """No further round ranks the table again: no surplus row is left."""
+        found = surplus_rows.report(connection, plan)
+        group = found.groups[0]
+        closed = [row["id"] for row in group.surplus[1:]]
+        close = f"UPDATE {TABLE} SET status = 'completed' WHERE id = ANY (%s::uuid[])"
+        waiting.change(close, [group.keep["id"], *closed])
+        removal = waiting.start(lambda c: remove(c, plan, found))
+        waiting.other.commit()
+        done = removal.result(10)
+        assert (done.removed, done.rows_left) == (25 - len(group.surplus), 0)
+        why = {row.row[0]: row.why for row in done.unarchived}
+        assert why == {group.surplus[0]["id"]: "keeper", **dict.fromkeys(closed, "outside")}
+
     def test_a_row_changed_but_still_surplus_is_archived_as_it_was_at_last(
         self, connection: Connection, plan: Plan, example: Any, waiting: Waiting
     ) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from at_most_one.duplicates import effects
+from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan, Surplus
 from at_most_one.postgres.connection import Connection, Login, connect
 
@@ -181,7 +182,7 @@ class TestForeignKeys:
             named_by_plan = effects.of_plan(cursor, replace(plan, surplus=replace(plan.surplus, references=references)))
             assert [one.name for one in named_by_plan[0]] == named
             tables = ["a_cascade", "b_null", "c_default", "d_stops"]
-            assert sorted(set(effects.referring(cursor, plan))) == [
+            assert list(dict.fromkeys(effects.referring(cursor, plan))) == [
                 ("aedpics", "parts"),
                 *(("other", table) for table in tables),
             ]
@@ -205,3 +206,10 @@ def test_what_a_transaction_has_written(connection: Connection, login: Login, ex
         wrote = effects.written(cursor, {**before, own: before.get(own, 0) + 1})
         assert wrote == {("aedpics", "beside"): 6, ("aedpics", "emptied"): 1}
         connection.rollback()
+
+
+def test_a_batch_of_which_no_row_went_has_changed_none(connection: Connection, plan: Plan) -> None:
+    with connection, connection.cursor() as cursor:
+        effects.refuse_other_rows(cursor, plan, {}, 0)
+        with pytest.raises(OperatorError, match="The removal of 0 rows changed 1 rows"):
+            effects.refuse_other_rows(cursor, plan, {(plan.schema, plan.table): 1}, 0)

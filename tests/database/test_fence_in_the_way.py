@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from at_most_one.errors import OperatorError
 from at_most_one.fence import write_fence
+from at_most_one.indexes import brief_lock
 from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Connection, Login, connect
 from at_most_one.postgres.fence_names import name_of
@@ -74,6 +75,46 @@ def test_a_deadlock_with_a_reader_leaves_it_for_the_next_run(
             cursor.execute(f"LOCK TABLE {TABLE} IN SHARE UPDATE EXCLUSIVE MODE")
             lowered = lowering.result(10)
     assert (lowered.state, len(lowered.warnings)) == ("partial", 1)
+    app.commit()
+    assert write_fence.lower_fence(connection, plan).state == "lowered"
+
+
+def test_a_drop_whose_session_is_ended_says_what_has_ended_it(
+    login: Login, connection: Connection, plan: Plan, fenced: Any, app: Connection
+) -> None:
+    pids: list[int] = []
+
+    def lower() -> None:
+        with connect(login) as ours:
+            pids.append(ours.info.backend_pid)
+            write_fence.lower_fence(ours, plan, wait_ms=20_000)
+
+    with app.cursor() as cursor:
+        cursor.execute(f"SELECT count(*) FROM {TABLE}")
+    with ThreadPoolExecutor(1) as pool:
+        lowering = pool.submit(lower)
+        until_somebody_waits(login, "virtualxid")
+        run(connection, "SELECT pg_terminate_backend(%s)", *pids)
+        with pytest.raises(OperatorError) as stop:
+            lowering.result(10)
+    assert stop.value.details["sqlstate"] in ("08000", "57P01"), "not that the connection is closed by now"
+
+
+def test_a_drop_that_has_to_be_plain_is_left_to_the_next_run_where_a_reader_is_in_the_way(
+    connection: Connection, plan: Plan, fenced: Any, app: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL drops no index concurrently where an event trigger writes before each command."""
+    monkeypatch.setattr(brief_lock, "_ATTEMPTS", 1)
+    run(
+        connection,
+        "CREATE TABLE aedpics.seen (tag text);"
+        "CREATE FUNCTION aedpics.note() RETURNS event_trigger LANGUAGE plpgsql AS"
+        " $$BEGIN INSERT INTO aedpics.seen VALUES (tg_tag); END$$;"
+        "CREATE EVENT TRIGGER note ON ddl_command_start EXECUTE FUNCTION aedpics.note()",
+    )
+    with app.cursor() as cursor:
+        cursor.execute(f"SELECT count(*) FROM {TABLE}")
+    assert write_fence.lower_fence(connection, plan).state == "partial"
     app.commit()
     assert write_fence.lower_fence(connection, plan).state == "lowered"
 

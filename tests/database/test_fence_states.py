@@ -84,6 +84,7 @@ class TestStates:
         assert found(connection) == []
         assert write_fence.raise_fence(connection, plan) == predicted
         assert not any(row in str(predicted) for row in example.surplus), "their number, not their keys"
+        assert 'NOT (("id") = ANY (25 rows))' in predicted.statements[-1]
         predicted = write_fence.lower_fence(connection, plan, check=True)
         assert write_fence.fence_state(connection, plan) == "raised"
         assert write_fence.lower_fence(connection, plan) == predicted
@@ -239,6 +240,10 @@ class TestLock:
     def test_gives_up_after_its_attempts_and_names_who_holds_the_table(
         self, login: Login, plan: Plan, example: Any, app: Connection
     ) -> None:
+        reader = open_as_app(login)  # whose locks the build's would be held together with
+        with reader.cursor() as cursor:
+            cursor.execute(f"SELECT count(*) FROM {TABLE}")
+            cursor.execute(f"SELECT FROM {TABLE} WHERE id = %s FOR KEY SHARE", (max(example.surplus),))
         with app.cursor() as cursor:
             cursor.execute(f"UPDATE {TABLE} SET notes = 'secret' WHERE id = %s", (min(example.surplus),))
         with connect(login, lock_timeout_ms=20) as ours:
@@ -249,6 +254,7 @@ class TestLock:
         assert blocker["pid"] == app.info.backend_pid
         assert blocker["state"] == "idle in transaction"
         assert "secret" not in str(stop.value)
+        reader.close()
 
     def test_a_single_attempt_is_enough_where_nobody_writes_and_none_is_an_error(
         self, connection: Connection, plan: Plan, example: Any
@@ -431,9 +437,29 @@ class TestConcurrently:
     def test_where_no_pause_at_all_is_allowed(self, connection: Connection, plan: Plan, example: Any) -> None:
         assert write_fence.raise_fence(connection, plan, max_write_pause_ms=0).concurrent
 
+    def keep_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As where the duplicate is met in the second scan: what the build leaves refuses new ones already."""
+        there = exempting_index.found
+
+        def found_ready(*given: Any) -> list[exempting_index.Fence]:
+            return [replace(one, ready=True) for one in there(*given)]
+
+        monkeypatch.setattr(exempting_index, "found", found_ready)
+
+    @pytest.mark.parametrize("ready", [False, True])
     def test_a_duplicate_that_is_committed_meanwhile(
-        self, login: Login, plan: Plan, connection: Connection, example: Any, app: Connection
+        self,
+        login: Login,
+        plan: Plan,
+        connection: Connection,
+        example: Any,
+        app: Connection,
+        monkeypatch: pytest.MonkeyPatch,
+        ready: bool,
     ) -> None:
+        """What it leaves is kept beside the next one where it is of use, and dropped before it where it is not."""
+        if ready:
+            self.keep_up(monkeypatch)
         with app.cursor() as cursor:
             cursor.execute(INSERT, (example.control, "active"))
         with connect(login) as ours, ThreadPoolExecutor(1) as pool:
@@ -442,11 +468,27 @@ class TestConcurrently:
             app.commit()
             raised = raising.result(20)
         assert (raised.state, raised.exempt, raised.attempts) == ("raised", 26, 2)
-        assert [valid for _, valid, _ in found(connection)] == [True]
+        assert found(connection) == [(name_of(plan.id, 1 + ready), True, True)]
 
-    def test_builds_that_never_succeed_leave_nothing(
+    def test_a_list_that_no_longer_fits_when_it_is_built_again(
         self, login: Login, plan: Plan, example: Any, app: Connection, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr(exempting_index, "MOST", 25)
+        with app.cursor() as cursor:
+            cursor.execute(INSERT, (example.control, "active"))
+        with connect(login) as ours, ThreadPoolExecutor(1) as pool:
+            raising = pool.submit(write_fence.raise_fence, ours, plan, max_write_pause_ms=-1)
+            until_somebody_waits(login, "virtualxid")
+            app.commit()
+            assert raising.result(20) == SURPLUS_FIRST
+            assert found(ours) == []
+
+    @pytest.mark.parametrize("ready", [False, True])
+    def test_builds_that_never_succeed_leave_nothing(
+        self, login: Login, plan: Plan, example: Any, app: Connection, monkeypatch: pytest.MonkeyPatch, ready: bool
+    ) -> None:
+        if ready:
+            self.keep_up(monkeypatch)
         monkeypatch.setattr(building, "_BUILDS", 1)
         with app.cursor() as cursor:
             cursor.execute(INSERT, (example.control, "active"))
@@ -464,17 +506,26 @@ class TestConcurrently:
         app.set_session(isolation_level="REPEATABLE READ")
         with app.cursor() as cursor:
             cursor.execute("SELECT count(*) FROM aedpics.user_profiles")
-        with pytest.raises(OperatorError, match=f"was not built within 0.5 s; it waits for pid {app.info.backend_pid}"):
+        waits = f"was not built within 0.5 s; it waits for pid {app.info.backend_pid}.*Nothing of it is left"
+        with pytest.raises(OperatorError, match=waits):
             write_fence.raise_fence(connection, plan, max_write_pause_ms=-1, deadline_s=0.5)
         assert found(connection) == []
 
-    def test_a_run_that_was_taken_over_builds_nothing(self, connection: Connection, plan: Plan, example: Any) -> None:
-        def lost(_: Connection) -> None:
-            raise OperatorError("lost", expected="the run", next_step="none")
+    @pytest.mark.parametrize("built", [0, 1])
+    def test_a_run_that_was_taken_over_is_told_before_and_after_the_build(
+        self, connection: Connection, plan: Plan, example: Any, built: int
+    ) -> None:
+        asked = 0
+
+        def lost_later(_: Connection) -> None:
+            nonlocal asked
+            asked += 1
+            if asked > built:
+                raise OperatorError("lost", expected="the run", next_step="none")
 
         with pytest.raises(OperatorError, match="lost"):
-            write_fence.raise_fence(connection, plan, max_write_pause_ms=-1, hold=lost)
-        assert found(connection) == []
+            write_fence.raise_fence(connection, plan, max_write_pause_ms=-1, hold=lost_later)
+        assert len(found(connection)) == built
 
 
 class TestModule:

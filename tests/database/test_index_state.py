@@ -21,6 +21,7 @@ from tests.database.index_tools import (
     inspect,
     open_session,
     parts,
+    query,
     verdict,
     wait_for,
 )
@@ -60,6 +61,7 @@ def test_an_invalid_index_with_another_definition_is_different(
 
 def test_an_index_that_is_being_built_now_is_not_called_abandoned(login: Login, plan: Plan) -> None:
     """A concurrent build waits for a writer of another session: valid=f now, valid=t once the writer has gone."""
+    query(login, f"CREATE INDEX {DATE} ON aedpics.inspection_schedules (aed_data_id, scheduled_for)")
     with connect(login) as writer, writer.cursor() as cursor:
         open_session(writer, "AED-1")
         cursor.execute("UPDATE aedpics.inspection_sessions SET notes = 'held'")
@@ -83,6 +85,7 @@ def test_an_index_that_is_being_built_now_is_not_called_abandoned(login: Login, 
             assert found.building is not None
             assert found.building.phase == "waiting for writers before build"
             assert "still being built" in str(found.fault())
+            assert verdict(login, plan, DATE).building is None
             with pytest.raises(OperatorError) as stop:
                 verification.require_exact(inspect(login, plan), plan)
             assert stop.value.next_step.startswith("wait")

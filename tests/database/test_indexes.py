@@ -217,12 +217,14 @@ def test_a_fourth_of_the_family_is_a_fault_and_a_neighbour_is_not(
     login: Login, plan: Plan, build: Callable[..., None], run_sql: Callable[..., None]
 ) -> None:
     build()
-    run_sql("CREATE INDEX idx_inspection_sessions_active_by_status ON inspection_sessions (status)")
+    strangers = [f"idx_inspection_sessions_active_by_{name}" for name in ("status", "paused_at")]
+    for name in strangers:
+        run_sql(f"CREATE INDEX {name} ON inspection_sessions ({name.rpartition('by_')[2]})")
 
     found = inspect(login, plan)
 
     assert [(v.name, v.verdict) for v in found.verdicts if v.verdict != "present"] == [
-        ("idx_inspection_sessions_active_by_status", "unexpected")
+        (name, "unexpected") for name in sorted(strangers)
     ]
     assert not found.exact
     with pytest.raises(OperatorError, match="idx_inspection_sessions_active_by_status is unexpected"):
@@ -248,7 +250,7 @@ def test_null_keys_are_duplicates_only_when_the_index_says_so(
 
 
 def test_a_plan_that_does_not_fit_names_the_index(login: Login, plan_data: dict[str, Any]) -> None:
-    with pytest.raises(OperatorError, match='idx_inspection_schedules_active: column "cancelled_at" does not exist'):
+    with pytest.raises(OperatorError, match='database: idx_inspection_schedules_active: column "cancelled_at"'):
         inspect(login, other_plan(plan_data, ACTIVE, predicate="cancelled_at IS NULL"))
     with pytest.raises(OperatorError, match=f"{DATE}: functions in index expression must be marked IMMUTABLE"):
         inspect(login, other_plan(plan_data, DATE, columns=[{"expression": "date(scheduled_for)"}]))
@@ -267,7 +269,7 @@ def test_row_level_security_is_no_false_zero(login: Login, plan: Plan, run_sql: 
     try:
         with connect(login) as connection, connection.cursor() as cursor:
             cursor.execute("SET ROLE at_most_one_test_reader")
-            with pytest.raises(OperatorError, match="row-level security"):
+            with pytest.raises(OperatorError, match=r"may not inspect .* row-level security"):
                 verification.inspect(connection, plan)
     finally:
         run_sql("DROP OWNED BY at_most_one_test_reader", "DROP ROLE at_most_one_test_reader")

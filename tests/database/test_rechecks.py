@@ -79,17 +79,20 @@ class TestClosedWhileTheBatchWaits:
         assert newest in ids(connection)
 
 
-class TestBackInItsPlace:
-    """VACUUM makes a row's place free, and a later version of the same row may take it."""
+class TestInItsPlace:
+    """VACUUM makes a row's place free, and a later version of the same row may take it, or another row."""
 
+    @pytest.mark.parametrize("comes", ["closed", "as another row"])
     @pytest.mark.parametrize("which", ["surplus", "keeper"])
-    def test_a_closed_row_is_not_taken_for_what_it_was(
-        self, connection: Connection, plan: Plan, found: surplus_rows.Report, which: str
+    def test_what_comes_there_is_not_taken_for_what_it_was(
+        self, connection: Connection, plan: Plan, found: surplus_rows.Report, which: str, comes: str
     ) -> None:
+        """The other row has the key and the order of the one that was there, under a primary key of its own."""
         group = found.groups[0]
         row = group.keep["id"] if which == "keeper" else group.surplus[0]["id"]
         place = f"SELECT ctid::text FROM {TABLE} WHERE id = %s"
         away = "ffffffff-ffff-4fff-8fff-ffffffffffff"
+        there, status = (row, "completed") if comes == "closed" else (away, "active")
 
         def vacuum() -> None:
             connection.autocommit = True
@@ -97,20 +100,33 @@ class TestBackInItsPlace:
                 cursor.execute(f"VACUUM {TABLE}")
             connection.autocommit = False
 
-        def close_and_return() -> None:
+        def leave_and_come() -> None:
             ((before,),) = run(connection, place, row)
             room = f"DELETE FROM {TABLE} WHERE status = 'completed' AND ctid > %s AND ctid < '(1,0)'"
             run(connection, room, before)
             vacuum()
             run(connection, f"UPDATE {TABLE} SET id = %s WHERE id = %s", away, row)
             vacuum()
-            run(connection, f"UPDATE {TABLE} SET id = %s, status = 'completed' WHERE id = %s", row, away)
-            assert run(connection, place, row) == [(before,)]
+            run(connection, f"UPDATE {TABLE} SET id = %s, status = %s WHERE id = %s", there, status, away)
+            assert run(connection, place, there) == [(before,)]
 
-        went = removed(connection, plan, found.rows, again=False, between=close_and_return)
+        went = removed(connection, plan, found.rows, again=False, between=leave_and_come)
         connection.autocommit = False
         assert went == (25 - len(group.surplus) if which == "keeper" else 24)
-        assert row in ids(connection, "status = 'completed'")
+        assert there in ids(connection, f"status = '{status}'")
+
+
+class TestMoved:
+    @pytest.mark.parametrize("again", [True, False])
+    def test_a_keeper_that_is_elsewhere_by_now_is_found_by_its_key_alone(
+        self, connection: Connection, plan: Plan, found: surplus_rows.Report, again: bool
+    ) -> None:
+        group = found.groups[0]
+        move = f"UPDATE {TABLE} SET notes = notes WHERE id = %s"
+        went = removed(
+            connection, plan, found.rows, again=again, between=lambda: run(connection, move, group.keep["id"])
+        )
+        assert went == (25 if again else 25 - len(group.surplus))
 
 
 class TestDeadlock:

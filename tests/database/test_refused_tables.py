@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from at_most_one.duplicates import surplus_rows
+from at_most_one.duplicates.restore import restore
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan, SortKey, parse
 from at_most_one.postgres.connection import Connection
@@ -97,8 +98,8 @@ class TestTriggersOfTheService:
             cursor.execute(
                 """CREATE TABLE public.gone (id uuid);
                    CREATE FUNCTION aedpics.log() RETURNS trigger LANGUAGE plpgsql AS
-                     $$BEGIN INSERT INTO gone VALUES (OLD.id); RETURN OLD; END$$;
-                   CREATE TRIGGER log AFTER DELETE ON aedpics.inspection_sessions FOR EACH ROW
+                     $$BEGIN INSERT INTO gone VALUES (coalesce(OLD.id, NEW.id)); RETURN OLD; END$$;
+                   CREATE TRIGGER log AFTER DELETE OR INSERT ON aedpics.inspection_sessions FOR EACH ROW
                      EXECUTE FUNCTION aedpics.log()"""
             )
         connection.commit()
@@ -110,11 +111,21 @@ class TestTriggersOfTheService:
     def test_a_table_without_its_schema_is_found(
         self, connection: Connection, plan: Plan, example: Any, log: None
     ) -> None:
+        """Both ways, and although the image of a row with a name in it is made under another search_path."""
+        with connection.cursor() as cursor:
+            named = "ADD COLUMN source regclass DEFAULT 'aedpics.aed_data'"
+            cursor.execute(f"ALTER TABLE aedpics.inspection_sessions {named}")
+        connection.commit()
         allowing = replace(plan, surplus=replace(plan.surplus, triggers=("log",), writes=("public.gone",)))
         assert self.clean_up(connection, allowing).removed == 25
         with connection.cursor() as cursor:
             cursor.execute("SELECT array_agg(id::text) FROM public.gone")
             assert set(cursor.fetchall()[0][0]) == example.surplus
+        connection.commit()
+        assert restore(connection, allowing, run_id="run-1").restored == 25
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM public.gone")
+            assert cursor.fetchall() == [(50,)]
 
     def test_one_that_raises_stops_and_nothing_has_gone(
         self, connection: Connection, plan: Plan, example: Any, log: None

@@ -70,6 +70,8 @@ def test_no_batch_begins_until_the_replica_has_caught_up(
     wait_until(lambda: left_so_far(connection) > 0 or removal.done())
     time.sleep(0.7)  # longer than the time between two looks at the replicas
     assert left_so_far(connection) == 3, "one batch, and then it waits"
+    name = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'at-most-one cleanup 0 of 25'"
+    assert run(connection, name) == [(1,)], "also between two batches"
     assert not removal.done()
     behind(connection, "standby", 30, 0)  # no further than allowed
     done = removal.result(30)

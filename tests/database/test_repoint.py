@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import psycopg2.errors
 import pytest
-from at_most_one.duplicates import surplus_rows
+from at_most_one.duplicates import references, surplus_rows
 from at_most_one.duplicates.batches import Pace
 from at_most_one.duplicates.restore import restore
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan
-from at_most_one.postgres.connection import Connection
+from at_most_one.postgres.catalog import columns_of
+from at_most_one.postgres.connection import Connection, Login, connect
 from at_most_one.preflight.out_and_back import try_out
 
 from tests.database.citext import make_citext
@@ -102,6 +104,21 @@ def test_who_was_pointed_elsewhere_since_refuses_the_way_back(
     assert (pointing(connection), run(connection, f"SELECT count(*) FROM {TABLE}")) == left
 
 
+def test_rows_that_stay_as_they_are_pointed_are_named_by_their_whole_key(
+    connection: Connection, repointing: Plan, example: Any
+) -> None:
+    run(
+        connection,
+        f"CREATE TABLE aedpics.notes (b text, a int, session uuid REFERENCES {TABLE}, PRIMARY KEY (b, a));"
+        f"INSERT INTO aedpics.notes SELECT 'x', row_number() OVER (), id FROM {TABLE}",
+    )
+    clean_up(connection, repointing)
+    ((first,),) = run(connection, "SELECT min((primary_key ->> 'a')::int) FROM at_most_one.repointed_row")
+    run(connection, "UPDATE aedpics.notes SET session = %s WHERE a = %s", min(example.history), first)
+    done = restore(connection, repointing, run_id="run-1", possible=True)
+    assert [(left.reason, left.rows) for left in done.left] == [("moved", [[str(first), "x"]])], "a before b"
+
+
 @pytest.mark.parametrize(
     ("change", "lost"),
     [("DROP TABLE aedpics.photos", "Session, id"), ("ALTER TABLE aedpics.photos DROP session_code", "session_code")],
@@ -183,6 +200,7 @@ def test_a_trigger_of_the_referring_table_finds_its_names_both_ways(
     connection: Connection, repointing: Plan, example: Any, photos: list[tuple[Any, ...]], one_stays: bool
 ) -> None:
     """As in a session of the service; also when a row that cannot return makes the batch go row by row."""
+    path = run(connection, "SHOW search_path")
     run(connection, "CREATE TABLE public.moved (photo int)")
     run(
         connection,
@@ -204,6 +222,7 @@ def test_a_trigger_of_the_referring_table_finds_its_names_both_ways(
     done = restore(connection, allowing, run_id="run-1", possible=True)
     assert (done.pointed_back, [left.reason for left in done.left]) == (50 - one_stays, ["moved"] * one_stays)
     assert run(connection, "SELECT count(*) FROM public.moved") == [(50 - one_stays,)]
+    assert run(connection, "SHOW search_path") == path
 
 
 def test_a_trigger_that_changes_more_of_them_than_the_reference_stops_it_before(
@@ -226,21 +245,50 @@ def test_a_trigger_that_changes_more_of_them_than_the_reference_stops_it_before(
     assert run(connection, "SELECT DISTINCT touched FROM aedpics.photos") == [(0,)]
 
 
+def test_of_the_rows_that_refer_to_some_the_first_are_read_and_held(
+    connection: Connection,
+    login: Login,
+    repointing: Plan,
+    example: Any,
+    photos: list[tuple[Any, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The trial compares them with what they are once they have been there and back."""
+    monkeypatch.setattr(references, "_MOST", 2)
+    rows = [[row] for row in sorted(example.surplus)[:3]]
+    first = sorted([str(number)] for number, session, _ in photos if [session] in rows)[:2]
+    with connection.cursor() as cursor:
+        found = references.pointing_rows(cursor, repointing, columns_of(cursor, repointing), rows)
+        assert [(one.table, [list(key) for key in one.rows]) for one in found] == [("photos", first)] * 2
+        change = "UPDATE aedpics.photos SET session_code = NULL WHERE id = %s"
+        with connect(login, lock_timeout_ms=50) as other, pytest.raises(psycopg2.errors.LockNotAvailable):
+            run(other, change, first[0][0])
+        assert references.read_again(cursor, found[0]) == found[0]
+        cursor.execute(change, (first[0][0],))
+        assert references.read_again(cursor, found[0]) != found[0]
+    connection.rollback()
+
+
 @pytest.mark.parametrize(
-    ("primary_key", "refused"),
+    ("primary_key", "then", "refused"),
     [
-        ("PRIMARY KEY (id) INCLUDE (note)", False),
-        ("PRIMARY KEY (id) DEFERRABLE", True),
-        ("UNIQUE (id)", True),
+        ("PRIMARY KEY (id) INCLUDE (note)", "", False),
+        ("PRIMARY KEY (id) DEFERRABLE", "", True),
+        (
+            "PRIMARY KEY (id)",
+            "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'aedpics.notes_pkey'::regclass",
+            True,
+        ),
+        ("UNIQUE (id)", "", True),
     ],
 )
 def test_the_trial_knows_whose_rows_can_be_pointed_back(
-    connection: Connection, repointing: Plan, example: Any, primary_key: str, refused: bool
+    connection: Connection, repointing: Plan, example: Any, primary_key: str, then: str, refused: bool
 ) -> None:
     run(
         connection,
-        f"CREATE TABLE aedpics.notes (id int, note text, session uuid REFERENCES {TABLE}, {primary_key});"
-        f"INSERT INTO aedpics.notes SELECT row_number() OVER (), 'a', id FROM {TABLE}",
+        f"CREATE TABLE aedpics.notes (id text, note text, session uuid REFERENCES {TABLE}, {primary_key});"
+        f"INSERT INTO aedpics.notes SELECT (row_number() OVER ())::text, 'a', id FROM {TABLE}; {then}",
     )
     before = run(connection, "SELECT * FROM aedpics.notes ORDER BY id")
     if refused:

@@ -8,7 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from at_most_one.duplicates import restore as restoring
 from at_most_one.duplicates import surplus_rows
+from at_most_one.duplicates.batch_size import next_size
 from at_most_one.duplicates.restore import Restoration, Size, restore
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan, SortKey, Surplus
@@ -137,6 +139,54 @@ class TestWhatCannotReturn:
         run(connection, f"ALTER TABLE {TABLE} DROP COLUMN notes")
         self.both(connection, plan, set(archived.surplus), "column", "notes")
 
+    def test_of_rows_of_two_shapes_each_by_its_own(self, connection: Connection, plan: Plan, example: Any) -> None:
+        """Those that left with a column that is gone stay, and of the others the one that a trigger refuses."""
+        early = surplus_rows.report(connection, plan).rows[:4]
+        digest = surplus_rows.digest(early)
+        surplus_rows.remove(connection, plan, rows=early, digest=digest, run_id="run-1")
+        run(connection, f"ALTER TABLE {TABLE} ADD COLUMN source text")
+        clean_up(connection, plan)
+        run(connection, f"ALTER TABLE {TABLE} DROP COLUMN source")
+        ((refused,), *others) = early
+        run(connection, TOUCH.format(f"IF NEW.id = '{refused}' THEN RAISE 'no'; END IF; RETURN NEW;"))
+        done = restore(connection, plan, run_id="run-1", possible=True)
+        assert done.rows == sorted(others)
+        assert reasons(done) == {
+            ("column", "source"): example.surplus - {row for (row,) in early},
+            ("trigger", "aedpics.touch(), SQLSTATE P0001"): {refused},
+        }
+
+    @pytest.mark.parametrize(
+        ("table", "reason", "name"),
+        [
+            ("(n int UNIQUE)", "constraint", "{rule}"),
+            ("(n int) PARTITION BY LIST (n)", "trigger", "aedpics.touch(), SQLSTATE 23514"),
+        ],
+        ids=["an index of the rule's name", "no partition"],
+    )
+    def test_what_another_table_rejects_is_not_what_this_one_would(
+        self, connection: Connection, plan: Plan, archived: Any, table: str, reason: str, name: str
+    ) -> None:
+        rule = plan.rule_index.name
+        run(connection, f"CREATE SCHEMA other; CREATE TABLE other.log {table}")
+        if "UNIQUE" in table:
+            run(connection, f"ALTER INDEX other.log_n_key RENAME TO {rule}; INSERT INTO other.log VALUES (1)")
+        run(connection, TOUCH.format("INSERT INTO other.log VALUES (1); RETURN NEW;"))
+        self.both(connection, plan, set(archived.surplus), reason, name.format(rule=rule))
+
+    def test_of_many_rows_the_first_are_named(
+        self, connection: Connection, plan: Plan, archived: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        in_order = run(connection, "SELECT primary_key ->> 'id' FROM at_most_one.archived_row ORDER BY id")
+        rows = [list(row) for row in in_order]
+        monkeypatch.setattr(restoring, "_EXAMPLES", 2)
+        monkeypatch.setattr(restoring, "_EXAMPLES_OF_REASON", 2)
+        listed = ", ".join(f"'{row}'" for (row,) in rows[:3])
+        run(connection, TOUCH.format(f"IF NEW.id::text IN ({listed}) THEN RAISE 'no'; END IF; RETURN NEW;"))
+        done = restore(connection, plan, run_id="run-1", possible=True)
+        assert [(left.count, left.rows) for left in done.left] == [(3, rows[:2])]
+        assert (done.restored, done.rows) == (22, sorted(rows[3:5]))
+
     def test_no_value_of_a_row_is_told(self, connection: Connection, plan: Plan, archived: Any) -> None:
         run(connection, TOUCH.format("RAISE 'secret of %%', NEW.notes;"))
         with pytest.raises(OperatorError) as stop:
@@ -164,6 +214,7 @@ class TestBatches:
         before = run(connection, SETTINGS)
         assert restore(connection, planned, run_id="run-1", possible=True).restored == 25 - alone
         assert run(connection, SETTINGS) == before
+        assert run(connection, "SELECT count(*) FROM pg_class WHERE relpersistence = 't'") == [(0,)]
 
     def test_stopped_between_two_the_next_call_goes_on(self, connection: Connection, plan: Plan, example: Any) -> None:
         before = content(connection)
@@ -209,6 +260,19 @@ class TestBatches:
             assert restore(hasty, plan, run_id="run-1", check=True, possible=True, size=Size(25)).restored == 25
             assert restore(hasty, plan, run_id="run-1", possible=True, size=Size(25)).restored == 25
 
+    def test_they_grow_and_the_longest_is_told(self, connection: Connection, plan: Plan, archived: Any) -> None:
+        done = restore(connection, plan, run_id="run-1", possible=True, size=Size(5, target_ms=60_000))
+        assert (done.restored, done.batches, done.longest_batch_ms > 0) == (25, 3, True)
+
+    def test_a_row_that_outlasts_its_statement_time_by_itself_stops_it(
+        self, connection: Connection, login: Login, plan: Plan, archived: Any
+    ) -> None:
+        run(connection, TOUCH.format("PERFORM pg_sleep(10); RETURN NEW;"))
+        with connect(login, statement_timeout_ms=700) as hasty, pytest.raises(OperatorError) as stop:
+            restore(hasty, plan, run_id="run-1", possible=True, size=Size(7))
+        assert stop.value.details["sqlstate"] == "57014"
+        assert len(pending(connection)) == 25
+
     def test_two_at_once_put_back_each_row_once(
         self, connection: Connection, login: Login, plan: Plan, archived: Any
     ) -> None:
@@ -233,6 +297,17 @@ class TestBatches:
                 thread.join(20)
         assert sorted(one.restored for one in done) == [0, 25]
         assert [one.left for one in done] == [[], []]
+
+
+def test_a_batch_takes_as_many_rows_as_last_about_as_long_as_it_may() -> None:
+    def learned(rows: int, took_ms: float) -> int:
+        size = Size(rows, largest=1_000, target_ms=1_000)
+        size.learn(took_ms)
+        return size.rows
+
+    assert [learned(100, took_ms) for took_ms in (0, 400, 800, 1_600, 3_200, 9_999)] == [200, 200, 100, 50, 25, 25]
+    assert [learned(900, 0), learned(3, 9_999), learned(1, 9_999)] == [1_000, 1, 1]
+    assert [next_size(30, took_ms, 50, smallest=20, largest=40) for took_ms in (1, 40, 9_999)] == [40, 30, 20]
 
 
 class TestCheck:
@@ -286,6 +361,24 @@ class TestCheckBeforeTheIndexIsDropped:
         assert (checked.restored, checked.left) == (25, [])
         assert {row for (row,) in checked.rows} == indexed.surplus
 
+    def test_every_row_that_was_updated(self, connection: Connection, plan: Plan, example: Any) -> None:
+        planned = replace(plan, surplus=Surplus("update", {"status": "cancelled"}, "stop"))
+        clean_up(connection, planned)
+        name = plan.rule_index.name
+        run(connection, f"CREATE UNIQUE INDEX {name} ON {TABLE} (equipment_serial) WHERE {plan.predicate}")
+        refused = restore(connection, planned, run_id="run-1", possible=True)
+        assert (refused.restored, reasons(refused)) == (0, {("rule", name): example.surplus})
+        assert self.foreseen(connection, planned).restored == 25
+
+    def test_no_row_of_the_table_is_updated_for_it(self, connection: Connection, plan: Plan, indexed: Any) -> None:
+        run(connection, TOUCH.replace("BEFORE INSERT", "BEFORE UPDATE").format("RAISE 'no';"))
+        assert self.foreseen(connection, plan).left == []
+
+    def test_a_trigger_finds_its_names(self, connection: Connection, login: Login, plan: Plan, indexed: Any) -> None:
+        run(connection, f"ALTER DATABASE {login.dbname} SET search_path = aedpics")
+        run(connection, TOUCH.format("PERFORM FROM user_profiles; RETURN NEW;"))
+        assert self.foreseen(connection, plan).left == []
+
     @pytest.mark.parametrize("ready", [True, False])
     def test_an_index_that_a_build_which_was_cut_off_has_left(
         self, connection: Connection, plan: Plan, indexed: Any, ready: bool
@@ -317,7 +410,9 @@ class TestCheckBeforeTheIndexIsDropped:
             CREATE TABLE aedpics.rooms (room int PRIMARY KEY);
             CREATE SCHEMA other; CREATE TABLE other.places (floor int, room int);
             INSERT INTO aedpics.places VALUES (1, 2), (3, 4); INSERT INTO aedpics.rooms VALUES (1), (2), (3);
-            ALTER TABLE {TABLE} ADD COLUMN room int, ADD COLUMN floor int, ADD COLUMN twin uuid;
+            CREATE TABLE public.places (room int); CREATE UNIQUE INDEX {plan.rule_index.name} ON public.places (room);
+            ALTER TABLE {TABLE} ADD COLUMN room int, ADD COLUMN floor int, ADD COLUMN twin uuid,
+                ADD COLUMN a_number int GENERATED ALWAYS AS IDENTITY;
             UPDATE {TABLE} SET room = 2, floor = 1, twin = id WHERE id IN ('{both}', '{whole}');
             UPDATE {TABLE} SET room = 3 WHERE id = '{second}';
             ALTER TABLE {TABLE} ADD CONSTRAINT z_first FOREIGN KEY (floor, room)
@@ -333,6 +428,8 @@ class TestCheckBeforeTheIndexIsDropped:
         run(connection, "DELETE FROM aedpics.places WHERE room = 2; DELETE FROM aedpics.rooms")
         checked = self.foreseen(connection, plan)
         assert reasons(checked) == {("constraint", "z_first"): {both, whole}, ("constraint", "a_second"): {second}}
+        assert [left.count for left in checked.left] == [2, 1]
+        assert {row for (row,) in checked.rows} == example.surplus - {both, whole, second}
 
     @pytest.mark.parametrize(
         ("trigger", "reason"),
@@ -396,8 +493,9 @@ class TestEquality:
 class TestSearchPath:
     @pytest.mark.versions
     @pytest.mark.parametrize("path", ["aedpics, public", "public", "pg_temp, aedpics"])
+    @pytest.mark.parametrize("values", [{}, {"status": "cancelled"}], ids=["delete", "update"])
     def test_a_name_of_an_object_comes_back_whatever_the_services_path(
-        self, connection: Connection, plan: Plan, path: str, login: Login
+        self, connection: Connection, plan: Plan, login: Login, values: dict[str, str], path: str
     ) -> None:
         run(
             connection,
@@ -413,13 +511,23 @@ class TestSearchPath:
                 number,
             )
         run(connection, f"ALTER ROLE CURRENT_USER IN DATABASE {login.dbname} SET search_path = {path}")
-        kinds = replace(plan, table="kinds", key=("key",), keep=(SortKey("id", "desc", "last"),), show=())
+        surplus = Surplus("update" if values else "delete", values, "stop")
+        keep = (SortKey("id", "desc", "last"),)
+        kinds = replace(plan, table="kinds", key=("key",), keep=keep, show=(), surplus=surplus)
+        ours = run(connection, "SHOW search_path")
         before = content(connection, "aedpics.kinds")
         clean_up(connection, kinds)
         archived = run(connection, "SELECT DISTINCT row ->> 'source', row ->> 'many' FROM at_most_one.archived_row")
         assert archived == [("aedpics.aed_data", "{aedpics.session_status,integer}")]
-        assert restore(connection, kinds, run_id="run-1").restored == 3
+        refuse = TOUCH.format("IF NEW.id = 0 THEN RAISE 'no'; END IF; RETURN NEW;").replace(
+            "inspection_sessions", "kinds"
+        )
+        run(connection, refuse.replace("BEFORE INSERT", "BEFORE INSERT OR UPDATE"))
+        assert restore(connection, kinds, run_id="run-1", possible=True).restored == 2, "row by row"
+        run(connection, "DROP FUNCTION aedpics.touch CASCADE")
+        assert restore(connection, kinds, run_id="run-1").restored == 1
         assert content(connection, "aedpics.kinds") == before
+        assert run(connection, "SHOW search_path") == ours
 
 
 def login_of(connection: Connection) -> Login:

@@ -36,8 +36,9 @@ def test_a_fault_that_is_not_the_rows_stops_all_of_it(
     assert len(pending(connection)) == 25
 
 
+@pytest.mark.parametrize("check", [True, False])
 def test_a_deadlock_is_tried_again_in_a_smaller_batch(
-    connection: Connection, login: Login, plan: Plan, archived: Any
+    connection: Connection, login: Login, plan: Plan, archived: Any, check: bool
 ) -> None:
     """The trigger takes two locks for the application, whose session takes them the other way round."""
     run(
@@ -48,7 +49,7 @@ def test_a_deadlock_is_tried_again_in_a_smaller_batch(
 
     def put_back() -> None:
         with connect(login, lock_timeout_ms=30_000) as mine:
-            done.append(restore(mine, plan, run_id="run-1", possible=True, size=Size(25)))
+            done.append(restore(mine, plan, run_id="run-1", check=check, possible=True, size=Size(25)))
 
     restoring = threading.Thread(target=put_back)
     with connect(login) as other, connect(login, autocommit=True) as watcher:

@@ -48,6 +48,7 @@ def test_surplus_rows_get_the_values_and_everything_comes_back(
     connection: Connection, cancelling: Plan, example: Any
 ) -> None:
     before = content(connection)
+    run(connection, "CREATE TABLE aedpics.beside (status int GENERATED ALWAYS AS IDENTITY)")
     predicted = clean_up(connection, cancelling, check=True)
     assert content(connection) == before
     done = clean_up(connection, cancelling)
@@ -125,13 +126,24 @@ def test_values_that_cannot_do_are_refused_before_anything_changes(
     assert run(connection, "SELECT to_regnamespace('at_most_one')") == [(None,)]
 
 
+def test_only_the_rows_that_are_to_go_are_judged(connection: Connection, plan: Plan, example: Any) -> None:
+    """The rows that stay would be inside with these values, too, and do not get them."""
+    kept = list(example.keep.values())
+    run(connection, f"UPDATE {TABLE} SET current_step = 9 WHERE id = ANY (%s::uuid[])", kept)
+    noted = replace(plan, predicate=f"{plan.predicate} AND (notes <> 'closed' OR current_step = 9)")
+    assert clean_up(connection, updating(noted, notes="closed")).rows_left == 0
+
+
 def test_a_generated_column_is_refused_and_a_predicate_over_one_is_judged_as_it_will_be(
     connection: Connection, plan: Plan, example: Any
 ) -> None:
+    earlier = f"(LIKE {TABLE}, is_open boolean GENERATED ALWAYS AS (false) STORED)"
+    run(connection, f"CREATE TABLE aedpics.earlier {earlier}")
     run(
         connection,
         f"ALTER TABLE {TABLE} ADD COLUMN is_open boolean GENERATED ALWAYS AS (status IN ('active', 'paused')) STORED",
     )
+    run(connection, "CREATE TABLE aedpics.later (LIKE aedpics.earlier INCLUDING GENERATED)")
     generated = replace(plan, predicate="is_open")
     with pytest.raises(OperatorError, match=r"is_open cannot be written .* the column is generated"):
         clean_up(connection, updating(generated, is_open="false"))

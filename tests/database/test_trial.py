@@ -16,7 +16,9 @@ from at_most_one.fence import write_fence
 from at_most_one.indexes import definitions, verification
 from at_most_one.plan import Plan, Surplus, parse
 from at_most_one.postgres import own_schema
+from at_most_one.postgres.catalog import READING
 from at_most_one.postgres.connection import Connection, Login, connect
+from at_most_one.preflight import out_and_back
 from at_most_one.preflight.out_and_back import try_out
 from psycopg2 import sql
 
@@ -65,15 +67,43 @@ def test_rows_leave_and_return_and_nothing_is_left_of_it(
 def test_a_row_of_each_shape_is_tried(connection: Connection, plan: Plan, example: Any) -> None:
     """One row in fifty has what bars the way: another column filled, or another value of a flag."""
     run(connection, f"ALTER TABLE {TABLE} ADD COLUMN sealed boolean NOT NULL DEFAULT false, ADD COLUMN seal text")
-    last = max(str(group.surplus[-1]["id"]) for group in surplus_rows.report(connection, plan).groups)
+    groups = surplus_rows.report(connection, plan).groups
     barring = "IF NEW.{} THEN RAISE EXCEPTION 'sealed'; END IF; RETURN NEW;"
-    for column, condition in (("sealed = true", "sealed"), ("seal = 'wax'", "seal IS NOT NULL")):
+    for column, condition, place in (("sealed = true", "sealed", -1), ("seal = 'wax'", "seal IS NOT NULL", 0)):
+        rare = max(str(group.surplus[place]["id"]) for group in groups)
         trigger(connection, "BEFORE INSERT", barring.format(condition))
         allowed = allowing(plan, "meddle")
         assert try_out(connection, allowed).rows >= 5
-        run(connection, f"UPDATE {TABLE} SET {column} WHERE id = %s", last)
+        run(connection, f"UPDATE {TABLE} SET {column} WHERE id = %s", rare)
         assert "could not return" in refusal(connection, allowed).seen
         run(connection, f"DROP FUNCTION aedpics.meddle CASCADE; UPDATE {TABLE} SET sealed = false, seal = NULL")
+
+
+def test_so_many_shapes_are_tried(
+    connection: Connection, plan: Plan, example: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(connection, f"ALTER TABLE {TABLE} ADD COLUMN one boolean, ADD COLUMN other boolean")
+    numbers = f"SELECT id AS numbered, row_number() OVER (ORDER BY id) AS n FROM {TABLE}"
+    run(
+        connection,
+        f"UPDATE {TABLE} SET one = mod(n, 2) = 0, other = mod(n, 3) = 0 FROM ({numbers}) AS t WHERE id = numbered",
+    )
+    ((shapes,),) = run(
+        connection,
+        f"SELECT count(DISTINCT (status, one, other, started_at IS NULL)) FROM {TABLE} WHERE id = ANY (%s::uuid[])",
+        sorted(example.surplus),
+    )
+    assert 5 < shapes < 20
+    assert try_out(connection, plan).rows == shapes
+    monkeypatch.setattr(out_and_back, "_SHAPES", 3)
+    assert try_out(connection, plan).rows == 3
+
+
+def test_a_transaction_of_before_is_ended_first(connection: Connection, plan: Plan, example: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(READING)
+        cursor.execute(f"SELECT FROM {TABLE}")
+    assert try_out(connection, plan).rows == 5
 
 
 class TestEffects:
@@ -231,6 +261,20 @@ class TestTheWayBack:
     ) -> None:
         trigger(connection, "BEFORE DELETE", f"UPDATE {TABLE} SET status = 'cancelled' WHERE id = OLD.id; RETURN NULL;")
         assert "5 of them did not go: trigger meddle" in refusal(connection, allowing(plan, "meddle")).seen
+
+    def test_values_that_a_trigger_turns_into_others_are_refused_although_it_is_named(
+        self, connection: Connection, plan: Plan, example: Any
+    ) -> None:
+        trigger(connection, "BEFORE UPDATE", "NEW.status := 'completed'; RETURN NEW;")
+        stop = refusal(connection, allowing(plan, "meddle", status="cancelled"))
+        assert "5 of them got other values than the plan's" in stop.seen
+
+    def test_what_is_written_besides_as_rows_return_must_be_named_too(
+        self, connection: Connection, plan: Plan, example: Any
+    ) -> None:
+        run(connection, "CREATE TABLE aedpics.log (id uuid)")
+        trigger(connection, "AFTER INSERT", "INSERT INTO aedpics.log VALUES (NEW.id); RETURN NULL;")
+        assert "triggers write to aedpics.log" in refusal(connection, allowing(plan, "meddle")).seen
 
     def test_what_is_written_besides_must_be_named_and_stays(
         self, connection: Connection, plan: Plan, example: Any
@@ -496,6 +540,7 @@ class TestWhatCannotBeTried:
         run(connection, f"CREATE TABLE aedpics.photos (session uuid REFERENCES {TABLE})")
         run(connection, f"INSERT INTO aedpics.photos SELECT id FROM {TABLE}")
         assert try_out(connection, plan).rows == 0
+        assert try_out(connection, allowing(plan, status="cancelled")).rows == 5
 
 
 def test_the_preflight_does_it_with_what_it_found(
