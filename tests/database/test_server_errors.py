@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from typing import Any
 
@@ -133,3 +134,18 @@ def test_what_a_function_only_passes_on_keeps_its_advice(connection: Connection)
     said = server_errors.explain(failed.value, "an answer in time.", "raise statement_timeout_ms.")
     assert said.message.endswith("raised inside the function own.f()")
     assert said.next_step == "raise statement_timeout_ms."
+
+
+def test_a_session_that_ends_between_two_transactions_is_said(login: Login, plan: Plan) -> None:
+    """As the server's restart does, in the moment in which what a removal has set is put back."""
+
+    def report_without_backend() -> None:
+        with connect(login) as connection:
+            with connect(login) as other, other.cursor() as cursor:
+                cursor.execute("SELECT pg_terminate_backend(%s)", (connection.info.backend_pid,))
+            with contextlib.suppress(psycopg2.Error), connection.cursor() as cursor:
+                cursor.execute("RESET jit")
+            surplus_rows.report(connection, plan)
+
+    with pytest.raises(OperatorError, match=r"The connection to .* was lost: the server has closed the connection"):
+        report_without_backend()

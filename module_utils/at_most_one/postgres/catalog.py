@@ -71,7 +71,10 @@ def transaction(connection: Connection, mode: str, plan: Plan) -> Iterator[Curso
 
     The block's errors of psycopg2 come out as OperatorError.
     """
-    if connection.autocommit or connection.info.transaction_status != psycopg2.extensions.TRANSACTION_STATUS_IDLE:
+    status = connection.info.transaction_status
+    if status == psycopg2.extensions.TRANSACTION_STATUS_UNKNOWN:  # while nobody listened, as between two transactions
+        raise psycopg2.OperationalError("the server has closed the connection")
+    if connection.autocommit or status != psycopg2.extensions.TRANSACTION_STATUS_IDLE:
         raise ValueError("needs an idle connection without autocommit")
     committing = False
     try:
