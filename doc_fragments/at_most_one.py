@@ -141,6 +141,46 @@ options:
         default: 60
 """
 
+    COMMANDS = r"""
+options:
+  commands:
+    description:
+      - The commands that change the version of an application, run without a shell on the host of this module. In each
+        argument, and in each value of the environment, C({version}) is the version in question.
+      - What they say they have done is believed once O(commands.status) says it too.
+    type: dict
+    required: true
+    suboptions:
+      status:
+        description: Ends with 0 where every instance serves the version, with 3 where another one serves, whose name is
+          the last line that it prints. Any other code is an error. It changes nothing.
+        type: list
+        elements: str
+        required: true
+      apply:
+        description: Puts the version into service, and ends with 0 once every instance serves it.
+        type: list
+        elements: str
+        required: true
+      back:
+        description: The same for the version that served before.
+        type: list
+        elements: str
+        required: true
+      path:
+        description: The directory in which they run.
+        type: path
+        required: true
+      environment:
+        description: More variables of their environment. A secret of your own belongs in a file that they read.
+        type: dict
+        default: {}
+      timeout_s:
+        description: Seconds that one of them may take. Then it is ended with what it has started, and that is an error.
+        type: int
+        default: 300
+"""
+
     PURGE = r"""
 options:
   keep_days:

@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "module_utils"))
 from at_most_one import catalogue, findings, verdicts
 from at_most_one.findings import observed, say
 from at_most_one.system import command_line, project
+from at_most_one.system.commit_names import short
 from at_most_one.system.redaction import redact, redact_data
 
 # The facts in which roles keep for each other what a host has answered, besides the names of their own, which begin
@@ -212,6 +213,7 @@ class FilterModule:
             "at_most_one_first_reason": first_reason,
             "at_most_one_in_words": catalogue.in_words,
             "at_most_one_is_lost": is_lost,
+            "at_most_one_short": short,
             "at_most_one_shown": shown,
             "at_most_one_told": told,
             "at_most_one_word": word,

@@ -25,8 +25,14 @@ options:
         those has no application that could go back.
     type: dict
     required: true
+  application:
+    description:
+      - The name of an application whose version commands change (M(service_version)). It counts as one host, which
+        serves the C(commit) of any of O(hosts). Without it there is none.
+    type: str
+    default: ""
   commit:
-    description: The kept release to go back to; without it the one before the deployment.
+    description: The kept release, or the version, to go back to; without it the one before the deployment.
     type: str
     default: ""
   only_rows:
@@ -153,6 +159,7 @@ OPTIONS: dict[str, Any] = {
     "plan": {"type": "dict", "required": True},
     "found": {"type": "dict", "required": True},
     "hosts": {"type": "dict", "required": True},
+    "application": {"type": "str", "default": ""},
     "commit": {"type": "str", "default": ""},
     "only_rows": {"type": "bool", "default": False},
     "restore_rows": {"type": "bool", "default": True},
@@ -168,9 +175,14 @@ def act(module: Call) -> dict[str, Any]:
 
     given = module.params
     hosts = {name: way_back.Served.of(host) for name, host in given["hosts"].items() if "releases" in host}
+    version = next((host["commit"] for host in given["hosts"].values()), "")
+    if given["application"]:
+        hosts = {given["application"]: way_back.Served(version)}
     if given["failed_phase"] is None:
         asked = way_back.Asked(**{name: given[name] for name in ("commit", "only_rows", "restore_rows", "restore")})
         way = way_back.asked_for(parse(given["plan"]), given["found"], asked, hosts)
+    elif given["application"]:
+        way = way_back.version_after_failure(given["found"], given["application"], version, phase=given["failed_phase"])
     else:
         answers = {name: given[name] if hosts else [] for name in ("paths", "links", "reloads")}
         way = way_back.after_failure(given["found"], hosts, phase=given["failed_phase"], **answers)

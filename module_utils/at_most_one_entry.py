@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ansible.module_utils.at_most_one.plan import Plan
     from ansible.module_utils.at_most_one.pm2.client import Pm2
     from ansible.module_utils.at_most_one.postgres.connection import Hold, Login
+    from ansible.module_utils.at_most_one.service.version import Application
     from ansible.module_utils.at_most_one.system.run_token import Guard
 
 try:
@@ -79,6 +80,21 @@ HISTORY_SPEC: dict[str, Any] = {
             "path": {"type": "path", "required": True},
             "environment": {"type": "dict", "default": {}},
             "timeout_s": {"type": "int", "default": 60},
+        },
+    }
+}
+# A module that asks an application's own commands for its version: see application_of.
+COMMANDS_SPEC: dict[str, Any] = {
+    "commands": {
+        "type": "dict",
+        "required": True,
+        "options": {
+            "status": {"type": "list", "elements": "str", "required": True},
+            "apply": {"type": "list", "elements": "str", "required": True},
+            "back": {"type": "list", "elements": "str", "required": True},
+            "path": {"type": "path", "required": True},
+            "environment": {"type": "dict", "default": {}},
+            "timeout_s": {"type": "int", "default": 300},
         },
     }
 }
@@ -347,6 +363,18 @@ def history_of(module: AnsibleModule, plan: Plan) -> ToolHistory | None:
     commands = Commands(**lists, path=given["path"], environment=environment, timeout_s=given["timeout_s"])
     module.no_log_values.update(commands.secrets)
     return ToolHistory(login_of(module), plan.migration, commands)
+
+
+def application_of(module: AnsibleModule) -> Application:
+    """The application whose version the commands of the module's ``commands`` option change."""
+    from ansible.module_utils.at_most_one.service.version import Application, VersionCommands
+
+    given = module.params["commands"]
+    environment = {name: str(value) for name, value in given["environment"].items()}
+    lists = {name: tuple(given[name]) for name in ("status", "apply", "back")}
+    commands = VersionCommands(**lists, path=given["path"], environment=environment, timeout_s=given["timeout_s"])
+    module.no_log_values.update(commands.secrets)
+    return Application(commands)
 
 
 def login_of(module: AnsibleModule) -> Login:

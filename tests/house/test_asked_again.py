@@ -56,7 +56,7 @@ def calls(directory: Path, reloaded: bool, serves: str, **facts: Any) -> Counter
         **{"environment_name": "pair", "report_language": "en", "app_path": "/nowhere", "app_url": "http://service"},
         **{"app_instance_url": "http://{{ inventory_hostname }}", "app_user_login": login, "app_admin_login": login},
         "run_host": {"commit": "a" * 40, "wanted": "a" * 40, "release": serves, "wanted_release": RELEASE},
-        "run_facts": {"artifacts_path": str(directory), "faults_before": {}},
+        "run_facts": {"artifacts_path": str(directory), "faults_before": {}, "parts": {"application": True}},
         **{"run_token": {"id": "run-2", "number": 2}, "pm2_reload_ended_at": 1.5, **facts},
         **{"ansible_connection": "local", "ansible_python_interpreter": sys.executable},
     }

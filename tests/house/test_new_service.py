@@ -101,6 +101,23 @@ def test_a_name_or_an_address_that_is_none_is_refused(tmp_path: Path, name: str,
     assert files(tmp_path) == {}
 
 
+def test_an_application_that_commands_deploy_needs_an_address_and_no_host(tmp_path: Path) -> None:
+    name, adapter = ("-e", "new_service_name=shop"), ("-e", "new_service_adapter=command")
+    assert new_service(tmp_path, *name, *adapter).code != 0, "it is asked at its address"
+    done = new_service(tmp_path, *name, *adapter, "-e", "new_service_url=https://shop.example.org")
+    assert done.code == 0, done.output
+    written = files(tmp_path)
+    assert "shop-runner" in written["shop/hosts.yml"]
+    service = yaml.safe_load(written["shop/group_vars/shop/service.yml"])
+    assert (service["app_adapter"], service["migrate_adapter"]) == ("command", "sql")
+    assert (service["app_url"], service["healthcheck_checks"]) == ("https://shop.example.org", ["root", "health"])
+    assert all("{version}" in service["app_commands"][name] for name in ("status", "apply", "back"))
+    specs = [yaml.safe_load(path.read_text()) for path in (ROOT / "roles").glob("*/meta/argument_specs.yml")]
+    options = {name for spec in specs for entry in spec["argument_specs"].values() for name in entry.get("options", {})}
+    common = yaml.safe_load((ROOT / "inventories/all.yml").read_text())
+    assert set(service) <= options | {*common} | {"environment_name"}
+
+
 def test_the_database_alone_needs_no_address_and_no_application(tmp_path: Path) -> None:
     assert new_service(tmp_path, "-e", "new_service_name=shop").code != 0, "an application is asked at its address"
     done = new_service(tmp_path, "-e", "new_service_name=shop", "-e", "new_service_adapter=none")

@@ -7,6 +7,7 @@ from typing import Any
 
 import jinja2
 import pytest
+from at_most_one.system.commit_names import short
 
 from filter_plugins.at_most_one import word
 
@@ -16,6 +17,7 @@ TEMPLATES = Path(__file__).parents[2] / "roles/history/templates"
 def table(language: str, **run: Any) -> str:
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined)
     environment.filters["at_most_one_word"] = word
+    environment.filters["at_most_one_short"] = short
     base: dict[str, Any] = {
         **{"run_id": "R1", "started_at": "2025-11-10T05:30:00.000Z", "who": "minsu", "controller": "gw", "error": None},
         **{"environment": "production", "plan_id": "p", "plan_sha256": "0" * 64, "commit_before": None, "seconds": 9.0},

@@ -103,6 +103,15 @@ def test_the_database_alone_needs_no_application_and_is_asked_for_no_phase_of_it
     assert "not part of this run" in refused(replace(alone, run_tags=["pm2-reload"])).seen
 
 
+def test_an_application_of_commands_needs_its_address_and_no_path(asked: Asked) -> None:
+    commands = {**{name: ["{version}"] for name in ("status", "apply", "back")}, "path": "/srv"}
+    settings = {**BARE, "app_adapter": "command", "app_commands": commands, "app_version": "1.4.2"}
+    alone = replace(asked, names=[], settings=settings, is_set=without("app_path"))
+    assert inputs.plan_of(alone)["id"] == "rule"
+    assert alone.phases == list(inputs.PHASES)
+    assert refused(replace(alone, is_set=without("app_path", "app_url"))).seen == "staging lacks app_url."
+
+
 def test_the_migration_beside_the_plan_is_read_where_no_prisma_runs_it(asked: Asked) -> None:
     plan = inputs.plan_of(replace(asked, names=[]))
     alone = replace(asked, settings=BARE)

@@ -28,7 +28,7 @@ RUN: dict[str, Any] = {
         "report_path": "",
         "commands": {},
     },
-    **{"commit_before": "f30ada37db1b3e57", "commit_after": "4f743598c1458746"},
+    **{"commit_before": "f30ada37db1b".ljust(40, "0"), "commit_after": "4f743598c145".ljust(40, "0")},
     "opened": {"run": {"who": "minsu"}},
 }
 

@@ -15,6 +15,14 @@ HISTORY = {
     "path": "/srv",
 }
 TOOL = {"migrate_adapter": "command", "migrate_history": HISTORY}
+COMMANDS = {
+    **{name: [name, "{version}"] for name in ("status", "apply", "back")},
+    "path": "/srv",
+}
+SERVED = {
+    **{"app_adapter": "command", "migrate_adapter": "sql"},
+    **{"app_commands": COMMANDS, "app_version": "1.4.2"},
+}
 PHASES = inputs.PHASES
 
 
@@ -33,6 +41,9 @@ def found(settings: dict[str, Any], playbook: str = "deploy.yml", phases: tuple[
         (TOOL, Parts(application=True, prisma=False, tool=True), ()),
         ({**TOOL, **NONE}, Parts(application=False, prisma=False, tool=True), ("pm2_reload", "healthcheck")),
         ({"app_adapter": "pm2", "migrate_adapter": "prisma"}, Parts(), ()),
+        (SERVED, Parts(application=False, prisma=False, commands=True), ()),
+        ({**SERVED, **TOOL}, Parts(application=False, prisma=False, tool=True, commands=True), ()),
+        ({**SERVED, "rollback_commit": "1.4.1"}, Parts(application=False, prisma=False, commands=True), ()),
     ],
 )
 def test_the_adapters_decide_what_takes_part(
@@ -54,6 +65,14 @@ def test_the_adapters_decide_what_takes_part(
         ({"migrate_adapter": "command"}, "migrate_history lacks status, applied, not_applied, path."),
         ({**TOOL, "migrate_history": {**HISTORY, "path": ""}}, "migrate_history lacks path."),
         ({**TOOL, "migrate_history": {**HISTORY, "status": ["ask", "0007"]}}, "lacks {migration} in status."),
+        ({**SERVED, "app_commands": None}, "app_commands lacks status, apply, back, path."),
+        ({**SERVED, "app_commands": {**COMMANDS, "apply": ["deploy", "2"]}}, "lacks {version} in apply."),
+        ({**SERVED, "app_version": None}, "app_version is not set."),
+        ({**SERVED, "app_version": 1.1}, "app_version is 1.1."),
+        ({**SERVED, "app_version": "--all"}, "app_version is --all."),
+        ({**SERVED, "rollback_commit": "-f"}, "rollback_commit is -f."),
+        ({**SERVED, "migrate_adapter": "prisma"}, "app_adapter is command and migrate_adapter is prisma"),
+        ({**SERVED, "watch_minutes": 5}, "the watch asks PM2 for the instances"),
         ({**BARE, "watch_minutes": 5}, "watch is about an application"),
         ({**BARE, "rollback_commit": "a" * 40}, "rollback_commit is about an application"),
     ],
@@ -69,6 +88,15 @@ def test_what_does_not_go_together_is_refused(settings: dict[str, Any], seen: st
 )
 def test_what_goes_together_is_not(settings: dict[str, Any]) -> None:
     assert found(settings) == []
+
+
+def test_the_environment_may_name_the_version_and_only_a_deployment_needs_one() -> None:
+    fixed = {**COMMANDS, "apply": ["compose", "up"], "environment": {"TAG": "{version}"}}
+    assert found({**SERVED, "app_commands": fixed}) == []
+    without = {name: value for name, value in SERVED.items() if name != "app_version"}
+    assert found(without, "rollback.yml", ()) == found(without, "monitor.yml", ()) == []
+    assert "app_version is not set." in found(without, "rehearse.yml", ())
+    assert "the watch" in found(without, "watch.yml", ())[0]
 
 
 def test_a_phase_that_has_nothing_to_do_is_not_asked_for_alone() -> None:

@@ -24,7 +24,7 @@ def facts(outcome: str, **more: Any) -> RunFacts:
         {
             **{"run_id": RUN, "environment": "staging", "application": "aedpics", "language": "en"},
             **{"check_mode": False, "outcome": outcome, "plan": PLAN, "plan_sha256": "397e"},
-            **{"commit_before": "f30ada37db1b3e57", "commit_after": "4f743598c1458746"},
+            **{"commit_before": "f30ada37db1b".ljust(40, "0"), "commit_after": "4f743598c145".ljust(40, "0")},
             "report_path": "artifacts/staging/latest/report.html",
             "commands": {"deploy": "deploy it", "again": "do it again", "rollback": "roll it back"},
             **more,
@@ -158,6 +158,18 @@ def test_the_last_line_cuts_a_long_cause_and_leaves_out_what_is_empty() -> None:
     labels = [label for label, _ in stopped.last_facts]
     assert labels == ["Rule", "Cause", "To do", "Go on", "Report"]
     assert dict(stopped.last_facts)["Cause"] == f"Verify: {'x' * 199}…"
+
+
+def test_a_version_that_commands_have_switched_is_shown_whole_and_no_instance_is_claimed() -> None:
+    served = {"commit_before": "1.4.1", "commit_after": "2025-11-30.1234"}
+    parts = {"application": False, "prisma": False, "commands": True}
+    ended = {"run": {"phases": []}, "phases": [], "rollback": {"runs": [RUN], **served}}
+    shown = written(facts("deployed", ended=ended, parts=parts, **served))
+    assert shown.sentence == WORDS["sentences_commands"]["deployed"]
+    assert shown.rollback_takes == f"It takes back run {RUN}: 1.4.1 serves again instead of 2025-11-30.1234."
+    assert shown.last_line == "✔ Deployed   staging | aedpics 1.4.1 -> 2025-11-30.1234"
+    assert WORDS["traffic"] in shown.empty
+    assert WORDS["instances"] not in shown.empty
 
 
 def test_of_the_database_alone_nothing_of_an_application_is_claimed() -> None:

@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 import yaml
 from at_most_one.plan import parse
-from at_most_one.runs.way_back import Asked, HostWay, Served, WayBack, after_failure, asked_for
+from at_most_one.runs.way_back import (
+    Asked,
+    HostWay,
+    Served,
+    WayBack,
+    after_failure,
+    asked_for,
+    version_after_failure,
+)
 
 PLAN = parse(
     yaml.safe_load((Path(__file__).parents[2] / "plans/one-active-inspection-session.yml").read_text(encoding="utf-8"))
@@ -104,6 +112,39 @@ def test_several_reasons_are_named_one_by_one() -> None:
 def test_purged_rows_and_newer_ones_forbid_nothing_where_no_row_returns() -> None:
     found = {"purged": [{"run_id": "run-2", "at": "2026-03-01", "rows": 25}], "content": {**CONTENT, "taken": [{}]}}
     assert asked(found, restore_rows=False, restore="all").refusal == ""
+
+
+VERSIONS: dict[str, Any] = {**FOUND, "commit_before": "1.4.1", "commit_after": "1.4.2"}
+
+
+def test_a_version_goes_back_to_the_one_before_or_to_the_named_one() -> None:
+    way = asked_for(PLAN, VERSIONS, Asked(), {"shop": Served("1.4.2")})
+    assert (way.commit, way.hosts, way.refusal) == ("1.4.1", (HostWay("shop", "1.4.2", "", "1.4.1", stays=False),), "")
+    named = asked_for(PLAN, VERSIONS, Asked(commit="1.3.0"), {"shop": Served("1.5.0")})
+    assert (named.commit, named.hosts[0].build, named.refusal) == ("1.3.0", "1.3.0", "")
+    refusal = asked_for(PLAN, VERSIONS, Asked(), {"shop": Served("1.5.0")}).refusal
+    assert refusal.startswith("1.5.0 serves, which this deployment neither brought nor found")
+    assert "-e rollback_commit=<version>" in refusal
+    rows = asked_for(PLAN, VERSIONS, Asked(only_rows=True), {"shop": Served("1.5.0")})
+    assert (rows.hosts[0].build, rows.refusal) == ("1.5.0", "")
+
+
+@pytest.mark.parametrize(
+    ("phase", "served", "before", "goes"),
+    [
+        ("pm2_reload", "1.4.1", "1.4.1", True),
+        ("healthcheck", "1.4.1", "1.4.1", True),
+        ("verify", "1.4.1", "1.4.1", False),
+        ("verify", "1.4.2", "1.4.1", True),  # an unfinished run before this one had put it into service
+        ("pm2_reload", "1.4.1", None, False),
+    ],
+)
+def test_a_failed_run_goes_back_with_the_version_that_it_may_have_switched(
+    phase: str, served: str, before: str | None, goes: bool
+) -> None:
+    way = version_after_failure({**VERSIONS, "commit_before": before, "point": "nothing"}, "shop", served, phase=phase)
+    assert (bool(way.hosts), way.is_needed, way.is_of_failed_run) == (goes, goes, True)
+    assert way.sentence == ("the application to 1.4.1 on shop" if goes else "no host was switched")
 
 
 SWITCHED = {"stat": {"islnk": True, "lnk_source": f"{RELEASES}/{NEW}"}}

@@ -22,8 +22,8 @@ from ..findings import observed, say
 from ..postgres.connection import Hold, Login, connect, unheld
 from ..prisma import cli
 from ..prisma.output import scrub
-from ..system.commands import Ended, run
-from ..system.redaction import redact, redact_data
+from ..system.commands import Ended, how, run, said
+from ..system.redaction import named_secrets, redact
 from ..verdicts import word
 
 APPLIED, PENDING, LATER = "applied", "pending", "later"
@@ -46,7 +46,7 @@ class Commands:
     @property
     def secrets(self) -> set[str]:
         """The values of the environment that have the name of a secret."""
-        return {value for name, value in self.environment.items() if redact_data({name: value})[name] != value}
+        return named_secrets(self.environment)
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,9 @@ class ToolHistory:
                     "AMO-3630",
                     "The status of migration {migration} is not known: {command} {ended}.{said}",
                     command=self._shown(self.commands.status),
-                    ended=self._how(call),
+                    ended=how(call),
                     migration=self.migration,
-                    said=self._said(call),
+                    said=said(call),
                 ),
                 expected=say(
                     "exit code 0 (applied), 3 (not applied, and all before it are) or 4 (applied, and later ones too)."
@@ -100,7 +100,7 @@ class ToolHistory:
                     "{command} {ended} although its environment named a server that does not exist: it asks another"
                     " database than this run.",
                     command=self._shown(self.commands.status),
-                    ended=self._how(call),
+                    ended=how(call),
                 ),
                 expected=say(
                     "a command that takes the database from its environment, and that ends with another code when it"
@@ -170,8 +170,8 @@ class ToolHistory:
                     "AMO-3632",
                     "The migration tool has not changed its history: {command} {ended}.{said}",
                     command=self._shown(command),
-                    ended=self._how(call),
-                    said=self._said(call),
+                    ended=how(call),
+                    said=said(call),
                 ),
                 expected=say("exit code 0, and the tool's history changed."),
                 next_step=say(
@@ -270,13 +270,3 @@ class ToolHistory:
 
     def _shown(self, arguments: tuple[str, ...]) -> str:
         return redact(shlex.join(self._filled(argument, {"migration": self.migration}) for argument in arguments))
-
-    def _how(self, call: Ended) -> str:
-        if call.returncode is None:
-            return say("did not end within {seconds} s and was stopped", seconds=call.seconds)
-        return say("ended with exit code {returncode}", returncode=call.returncode)
-
-    def _said(self, call: Ended) -> str:
-        """The end of its output: there tools name what went wrong, below their traces."""
-        lines = [line.strip()[:200] for line in call.output.splitlines() if line.strip()][-3:]
-        return say(" It said: {lines}", lines=" | ".join(lines)) if lines else say(" It said nothing.")

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..catalogue import render, shown
 from ..findings import Finding, of_answer
+from ..system.commit_names import short
 from .findings import Facts, is_purge, warnings
 
 RUNS = 30  # of the journal, newest first
@@ -43,7 +44,7 @@ def page(facts: Facts, history: Sequence[Mapping[str, Any]], language: str = "en
             {
                 "name": host,
                 "online": sum(one["status"] == "online" for one in (state.get("pm2") or {}).get("instances") or []),
-                "commit": (state.get("commit") or "")[:12] or None,
+                "commit": short(state.get("commit") or "") or None,
             }
             for host, state in sorted(facts["hosts"].items())
         ],
@@ -61,7 +62,7 @@ def _run(run: Facts) -> dict[str, Any]:
         "dead_since": _minute(dead_since or ""),
         "word": "dead" if dead_since else "purge" if is_purge(run) else outcome or "open",
         "colour": "good" if went_well else "bad" if went_badly else "soft",
-        **{name: (run.get(name) or "-")[:12] for name in ("commit_before", "commit_after")},
+        **{name: short(run.get(name) or "-") for name in ("commit_before", "commit_after")},
         "who": run["who"],
     }
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..findings import parse, without_going_back
+from ..system.commit_names import short
 from .messages import Notice
 
 Words = Mapping[str, Any]
@@ -59,7 +60,7 @@ def _title(event: Event, words: Words) -> str:
 
 
 def _facts(event: Event, report: Mapping[str, Any], words: Words) -> list[tuple[str, str]]:
-    before, after = (str(report["commit"][name] or "")[:12] for name in ("before", "after"))
+    before, after = (short(str(report["commit"][name] or "")) for name in ("before", "after"))
     facts = [
         (words["plan"], event.plan["title"][event.language]),
         *(

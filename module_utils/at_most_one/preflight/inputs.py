@@ -274,8 +274,9 @@ def _needed(asked: Asked) -> Sequence[str]:
     if asked.parts.application:
         return _BASE
     backs_up = str(asked.settings.get("prepare_backup_keep", 1)) != "0" and asked.playbook == "deploy.yml"
+    without = ("app_path",) if asked.parts.commands else _OF_APPLICATION
     return [
-        *(name for name in _BASE if name not in _OF_APPLICATION),
+        *(name for name in _BASE if name not in without),
         *(["prepare_backup_path"] if backs_up else []),  # elsewhere it is beside the application
     ]
 

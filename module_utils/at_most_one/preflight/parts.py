@@ -1,7 +1,8 @@
 """Which phases and parts take part in a run: decided once, from app_adapter and migrate_adapter, for every role.
 
-``pm2`` serves an application, ``none`` is the database alone. ``prisma`` keeps the migration in Prisma's history,
-``sql`` needs no Node, ``command`` has another tool's history kept by commands of that tool.
+``pm2`` serves an application of releases that are built here, ``command`` one whose version its own commands change,
+``none`` is the database alone. ``prisma`` keeps the migration in Prisma's history, ``sql`` needs no Node, ``command``
+has another tool's history kept by commands of that tool.
 """
 
 from __future__ import annotations
@@ -11,12 +12,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..findings import Finding, observed, say
+from ..service.version import is_version
 
-ADAPTERS = {"app_adapter": ("pm2", "none"), "migrate_adapter": ("prisma", "sql", "command")}  # the first is the default
+# The first is the default.
+ADAPTERS = {"app_adapter": ("pm2", "none", "command"), "migrate_adapter": ("prisma", "sql", "command")}
 OF_APPLICATION = ("pm2_reload", "healthcheck")  # phases that have nothing to do without one
 # What an inventory or -e may say that decides, or does not go with a decision.
-SETTINGS = (*ADAPTERS, "migrate_strategy", "migrate_history", "watch_minutes", "rollback_commit", "prepare_backup_keep")
+SETTINGS = (
+    *(*ADAPTERS, "app_commands", "app_version", "migrate_strategy", "migrate_history"),
+    *("watch_minutes", "rollback_commit", "prepare_backup_keep"),
+)
 _OF_HISTORY = ("status", "applied", "not_applied", "path")  # what migrate_history must have
+_OF_COMMANDS = ("status", "apply", "back", "path")  # what app_commands must have
+_DEPLOYS = ("deploy.yml", "rehearse.yml")
 _OF_PRISMA, _OF_SQL = "prisma", "locked"  # the strategies that only one of the adapters has
 
 
@@ -24,20 +32,21 @@ _OF_PRISMA, _OF_SQL = "prisma", "locked"  # the strategies that only one of the 
 class Parts:
     """What takes part."""
 
-    application: bool = True  # its release, its processes and what it answers
+    application: bool = True  # its release, its processes under PM2 and what it answers
     prisma: bool = True  # its command line and its history
     tool: bool = False  # another tool's history, kept by its commands
+    commands: bool = False  # in the place of the first: what an application answers, whose version its commands change
 
     @property
     def left_out(self) -> tuple[str, ...]:
         """The phases of a deployment that have nothing to do."""
-        return () if self.application else OF_APPLICATION
+        return () if self.application or self.commands else OF_APPLICATION
 
 
 def decide(settings: Mapping[str, Any]) -> Parts:
     """What takes part by the ``settings``, of which :func:`findings` has found none wrong."""
-    migrates = _of(settings, "migrate_adapter")
-    return Parts(_of(settings, "app_adapter") == "pm2", migrates == "prisma", migrates == "command")
+    serves, migrates = _of(settings, "app_adapter"), _of(settings, "migrate_adapter")
+    return Parts(serves == "pm2", migrates == "prisma", migrates == "command", serves == "command")
 
 
 def findings(settings: Mapping[str, Any], playbook: str, phases: Sequence[str], command: str) -> Iterator[Finding]:
@@ -68,7 +77,9 @@ def findings(settings: Mapping[str, Any], playbook: str, phases: Sequence[str], 
         )
     if parts.tool:
         yield from _history(settings, command)
-    if not parts.application:
+    if parts.commands:
+        yield from _commands(settings, parts, playbook, command)
+    elif not parts.application:
         yield from _without_application(settings, parts, playbook, phases, command)
 
 
@@ -93,6 +104,71 @@ def _history(settings: Mapping[str, Any], command: str) -> Iterator[Finding]:
             ),
             say("complete it in the inventory as docs/adapters.md shows, then {command}", command=command),
         )
+
+
+def _commands(settings: Mapping[str, Any], parts: Parts, playbook: str, command: str) -> Iterator[Finding]:
+    given = settings.get("app_commands")
+    given = given if isinstance(given, Mapping) else {}
+    missing = [name for name in _OF_COMMANDS if not given.get(name)]
+    # What names no version would be asked, and do the same, whatever the version.
+    everywhere = str(given.get("environment") or "")
+    named = [name for name in _OF_COMMANDS[:3] if "{version}" in f"{given.get(name)}{everywhere}"]
+    fixed = [name for name in _OF_COMMANDS[:3] if name not in (*missing, *named)]
+    if missing or fixed:
+        yield Finding(
+            "commands",
+            observed(
+                "AMO-2366",
+                "app_adapter is command, and app_commands lacks {missing}.",
+                missing=", ".join([*missing, *("{version} in " + name for name in fixed)]),
+            ),
+            say(
+                "{needed}; the first three name the version as {version}.",
+                needed=", ".join(_OF_COMMANDS),
+                version="{version}",
+            ),
+            say("complete it in the inventory as docs/command.md shows, then {command}", command=command),
+        )
+    yield from _versions(settings, playbook, command)
+    if parts.prisma:
+        yield Finding(
+            "adapter",
+            observed(
+                "AMO-2368",
+                "app_adapter is command and migrate_adapter is prisma: Prisma runs in a release that is built here, and"
+                " with command there is none.",
+            ),
+            say("migrate_adapter: sql, which builds the planned indexes without Node."),
+            say("set it in the inventory, or: {command} -e migrate_adapter=sql", command=command),
+        )
+    if playbook == "watch.yml" or float(settings.get("watch_minutes") or 0) > 0:
+        yield Finding(
+            "adapter",
+            observed("AMO-2369", "app_adapter is command, and the watch asks PM2 for the instances."),
+            say("a run without a watch."),
+            say(
+                "leave it out; ansible-playbook monitor.yml -l <environment> asks the service, and reads how the rule"
+                " stands in the database."
+            ),
+        )
+
+
+def _versions(settings: Mapping[str, Any], playbook: str, command: str) -> Iterator[Finding]:
+    """The versions that the command is about: the wanted one, and the one that a rollback is to go to."""
+    needed = ["app_version"] if playbook in _DEPLOYS else []
+    given = ["rollback_commit"] if settings.get("rollback_commit") else []
+    for name in (*needed, *given):
+        value = settings.get(name)
+        if not is_version(value):
+            yield Finding(
+                "version",
+                observed("AMO-2367", "{name} is {value}.", name=name, value=value or say("not set")),
+                say(
+                    "a version as a text of one word, such as 1.4.2: letters, digits and . _ : / @ + -, the first one a"
+                    " letter or a digit. YAML makes a number of 1.10, unless it stands in quotation marks."
+                ),
+                say("{command} -e {name}=<version>", command=command, name=name),
+            )
 
 
 def _without_application(

@@ -94,7 +94,12 @@ class RunFacts:
 
     @property
     def has_application(self) -> bool:
-        return self.parts.get("application", True)
+        return self.parts.get("application", True) or self.by_commands
+
+    @property
+    def by_commands(self) -> bool:
+        """Whether commands of its own have switched the application: nobody knows its instances then."""
+        return self.parts.get("commands", False)
 
     @property
     def by_prisma(self) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..catalogue import in_words
 from ..findings import parse, without_going_back
+from ..system.commit_names import short
 from . import planned
 from .document import verification
 from .facts import Answer, RunFacts
@@ -151,6 +152,8 @@ class _Writer:
         sentences = self.words["sentences"]
         if not self.run.has_application:
             sentences = {**sentences, **self.words["sentences_database"]}
+        elif self.run.by_commands:
+            sentences = {**sentences, **self.words["sentences_commands"]}
         return str(sentences[self.kind()]).replace("ROWS", str(self.left_count))
 
     def is_bad(self) -> bool:
@@ -258,6 +261,7 @@ class _Writer:
 
     def empty(self, sections: Sequence[str]) -> list[str]:
         without = ("checklist", *(() if self.run.has_application else _OF_APPLICATION))
+        without = (*without, "instances") if self.run.by_commands else without
         return [self.words[name] for name in _SECTIONS if name not in sections and name not in without]
 
     def indexes(self) -> list[dict[str, Any]]:
@@ -295,8 +299,8 @@ class _Writer:
         return str(
             self.words["rollback_takes"]
             .replace("RUNS", ", ".join(back["runs"]))
-            .replace("BEFORE", back["commit_before"][:12])
-            .replace("AFTER", back["commit_after"][:12])
+            .replace("BEFORE", short(back["commit_before"]))
+            .replace("AFTER", short(back["commit_after"]))
         )
 
     def earlier(self) -> list[dict[str, Any]]:
@@ -326,10 +330,12 @@ class _Writer:
         line = f"{'✖' if self.is_bad() else '✔'} {self.headline()}   {run.environment} | {run.application}"
         if not run.has_application:
             return line
-        line += f" {commit['before'][:12]}"
+        line += f" {short(commit['before'])}"
         if commit["after"] != commit["before"]:
-            line += f" -> {commit['after'][:12]}"
-        return line + (f" ({self.words['attempted']} {run.commit_after[:12]})" if run.error and run.rolled_back else "")
+            line += f" -> {short(commit['after'])}"
+        return line + (
+            f" ({self.words['attempted']} {short(run.commit_after)})" if run.error and run.rolled_back else ""
+        )
 
     def last_facts(self) -> list[tuple[str, str]]:
         """The lines below the last line, each with its label; an empty one is left out."""

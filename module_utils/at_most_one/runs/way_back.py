@@ -13,6 +13,7 @@ from typing import Any
 
 from ..findings import Finding, Phrase, either, observed, say
 from ..plan import Plan
+from ..system.commit_names import short
 from ..system.strict_zip import strict_zip
 
 Answer = Mapping[str, Any]  # what a module has returned; empty where it was not called
@@ -26,12 +27,15 @@ _ROWS_ALONE: Answer = {
 
 @dataclass(frozen=True)
 class Served:
-    """What a host served when the run began, and the releases that are kept there."""
+    """What a host served when the run began, and the releases that are kept there.
+
+    An application whose version its own commands change counts as one host: no release of it is kept here.
+    """
 
     commit: str
-    in_place: bool  # the application's path is the checkout itself
-    releases: str  # the directory of the kept releases
-    kept: Sequence[str]  # their commits
+    in_place: bool = False  # the application's path is the checkout itself
+    releases: str = ""  # the directory of the kept releases
+    kept: Sequence[str] | None = None  # their commits; None where commands change the version
 
     @classmethod
     def of(cls, host: Answer) -> Served:
@@ -94,7 +98,7 @@ class WayBack:
         names = ", ".join(host.name for host in self.hosts)
         if not names:
             return say("no host was switched")
-        return say("the application to {commit} on {hosts}", commit=self.commit[:12], hosts=names)
+        return say("the application to {commit} on {hosts}", commit=short(self.commit), hosts=names)
 
     @property
     def refusal(self) -> str:
@@ -118,7 +122,7 @@ class WayBack:
                     " indexes, so the database stays as it is. {done}.",
                     lost=", ".join(self.lost),
                     done=(
-                        say("Back at {commit}: {hosts}", commit=self.commit[:12], hosts=names)
+                        say("Back at {commit}: {hosts}", commit=short(self.commit), hosts=names)
                         if names
                         else say("No other host was switched")
                     ),
@@ -178,8 +182,22 @@ def after_failure(
     return WayBack(found, found["commit_before"] or "", tuple(ways), lost=tuple(lost), is_of_failed_run=True)
 
 
+def version_after_failure(found: Answer, application: str, served: str, *, phase: str) -> WayBack:
+    """The same of an application whose version commands change; ``served`` is what it served when the run began.
+
+    It goes back where this run has begun to switch it, or an unfinished one from which this one goes on. Whether there
+    is anything to do, the commands themselves are asked.
+    """
+    before = found["commit_before"] or ""
+    began = before and (phase in CUTOVER or served != before)
+    ways = (_way(application, Served(served), {}, before),) if began else ()
+    return WayBack(found, before, ways, is_of_failed_run=True)
+
+
 def _way(name: str, served: Served, before: Answer, commit: str) -> HostWay:
     build = before.get("commit") or commit
+    if served.kept is None:
+        return HostWay(name, served.commit, "", build, stays=False)
     # A checkout that stood in place then has been adopted since: it is the release of its commit, behind the link.
     adopted = before.get("in_place") or not before.get("release")
     release = f"{served.releases}/{build}" if adopted else before["release"]
@@ -226,7 +244,21 @@ def _forbidding(
         served = hosts[way.name]
         before = found["hosts"].get(way.name, {}).get("commit", "") if not asked.commit else ""
         known = list(dict.fromkeys(filter(None, (found.get("commit_after"), found["commit_before"], before))))
-        if found["runs"] and not asked.only_rows and not asked.commit and served.commit not in known:
+        newer = found["runs"] and not asked.only_rows and not asked.commit and served.commit not in known
+        if newer and served.kept is None:
+            yield Finding(
+                "served",
+                observed(
+                    "AMO-2229",
+                    "{version} serves, which this deployment neither brought nor found: going back to {build} would"
+                    " take away a newer version.",
+                    version=served.commit,
+                    build=way.build,
+                ),
+                say("{known}.", known=either(known)),
+                say("name the version to go to: -e rollback_commit=<version>."),
+            )
+        elif newer:
             yield Finding(
                 "served",
                 observed(
@@ -240,7 +272,7 @@ def _forbidding(
                 say("{known}.", known=either(known)),
                 say("name the release to go to: -e rollback_commit=<40 hexadecimal digits>."),
             )
-        if not way.stays and way.release.rpartition("/")[2] not in served.kept:
+        if served.kept is not None and not way.stays and way.release.rpartition("/")[2] not in served.kept:
             yield Finding(
                 "kept",
                 observed(

@@ -13,6 +13,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..findings import Phrase, say
+
 _OUTPUT_LIMIT = 65_536  # bytes; a looping program must not fill the memory of the host
 _POLL_S = 0.05
 
@@ -24,6 +26,19 @@ class Ended:
     returncode: int | None
     output: str
     seconds: float
+
+
+def how(ended: Ended) -> Phrase:
+    """How it ended, behind the name of the command."""
+    if ended.returncode is None:
+        return say("did not end within {seconds} s and was stopped", seconds=ended.seconds)
+    return say("ended with exit code {returncode}", returncode=ended.returncode)
+
+
+def said(ended: Ended) -> Phrase:
+    """The end of its output, which must be masked: there tools name what went wrong, below their traces."""
+    lines = [line.strip()[:200] for line in ended.output.splitlines() if line.strip()][-3:]
+    return say(" It said: {lines}", lines=" | ".join(lines)) if lines else say(" It said nothing.")
 
 
 def _unguarded(_over: Callable[[], bool], _end: Callable[[], None]) -> AbstractContextManager[None]:

@@ -88,6 +88,11 @@ def redact_data(value: Any, secrets: Iterable[str] = ()) -> Any:
     return [redact_data(item, secrets) for item in value] if isinstance(value, (list, tuple)) else value
 
 
+def named_secrets(values: Mapping[str, str]) -> set[str]:
+    """Those of the values whose names are those of secrets."""
+    return {value for name, value in values.items() if redact_data({name: value})[name] != value}
+
+
 def first_line(text: str, secrets: Iterable[str] = (), length: int = 200) -> str:
     """The first line that says something, redacted, at most ``length`` characters long."""
     for line in redact(text, secrets).splitlines():
