@@ -217,7 +217,7 @@ def test_what_github_refuses_is_an_error_with_its_next_step(tmp_path: Path) -> N
 
 
 def test_the_options_of_the_traces_are_those_of_the_pinned_callback() -> None:
-    """It is not run: it needs packages and a collector of its own."""
+    """The trace itself needs packages that are not pinned, and a collector."""
     page = (ROOT / "docs/monitor.md").read_text(encoding="utf-8")
     (section,) = re.findall(r"\n## Traces of a run\n(.*?)(?=\n## |\Z)", page, re.DOTALL)
     (name,) = re.findall(r"ANSIBLE_CALLBACKS_ENABLED=(\S+)", section)
