@@ -152,7 +152,7 @@ def _rule_index(cursor: Cursor, plan: Plan, table: str) -> _RuleIndex | None:
             sql.SQL(
                 "CASE WHEN ROW({}) IS NOT NULL AND NOT EXISTS (SELECT FROM {} AS referenced WHERE {}) THEN {} END"
             ).format(
-                listed(of(_INCOMING, [our for our, *_ in parts])),
+                listed(of(_INCOMING, [our for our, _their, _operator in parts])),
                 sql.Identifier(schema, referenced),
                 same,
                 sql.Literal(name),

@@ -62,7 +62,7 @@ def left_over(connection: Connection, name: str, table: str, schema: str) -> lis
     """What drops the indexes that a build of this one, cut short, has left on partitions. Those that are attached to it
     go with it."""
     found = []
-    for oid, _, partitioned, in_schema, _ in _parts(connection, table, schema):
+    for oid, _parent, partitioned, in_schema, _table in _parts(connection, table, schema):
         own = _name_on(name, oid)
         with connection.cursor() as cursor:
             cursor.execute(_UNATTACHED, (in_schema, own))
