@@ -213,14 +213,14 @@ deploy-tests: setup-dev lab-up test-packages ## The whole procedure on the lab, 
 	$(PYTEST) --durations 12 tests/deploy
 
 # Resumable: what was struck with this very code is not struck again. CHAOS_OPTIONS="--minutes 60", "--only restart", ...
-chaos: setup-dev lab-up ## Kill, end and restart at every point of deploy.yml and rollback.yml, run once more: K of K
+chaos: setup-dev lab-up ## Kill, end, restart, freeze, fill and cut off at every point of deploy.yml and rollback.yml, run once more: K of K
 	PYTHONPATH=module_utils:. $(BIN)/python -m tests.chaos $(CHAOS_OPTIONS)
 
 # One world: for six points the second one's undisturbed runs cost more than it saves.
 chaos-essential: setup-dev lab-up ## The same at the points of no return that cost rows or requests
 	PYTHONPATH=module_utils:. $(BIN)/python -m tests.chaos --essential --workers 1 $(CHAOS_OPTIONS)
 
-chaos-sample: setup-dev lab-up ## The same at 10 points, those of no return among them, and inside every eighth statement
+chaos-sample: setup-dev lab-up ## The same at the points of no return, one of each fault that comes in each phase, and inside every eighth statement
 	PYTHONPATH=module_utils:. $(BIN)/python -m tests.chaos --sample 10 $(CHAOS_OPTIONS)
 
 .PHONY: bench

@@ -1,6 +1,6 @@
 """Strike deploy.yml and rollback.yml at every point, or at a fixed sample, and say how many end as they must.
 
-    python -m tests.chaos [--sample N | --essential] [--workers N] [--again] [--minutes N] [--only TEXT]
+    python -m tests.chaos [--sample N | --essential] [--workers N] [--again] [--minutes N] [--only TEXT]...
 
 Each point is put back, struck and run once more. What a point has shown stands in .lab/chaos/results.jsonl: a run that
 was interrupted goes on from there, unless --again is given or the code has changed.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import concurrent.futures
 import hashlib
+import itertools
 import json
 import queue
 import sys
@@ -19,9 +20,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.chaos import apart
 from tests.chaos.points import Course, Point, alternating, essential, every, sample
 from tests.chaos.statements import Drill, calls_of
-from tests.chaos.strike import Range
+from tests.chaos.strike import FALSE_SUCCESS, Range
 from tests.chaos.world import ROOT, World
 
 DIRECTORY = ROOT / ".lab/chaos"
@@ -65,9 +67,14 @@ class Results:
             print(f"{len(self.faults)} {time.monotonic() - self.started:.0f} s {point}: {word}", flush=True)
 
 
-def make_range(number: int) -> Range:
+def is_wanted(given: argparse.Namespace, name: str) -> bool:
+    """Whether the point is among those that were asked for by name."""
+    return not given.only or any(text in name for text in given.only)
+
+
+def make_range(number: int, given: argparse.Namespace) -> Range:
     """One world, up."""
-    world = World(DIRECTORY / f"world{number}", number)
+    world = World(DIRECTORY / f"world{number}", number, apart=not given.essential)
     world.make()
     logs = DIRECTORY / "logs"
     logs.mkdir(exist_ok=True)
@@ -83,7 +90,8 @@ def courses_of(range_: Range, drilled: set[str], results: Results, given: argpar
             range_.world.keep_as_deployed()
         if way in drilled:
             step = STATEMENTS_OF["sample" if given.sample else "all"]
-            calls = [call for call in calls_of(way, found[way]) if given.only in f"{way} | statement | {call.name}"]
+            calls = calls_of(way, found[way])
+            calls = [call for call in calls if is_wanted(given, f"{way} | statement | {call.name}")]
             for name, faults in Drill(range_.world).strike_all(calls, set(results.faults), step):
                 results.add(name, faults)
     return {way: found[way] for way in WAYS}
@@ -115,7 +123,7 @@ def strike(given: argparse.Namespace) -> dict[str, Any]:
     ranges: list[Range] = []
     try:
         with concurrent.futures.ThreadPoolExecutor() as pool:
-            ranges = list(pool.map(make_range, range(1, given.workers + 1)))
+            ranges = list(pool.map(make_range, range(1, given.workers + 1), itertools.repeat(given)))
             drilled = [set() if given.essential else set(WAYS[n :: given.workers]) for n in range(given.workers)]
             told = [pool.submit(courses_of, *pair, results, given) for pair in zip(ranges, drilled, strict=True)]
             courses = [future.result() for future in told]
@@ -124,12 +132,12 @@ def strike(given: argparse.Namespace) -> dict[str, Any]:
             chosen = essential(everything)
         else:
             chosen = sample(everything, given.sample) if given.sample else everything
-        points = alternating([p for p in chosen if given.only in p.id])
+        points = alternating([p for p in chosen if is_wanted(given, p.id)])
         statements = len(results.faults.keys() - {point.id for point in everything})
         boundaries = sum(len(point.covers) for point in everything if point.blow == "kill")
         kills = sum(point.blow == "kill" for point in everything)
         print(f"{statements} statements struck. {boundaries} boundaries between tasks make {kills} states of the world;"
-              f" with the points of no return and the restarts {len(everything)} points, of which"
+              f" with the points of no return and the blows in each phase {len(everything)} points, of which"
               f" {len(points)} are wanted.", flush=True)  # fmt: skip
         strike_all(ranges, [p for p in points if p.id not in results.faults], results, given.minutes)
     finally:
@@ -142,6 +150,7 @@ def strike(given: argparse.Namespace) -> dict[str, Any]:
         "points": len(wanted) + statements,
         "struck": len(struck),
         "converged": sum(not faults for faults in struck.values()),
+        "false": sum(any(fault.startswith(FALSE_SUCCESS) for fault in faults) for faults in struck.values()),
         "failed": [{"point": name, "faults": faults} for name, faults in struck.items() if faults],
     }
 
@@ -153,13 +162,16 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2, help="how many worlds stand side by side")
     parser.add_argument("--again", action="store_true", help="do not believe earlier results")
     parser.add_argument("--minutes", type=float, default=1e6, help="begin no further point after this time")
-    parser.add_argument("--only", default="", help="points whose name holds this text")
+    parser.add_argument("--only", action="append", default=[], help="points whose name holds this text, or another one")
     given = parser.parse_args()
+    if not given.essential:
+        apart.enter()
     DIRECTORY.mkdir(parents=True, exist_ok=True)
     summary = strike(given)
     RESULT.write_text(json.dumps(summary, ensure_ascii=False, indent=1) + "\n")
     for entry in summary["failed"]:
         print(f"{entry['point']}\n    {'; '.join(entry['faults'])}")
+    print(f"{summary['false']} runs have called themselves well ended where it was not true")
     missing = summary["points"] - summary["struck"]
     print(f"{summary['converged']} of {summary['points']}" + (f", {missing} not struck yet" if missing else ""))
     return int(summary["converged"] < summary["points"])

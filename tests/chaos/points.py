@@ -9,10 +9,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Point:
-    """One strike: ``way`` is deploy, concurrent (a deploy that builds so) or rollback; ``blow`` is one of three.
+    """One strike: ``way`` is deploy, concurrent (a deploy that builds so) or rollback; ``blow`` is one of ``BLOWS``.
 
-    kill: the controller, before task ``task``. end: the backend, inside the statement of that shape that the task sends
-    first. restart: the whole server, there. ``covers``: the tasks before which everything is as it is here.
+    It comes before task ``task``, or inside the statement of ``shape`` that the task sends first. ``covers``: the tasks
+    before which everything is as it is here. ``since``: the task before which a standby has received its last.
     """
 
     way: str
@@ -21,6 +21,7 @@ class Point:
     name: str
     shape: str = ""
     covers: tuple[str, ...] = field(default=(), compare=False)
+    since: int = field(default=0, compare=False)
 
     @property
     def id(self) -> str:
@@ -80,7 +81,9 @@ def every(courses: Mapping[str, Course]) -> list[Point]:
         for task, shape in dict.fromkeys(course.statements):
             if any(way == its_way and shape.startswith(begins) for its_way, begins in _NO_RETURN_STATEMENTS):
                 found.append(Point(way, "end", task, names[task], shape))
-        found += _restarts(way, course, names) if way != "concurrent" else []
+        if way != "concurrent":
+            found += _inside_each_phase(way, course, names)
+            found += _before_each_phase(way, course, names)
     return found
 
 
@@ -102,15 +105,37 @@ def _kills(way: str, course: Course, names: Mapping[int, str]) -> list[Point]:
     ]
 
 
-def _restarts(way: str, course: Course, names: Mapping[int, str]) -> list[Point]:
-    """One in each phase, in the middle of what it says to the database."""
+def _inside_each_phase(way: str, course: Course, names: Mapping[int, str]) -> list[Point]:
+    """A restart of the server and a loss of packets, in the middle of what each phase says to the database."""
     found = []
     for play in dict.fromkeys(task["play"] for task in course.tasks):
         own = {task["number"] for task in course.tasks if task["play"] == play}
         said = list(dict.fromkeys(entry for entry in course.statements if entry[0] in own))
         if said:
             task, shape = said[len(said) // 2]
-            found.append(Point(way, "restart", task, names[task], shape))
+            found += [Point(way, blow, task, names[task], shape) for blow in ("restart", "loss")]
+    return found
+
+
+# Which phases a blow comes before, of all the plays of a run: the first opens the run, the last closes it. Before it is
+# open nobody can take it over. PM2 is not asked again once the service was proven: that is for whoever watches it.
+_BEFORE = {"disk": slice(None), "freeze": slice(1, None), "daemon": slice(1, -1), "failover": slice(1, None)}
+
+
+def _before_each_phase(way: str, course: Course, names: Mapping[int, str]) -> list[Point]:
+    """Those that cost minutes, before the first task of a phase that does something."""
+    plays = list(dict.fromkeys(task["play"] for task in course.tasks))
+    play_of = {task["number"]: task["play"] for task in course.tasks}
+    first: dict[str, int] = {}
+    for point in _kills(way, course, names):
+        first.setdefault(play_of[point.task], point.task)
+    asking = list(dict.fromkeys(play_of[task] for task, _ in course.statements if task in play_of))  # the database
+    found = []
+    for blow, phases in _BEFORE.items():
+        for play in filter(first.__contains__, plays[phases]):
+            since = [first[one] for one in asking if first.get(one, first[play]) < first[play]][-2:]
+            since = since[:1] if blow == "failover" else [0]
+            found += [Point(way, blow, first[play], names[first[play]], since=task) for task in since]
     return found
 
 
@@ -129,6 +154,27 @@ def of_no_return(points: Sequence[Point]) -> list[Point]:
             raise ValueError(f"no statement of {way} begins with {shape!r}")
         found.append(there[len(there) // 2])
     return list(dict.fromkeys(found))
+
+
+# The blows that cost minutes, each in the phase of a deployment in which it costs most if it goes unnoticed.
+_SAMPLED = {
+    "freeze": "Reload the application",
+    "daemon": "Reload the application",
+    "disk": "Migrate",
+    "failover": "Check the health",
+    "loss": "Clean up",
+}
+
+
+def _of_each_kind(points: Sequence[Point]) -> list[Point]:
+    """One of each of those blows. Raises ValueError when one is not there: a phase has another title."""
+    found = []
+    for blow, title in _SAMPLED.items():
+        there = [p for p in points if (p.way, p.blow) == ("deploy", blow) and f") {title}: " in p.name]
+        if not there:
+            raise ValueError(f"no {blow} is in the phase {title!r}")
+        found.append(there[0])
+    return found
 
 
 # Where a wrong answer costs rows or requests; of the points above those that `make test` injects.
@@ -152,11 +198,10 @@ def essential(points: Sequence[Point]) -> list[Point]:
 
 
 def sample(points: Sequence[Point], size: int) -> list[Point]:
-    """``size`` of them: those of no return, a restart of the server each way, and the others at even distances.
-
-    The same points give the same sample.
+    """``size`` of them or more: those of no return, a restart of the server each way, one of each blow that costs
+    minutes, and the others at even distances. The same points give the same sample.
     """
-    chosen = of_no_return(points)
+    chosen = of_no_return(points) + _of_each_kind(points)
     for way in _NO_RETURN:
         restarts = [point for point in points if (point.way, point.blow) == (way, "restart")]
         chosen.append(restarts[len(restarts) // 2])

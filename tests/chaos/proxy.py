@@ -37,11 +37,11 @@ class Strike:
 class Proxy:
     """Listens on a port of its own; ``seen`` has every statement with the number of the task that sent it."""
 
-    def __init__(self, server: tuple[str, int], current_task: Callable[[], int]) -> None:
+    def __init__(self, server: tuple[str, int], current_task: Callable[[], int], address: str = "127.0.0.1") -> None:
         self.server, self.current_task = server, current_task
         self.seen: list[tuple[int, str]] = []
         self.strike: Strike | None = None
-        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.listener = socket.create_server((address, 0))
         self.port = int(self.listener.getsockname()[1])
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -106,8 +106,9 @@ class _Session:
                 self.client.sendall(kind + body)
             while (data := self.server.recv(65536)) and not self.mute:
                 self.client.sendall(data)
-        with contextlib.suppress(OSError):
-            self.client.shutdown(socket.SHUT_RDWR)
+        if not self.mute:  # otherwise not before the blow was struck
+            with contextlib.suppress(OSError):
+                self.client.shutdown(socket.SHUT_RDWR)
 
 
 def _message(source: socket.socket) -> tuple[bytes, bytes]:

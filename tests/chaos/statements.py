@@ -63,7 +63,7 @@ class Drill:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.proxy = Proxy(("127.0.0.1", world.database_port), lambda: 0)
+        self.proxy = Proxy(("127.0.0.1", world.database_port), lambda: 0, world.network.address)
 
     def strike_all(self, calls: Sequence[Call], known: set[str], every: int) -> Iterator[tuple[str, list[str]]]:
         """Every statement's name (of ``every`` statements the first), with what is not as it must be."""

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.chaos.blows import BLOWS, Blow
 from tests.chaos.points import Course, Point
-from tests.chaos.proxy import Proxy, Strike
+from tests.chaos.proxy import Proxy
 from tests.chaos.world import RULE, World
 
 _OPTIONS = {
@@ -17,6 +18,7 @@ _OPTIONS = {
     "concurrent": ("deploy.yml", "-e", "migrate_strategy=concurrent"),
     "rollback": ("rollback.yml",),
 }
+FALSE_SUCCESS = "a success that is not true: "
 
 
 class Range:
@@ -24,25 +26,28 @@ class Range:
 
     def __init__(self, world: World, logs: Path) -> None:
         self.world, self.logs = world, logs
-        self.tasks, self.calls = world.directory / "tasks.jsonl", world.directory / "calls.jsonl"
-        self.proxy = Proxy(("127.0.0.1", world.database_port), self._task)
+        self.proxy = Proxy(("127.0.0.1", world.database_port), self._task, world.network.address)
         self.before = world.images()
 
     def _task(self) -> int:
         """The number of the task that has begun last."""
         try:
-            return self.tasks.read_bytes().count(b"\n")
+            return self.world.tasks.read_bytes().count(b"\n")
         except FileNotFoundError:
             return 0
 
-    def _run(self, way: str, log: Path, *, kill: int = 0, record: bool = False) -> int:
-        self.tasks.unlink(missing_ok=True)
-        port = ("-e", f"database_port={self.proxy.port}")
-        seen = {"AT_MOST_ONE_CHAOS_TASKS": str(self.tasks), "AT_MOST_ONE_CHAOS_KILL": str(kill)}
+    def _run(self, way: str, log: Path, *more: str, blow: Blow | None = None, record: bool = False) -> int:
+        """The exit code of one run, with ``more`` options."""
+        world = self.world
+        world.tasks.unlink(missing_ok=True)
+        where = ("-e", f"database_host={world.network.address}", "-e", f"database_port={self.proxy.port}")
+        seen = {"AT_MOST_ONE_CHAOS_TASKS": str(world.tasks)}
+        if blow:
+            seen["AT_MOST_ONE_CHAOS_HALT"] = ",".join(map(str, blow.halts))
         if record:
-            self.calls.unlink(missing_ok=True)
-            seen |= {"AT_MOST_ONE_CHAOS_CALLS": str(self.calls), "AT_MOST_ONE_CHAOS_SERVER": self.world.dsn()}
-        return self.world.run(*_OPTIONS[way], *port, log=log, **seen)
+            world.calls.unlink(missing_ok=True)
+            seen |= {"AT_MOST_ONE_CHAOS_CALLS": str(world.calls), "AT_MOST_ONE_CHAOS_SERVER": world.dsn()}
+        return world.run(*_OPTIONS[way], *where, *more, log=log, halted=blow.halted if blow else None, **seen)
 
     def course(self, way: str) -> Course:
         """One undisturbed run. It has to end well: otherwise no other run would say anything."""
@@ -54,9 +59,8 @@ class Range:
         faults += self.faults(way)
         if faults:
             raise SystemExit(f"chaos: the undisturbed {way} does not end well: {'; '.join(faults)}. Next: read {log}")
-        tasks, calls = (
-            [json.loads(line) for line in file.read_text().splitlines()] for file in (self.tasks, self.calls)
-        )
+        files = (self.world.tasks, self.world.calls)
+        tasks, calls = ([json.loads(line) for line in file.read_text().splitlines()] for file in files)
         return Course(tasks, list(self.proxy.seen), calls)
 
     def strike(self, point: Point) -> list[str]:
@@ -65,27 +69,28 @@ class Range:
         world.put_back(deployed=point.way == "rollback")
         log = self.logs / f"{''.join(c if c.isalnum() else '-' for c in point.id)[:120]}.log"
         log.unlink(missing_ok=True)
-        blows: dict[str, Callable[[int], None]] = {
-            "end": lambda pid: world.maintain(f"SELECT pg_terminate_backend({pid})"),
-            "restart": lambda _pid: world.pg_ctl("restart", "-m", "immediate"),
-        }
-        if point.blow in blows:
-            self.proxy.strike = Strike(point.task, point.shape, blows[point.blow])
-        code = self._run(point.way, log, kill=point.task if point.blow == "kill" else 0)
-        struck = code == -9 if point.blow == "kill" else bool(self.proxy.strike and self.proxy.strike.hit.is_set())
-        self.proxy.strike = None
-        if not struck:
-            return [f"the point was not reached; the run ended with {code}"]
-        _say(log, f"-------- struck; exit code {code}; once more --------")
-        over = point.way == "rollback" and world.outcomes()[:1] == ["rolled_back"]
-        code = self._run(point.way, log)
-        _say(log, f"-------- exit code {code} --------")
-        faults = self.faults(point.way, over=over)
-        if bool(code) != over:
-            faults.insert(0, f"the second run ended with {code}")
+        blow = BLOWS[point.blow](world, self.proxy, point, lambda *more: self._run(point.way, log, *more))
+        with blow.prepared():
+            code = self._run(point.way, log, blow=blow)
+            if not blow.struck:
+                return [f"the point was not reached; the run ended with {code}"]
+            faults = blow.faults(code, log.read_text(errors="replace")) + self._false_success(point.way, code)
+            blow.repair()
+            _say(log, f"-------- struck; exit code {code}; once more --------")
+            over = point.way == "rollback" and world.outcomes()[:1] == ["rolled_back"]
+            code = self._run(point.way, log)
+            _say(log, f"-------- exit code {code} --------")
+            if bool(code) != over:
+                faults.append(f"the second run ended with {code}")
+            faults += self.faults(point.way, over=over)
         if not faults:
             log.unlink()
         return faults
+
+    def _false_success(self, way: str, code: int) -> list[str]:
+        """What is not true of a run that was struck and has called itself well ended, or in the journal deployed."""
+        deployed = way != "rollback" and self.world.outcomes()[:1] in (["deployed"], ["unchanged"])
+        return [f"{FALSE_SUCCESS}{fault}" for fault in self.faults(way)] if deployed or code == 0 else []
 
     def faults(self, way: str, *, over: bool = False) -> list[str]:
         """What is not as it must be after a deployment or a rollback that went well.

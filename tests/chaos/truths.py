@@ -17,7 +17,9 @@ MIGRATION = "20251110_add_partial_unique_indexes"
 class Truths:
     """Read by nothing that is under test."""
 
+    directory: Path
     path: Path
+    releases: Path
     password: str
     database_port: int
     app_port: int
@@ -97,14 +99,36 @@ class Truths:
         return commits
 
     def workers(self) -> list[Path]:
-        """The directory of each process of the application, by the process table: PM2's list may lie."""
-        found = []
+        """The directory of each process of the application."""
+        return sorted(self.processes().values())
+
+    def processes(self) -> dict[int, Path]:
+        """The same by pid, by the process table: PM2's list may lie."""
+        found = {}
         for process in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 environment = (process / "environ").read_bytes()
                 if f'pm2_env={{"name":"aedpics","cwd":"{self.path}"'.encode() in environment:
-                    found.append((process / "cwd").resolve())
-        return sorted(found)
+                    found[int(process.name)] = (process / "cwd").resolve()
+        return found
 
     def link(self) -> str:
         return self.path.readlink().name if self.path.is_symlink() else "in place"
+
+    def picture(self) -> dict[str, Any]:
+        """Everything that a run may write, but its report: two are equal if nothing was written in between."""
+        runs = "SELECT run_id, outcome, taken_over_by, finished_at::text, lease_until::text FROM at_most_one.run"
+        files = (self.releases / ".run.json", self.directory / "pm2/dump.pm2")
+        return {
+            "rows": self.images(),
+            "archive": self.archived(),
+            "planned indexes": self.indexes(),
+            "indexes of the fence": self.fences(),
+            "the migration's attempts": self.migration(),
+            "runs": self.rows(f"{runs} ORDER BY 1"),
+            "phases": self.rows("SELECT run_id, position, phase, status FROM at_most_one.step ORDER BY 1, 2"),
+            "the link": self.link(),
+            "releases": sorted(path.name for path in self.releases.iterdir()),
+            "processes": self.processes(),
+            "files": [path.read_bytes() if path.exists() else b"" for path in files],
+        }

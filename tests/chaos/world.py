@@ -2,6 +2,7 @@
 
 It has the lab's tables, migrations and rows, and its own server, daemon, ports and directories, so that several can
 stand side by side. What it is put back to is cheap: databases from templates, a link, and instances only when needed.
+In namespaces (``apart``) it also has an address and a small disk of its own: its releases are on that, and more can be.
 """
 
 from __future__ import annotations
@@ -15,14 +16,18 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from at_most_one.pm2 import client
 from at_most_one.postgres.connection import Login
+from at_most_one.system.processes import is_stopped
 
+from tests.chaos.apart import Disk, Network
 from tests.chaos.truths import Truths
 from tests.support import postgres
-from tests.support.ports import free_port
+from tests.support.ports import free_port, wait_until
 from tests.support.prisma_packages import installed
 
 ROOT = Path(__file__).parents[2]
@@ -48,9 +53,13 @@ _SETTINGS = {
 class World(Truths):
     """One such whole in one directory."""
 
-    def __init__(self, directory: Path, number: int) -> None:
-        self.directory, self.name = directory, f"chaos{number}"
-        self.path, self.releases = directory / "www/aedpics", directory / "www/aedpics.releases"
+    def __init__(self, directory: Path, number: int, *, apart: bool) -> None:
+        self.directory, self.name, self.apart = directory, f"chaos{number}", apart
+        self.network = Network(f"10.213.{number}.1" if apart else "127.0.0.1")
+        self.disk = Disk(directory / "disk")
+        self.path, self.releases = directory / "disk/www/aedpics", directory / "disk/www/aedpics.releases"
+        self.artifacts = ROOT / "artifacts" / self.name
+        self.tasks, self.calls = directory / "tasks.jsonl", directory / "calls.jsonl"  # of the last run
         self.binaries = postgres.find_binaries()
         prefix, self.user = postgres.as_user(self.binaries)
         self.prefix = [part for part in prefix if part not in ("--pdeathsig", "QUIT")]
@@ -78,19 +87,22 @@ class World(Truths):
 
     def _make(self) -> None:
         shutil.rmtree(self.directory, ignore_errors=True)
-        for part in (self.directory, self.releases, self.directory / "pm2", self.directory / "server"):
-            part.mkdir(parents=True)
+        for part in ("disk", "pm2", "server"):
+            (self.directory / part).mkdir(parents=True)
+        if self.apart:
+            self.network.set_up()
+            self.disk.mount()
+        self.releases.mkdir(parents=True)
         self.database_port, self.app_port = free_port(), free_port()
         self._start_server()
         self._make_origin()
         self._make_checkout()
         self._make_database()
         self._make_inventory()
-        self.pm2("start", str(self.path / "ecosystem.config.cjs"))
-        self._until_served(self.before)
+        self.start_again()
 
     def end(self) -> None:
-        """Stop what runs; what it wrote stays, for whoever looks into a failure."""
+        """Stop what runs; what it wrote beside the small disk stays, for whoever looks into a failure."""
         self.pm2("kill")
         with contextlib.suppress(subprocess.CalledProcessError):  # it may not run
             self.pg_ctl("stop", "-m", "immediate")
@@ -107,11 +119,14 @@ class World(Truths):
         ]
         subprocess.run([*command, "-w", *arguments], cwd=self.directory / "server", check=True, **_QUIET)
 
+    def login(self, database: str = "postgres") -> Login:
+        """The superuser's, to the server itself."""
+        return Login("127.0.0.1", self.database_port, database, "aedpics_admin", self.password)
+
     def _start_server(self) -> None:
         server = self.directory / "server"
-        login = Login("127.0.0.1", self.database_port, "postgres", "aedpics_admin", self.password)
         more = ["--no-sync"]
-        data = postgres.initialise(server, self.binaries, self.prefix, login, user=self.user, more=more)
+        data = postgres.initialise(server, self.binaries, self.prefix, self.login(), user=self.user, more=more)
         settings = {**_SETTINGS, "port": str(self.database_port)}
         with (data / "postgresql.conf").open("a") as file:
             file.writelines(f"{name} = '{value}'\n" for name, value in settings.items())
@@ -166,13 +181,10 @@ class World(Truths):
         (self.path / ".env.production").write_text("".join(f'{name}="{value}"\n' for name, value in values.items()))
 
     def _make_database(self) -> None:
-        from at_most_one.postgres.connection import Login
-
         self.maintain("CREATE DATABASE before_template")
         with self.cursor("before_template") as cursor:
             cursor.execute("CREATE SCHEMA aedpics")
-        login = Login("127.0.0.1", self.database_port, "before_template", "aedpics_admin", self.password)
-        environment = {**self.environment, "DATABASE_URL": login.url(schema="aedpics")}
+        environment = {**self.environment, "DATABASE_URL": self.login("before_template").url(schema="aedpics")}
         prisma = [str(self.path / "node_modules/.bin/prisma"), "migrate", "deploy"]
         subprocess.run(prisma, cwd=self.path, env=environment, check=True, **_QUIET)
         with self.cursor("before_template") as cursor:
@@ -208,6 +220,7 @@ class World(Truths):
             "database_user": "aedpics_admin",
             "database_password": self.password,
             "prepare_gates": [],
+            "release_min_free_mb": 1,  # of the small disk
             "prepare_build_commands": self.build_commands,
             # The service has no users and no sessions: what they see is judged elsewhere (tests/deploy).
             "prepare_checks": ["health"],
@@ -234,11 +247,23 @@ class World(Truths):
         done = subprocess.run(command, env=self.environment, cwd=self.directory, capture_output=True, text=True)
         return done.stdout
 
+    def kill_pm2(self) -> None:
+        """Its daemon, with which its workers end."""
+        daemon = client.daemon_of(client.Pm2(str(self.tools / "pm2"), str(self.directory / "pm2")))
+        assert daemon, "PM2 is up before it is killed"
+        os.kill(daemon.pid, signal.SIGKILL)
+        wait_until(lambda: not self.workers(), 10, "the workers of a dead PM2 do not end")
+
+    def start_again(self) -> None:
+        """What an operator does whose PM2 has no application."""
+        self.pm2("start", str(self.path / "ecosystem.config.cjs"))
+        self._until_served(self.before if self.link() == "in place" else self.link())
+
     # ---- Putting it back ----
 
     def keep_as_deployed(self) -> None:
         """What is there now is what a rollback starts from."""
-        self._let_go("aedpics")
+        self.let_go("aedpics")
         self.maintain("CREATE DATABASE deployed_template TEMPLATE aedpics")
 
     def put_back(self, *, deployed: bool) -> None:
@@ -260,12 +285,31 @@ class World(Truths):
             for left in self.releases.iterdir():
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
 
-    def put_database(self, template: str) -> None:
-        """The database as it was kept under that name."""
-        self._let_go("aedpics")
-        self.maintain("DROP DATABASE IF EXISTS aedpics WITH (FORCE)", f"CREATE DATABASE aedpics TEMPLATE {template}")
+    def put_database(self, template: str, where: str = "") -> None:
+        """The database as it was kept under that name; ``where``: in another tablespace."""
+        self.let_go("aedpics")
+        create = f"CREATE DATABASE aedpics TEMPLATE {template} {where}"
+        self.maintain("DROP DATABASE IF EXISTS aedpics WITH (FORCE)", create)
 
-    def _let_go(self, database: str) -> None:
+    @contextlib.contextmanager
+    def on_the_small_disk(self, template: str) -> Iterator[None]:
+        """Its rows and its reports are there, too, while the block lasts; the database is put back before and after."""
+        rows = self.disk.directory / "rows"
+        rows.mkdir(exist_ok=True)
+        if self.user:
+            os.chown(rows, self.user.pw_uid, self.user.pw_gid)
+        with self.disk.also_at(self.artifacts):
+            self.maintain(f"CREATE TABLESPACE small LOCATION '{rows}'")
+            try:
+                self.put_database(template, "TABLESPACE small")
+                yield
+            finally:
+                self.disk.empty()
+                self.put_database(template)
+                self.maintain("DROP TABLESPACE small")
+
+    def let_go(self, database: str) -> None:
+        """End its sessions, as the server does with those whose client is lost."""
         self.maintain(
             f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'"
             " AND pid <> pg_backend_pid()"
@@ -289,8 +333,10 @@ class World(Truths):
 
     # ---- Running a playbook on it ----
 
-    def run(self, playbook: str, *options: str, log: Path, **environment: str) -> int:
-        """ansible-playbook as from the shell; its exit code, or -9."""
+    def run(
+        self, playbook: str, *options: str, log: Path, halted: Callable[[int], None] | None = None, **environment: str
+    ) -> int:
+        """ansible-playbook as from the shell; its exit code, or -9. See :func:`until_ended` for ``halted``."""
         command = [str(ROOT / ".venv/bin/ansible-playbook"), playbook, "-i", str(self.directory / "inventory")]
         environment = {
             **os.environ,
@@ -310,10 +356,23 @@ class World(Truths):
                 start_new_session=True,
             )
             try:
-                return run.wait(timeout=600)
+                return until_ended(run, halted)
             except BaseException:
                 os.killpg(run.pid, signal.SIGKILL)
                 raise
+
+
+def until_ended(run: subprocess.Popen[bytes], halted: Callable[[int], None] | None) -> int:
+    """The exit code. Each time the process stands still (SIGSTOP), ``halted`` gets its pid; then it goes on."""
+    deadline = time.monotonic() + 600
+    while (code := run.poll()) is None:
+        if halted and is_stopped(run.pid):
+            halted(run.pid)
+            run.send_signal(signal.SIGCONT)
+        if time.monotonic() > deadline:
+            raise subprocess.TimeoutExpired(run.args, 600)
+        time.sleep(0.05)
+    return code
 
 
 _QUIET: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
+from tests.chaos.blows import BLOWS
 from tests.chaos.points import (
     _NO_RETURN,
     _NO_RETURN_STATEMENTS,
@@ -18,9 +19,17 @@ from tests.chaos.points import (
 )
 from tests.chaos.proxy import shape
 
+PHASES = [
+    *("Open the run", "Prepare", "Clean up", "Migrate", "Verify"),
+    *("Reload the application", "Check the health", "Close the run"),
+]
 # Two tasks around each task that a sample may not leave out.
 NAMED = {
     way: [name for task in tasks.values() for name in ("Before", task, "After")] for way, tasks in _NO_RETURN.items()
+}
+TITLES = {
+    "deploy": [f"({n}/7) {title}" for n, title in enumerate(PHASES)],
+    "rollback": ["(0/2) Open the run", "(1/2) Roll back", "(2/2) Close the run"],
 }
 STATEMENTS = {
     way: [(2, f"{begins} the rest") for its_way, begins in _NO_RETURN_STATEMENTS if its_way == way]
@@ -29,10 +38,15 @@ STATEMENTS = {
 
 
 def course(way: str) -> Course:
-    names = NAMED.get(way, NAMED["deploy"])
-    tasks = [{"number": n, "play": f"({n // 6}/7)", "name": f"role : {name}"} for n, name in enumerate(names, 1)]
+    names, titles = NAMED.get(way, NAMED["deploy"]), TITLES.get(way, TITLES["deploy"])
+    plays = [titles[n * len(titles) // (len(names) + 1)] for n in range(1, len(names) + 1)]
+    tasks = [
+        {"number": n, "play": play, "name": f"role : {name}"}
+        for n, (play, name) in enumerate(zip(plays, names, strict=True), 1)
+    ]
     calls = [{"number": task["number"], "module": "write_fence", "arguments": {}} for task in tasks]
-    return Course(tasks, [(1, "BEGIN"), *STATEMENTS[way], (2, "BEGIN"), (2, "BEGIN")], calls)
+    last = [(n, "COMMIT") for n, _ in enumerate(names, 1)]
+    return Course(tasks, [(1, "BEGIN"), *STATEMENTS[way], (2, "BEGIN"), (2, "BEGIN"), *last], calls)
 
 
 @pytest.fixture
@@ -63,7 +77,41 @@ def test_boundaries_are_one_point_where_nothing_was_done_on_a_host(courses: Mapp
     assert covered == [f"{task['play']}: {task['name']}" for task in tasks], "no boundary is left out"
 
 
-@pytest.mark.parametrize("size", [18, 25, 40])
+def test_what_costs_minutes_comes_once_a_phase(courses: Mapping[str, Course]) -> None:
+    points = every(courses)
+
+    def phases(way: str, blow: str) -> list[str]:
+        return [point.name.partition(" ")[0] for point in points if (point.way, point.blow) == (way, blow)]
+
+    all_of_them = [f"({n}/7)" for n in range(8)]
+    assert phases("deploy", "disk") == phases("deploy", "loss") == phases("deploy", "restart") == all_of_them
+    assert phases("deploy", "freeze") == phases("deploy", "failover") == all_of_them[1:], "it is open"
+    assert phases("deploy", "daemon") == all_of_them[1:-1], "PM2 is not asked once the service was proven"
+    assert phases("rollback", "freeze") == ["(1/2)", "(2/2)"]
+    assert phases("rollback", "daemon") == ["(1/2)"]
+    assert {point.blow for point in points if point.way == "concurrent"} == {"end"}
+
+
+def test_a_standby_lacks_what_the_two_phases_before_have_said_to_the_database(courses: Mapping[str, Course]) -> None:
+    whole = courses["deploy"]
+    silent = ("(5/7)", "(6/7)")  # the reload and the health check ask no database
+    play_of = {task["number"]: task["play"][:5] for task in whole.tasks}
+    statements = [entry for entry in whole.statements if play_of[entry[0]] not in silent]
+    points = every({"deploy": Course(whole.tasks, statements, whole.calls)})
+    since = {play_of[point.task]: play_of[point.since] for point in points if point.blow == "failover"}
+    assert since == {
+        **{"(1/7)": "(0/7)", "(2/7)": "(0/7)", "(3/7)": "(1/7)", "(4/7)": "(2/7)"},
+        **{"(5/7)": "(3/7)", "(6/7)": "(3/7)", "(7/7)": "(3/7)"},
+    }
+
+
+def test_a_phase_that_has_another_title_now_is_no_silent_gap(courses: Mapping[str, Course]) -> None:
+    points = [point for point in every(courses) if ") Clean up: " not in point.name or point.blow != "loss"]
+    with pytest.raises(ValueError, match="no loss is in the phase 'Clean up'"):
+        sample(points, 21)
+
+
+@pytest.mark.parametrize("size", [21, 25, 40])
 def test_a_sample_is_fixed_and_holds_the_points_of_no_return(courses: Mapping[str, Course], size: int) -> None:
     points = every(courses)
     chosen = sample(points, size)
@@ -71,6 +119,7 @@ def test_a_sample_is_fixed_and_holds_the_points_of_no_return(courses: Mapping[st
     assert len(set(chosen)) == len(chosen) == min(size, len(points))
     assert set(of_no_return(points)) <= set(chosen)
     assert {point.way for point in chosen if point.blow == "restart"} == {"deploy", "rollback"}
+    assert {point.blow for point in chosen} == set(BLOWS)
     assert sorted(alternating(chosen), key=points.index) == chosen
 
 

@@ -1,4 +1,4 @@
-"""Counts the tasks of a run, writes down which one begins, and at the wanted one kills the run, as SIGKILL does.
+"""Counts the tasks of a run, writes down which one begins and when, and stands still before the wanted ones.
 
 For the chaos tests alone: nothing but AT_MOST_ONE_CHAOS_* makes it do anything.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from typing import Any
 
 import psycopg2
@@ -16,10 +17,10 @@ from ansible.plugins.callback import CallbackBase
 DOCUMENTATION = """
 name: chaos
 type: aggregate
-short_description: Kill the run at its n-th task
+short_description: Stand still before the n-th task
 description:
   - Writes every task that begins to the file AT_MOST_ONE_CHAOS_TASKS, one JSON object per line.
-  - At the task whose number is AT_MOST_ONE_CHAOS_KILL it sends SIGKILL to ansible-playbook itself, before the task.
+  - Before the tasks whose numbers are in AT_MOST_ONE_CHAOS_HALT it stops ansible-playbook itself, by SIGSTOP.
   - With AT_MOST_ONE_CHAOS_CALLS it writes to that file what was done on a host, with its arguments; and with
     AT_MOST_ONE_CHAOS_SERVER, a connection string, it keeps the database as it was before each module of this project.
 """
@@ -33,7 +34,7 @@ class CallbackModule(CallbackBase):
     def __init__(self) -> None:
         super().__init__()
         self.tasks = os.environ.get("AT_MOST_ONE_CHAOS_TASKS", "")
-        self.kill = int(os.environ.get("AT_MOST_ONE_CHAOS_KILL", "0"))
+        self.halts = os.environ.get("AT_MOST_ONE_CHAOS_HALT", "").split(",")
         self.calls = os.environ.get("AT_MOST_ONE_CHAOS_CALLS", "")
         self.server = os.environ.get("AT_MOST_ONE_CHAOS_SERVER", "")
         self.number, self.play, self.action = 0, "", ""
@@ -44,9 +45,10 @@ class CallbackModule(CallbackBase):
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
         self.number, self.action = self.number + 1, task.action
         if self.tasks:
-            _append(self.tasks, number=self.number, play=self.play, name=task.get_name(), action=task.action)
-        if self.number == self.kill:
-            os.kill(os.getpid(), signal.SIGKILL)
+            what = {"play": self.play, "name": task.get_name(), "action": task.action}
+            _append(self.tasks, number=self.number, at=time.time(), **what)
+        if str(self.number) in self.halts:
+            os.kill(os.getpid(), signal.SIGSTOP)
         if self.server and "." not in task.action:  # the project's own modules have no collection
             self._keep_database(f"before_task_{self.number}")
 
