@@ -305,7 +305,7 @@ class _Work:
 
         def remembered(shape: Any) -> Way:
             way = way_of(cursor, shape)
-            if not way.lost_columns() and len(self.done.statements) < _EXAMPLES_OF_REASON:
+            if not way.lost_columns():
                 shown = way.write()[0].as_string(cursor).strip()
                 self.done.statements = list(dict.fromkeys([*self.done.statements, shown]))
             return way
