@@ -19,7 +19,7 @@ _ROWS = "(id int PRIMARY KEY, name text, status text)"
 @pytest.mark.parametrize(
     ("statement", "seen"),
     [
-        ("CREATE TABLE odd.t (id int, PRIMARY KEY (id)) PARTITION BY RANGE (id)", "it is partitioned"),
+        ("CREATE TABLE odd.t (id int, PRIMARY KEY (id)) PARTITION BY RANGE (id)", "t is partitioned by id"),
         (f"CREATE TABLE odd.t {_ROWS}; CREATE TABLE odd.child () INHERITS (odd.t)", "other tables inherit from it"),
         (f"CREATE TABLE odd.base {_ROWS}; CREATE VIEW odd.t AS SELECT * FROM odd.base", "it is a view"),
         (

@@ -230,7 +230,7 @@ class TestBatches:
             connect(login_of(connection)) as other,
             pytest.raises(OperatorError, match="20 rows were back by then") as stop,
         ):
-            restore(connection, plan, run_id="run-1", possible=True, hold=stop_later, size=Size(10, largest=10))
+            restore(connection, plan, run_id="run-1", possible=True, hold=stop_later, size=Size(10, 10, 60_000))
         assert calls == [25, 25, 15, 5]
         assert stop.value.details["restored"] == 20
         assert len(pending(connection)) == 5
