@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from dataclasses import replace
 from typing import Any
@@ -130,7 +131,8 @@ def test_there_and_back(
     assert (intent.strategy, len(intent.statements)) == (strategy, 3 if strategy == "locked" else 18)
     outcome = by_sql.carry_out(login, parted, options(strategy), intent)
     verification.require_exact(outcome.after, parted)
-    write_fence.lower_fence(connection, parted)
+    (drop,) = write_fence.lower_fence(connection, parted).statements
+    assert drop.startswith('DROP INDEX IF EXISTS "aedpics"."at_most_one_fence_')
     assert write_fence.fence_state(connection, parted) == "lowered"
     connection.rollback()
     assert by_sql.decide(login, parted, "", options(strategy)).strategy == "none"
@@ -140,7 +142,8 @@ def test_there_and_back(
     checked = restore(connection, parted, run_id="run-1", check=True, possible=True, index_dropped_first=True)
     assert (checked.restored, checked.left) == (SURPLUS, [])
     with connect(login, lock_timeout_ms=0, autocommit=True) as dropping:
-        verification.drop(dropping, parted, outcome.after)
+        dropped = verification.drop(dropping, parted, outcome.after)
+    assert dropped == [f'DROP INDEX IF EXISTS "aedpics"."{name}"' for name in ("one_open_visit", "one_note")]
     assert indexes(connection) == set()
     assert restore(connection, parted, run_id="run-1").restored == SURPLUS
     assert content(connection) == before
@@ -161,7 +164,13 @@ class TestAConcurrentBuild:
         ((oid,),) = run(connection, "SELECT 'south.visits_0'::regclass::oid::int")
         run(connection, f"CREATE UNIQUE INDEX one_open_visit ON ONLY {VISITS} (region, serial) WHERE open")
         run(connection, f"CREATE UNIQUE INDEX one_open_visit_p{oid} ON south.visits_0 (region, serial) WHERE open")
+        inspection = verification.inspect(connection, parted)
+        connection.rollback()
         assert verdicts(connection, parted) == ["invalid", "missing"]
+        with pytest.raises(OperatorError) as stop:
+            verification.require_exact(inspection, parted)
+        (by_hand,) = re.findall(r"DROP INDEX .*?;", stop.value.next_step)
+        assert by_hand == 'DROP INDEX "aedpics"."one_open_visit";', "PostgreSQL drops none concurrently"
         done = build(login, parted)
         assert done.repaired == ("one_open_visit",)
         assert verdicts(connection, parted) == ["present", "present"]

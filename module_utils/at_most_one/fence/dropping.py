@@ -15,7 +15,7 @@ import psycopg2.errors
 from psycopg2 import sql
 
 from ..findings import say
-from ..indexes import definitions, on_partitions
+from ..indexes import on_partitions
 from ..indexes.dropping import drop_concurrently
 from ..plan import Plan
 from ..postgres import locks
@@ -68,8 +68,9 @@ def clear(
     warnings: list[str] = []
     if left := drop(connection, plan, names, wait_ms, hold):
         holders = locks.holders(connection, plan.schema, [plan.table])
+        steps = [on_partitions.drop_step(connection, name, plan.table, plan.schema) for name in left]
         connection.rollback()
-        drops = "; ".join(definitions.drop_statement(name, plan.schema).as_string(connection) for name in left)
+        drops = "; ".join(step.statement.as_string(connection) for step in steps)
         warnings.append(
             say(
                 "The write fence {fence} on {table} was not dropped within {wait_s} s; {holders}. Until it is gone it "

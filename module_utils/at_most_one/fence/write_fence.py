@@ -22,7 +22,8 @@ from dataclasses import dataclass, field, replace
 
 from ..errors import OperatorError
 from ..findings import whole
-from ..indexes import definitions, write_pause
+from ..indexes import write_pause
+from ..indexes.on_partitions import drop_step
 from ..plan import Plan
 from ..postgres.catalog import READING, Column, Row, columns_of, transaction
 from ..postgres.connection import Connection, Hold, unheld
@@ -135,7 +136,8 @@ def lower_fence(
 
 
 def _drops(connection: Connection, plan: Plan, seen: _Seen) -> list[str]:
-    drops = [definitions.drop_statement(fence.name, plan.schema) for fence in seen.fences]
+    drops = [drop_step(connection, fence.name, plan.table, plan.schema).statement for fence in seen.fences]
+    connection.rollback()
     return [step.as_string(connection) for step in (*drops, *without_triggers(plan, seen.triggers))]
 
 
@@ -184,7 +186,9 @@ def _replace(
         rows, attempts, others = build.rows, build.attempts, build.others
     with transaction(connection, READING, plan) as cursor:
         statements = build.statements(cursor, rows, plain=plain)
-    statements += [definitions.drop_statement(name, plan.schema).as_string(connection) for name in others]
+    drops = [drop_step(connection, name, plan.table, plan.schema).statement for name in others]
+    connection.rollback()
+    statements += [drop.as_string(connection) for drop in drops]
     statements += [step.as_string(connection) for step in without_triggers(plan, seen.triggers)]
     warnings = [] if check else clear(connection, plan, others, seen.triggers, _CLEAR_MS, hold)
     return Change(seen.state, "raised", statements, attempts, len(rows), concurrent=not plain, warnings=warnings)

@@ -100,7 +100,7 @@ def build(
 
 def build_steps(connection: Connection, plan: Plan, index: Index, *, abandoned: bool) -> list[Step]:
     """What builds a planned index; first what drops it, where a build was ``abandoned`` and has left it INVALID."""
-    drop = [on_partitions.drop_statement(connection, index.name, index.table, plan.schema)] if abandoned else []
+    drop = [on_partitions.drop_step(connection, index.name, index.table, plan.schema)] if abandoned else []
     return [*drop, *on_partitions.steps(connection, index, plan.schema)]
 
 

@@ -54,28 +54,30 @@ def steps(connection: Connection, index: Index, schema: str) -> list[Step]:
 
 
 _UNATTACHED = """
-SELECT EXISTS (SELECT FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-               WHERE n.nspname = %s AND c.relname = %s AND c.relkind IN ('i', 'I') AND NOT c.relispartition)"""
+SELECT n.nspname::text, c.relname::text, c.relkind = 'I'
+FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+WHERE (n.nspname, c.relname) IN (SELECT * FROM unnest(%s::name[], %s::name[]))
+    AND c.relkind IN ('i', 'I') AND NOT c.relispartition ORDER BY 1, 2"""
 
 
 def left_over(connection: Connection, name: str, table: str, schema: str) -> list[Step]:
     """What drops the indexes that a build of this one, cut short, has left on partitions. Those that are attached to it
     go with it."""
-    found = []
-    for oid, _parent, partitioned, in_schema, _table in _parts(connection, table, schema):
-        own = _name_on(name, oid)
-        with connection.cursor() as cursor:
-            cursor.execute(_UNATTACHED, (in_schema, own))
-            if cursor.fetchone() == (True,):
-                plainly = sql.SQL("DROP INDEX IF EXISTS {}").format(sql.Identifier(in_schema, own))
-                drop = plainly if partitioned else definitions.drop_statement(own, in_schema)
-                found.append(Step(drop, briefly=partitioned))
-    return found
+    names = [(part[3], _name_on(name, part[0])) for part in _parts(connection, table, schema)]
+    if not names:
+        return []
+    with connection.cursor() as cursor:
+        cursor.execute(_UNATTACHED, ([one for one, _name in names], [own for _schema, own in names]))
+        return [_drop(own, in_schema, plainly=partitioned) for in_schema, own, partitioned in cursor.fetchall()]
 
 
-def drop_statement(connection: Connection, name: str, table: str, schema: str) -> Step:
+def drop_step(connection: Connection, name: str, table: str, schema: str) -> Step:
     """What drops an index: plainly where its table is partitioned, which PostgreSQL does not do concurrently."""
-    if is_partitioned(connection, schema, table):
+    return _drop(name, schema, plainly=is_partitioned(connection, schema, table))
+
+
+def _drop(name: str, schema: str, *, plainly: bool) -> Step:
+    if plainly:
         return Step(sql.SQL("DROP INDEX IF EXISTS {}").format(sql.Identifier(schema, name)), briefly=True)
     return Step(definitions.drop_statement(name, schema))
 

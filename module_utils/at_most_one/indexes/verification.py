@@ -18,7 +18,7 @@ from ..postgres import locks
 from ..postgres.connection import Connection, Hold, Login, connect, unheld
 from ..postgres.server_errors import first_line
 from ..verdicts import word
-from . import definitions
+from . import definitions, on_partitions
 from .definitions import create_statement as create_statement
 from .dropping import drop_concurrently
 
@@ -316,7 +316,8 @@ def drop(
     refuse_building(connection, plan, inspection)
     statements = []
     for name in inspection.existing:
-        statement = definitions.drop_statement(name, plan.schema)
+        table = next(index.table for index in plan.indexes if index.name == name)
+        statement = on_partitions.drop_step(connection, name, table, plan.schema).statement
         statements.append(statement.as_string(connection))
         if check:
             continue
@@ -325,7 +326,6 @@ def drop(
             with connection.cursor() as cursor:
                 drop_concurrently(cursor, name, plan.schema)
         except (psycopg2.errors.QueryCanceled, psycopg2.errors.LockNotAvailable) as slow:
-            table = next(index.table for index in plan.indexes if index.name == name)
             holders = locks.holders(connection, plan.schema, [table])
             raise OperatorError(
                 observed(
@@ -399,8 +399,10 @@ def _remarked(text: str, remark: str | None) -> str:
 
 
 def _drops(inspection: Inspection, plan: Plan) -> str:
-    """The statements with which a person drops what is taken of the planned names."""
-    return "; ".join(f"DROP INDEX CONCURRENTLY {quoted(plan.schema, name)}" for name in inspection.existing) + ";"
+    """The statements with which a person drops what is taken of the planned names; plainly on a partitioned table."""
+    definition = {verdict.name: verdict.definition or "" for verdict in inspection.verdicts}
+    how = {name: "" if " ON ONLY " in definition[name] else " CONCURRENTLY" for name in inspection.existing}
+    return "; ".join(f"DROP INDEX{word} {quoted(plan.schema, name)}" for name, word in how.items()) + ";"
 
 
 def quoted(*names: str) -> str:
