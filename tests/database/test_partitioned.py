@@ -158,6 +158,17 @@ class TestAConcurrentBuild:
         assert stop.value.details["leftover"] is None
         assert indexes(connection) == set()
 
+    def test_what_could_not_be_dropped_goes_plainly_by_hand(
+        self, login: Login, connection: Connection, parted: Plan, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def in_the_way(*_: object) -> None:
+            raise psycopg2.errors.LockNotAvailable
+
+        monkeypatch.setattr(build_concurrently, "drop_concurrently", in_the_way)
+        with pytest.raises(OperatorError, match="a duplicate got in its way") as stop:
+            build(login, parted)
+        assert 'by hand: DROP INDEX "aedpics"."one_open_visit";' in stop.value.details["leftover"]
+
     def test_one_that_was_cut_short_is_built_anew(self, login: Login, connection: Connection, parted: Plan) -> None:
         """As a killed controller leaves it: the table's index without its partitions', one of them not attached."""
         run(connection, f"UPDATE {VISITS} SET open = false")

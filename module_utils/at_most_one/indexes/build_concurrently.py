@@ -262,12 +262,14 @@ class _Session:
         """Drop the INVALID index that a failed build has left; a phrase of what stays when that cannot be done."""
         limit_ms = int(1000 * self.limits.leftover_s)
         state: str = say("its state is not known")
-        why = ""
+        why, how = "", " CONCURRENTLY"
         try:
             with connect(self.login, lock_timeout_ms=0, statement_timeout_ms=limit_ms, autocommit=True) as connection:
                 if (found := _state(connection, self.plan.schema, index.name)) in (None, "valid"):
                     return None
                 state = found
+                if on_partitions.drop_step(connection, index.name, index.table, self.plan.schema).briefly:
+                    how = ""
                 try:
                     with connection.cursor() as cursor:
                         drop_concurrently(cursor, index.name, self.plan.schema)
@@ -286,10 +288,10 @@ class _Session:
             why = first_line(failure)
         return say(
             "Its INVALID index stays ({state}): it could not be dropped {why}. The next run drops it first; by hand: "
-            "DROP INDEX CONCURRENTLY {index};",
+            "{drop};",
             state=state,
             why=why,
-            index=verification.quoted(self.plan.schema, index.name),
+            drop=f"DROP INDEX{how} {verification.quoted(self.plan.schema, index.name)}",
         )
 
 
