@@ -28,7 +28,7 @@ options:
   application:
     description:
       - The name of an application whose version commands change (M(service_version)). It counts as one host, which
-        serves the C(commit) of any of O(hosts). Without it there is none.
+        serves the C(commit) of any of O(hosts). Empty, no application takes part.
     type: str
     default: ""
   commit:

@@ -43,7 +43,7 @@ class Effect:
 
 
 def in_words(found: Iterable[Effect]) -> Phrase:
-    """The effects as a part of a message; empty where there are none."""
+    """The effects as a part of a message; empty without any."""
     return joined(effect.phrase for effect in found)
 
 

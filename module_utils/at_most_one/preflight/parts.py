@@ -136,7 +136,7 @@ def _commands(settings: Mapping[str, Any], parts: Parts, playbook: str, command:
             observed(
                 "AMO-2368",
                 "app_adapter is command and migrate_adapter is prisma: Prisma runs in a release that is built here, and"
-                " with command there is none.",
+                " command builds no release.",
             ),
             say("migrate_adapter: sql, which builds the planned indexes without Node."),
             say("set it in the inventory, or: {command} -e migrate_adapter=sql", command=command),
