@@ -118,8 +118,8 @@ LINT_ENV := ANSIBLE_LINT_SKIP_SCHEMA_UPDATE=1 PYTHONPATH=scripts/lint PATH=$(CUR
 # BESIDE: what needs the processor and neither a lab nor its own time runs beside the SUITES that wait for a service.
 BESIDE := lint unit database matrix-ends
 SUITES := molecule deploy-tests chaos-essential service hosts
-ALL_BESIDE := lint unit pages database adversarial matrix-night
-ALL_SUITES := molecule molecule-fault deploy-tests chaos-sample service hosts
+ALL_BESIDE := lint unit pages database adversarial
+ALL_SUITES := molecule molecule-fault deploy-tests chaos-sample service hosts matrix-night # the lists take as long as each other
 
 .PHONY: test test-all test-packages lint unit pages database service hosts molecule molecule-fault deploy-tests chaos \
   chaos-essential chaos-sample docs

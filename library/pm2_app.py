@@ -123,7 +123,9 @@ options:
     type: float
     default: 60
   stable_s:
-    description: Seconds that a new process must stay up. A process that dies later than this is not noticed here.
+    description:
+      - Seconds that a new process must have been up, from its start, and at least one of them after its first answer.
+      - A process that dies later than this is not noticed here.
     type: float
     default: 3
   log_lines:

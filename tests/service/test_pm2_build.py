@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from at_most_one.errors import OperatorError
 from at_most_one.http.served_build import Probe
-from at_most_one.pm2 import client, preflight, reload
+from at_most_one.pm2 import client, preflight, proof, reload
 from at_most_one.pm2.proof import Demand, already_proven, with_own_build
 from at_most_one.system.processes import working_directory
 
@@ -97,3 +98,22 @@ def test_ready_that_nobody_sends_is_waited_for_and_is_no_fault(app: App) -> None
     assert "set app_instance_timeout_s: 33 in the inventory" in refused.value.next_step
     assert reload.reload(app.pm2, aim(app, new))["changed"]
     assert all(one.online for one in client.listing(app.pm2, app.name).instances)
+
+
+def test_the_time_that_pm2_waited_for_ready_is_time_that_it_was_up(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = {"app": {"wait_ready": True, "listen_timeout": 1500}}
+    old, new = built(app, "a" * 40, "one", **waits), built(app, "b" * 40, "two", **waits)
+    app.start(old)
+    app.link(new)
+    stays, left_s = proof._stays, []
+
+    def noted(pid: int, ticks: int, until: float) -> bool:
+        left_s.append(until - time.monotonic())
+        return stays(pid, ticks, until)
+
+    monkeypatch.setattr(proof, "_stays", noted)
+    wanted = aim(app, new)
+    assert reload.reload(app.pm2, replace(wanted, demand=replace(wanted.demand, stable_s=2.5)))["changed"]
+    # One second after its first answer is left of 2.5, or a little more where PM2 did not wait to the end.
+    assert len(left_s) == 2
+    assert all(0.9 < left < 1.5 for left in left_s), left_s

@@ -13,13 +13,14 @@ from ..findings import say
 from ..http.build_probe import Asker, origin_of, page_names_a_build, proof_of
 from ..http.served_build import Probe, Reply, ask
 from ..system.app_logs import log_tail
-from ..system.processes import start_ticks, working_directory
+from ..system.processes import start_ticks, up_for, working_directory
 from .bus import Overheard
 from .client import Instance, Listing, Pm2, listing
 
 _POLL_S = 0.2
 _WRONG_DIRECTORY_FOR_S = 2.0  # a worker starts in its daemon's directory and changes to its own before the app loads
 _EXTRA_RESTARTS = 3  # granted to an instance that was already restarting by itself
+_AFTER_ANSWER_S = 1.0  # it lives on after its first answer: some load the application only with the first request
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,9 @@ def prove(pm2: Pm2, demand: Demand, before: Instance, instances: int) -> tuple[I
                     raise
                 reason = unproven
             else:
-                if _stays(now.pid, ticks, since + demand.stable_s):
+                # It has been up while PM2 waited for "ready" as well: what counts is how long ago it started.
+                left_s = max(demand.stable_s - up_for(ticks), min(_AFTER_ANSWER_S, demand.stable_s))
+                if _stays(now.pid, ticks, time.monotonic() + left_s):
                     again, listed = _one(pm2, demand.name, before.pm_id)
                     if (again.pid, again.restarts, again.online) == (now.pid, now.restarts, True):
                         return again, listed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import time
 
 
 def start_ticks(pid: int) -> int | None:
@@ -13,6 +14,11 @@ def start_ticks(pid: int) -> int | None:
     """
     fields = _stat(pid)
     return None if fields is None else int(fields[19])
+
+
+def up_for(ticks: int) -> float:
+    """For how many seconds a process has been up that started at these ``start_ticks``; the clock may have been set."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
 
 
 def is_stopped(pid: int) -> bool:
