@@ -16,7 +16,7 @@ module.exports = {
       instances: 2,
       // `next start` never sends "ready": PM2 waits for the whole listen_timeout, at every start and reload of an instance.
       wait_ready: true,
-      listen_timeout: 3_000,
+      listen_timeout: 2_000,
       kill_timeout: 5_000,
       max_restarts: 10,
       min_uptime: 1_000,
