@@ -82,6 +82,15 @@ def test_what_does_not_go_together_is_refused(settings: dict[str, Any], seen: st
     assert seen in only
 
 
+@pytest.mark.parametrize("adapter", ["none", "command"])
+def test_prisma_without_a_release_is_one_message(adapter: str) -> None:
+    settings = {**SERVED, "app_adapter": adapter, "migrate_adapter": "prisma"}
+    (only,) = parts.findings(settings, "deploy.yml", PHASES, "the command")
+    assert only.identifier == "AMO-2362"
+    assert only.seen.endswith(f"a release that is built here, and with {adapter} there is none.")
+    assert only.next_step == "set it in the inventory, or: the command -e migrate_adapter=sql"
+
+
 @pytest.mark.parametrize(
     "settings",
     [{**BARE, "migrate_strategy": "concurrent"}, {**BARE, "watch_minutes": 0}, {**BARE, "app_adapter": None}],

@@ -77,10 +77,22 @@ def findings(settings: Mapping[str, Any], playbook: str, phases: Sequence[str], 
         )
     if parts.tool:
         yield from _history(settings, command)
+    if parts.prisma and not parts.application:
+        yield Finding(
+            "adapter",
+            observed(
+                "AMO-2362",
+                "app_adapter is {adapter} and migrate_adapter is prisma: Prisma runs in a release that is built here,"
+                " and with {adapter} there is none.",
+                adapter=_of(settings, "app_adapter"),
+            ),
+            say("migrate_adapter: sql, which builds the planned indexes without Node."),
+            say("set it in the inventory, or: {command} -e migrate_adapter=sql", command=command),
+        )
     if parts.commands:
-        yield from _commands(settings, parts, playbook, command)
+        yield from _commands(settings, playbook, command)
     elif not parts.application:
-        yield from _without_application(settings, parts, playbook, phases, command)
+        yield from _without_application(settings, playbook, phases)
 
 
 def _history(settings: Mapping[str, Any], command: str) -> Iterator[Finding]:
@@ -106,7 +118,7 @@ def _history(settings: Mapping[str, Any], command: str) -> Iterator[Finding]:
         )
 
 
-def _commands(settings: Mapping[str, Any], parts: Parts, playbook: str, command: str) -> Iterator[Finding]:
+def _commands(settings: Mapping[str, Any], playbook: str, command: str) -> Iterator[Finding]:
     given = settings.get("app_commands")
     given = given if isinstance(given, Mapping) else {}
     missing = [name for name in _OF_COMMANDS if not given.get(name)]
@@ -130,17 +142,6 @@ def _commands(settings: Mapping[str, Any], parts: Parts, playbook: str, command:
             say("complete it in the inventory as docs/command.md shows, then {command}", command=command),
         )
     yield from _versions(settings, playbook, command)
-    if parts.prisma:
-        yield Finding(
-            "adapter",
-            observed(
-                "AMO-2368",
-                "app_adapter is command and migrate_adapter is prisma: Prisma runs in a release that is built here, and"
-                " command builds no release.",
-            ),
-            say("migrate_adapter: sql, which builds the planned indexes without Node."),
-            say("set it in the inventory, or: {command} -e migrate_adapter=sql", command=command),
-        )
     if playbook == "watch.yml" or float(settings.get("watch_minutes") or 0) > 0:
         yield Finding(
             "adapter",
@@ -171,20 +172,7 @@ def _versions(settings: Mapping[str, Any], playbook: str, command: str) -> Itera
             )
 
 
-def _without_application(
-    settings: Mapping[str, Any], parts: Parts, playbook: str, phases: Sequence[str], command: str
-) -> Iterator[Finding]:
-    if parts.prisma:
-        yield Finding(
-            "adapter",
-            observed(
-                "AMO-2362",
-                "app_adapter is none and migrate_adapter is prisma: Prisma runs in a release, and without an"
-                " application there is none.",
-            ),
-            say("migrate_adapter: sql, which builds the planned indexes without Node."),
-            say("set it in the inventory, or: {command} -e migrate_adapter=sql", command=command),
-        )
+def _without_application(settings: Mapping[str, Any], playbook: str, phases: Sequence[str]) -> Iterator[Finding]:
     watches = playbook == "watch.yml" or float(settings.get("watch_minutes") or 0) > 0
     if watches or settings.get("rollback_commit"):
         yield Finding(
