@@ -116,6 +116,15 @@ facts:
       wrote: [aedpics.audit_log]
       rows: 5
     tables: {inspection_sessions: {kind: table, rows: 68, bytes: 81920, owned: true}}
+phrases:
+  description: >-
+    C(effects) and C(foreign_keys) of RV(facts), each list as one phrase: a template and what fills it, for the reader's
+    language.
+  returned: success
+  type: dict
+  sample:
+    effects: {template: "{part_0}", values: {part_0: "trigger audit of aedpics.inspection_sessions"}}
+    foreign_keys: {template: "", values: {}}
 history:
   description: What Prisma's history says of the plan's migration; with O(adapter=sql) the catalog in its place, and
     the tool's of O(history).
@@ -169,7 +178,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Read and judge."""
-    from ansible.module_utils.at_most_one.findings import warning
+    from ansible.module_utils.at_most_one.findings import joined, warning
     from ansible.module_utils.at_most_one.postgres.connection import connect
     from ansible.module_utils.at_most_one.preflight import out_and_back, server_checks
 
@@ -177,13 +186,14 @@ def act(module: AnsibleModule) -> dict[str, Any]:
     plan = parse(module.params["plan"])
     with connect(login_of(module), **timeouts_of(module)) as connection:
         facts = server_checks.read(connection, plan, limits)
-        tried = asdict(out_and_back.try_out(connection, plan))
+        trial = out_and_back.try_out(connection, plan)
     if weak := server_checks.weak_tls(login_of(module)):
         module.warn(warning(weak))
-    for told in tried.pop("warnings"):
+    for told in trial.warnings:
         module.warn(told)
-    facts = {**facts, "trial": tried}
-    answer: dict[str, Any] = {"changed": False, "facts": facts, "recorded": False}
+    facts = {**facts, "trial": {name: value for name, value in asdict(trial).items() if name != "warnings"}}
+    phrases = {"effects": joined(trial.effects).as_data(), "foreign_keys": joined(trial.foreign_keys).as_data()}
+    answer: dict[str, Any] = {"changed": False, "facts": facts, "phrases": phrases, "recorded": False}
     if module.params["release_path"] is None and module.params["adapter"] == "prisma":
         return answer
     answer |= _of_release(module, plan)

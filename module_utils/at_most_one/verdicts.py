@@ -49,6 +49,8 @@ _WORDS = {
         say("event trigger"),
         say("foreign key"),
         say("the database"),
+        say("does something instead"),
+        say("does something also"),
         # Of Prisma's history (prisma/migration_history.py).
         say("absent_table"),
         say("ahead"),

@@ -13,6 +13,7 @@ from at_most_one.duplicates import archive, effects, row_size, surplus_rows
 from at_most_one.duplicates.restore import restore
 from at_most_one.errors import OperatorError
 from at_most_one.fence import write_fence
+from at_most_one.findings import phrase_of
 from at_most_one.indexes import definitions, verification
 from at_most_one.plan import Plan, Surplus, parse
 from at_most_one.postgres import own_schema
@@ -555,7 +556,9 @@ def test_the_preflight_does_it_with_what_it_found(
     assert "sets off trigger meddle" in failed["seen"]
     allowed = copy.deepcopy(plan_data)
     allowed["surplus"]["triggers"] = ["meddle"]
-    facts = run_module("database_preflight", {"login": login_args, "plan": allowed})["facts"]["trial"]
+    answer = run_module("database_preflight", {"login": login_args, "plan": allowed})
+    facts = answer["facts"]["trial"]
     assert (facts["rows"], facts["effects"]) == (
         5, [f"trigger meddle of {TABLE} (BEFORE DELETE FOR EACH ROW: aedpics.meddle)"]
     )  # fmt: skip
+    assert [phrase_of(answer["phrases"]["effects"])] == facts["effects"]

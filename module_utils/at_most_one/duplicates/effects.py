@@ -38,7 +38,7 @@ class Effect:
             name=self.name,
             table=word(self.table),
             when=self.when,
-            runs=self.runs,
+            runs=word(self.runs),
         )
 
 

@@ -21,7 +21,7 @@ from ..duplicates.references import Pointing, foreign_keys, pointing_rows, read_
 from ..duplicates.restore import restore_within
 from ..errors import OperatorError
 from ..fence import exempting_index
-from ..findings import joined, observed, say
+from ..findings import Phrase, joined, observed, say
 from ..plan import Plan
 from ..postgres import own_schema, server_errors
 from ..postgres.catalog import WRITING, Column, Cursor, Row, columns_of, explain, table_name, usual_search_path
@@ -37,8 +37,8 @@ _RUN_ID = "at-most-one trial"
 class Trial:
     """What came of it. Nothing of it stays in the database."""
 
-    effects: list[str] = field(default_factory=list)  # what the change sets off
-    foreign_keys: list[str] = field(default_factory=list)  # those that would act on a row that points to a surplus one
+    effects: list[Phrase] = field(default_factory=list)  # what the change sets off
+    foreign_keys: list[Phrase] = field(default_factory=list)  # that would act on a row that points to a surplus one
     wrote: list[str] = field(default_factory=list)  # other tables that were written meanwhile
     rows: int = 0
     warnings: list[str] = field(default_factory=list)
@@ -58,7 +58,7 @@ def try_out(connection: Connection, plan: Plan) -> Trial:
             columns = columns_of(cursor, plan)
             refuse_other_equality(cursor, plan)
             found, acting = effects.of_plan(cursor, plan)
-            trial.effects, trial.foreign_keys = [str(one) for one in found], [str(one) for one in acting]
+            trial.effects, trial.foreign_keys = [one.phrase for one in found], [one.phrase for one in acting]
             narrowed, rows = _sample(cursor, plan, columns)
             if not rows:
                 return trial
