@@ -6,9 +6,12 @@ import gettext
 import re
 from pathlib import Path
 from string import Formatter
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
+from ansible.playbook.role import Role
 from at_most_one import catalogue
 
 from scripts import shown_names, troubleshooting
@@ -140,4 +143,20 @@ PLAYS = """
 def test_a_name_is_what_is_shown_of_a_play_and_its_tasks() -> None:
     assert list(shown_names.of(yaml.safe_load(PLAYS))) == [
         *(("play", "Prepare"), ("task", "Say so"), ("task", "Ask"), ("task", "Stop"))
+    ]
+
+
+def test_the_check_of_a_role_s_arguments_is_called_as_ansible_calls_it() -> None:
+    create: Any = Role._create_validation_task
+    role = SimpleNamespace(_role_params={}, _role_name="", _role_path="")
+    shown, entry_points = shown_names.names(), 0
+    for path in sorted(ROOT.glob("roles/*/meta/argument_specs.yml")):
+        specifications = yaml.safe_load(path.read_text(encoding="utf-8"))
+        for entry_point, specification in specifications["argument_specs"].items():
+            name = create(role, specification, entry_point)["name"]
+            assert path.relative_to(ROOT).as_posix() in shown["task", name]
+            entry_points += 1
+    assert entry_points >= 20
+    assert list(shown_names.of_specifications({"argument_specs": {"bare": {}}})) == [
+        ("task", create(role, {}, "bare")["name"])
     ]

@@ -269,6 +269,29 @@ def test_the_name_of_a_role_s_task_is_translated_without_the_role(command: list[
     assert re.search(r"^  단계 기록: 변경됨 ", korean, re.MULTILINE), korean
 
 
+SPECIFICATION = """
+argument_specs:
+  main:
+    short_description: Take a deployment back
+    options:
+      verifies_what: {type: str, required: true}
+"""
+
+
+def test_ansible_s_own_check_of_a_role_s_arguments_is_in_the_reader_s_language(
+    command: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "roles/verifies/meta").mkdir(parents=True)
+    (tmp_path / "roles/verifies/meta/argument_specs.yml").write_text(SPECIFICATION)
+    _, korean = without_terminal(command, ROLE, "-e", "report_language=ko", limit="web1")
+    _, english = without_terminal(command, ROLE, limit="web1")
+
+    lines = korean.splitlines()
+    assert "  ✖ 역할 인자 'main' 확인: 배포 되돌리기" in lines
+    assert lines[-1].endswith(": 역할 인자 'main' 확인: 배포 되돌리기")
+    assert "  ✖ Validating arguments against arg spec 'main' - Take a deployment back" in english.splitlines()
+
+
 # A module fails on a host with phrases; what it says by itself stays as it is.
 TRANSLATED = """
 from ansible.module_utils.basic import AnsibleModule
