@@ -35,7 +35,7 @@ class ActionModule(ActionBase):
         end: Answer = {"outcome": "stopped", "error": given["error"], "failed_phase": given["phase"]}
         end["findings"], end["afterwards"] = given.get("findings", []), list(given.get("afterwards", []))
         end["changed_words"] = self._changed().as_data()
-        details = {"error": given["error"], "removed": given["removed"]}
+        details = {"error": given["error"], "removed": given["removed"], "findings": given.get("recorded_findings", [])}
         read = self._journal(
             "recorded", phase=given["phase"], status="failed", earlier=given["earlier"], details=details
         )

@@ -41,6 +41,7 @@ runs:
   description: >-
     The last runs, newest first. C(dead_since) is set for an unfinished run whose lease has ended or whose process is
     gone. C(rows) counts its rows that are C(archived) and C(restored); the last came back at C(restored_at).
+    C(error_phrase) is the first error of C(error) as a phrase, with its identifiers, for the language of whoever reads.
   returned: success
   type: list
   elements: dict
@@ -68,14 +69,17 @@ from ansible.module_utils.basic import AnsibleModule
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     from ansible.module_utils.at_most_one.postgres.connection import connect
-    from ansible.module_utils.at_most_one.runs import archive_age, journal, run_status
+    from ansible.module_utils.at_most_one.runs import archive_age, journal, run_error, run_status
 
     given = module.params
     plan_id = parse(given["plan"]).id if given["plan"] is not None else None
     with connect(login_of(module), **timeouts_of(module)) as connection:
         runs = journal.read(connection, run_id=given["run_id"], plan_id=plan_id, limit=given["limit"])
         rows = run_status.rows_of(connection, [one["run_id"] for one in runs])
-        found: dict[str, Any] = {"runs": [{**one, "rows": rows.get(one["run_id"])} for one in runs]}
+        phrases = {one["run_id"]: run_error.of(one).as_data() for one in runs}
+        found: dict[str, Any] = {
+            "runs": [{**one, "rows": rows.get(one["run_id"]), "error_phrase": phrases[one["run_id"]]} for one in runs]
+        }
         if given["keep_days"] is not None:
             found["archive"] = archive_age.summary(connection, given["keep_days"])
     return {"changed": False, **found}

@@ -38,6 +38,11 @@ options:
     type: list
     elements: dict
     default: []
+  recorded_findings:
+    description: The same as it was handed over, for the journal, which is read in any language later.
+    type: list
+    elements: dict
+    default: []
   afterwards:
     description: What O(error) has behind the first error already, with O(state=begun), as RV(afterwards).
     type: list
@@ -207,7 +212,7 @@ OPTIONS: dict[str, Any] = {
     "hosts": {"type": "list", "elements": "str", "default": []},
     **{
         name: {"type": "list", "elements": "dict", "default": []}
-        for name in ("findings", "afterwards", "earlier", "links", "reloads", "paths")
+        for name in ("findings", "recorded_findings", "afterwards", "earlier", "links", "reloads", "paths")
     },
     **{name: {"type": "dict", "default": {}} for name in ("begun", "way", "done", "back_error")},
 }

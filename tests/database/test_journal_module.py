@@ -12,6 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from at_most_one import catalogue
+from at_most_one.findings import Finding, handed_over, observed, say
 from at_most_one.plan import Plan
 from at_most_one.postgres import own_schema
 from at_most_one.postgres.connection import Login, connect
@@ -112,6 +114,35 @@ def test_from_opened_to_closed(
     back = deploy_run("closed", run_id=second["run_id"], outcome="rolled_back", commit_after="a" * 40)
     assert back["outcome"] == "rolled_back"
     assert (back["run"]["commit_after"], closed["run"]["commit_after"]) == ("a" * 40, "b" * 40)
+
+
+def test_how_a_run_ended_is_handed_over_for_each_language(
+    deploy_run: Callable[..., dict[str, Any]], deploy_run_info: Callable[..., list[dict[str, Any]]]
+) -> None:
+    found = Finding(
+        "",
+        observed("AMO-2321", "The server is a standby (in recovery)."),
+        say("the primary."),
+        say("point database_host at the primary."),
+    )
+    run_id = deploy_run("opened")["run_id"]
+    details = {"error": str(found), "findings": [found.as_data()]}
+    deploy_run("recorded", run_id=run_id, phase="cleanup", status="failed", details=details)
+    deploy_run("closed", run_id=run_id, outcome="stopped", failed_phase="cleanup", error=str(found))
+    deploy_run("opened")
+    deploy_run("opened", who="jiwoo", takeover=True)
+
+    said = [
+        {language: catalogue.render(handed_over(run["error_phrase"]), language) for language in ("en", "ko")}
+        for run in deploy_run_info()
+    ]
+    assert said[0] == {"en": "", "ko": ""}, "it is at work"
+    assert said[1] == {
+        "en": "taken over by jiwoo: takeover was asked for",
+        "ko": "jiwoo이(가) 이어받음: 이어받기를 요청받음",
+    }
+    assert said[2]["en"] == str(found).replace(". Expected", ". [AMO-2321] Expected")
+    assert said[2]["ko"].startswith("서버가 대기 서버(standby, 복구 모드)입니다. [AMO-2321] 기대: ")
 
 
 def test_a_second_controller_finds_the_plan_held_until_the_first_is_killed(

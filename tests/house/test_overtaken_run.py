@@ -9,10 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from at_most_one.findings import Finding, observed, say
 
 ROOT = Path(__file__).parents[2]
-# Whatever it asks or wants done is refused by this answer.
-STAND_IN = "#!{python}\n# WANT_JSON\nimport json\nprint(json.dumps({answer!r}))\n"
+# Whatever it asks or wants done is written down, and refused by this answer.
+STAND_IN = """#!{python}
+# WANT_JSON
+import json, sys
+from pathlib import Path
+with open({asked!r}, "a") as file:
+    file.write(json.dumps(json.loads(Path(sys.argv[1]).read_text())) + "\\n")
+print(json.dumps({answer!r}))
+"""
 LINK = {"changed": True}
 SERVED = {
     **{"commit": "a" * 40, "in_place": True, "wanted_release": "/r"},
@@ -32,7 +40,8 @@ def stopped(directory: Path, answer: dict[str, Any], facts: dict[str, Any], **an
     library = directory / "library"
     library.mkdir()
     for name in ("deploy_run", "deploy_changes_info", "database_rollback", "release_link", "pm2_app", "write_fence"):
-        text = STAND_IN.format(python=sys.executable, answer=answers.get(name, answer))
+        asked = str(directory / f"{name}.asked")
+        text = STAND_IN.format(python=sys.executable, asked=asked, answer=answers.get(name, answer))
         (library / name).write_text(text)
         (library / name).chmod(0o755)
     variables = {
@@ -113,3 +122,14 @@ def test_a_fence_that_cannot_be_lowered_is_named_before_the_run_is_closed(tmp_pa
     held = {"failed": True, "msg": "It is held."}
     error = stopped(tmp_path, held, {}, deploy_run=CLOSED, deploy_changes_info={"reached": nothing})
     assert error == "First.\nThe write fence stays up: It is held."
+
+
+def test_what_an_error_consists_of_is_in_the_journal_for_each_language(tmp_path: Path) -> None:
+    found = Finding("", observed("AMO-2321", "Of {table}.", table="t"), say("none."), say("look again.")).as_data()
+    failed = {"msg": "Of t. Expected: none. Next: look again.", "next_step": "look again.", "findings": [found]}
+    nothing = {**REACHED, "point": "nothing", "content": {"pending": 0}}
+    answers = {"deploy_run": CLOSED, "deploy_changes_info": {"reached": nothing}}
+    stopped(tmp_path, {}, {"ansible_failed_result": failed}, **answers)
+    recorded, closed = map(json.loads, (tmp_path / "deploy_run.asked").read_text().splitlines())
+    assert (recorded["state"], closed["state"]) == ("recorded", "closed")
+    assert recorded["details"]["findings"] == [found]

@@ -7,15 +7,18 @@ from typing import Any
 
 import jinja2
 import pytest
+from at_most_one.findings import Finding, observed, say
+from at_most_one.runs import run_error
 from at_most_one.system.commit_names import short
 
-from filter_plugins.at_most_one import word
+from filter_plugins.at_most_one import told, word
 
 TEMPLATES = Path(__file__).parents[2] / "roles/history/templates"
 
 
 def table(language: str, **run: Any) -> str:
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined)
+    environment.filters["at_most_one_told"] = told
     environment.filters["at_most_one_word"] = word
     environment.filters["at_most_one_short"] = short
     base: dict[str, Any] = {
@@ -24,9 +27,11 @@ def table(language: str, **run: Any) -> str:
         **{"commit_after": None, "failed_phase": None, "taken_over_by": None, "phases": [], "rows": None},
         **{"outcome": None, "dead_since": None},
     }
+    shown = {**base, **run}
+    shown["error_phrase"] = run_error.of(shown).as_data()
     return environment.get_template(f"table.{language}.j2").render(
         {
-            **{"__history_journal": {"runs": [{**base, **run}]}, "report_language": language},
+            **{"__history_journal": {"runs": [shown]}, "report_language": language},
             **{"environment_name": "production", "project_path": "/h"},
         }
     )
@@ -67,3 +72,60 @@ def test_each_line_says_what_became_of_the_run(language: str, run: dict[str, Any
 def test_a_dead_run_is_not_called_running() -> None:
     assert "running" not in table("en", **DEAD)
     assert "진행 중" not in table("ko", **DEAD)
+
+
+FOUND = Finding(
+    "",
+    observed("AMO-2321", "The server is a standby (in recovery)."),
+    say("the primary."),
+    say("point database_host at the primary."),
+)
+TEXT = f"{FOUND}\nRolled back automatically: no host was switched."
+FAILED = {"name": "cleanup", "status": "failed", "details": {"error": TEXT, "findings": [FOUND.as_data()]}}
+OF_AN_OLDER_RELEASE = {**FAILED, "details": {"error": TEXT, "removed": 0}}
+TAKEN_OVER = {"outcome": "abandoned", "taken_over_by": "R2"}
+
+
+@pytest.mark.parametrize(
+    ("language", "run", "line"),
+    [
+        (
+            "en",
+            {**STOPPED, "error": TEXT, "phases": [FAILED]},
+            "The server is a standby (in recovery). [AMO-2321] Expected: the primary."
+            " Next: point database_host at the primary.",
+        ),
+        (
+            "ko",
+            {**STOPPED, "error": TEXT, "phases": [FAILED]},
+            "서버가 대기 서버(standby, 복구 모드)입니다. [AMO-2321] 기대: 주 서버(primary)여야 합니다."
+            " 다음: database_host가 주 서버(primary)를 가리키게 하십시오.",
+        ),
+        ("ko", {**STOPPED, "error": TEXT, "phases": [OF_AN_OLDER_RELEASE]}, str(FOUND)),
+        ("ko", {**STOPPED, "error": "No such file", "phases": [{**FAILED, "details": None}]}, "No such file"),
+        ("ko", {**STOPPED, "error": "Verify failed.", "failed_phase": "verify", "phases": [FAILED]}, "Verify failed."),
+        (
+            "ko",
+            {**TAKEN_OVER, "error": "taken over by jiwoo: its process 42 on gw is gone"},
+            "jiwoo이(가) 이어받음: gw의 프로세스 42이(가) 사라짐",
+        ),
+        (
+            "ko",
+            {**TAKEN_OVER, "error": "taken over by jiwoo: its lease ended at 2025-11-10T06:00:00Z"},
+            "jiwoo이(가) 이어받음: 점유 기한이 2025-11-10T06:00:00Z에 끝남",
+        ),
+        ("en", {**TAKEN_OVER, "error": "taken over by jiwoo: takeover was asked for"}, None),
+        (
+            "ko",
+            {**TAKEN_OVER, "error": "taken over by jiwoo: takeover was asked for"},
+            "jiwoo이(가) 이어받음: 이어받기를 요청받음",
+        ),
+        ("ko", {**TAKEN_OVER, "error": "taken over by jiwoo: it was late"}, "jiwoo이(가) 이어받음: it was late"),
+    ],
+)
+def test_how_a_run_ended_is_in_the_reader_s_language(language: str, run: dict[str, Any], line: str | None) -> None:
+    assert f"\n    {line or run['error']}\n" in table(language, **run)
+
+
+def test_a_secret_in_how_a_run_ended_stays_hidden() -> None:
+    assert "hunter2" not in table("en", **STOPPED, error="password=hunter2 was refused")

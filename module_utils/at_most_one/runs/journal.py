@@ -26,7 +26,7 @@ from ..postgres import publications, server_identity
 from ..postgres.connection import Connection, Hold, Login, connect, unheld
 from ..postgres.own_schema import ensure, exists, missing
 from ..verdicts import word
-from . import requests
+from . import requests, run_error
 from .controllers import Controller
 from .run_status import dead_since, why_dead
 
@@ -116,7 +116,7 @@ def open_run(connection: Connection, opening: Opening, *, takeover: bool = False
                 holder["run_id"],
                 "abandoned",
                 taken_over_by=run_id,
-                error=f"taken over by {opening.who}: {_why_free(holder, takeover)}",
+                error=str(run_error.taken_over(opening.who, _why_free(holder, takeover) or "")),
             )
         number = _next_number(connection, opening.above, alone=True)
         with connection.cursor() as cursor:
@@ -429,7 +429,7 @@ def _require_free(holder: Mapping[str, Any], takeover: bool) -> None:
 
 def _why_free(holder: Mapping[str, Any], takeover: bool) -> str | None:
     """Why this run may be taken over; ``None`` when it may not."""
-    return "takeover was asked for" if takeover else why_dead(holder)
+    return run_error.ASKED_FOR if takeover else why_dead(holder)
 
 
 def _refusal(holder: Mapping[str, Any] | None, plan_id: str) -> OperatorError:

@@ -7,8 +7,8 @@ from typing import Any
 
 from psycopg2.extras import RealDictCursor
 
-from ..findings import say
 from ..postgres.connection import Connection
+from . import run_error
 from .controllers import proven_alive, proven_dead
 
 _ROWS = """
@@ -22,9 +22,9 @@ FROM at_most_one.archived_row WHERE run_id = ANY(%s) GROUP BY run_id
 def why_dead(run: Mapping[str, Any]) -> str | None:
     """Why an unfinished run may be taken over; ``None`` while its process is alive or its lease runs."""
     if run["lease_expired"] and not proven_alive(run["controller_process"], run["controller_pid"]):
-        return say("its lease ended at {lease_until}", lease_until=run["lease_until"])
+        return run_error.lease_ended(run["lease_until"])
     if proven_dead(run["controller_process"], run["controller_pid"]):
-        return say("its process {pid} on {controller} is gone", pid=run["controller_pid"], controller=run["controller"])
+        return run_error.process_gone(run["controller_pid"], run["controller"])
     return None
 
 
