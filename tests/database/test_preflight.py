@@ -282,12 +282,23 @@ def test_module_fails_with_the_obstacles_and_their_facts(
     assert failed["details"]["facts"]["tables"]["inspection_sessions"]["kind"] == "table"
 
 
-def test_a_server_that_only_reads_is_named_wherever_something_is_written(login: Login, connection: Connection) -> None:
-    """Here by its setting; tests/deploy/test_injected_faults.py has a real standby."""
+def test_a_primary_that_only_reads_is_named_wherever_something_is_written(login: Login, connection: Connection) -> None:
+    """By its setting; tests/deploy/test_injected_faults.py has a real standby."""
     run(connection, f"ALTER DATABASE {login.dbname} SET default_transaction_read_only = on")
     with (
         pytest.raises(OperatorError, match="takes no writes: cannot execute CREATE SCHEMA") as stop,
         connect(login) as c,
     ):
         run(c, "CREATE SCHEMA at_most_one")
-    assert "the primary" in stop.value.expected
+    if connection.server_version < 140000:  # it does not report which of the two it is
+        assert "look for default_transaction_read_only" in stop.value.next_step
+        return
+    assert "It is the primary, and default_transaction_read_only is on" in stop.value.seen
+    assert stop.value.expected == "off, PostgreSQL's default, where a run is to write."
+    assert f"ALTER ROLE {login.user} RESET default_transaction_read_only" in stop.value.next_step
+
+
+def test_what_only_the_transaction_forbids_is_not_called_a_setting(login: Login) -> None:
+    with pytest.raises(OperatorError, match="takes no writes") as stop, connect(login) as c:
+        run(c, "SET TRANSACTION READ ONLY; CREATE SCHEMA at_most_one")
+    assert "It is the primary" not in stop.value.seen

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import psycopg2
@@ -10,7 +12,7 @@ from at_most_one.duplicates import surplus_rows
 from at_most_one.duplicates.restore import restore
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan
-from at_most_one.postgres.connection import Login, connect
+from at_most_one.postgres.connection import Connection, Login, connect
 from at_most_one.preflight.out_and_back import try_out
 
 from tests.database.cleaning import TABLE, remove, run
@@ -104,3 +106,53 @@ def test_a_session_without_triggers_and_foreign_keys_is_refused(login: Login) ->
     with pytest.raises(OperatorError, match="session_replication_role is replica") as stop, connect(login):
         pytest.fail("what is written would not be checked")
     assert "RESET session_replication_role" in stop.value.next_step
+
+
+class TestASessionThatCountsNoRows:
+    """track_counts = off: nothing tells what triggers write. Our sessions cannot change it: only a superuser may."""
+
+    @pytest.fixture
+    def uncounted(self, login: Login, connection: Connection, example: Any) -> Callable[[], object]:
+        """Ends the counting in every session that is opened from then on; a trigger acts on what leaves and returns."""
+        run(
+            connection,
+            "CREATE FUNCTION aedpics.acts() RETURNS trigger LANGUAGE plpgsql "
+            "AS $$BEGIN RETURN coalesce(NEW, OLD); END$$",
+        )
+        when = f"CREATE TRIGGER acts BEFORE DELETE OR INSERT ON {TABLE} FOR EACH ROW EXECUTE FUNCTION aedpics.acts()"
+        run(connection, when)
+        return lambda: run(connection, f"ALTER DATABASE {login.dbname} SET track_counts = off")
+
+    @pytest.fixture
+    def acting(self, plan: Plan) -> Plan:
+        return replace(plan, surplus=replace(plan.surplus, triggers=("acts",)))
+
+    def test_stops_before_a_row_is_tried(self, login: Login, acting: Plan, uncounted: Callable[[], object]) -> None:
+        uncounted()
+        with connect(login) as connection:
+            with pytest.raises(OperatorError) as stop:
+                try_out(connection, acting)
+            assert stop.value.seen.startswith(f"track_counts is off in the sessions of {login.user}: ")
+            assert stop.value.expected == "on, PostgreSQL's default."
+            assert f"ALTER ROLE {login.user} RESET track_counts" in stop.value.next_step
+
+    def test_stops_before_a_row_leaves(self, login: Login, acting: Plan, uncounted: Callable[[], object]) -> None:
+        uncounted()
+        with connect(login) as connection:
+            found = surplus_rows.report(connection, acting)
+            before = run(connection, f"SELECT count(*) FROM {TABLE}")
+            with pytest.raises(OperatorError, match="track_counts is off"):
+                remove(connection, acting, found)
+        with connect(login) as connection:
+            assert run(connection, f"SELECT count(*) FROM {TABLE}") == before
+
+    def test_stops_before_a_row_returns(
+        self, login: Login, connection: Connection, acting: Plan, uncounted: Callable[[], object]
+    ) -> None:
+        assert remove(connection, acting, surplus_rows.report(connection, acting)).removed == 25
+        uncounted()
+        with connect(login) as other, pytest.raises(OperatorError, match="track_counts is off"):
+            restore(other, acting, run_id="run-1")
+        run(connection, f"ALTER DATABASE {login.dbname} RESET track_counts")
+        with connect(login) as other:
+            assert restore(other, acting, run_id="run-1").restored == 25

@@ -483,14 +483,17 @@ class TestSettings:
         assert "changes settings of the session: datestyle, timezone. Found on the table: trigger meddle" in stop.seen
         assert run(connection, "SELECT current_setting('timezone')") == [("UTC",)]
 
-    def test_a_trigger_after_which_no_other_one_acts_is_refused_although_it_is_named(
-        self, connection: Connection, plan: Plan, example: Any
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [("session_replication_role", "replica"), ("track_counts", "off")],
+        ids=["acts", "is counted"],
+    )
+    def test_a_trigger_after_which_nothing_else_acts_or_is_counted_is_refused_although_it_is_named(
+        self, connection: Connection, plan: Plan, example: Any, name: str, value: str
     ) -> None:
-        trigger(
-            connection, "BEFORE DELETE", "PERFORM set_config('session_replication_role', 'replica', true); RETURN OLD;"
-        )
+        trigger(connection, "BEFORE DELETE", f"PERFORM set_config('{name}', '{value}', true); RETURN OLD;")
         stop = refusal(connection, allowing(plan, "meddle"))
-        assert "changes settings of the session: session_replication_role. Found" in stop.seen
+        assert f"changes settings of the session: {name}. Found" in stop.seen
 
     def test_as_rows_return_it_bars_the_way(self, connection: Connection, plan: Plan, example: Any) -> None:
         trigger(connection, "BEFORE INSERT", f"{self.SETS.format(local='true')} RETURN NEW;")

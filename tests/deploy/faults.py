@@ -514,6 +514,14 @@ FAULTS = {
         "rows leave and return byte for byte: none of them reaches our sessions; replica is refused before anything",
         "tests/database/test_settings.py::test_rows_leave_under_some_settings_and_return_under_others",
     ),
+    "server that counts no rows": Fault(
+        "ALTER DATABASE ... SET track_counts = off, so that nothing tells what triggers write",
+        "prepare",
+        "stopped",
+        ("track_counts is off",),
+        "nothing was touched: it stops before a row is removed, by --check as well",
+        "tests/database/test_settings.py::TestASessionThatCountsNoRows::test_stops_before_a_row_is_tried",
+    ),
     "too few connections": Fault(
         "ALTER ROLE or ALTER DATABASE ... CONNECTION LIMIT with fewer left than a run needs at once",
         "prepare",

@@ -68,6 +68,7 @@ DEMANDED = {
     "run overtaken while its controller was frozen",
     "run frozen inside a write",
     "settings that reach every session",
+    "server that counts no rows",
     "too few connections",
     "row level security forced on the owner",
     "network that loses every packet",

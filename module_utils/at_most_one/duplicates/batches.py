@@ -165,6 +165,8 @@ class Batches:
             self.set_off = bool(
                 self.plan.surplus.triggers or effects.of_table(cursor, self.plan.schema, self.plan.table)
             )
+            if self.set_off:
+                effects.require_counts(cursor, self.plan)
             first, size, before = 1, float(self.pace.first), self.progress.removed
             large = row_size.stored_apart(cursor, self.plan) > row_size.BATCH_BYTES
             while first <= work.members:

@@ -180,6 +180,8 @@ SELECT pg_catalog.array_agg(name ORDER BY name) FROM (
     WHERE pg_catalog.current_setting(name) <> value
     UNION ALL
     SELECT 'session_replication_role' WHERE pg_catalog.current_setting('session_replication_role') = 'replica'
+    UNION ALL
+    SELECT 'track_counts' WHERE pg_catalog.current_setting('track_counts') = 'off'
 ) AS changed"""
 
 
@@ -204,6 +206,30 @@ def refuse_changed_settings(cursor: Cursor, plan: Plan) -> None:
                 "let the function have its own settings, which end with it (ALTER FUNCTION ... SET {name} = ...), or "
                 "disable it for as long as the run lasts; then run this again. Nothing was written.",
                 name=names[0],
+            ),
+        )
+
+
+def require_counts(cursor: Cursor, plan: Plan) -> None:
+    """Stop unless the server counts what a transaction writes, which :func:`written` reads: only a superuser can say
+    that it shall not, for a role, a database or all of them."""
+    cursor.execute("SELECT pg_catalog.current_setting('track_counts'), session_user::text")
+    ((counts, user),) = cursor.fetchall()
+    if counts == "off":
+        raise OperatorError(
+            observed(
+                "AMO-3218",
+                "track_counts is off in the sessions of {user}: the server does not count the rows that a transaction "
+                "writes, so that nothing tells what triggers write when rows of {table} leave or return.",
+                user=user,
+                table=table_name(plan),
+            ),
+            expected=say("on, PostgreSQL's default."),
+            next_step=say(
+                "see where it is set, then reset it: psql -c '\\drds'; as a superuser, ALTER ROLE {user} RESET "
+                "track_counts, or ALTER DATABASE the same; where neither has it, it is off in postgresql.conf, and "
+                "autovacuum needs it, too. Then run this again.",
+                user=user,
             ),
         )
 

@@ -237,6 +237,7 @@ class _Work:
                 return self.done  # nothing ever left
             table = archived_rows.Table(cursor, self.plan, columns_of(cursor, self.plan), behind=self.behind)
             if self.plan.surplus.triggers or effects.of_plan(cursor, self.plan)[0]:
+                effects.require_counts(cursor, self.plan)
                 self.guard = effects.guard(cursor, self.plan, only_own=self.only_own)
             begin(cursor)
         while self._pass(_ROWS, lambda _, shape: table.way_of(shape)) and self._named("constraint", "trigger"):

@@ -180,17 +180,7 @@ def connect(
             if not autocommit:
                 connection.commit()
     except psycopg2.errors.ReadOnlySqlTransaction as refused:  # 25006: a standby, or default_transaction_read_only
-        raise OperatorError(
-            observed(
-                "AMO-3106",
-                "{where} takes no writes: {first_line}.",
-                where=login.where(),
-                first_line=first_line(refused),
-            ),
-            expected=say("the primary. A standby (in recovery) only reads."),
-            next_step=say("point database_host at the primary; when it is, look for default_transaction_read_only."),
-            database=login.where(),
-        ) from refused
+        raise _read_only(login, connection, refused) from refused
     except psycopg2.Error as failure:
         if not lost(failure):
             raise
@@ -377,6 +367,41 @@ def _refuse(login: Login, said: str, failure: psycopg2.Error) -> NoReturn:
         ),
         database=login.where(),
     ) from failure
+
+
+def _read_only(login: Login, connection: Connection, refused: psycopg2.Error) -> OperatorError:
+    """Says who forbids to write: the server, as a standby, or a setting. PostgreSQL 13 does not report which."""
+    told = connection.info.parameter_status
+    if told("in_hot_standby") == "off" and told("default_transaction_read_only") == "on":
+        return OperatorError(
+            observed(
+                "AMO-3120",
+                "{where} takes no writes: {first_line}. It is the primary, and default_transaction_read_only is on in "
+                "these sessions.",
+                where=login.where(),
+                first_line=first_line(refused),
+            ),
+            expected=say("off, PostgreSQL's default, where a run is to write."),
+            next_step=say(
+                "ask who has set it: it says that nobody shall write. Then see where it is set, and reset it: psql -c "
+                "'\\drds'; ALTER ROLE {user} RESET default_transaction_read_only, or ALTER DATABASE the same; where "
+                "neither has it, postgresql.conf or a login event trigger (psql -c '\\dy') does. Then run the same "
+                "again.",
+                user=login.user,
+            ),
+            database=login.where(),
+        )
+    return OperatorError(
+        observed(
+            "AMO-3106",
+            "{where} takes no writes: {first_line}.",
+            where=login.where(),
+            first_line=first_line(refused),
+        ),
+        expected=say("the primary. A standby (in recovery) only reads."),
+        next_step=say("point database_host at the primary; when it is, look for default_transaction_read_only."),
+        database=login.where(),
+    )
 
 
 def _pooler(login: Login, how: str) -> OperatorError:

@@ -62,6 +62,7 @@ def try_out(connection: Connection, plan: Plan) -> Trial:
             narrowed, rows = _sample(cursor, plan, columns)
             if not rows:
                 return trial
+            effects.require_counts(cursor, plan)
             _refuse_effects(plan, [*found, *(acting if plan.surplus.action == "update" else [])])
             row_size.refuse_too_large(cursor, plan, columns)
             _refuse_unreadable(cursor, plan, columns)
