@@ -302,3 +302,16 @@ def test_what_only_the_transaction_forbids_is_not_called_a_setting(login: Login)
     with pytest.raises(OperatorError, match="takes no writes") as stop, connect(login) as c:
         run(c, "SET TRANSACTION READ ONLY; CREATE SCHEMA at_most_one")
     assert "It is the primary" not in stop.value.seen
+
+
+def test_a_primary_that_only_reads_is_an_obstacle_before_anything_is_written(
+    login: Login, connection: Connection, plan: Plan
+) -> None:
+    """In check mode nothing is written, so that nothing else would tell."""
+    run(connection, f"ALTER DATABASE {login.dbname} SET default_transaction_read_only = on")
+    with connect(login) as reading:
+        stop = refusal(reading, plan)
+    assert stop.seen == (
+        f"default_transaction_read_only is on in the sessions of {login.user}, so that a run could write nothing."
+    )
+    assert f"ALTER ROLE {login.user} RESET default_transaction_read_only" in stop.next_step

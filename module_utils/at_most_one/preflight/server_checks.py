@@ -113,6 +113,7 @@ def _server(connection: Connection) -> dict[str, Any]:
                        OR pg_catalog.has_database_privilege(current_database(), 'CREATE'),
                    pg_catalog.has_database_privilege(current_database(), 'TEMPORARY'),
                    pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE'),
+                   current_setting('default_transaction_read_only') = 'on' AND NOT pg_catalog.pg_is_in_recovery(),
                    (SELECT coalesce(max(extract(epoch FROM replay_lag)), 0)::float FROM pg_catalog.pg_stat_replication)
             """
         )
@@ -126,7 +127,9 @@ def _server(connection: Connection) -> dict[str, Any]:
         "may_create_temporary": row[4],
         # Without pg_read_all_stats other roles' transactions and replicas are not shown: unknown, not none.
         "sees_other_roles": row[5],
-        "replication_lag_s": round(row[6], 1) if row[5] else None,
+        "user": connection.info.user,
+        "writes_forbidden": row[6],  # on a primary; a standby is one whatever the setting says
+        "replication_lag_s": round(row[7], 1) if row[5] else None,
     }
 
 
@@ -262,6 +265,25 @@ def _server_obstacles(facts: dict[str, Any], limits: Limits) -> list[Finding]:
                 observed("AMO-2321", "The server is a standby (in recovery)."),
                 say("the primary."),
                 say("point database_host at the primary."),
+            )
+        )
+    if facts["writes_forbidden"]:
+        obstacles.append(
+            Finding(
+                "read_only",
+                observed(
+                    "AMO-2354",
+                    "default_transaction_read_only is on in the sessions of {user}, so that a run could write nothing.",
+                    user=facts["user"],
+                ),
+                say("off, PostgreSQL's default, where a run is to write."),
+                say(
+                    "ask who has set it: it says that nobody shall write. Then see where it is set, and reset it: psql "
+                    "-c '\\drds'; ALTER ROLE {user} RESET default_transaction_read_only, or ALTER DATABASE the same; "
+                    "where neither has it, postgresql.conf or a login event trigger (psql -c '\\dy') does. Then run "
+                    "the same again.",
+                    user=facts["user"],
+                ),
             )
         )
     if not facts["may_create_schema"]:
