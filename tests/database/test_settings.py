@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import psycopg2
+import psycopg2.errors
 import pytest
 from at_most_one.duplicates import surplus_rows
 from at_most_one.duplicates.restore import restore
@@ -74,6 +76,31 @@ def test_no_setting_of_the_role_or_the_database_reaches_a_session(reached: Login
         for name, (_, ours) in REACHING.items():
             cursor.execute("SELECT current_setting(%s, true)", (name,))
             assert cursor.fetchone() in [(ours,), (None,)], name
+
+
+@pytest.mark.versions
+def test_what_a_login_event_trigger_sets_does_not_reach_a_session_either(login: Login) -> None:
+    """It runs behind the settings that a session asks for at connect. PostgreSQL has such triggers since 17."""
+    with contextlib.closing(superuser(login)) as connection, connection.cursor() as cursor:
+        sets = []
+        for name, (value, _) in REACHING.items():
+            cursor.execute("SELECT current_setting(%s, true)", (name,))
+            if cursor.fetchone() != (None,):  # a timeout of 1 ms would end the session before it asks
+                sets.append(f"PERFORM set_config('{name}', '{'20s' if value == '1ms' else value}', false);")
+        body = f"BEGIN {' '.join(sets)} END"
+        cursor.execute(f"CREATE FUNCTION at_login() RETURNS event_trigger LANGUAGE plpgsql AS $${body}$$")
+        created = "CREATE EVENT TRIGGER at_login ON login EXECUTE FUNCTION at_login()"
+        if connection.server_version < 170000:
+            with pytest.raises(psycopg2.errors.SyntaxError, match="unrecognized event name"):
+                cursor.execute(created)
+            return
+        cursor.execute(created)
+    with connect(login) as own, own.cursor() as cursor:
+        for name, (_, ours) in REACHING.items():
+            cursor.execute("SELECT current_setting(%s, true)", (name,))
+            assert cursor.fetchone() in [(ours,), (None,)], name
+        cursor.execute("SELECT 'é'::text")
+        assert cursor.fetchone() == ("é",), "psycopg2 knows the encoding, too"
 
 
 def test_rows_leave_under_some_settings_and_return_under_others(reached: Login, plan: Plan, example: Any) -> None:

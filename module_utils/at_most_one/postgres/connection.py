@@ -71,7 +71,8 @@ TEXT_SETTINGS = {
 # libpq makes settings of these variables of its environment, and sends them so that they overrule ours.
 _OVERRULING = ("PGTZ", "PGDATESTYLE", "PGGEQO", "PGCLIENTENCODING")
 # Settings that not every server has, so that they cannot be asked for at connect: what would end a session that waits
-# for another program. And a commit that is reported before it would outlive a crash.
+# for another program. And a commit that is reported before it would outlive a crash. Then those that were asked for at
+# connect, where a login event trigger (PostgreSQL 17) has set them since.
 _SET_WHERE_KNOWN = """
 SELECT pg_catalog.current_setting(%(mark)s, true), pg_catalog.current_setting('session_replication_role'),
     (SELECT pg_catalog.count(pg_catalog.set_config(name, value, false))
@@ -79,7 +80,11 @@ SELECT pg_catalog.current_setting(%(mark)s, true), pg_catalog.current_setting('s
          ('synchronous_commit', 'on', 'off')) AS known (name, value, instead_of)
      WHERE pg_catalog.current_setting(%(mark)s, true) = %(value)s
          AND pg_catalog.current_setting(name, true) IS NOT NULL
-         AND instead_of IN ('', pg_catalog.current_setting(name, true)))"""
+         AND instead_of IN ('', pg_catalog.current_setting(name, true))),
+    (SELECT pg_catalog.count(pg_catalog.set_config(name, value, false))
+     FROM unnest(%(names)s::text[], %(values)s::text[]) AS asked (name, value)
+     WHERE pg_catalog.current_setting(%(mark)s, true) = %(value)s
+         AND pg_catalog.current_setting(name, true) <> value)"""
 # A setting that no server has, with a value that no other connection has: who is told it back talks to a session that
 # was started with this connection's settings.
 _MARK = "at_most_one.session"
@@ -166,11 +171,11 @@ def connect(
     no connection: an unreachable database is never an empty one. Nor is there one through a pooler that keeps the
     settings to itself, in any of its modes: one question tells, before anything else is sent.
     """
-    settings: Mapping[str, Any] = {
+    settings: Mapping[str, str] = {
         **_SESSION,
-        "lock_timeout": lock_timeout_ms,
-        "statement_timeout": statement_timeout_ms,
-        "idle_in_transaction_session_timeout": 60_000,
+        "lock_timeout": _shown(lock_timeout_ms),
+        "statement_timeout": _shown(statement_timeout_ms),
+        "idle_in_transaction_session_timeout": _shown(60_000),
     }
     connection = _open(login, settings, connect_timeout_s)
     try:
@@ -256,6 +261,14 @@ def _answers(login: Login) -> bool:
     return True
 
 
+def _shown(ms: int) -> str:
+    """So many milliseconds as the server shows them: 3s for 3000."""
+    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1_000)):
+        if ms and ms % size == 0:
+            return f"{ms // size}{unit}"
+    return f"{ms}ms" if ms else "0"
+
+
 def _place(login: Login) -> dict[str, Any]:
     """Where to connect to and as whom, in libpq's words."""
     return {
@@ -270,7 +283,7 @@ def _place(login: Login) -> dict[str, Any]:
     }
 
 
-def _open(login: Login, settings: Mapping[str, Any], connect_timeout_s: int) -> Connection:
+def _open(login: Login, settings: Mapping[str, str], connect_timeout_s: int) -> Connection:
     """A connection in autocommit on which the settings are in force. Raises OperatorError when there is none."""
     settings = {**settings, _MARK: secrets.token_hex(8)}
     for name in _OVERRULING:
@@ -283,10 +296,10 @@ def _open(login: Login, settings: Mapping[str, Any], connect_timeout_s: int) -> 
             application_name="at-most-one",
             # At connect, not by SET: through a transaction pooler SET would change a connection that the application
             # gets next. Inside `options` a backslash keeps a space.
-            options=" ".join(f"-c {name}={str(value).replace(' ', chr(92) + ' ')}" for name, value in settings.items()),
+            options=" ".join(f"-c {name}={value.replace(' ', chr(92) + ' ')}" for name, value in settings.items()),
         )
         connection.autocommit = True
-        in_force = _in_force(login, connection, settings[_MARK])
+        in_force = _in_force(login, connection, settings)
     except OperatorError:  # the server was given up, or its role cannot do what is asked of it
         if connection is not None:
             connection.close()
@@ -303,15 +316,19 @@ def _open(login: Login, settings: Mapping[str, Any], connect_timeout_s: int) -> 
     return connection
 
 
-def _in_force(login: Login, connection: Connection, mark: str) -> bool:
+def _in_force(login: Login, connection: Connection, settings: Mapping[str, str]) -> bool:
     """Whether the settings that were asked for are those of the session; the rest of them are set then.
 
     A server may accept the login and freeze before it answers this. Raises OperatorError that says so, and for a
     session in which triggers and foreign keys do not act: only a superuser could change that.
     """
+    mark = settings[_MARK]
+    asked = {"names": list(settings), "values": list(settings.values())}
     with answering(login, lambda: _is_waiting(connection), lambda: _hang_up(connection)), connection.cursor() as cursor:
-        cursor.execute(_SET_WHERE_KNOWN, {"mark": _MARK, "value": mark})
-        ((told, acting, _),) = cursor.fetchall()
+        cursor.execute(_SET_WHERE_KNOWN, {"mark": _MARK, "value": mark, **asked})
+        ((told, acting, *_),) = cursor.fetchall()
+        if told == mark:
+            connection.set_client_encoding(settings["client_encoding"])  # psycopg2 reads it once, at the login
     if told == mark and acting == "replica":
         raise OperatorError(
             observed(
