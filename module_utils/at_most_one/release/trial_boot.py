@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import socket
 import subprocess
 import tempfile
@@ -25,6 +24,7 @@ from ..http.build_probe import Asker, broken_assets, origin_of, require_files
 from ..http.client import NoAnswer
 from ..http.served_build import Probe, ask
 from ..system.app_logs import log_tail
+from ..system.commands import end_group
 
 _POLL_S = 0.1
 _GRACE_S = 10.0  # from SIGTERM to SIGKILL
@@ -77,7 +77,7 @@ def check(boot: Boot) -> float:
                 time.sleep(_POLL_S)
             _stop(boot, say("after {timeout_s} s, {seen}", timeout_s=f"{boot.timeout_s:g}", seen=seen), log.name)
         finally:
-            _end(process)
+            end_group(process, _GRACE_S)  # what outlives its parent would keep the port and the database
 
 
 def _require_assets(boot: Boot, probe: Probe, process: subprocess.Popen[bytes], log: str) -> None:
@@ -189,16 +189,6 @@ def _stop(boot: Boot, seen: str, log: str) -> NoReturn:
         next_step=say("nothing that serves was touched; correct what it names, or start it by hand in that directory."),
         error_lines=lines,
     )
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the whole group, politely first: children that outlive their parent would keep the port and the database."""
-    for sign, patience in ((signal.SIGTERM, _GRACE_S), (signal.SIGKILL, _GRACE_S)):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, sign)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(patience)
-            return
 
 
 def _free_port() -> int:

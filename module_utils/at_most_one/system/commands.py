@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..findings import Phrase, say
+from .processes import members
 
 _OUTPUT_LIMIT = 65_536  # bytes; a looping program must not fill the memory of the host
 _POLL_S = 0.05
+_PATIENCE_S = 3.0  # from the polite signal to the other, and from that one on
 
 
 @dataclass(frozen=True)
@@ -89,11 +91,23 @@ def run(
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
-    """End the child and what it started, first politely."""
-    for number, patience_s in ((signal.SIGTERM, 3), (signal.SIGKILL, 3)):
-        if child.poll() is not None:
+    """End a command that has not ended by itself. One that has may have left a server behind, as it was to."""
+    if child.poll() is None:
+        end_group(child, _PATIENCE_S)
+
+
+def end_group(leader: subprocess.Popen[bytes], patience_s: float) -> None:
+    """End a process that leads its session and what it has started there: politely, then by force what is left.
+
+    A shell ends as soon as it is told to, and the program that it has started may go on.
+    """
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(leader.pid, number)
+        deadline = time.monotonic() + patience_s
+        while leader.poll() is None or members(leader.pid):
+            if time.monotonic() >= deadline:
+                break
+            time.sleep(_POLL_S)
+        else:
             return
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(patience_s)

@@ -33,6 +33,12 @@ def children(pid: int) -> list[int]:
     return [entry for entry in entries if (fields := _stat(entry)) and fields[1] == str(pid)]
 
 
+def members(group: int) -> list[int]:
+    """The pids of the living processes of a process group."""
+    entries = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
+    return [entry for entry in entries if (fields := _stat(entry)) and fields[2] == str(group)]
+
+
 def nobody_reads(descriptor: int = 1) -> bool:
     """Whether ``descriptor`` is a pipe or a socket whose reader is gone, so that nobody gets what is written to it.
 
