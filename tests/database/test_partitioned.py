@@ -369,6 +369,26 @@ class TestTheWayBack:
         assert (done.restored, left.reason, left.count) == (20, "partition", 10)
         assert "10 of aedpics.visits: the table has no partition for them" in str(left)
 
+    def test_an_index_of_a_partition_that_a_killed_build_has_left_goes_as_well(
+        self, login: Login, connection: Connection, parted: Plan
+    ) -> None:
+        """The whole's index goes with what is attached to it; the one that is not would go on refusing rows."""
+        run(connection, f"UPDATE {VISITS} SET open = false")
+        ((oid,),) = run(connection, "SELECT 'south.visits_0'::regclass::oid::int")
+        run(connection, f"CREATE UNIQUE INDEX one_open_visit ON ONLY {VISITS} (region, serial) WHERE open")
+        run(connection, f"CREATE UNIQUE INDEX one_open_visit_p{oid} ON south.visits_0 (region, serial) WHERE open")
+        inspection = verification.inspect(connection, parted)
+        connection.rollback()
+        expected = [
+            f'DROP INDEX CONCURRENTLY IF EXISTS "south"."one_open_visit_p{oid}"',
+            'DROP INDEX IF EXISTS "aedpics"."one_open_visit"',
+        ]
+        with connect(login, lock_timeout_ms=0, autocommit=True) as dropping:
+            assert verification.drop(dropping, parted, inspection, check=True) == expected
+            assert len(indexes(connection)) == 2
+            assert verification.drop(dropping, parted, inspection) == expected
+        assert indexes(connection) == set()
+
     def test_a_row_whose_key_is_taken_and_one_that_the_index_rejects(
         self, login: Login, connection: Connection, parted: Plan
     ) -> None:

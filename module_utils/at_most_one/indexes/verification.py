@@ -308,23 +308,30 @@ def drop(
 ) -> list[str]:
     """Drop every planned index that exists, one by one, CONCURRENTLY; return the statements run (or to be run: check).
 
-    The connection must be in autocommit with lock_timeout 0: a lock_timeout would leave an INVALID index whenever a
-    transaction on the table outlives it. Its statement_timeout is the deadline of each drop. Raises OperatorError
-    before the first drop when a planned name belongs to something else than an index of the planned table.
+    First go those that a build which was cut short has left on partitions: no inspection shows them, and they would go
+    on refusing rows. The connection must be in autocommit with lock_timeout 0: a lock_timeout would leave an INVALID
+    index whenever a transaction on the table outlives it. Its statement_timeout is the deadline of each drop. Raises
+    OperatorError before the first drop when a planned name belongs to something else than an index of the planned
+    table.
     """
     refuse_foreign(inspection, plan)
     refuse_building(connection, plan, inspection)
-    statements = []
-    for name in inspection.existing:
-        table = next(index.table for index in plan.indexes if index.name == name)
-        statement = on_partitions.drop_step(connection, name, table, plan.schema).statement
-        statements.append(statement.as_string(connection))
-        if check:
+    statements: list[str] = []
+    for index in plan.indexes:
+        name, table = index.name, index.table
+        left_over = on_partitions.left_over(connection, name, table, plan.schema)
+        is_there = name in inspection.existing
+        whole = [on_partitions.drop_step(connection, name, table, plan.schema)] if is_there else []
+        statements += [step.statement.as_string(connection) for step in (*left_over, *whole)]
+        if check or not (left_over or whole):
             continue
         hold(connection)  # a drop CONCURRENTLY cannot be in the transaction that holds the run
         try:
             with connection.cursor() as cursor:
-                drop_concurrently(cursor, name, plan.schema)
+                for step in left_over:
+                    step.run(cursor)
+                if is_there:
+                    drop_concurrently(cursor, name, plan.schema)
         except (psycopg2.errors.QueryCanceled, psycopg2.errors.LockNotAvailable) as slow:
             holders = locks.holders(connection, plan.schema, [table])
             raise OperatorError(
