@@ -224,6 +224,13 @@ class TestAConcurrentBuild:
         build(login, parted)
         assert verdicts(connection, parted) == ["present", "present"]
 
+    def test_two_long_names_that_begin_alike(self, login: Login, connection: Connection, parted: Plan) -> None:
+        run(connection, f"UPDATE {VISITS} SET open = false")
+        named = [replace(index, name="x" * 62 + end) for index, end in zip(parted.indexes, "ab", strict=True)]
+        parted = replace(parted, indexes=tuple(named))
+        build(login, parted)
+        assert verdicts(connection, parted) == ["present", "present"]
+
 
 class TestAConcurrentFence:
     def test_a_duplicate_that_is_committed_meanwhile(

@@ -7,6 +7,7 @@ https://www.postgresql.org/docs/current/ddl-partitioning.html#DDL-PARTITIONING-D
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 
 from psycopg2 import sql
@@ -84,8 +85,10 @@ def _drop(name: str, schema: str, *, plainly: bool) -> Step:
 
 def _name_on(index: str, partition: int) -> str:
     """The name that an index has on the partition with that oid."""
-    end = f"_p{partition}"
-    return index.encode()[: _LONGEST_NAME - len(end)].decode(errors="ignore") + end
+    name, end = index.encode(), f"_p{partition}"
+    if len(name) > _LONGEST_NAME - len(end):  # two long names may differ behind what there is room for
+        end = f"_{hashlib.sha256(name).hexdigest()[:8]}{end}"
+    return name[: _LONGEST_NAME - len(end)].decode(errors="ignore") + end
 
 
 _PARTS = """
