@@ -18,7 +18,7 @@ from at_most_one.fence import write_fence
 from at_most_one.indexes import build_concurrently, definitions, usage_stats, verification
 from at_most_one.indexes.build_concurrently import Limits
 from at_most_one.migration import build as options_of
-from at_most_one.migration import by_sql
+from at_most_one.migration import by_sql, race
 from at_most_one.plan import Plan, Surplus, parse
 from at_most_one.postgres import partitions
 from at_most_one.postgres.connection import Connection, Login, connect
@@ -445,3 +445,16 @@ def test_sizes_and_uses_are_those_of_all_partitions(connection: Connection, part
     found = {use.name: use for use in usage_stats.read(connection, parted)}
     assert found["one_open_visit"].bytes >= 3 * 8192
     assert found["one_open_visit"].advice == "rule"
+
+
+def test_the_race_is_refused_by_the_part_of_the_index_on_a_partition(
+    login: Login, connection: Connection, parted: Plan
+) -> None:
+    run(connection, f"UPDATE {VISITS} SET open = false")
+    build(login, parted)
+    run(connection, INSERT, 99, "busan", "AED-1")
+    before = content(connection)
+    connection.rollback()
+    seen = race.run(login, parted)
+    assert (seen.verdict, seen.index) == ("proven", "one_open_visit")
+    assert content(connection) == before
