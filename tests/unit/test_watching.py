@@ -56,6 +56,8 @@ def test_a_round_in_which_all_is_well() -> None:
         ({"instances": Listing(None, (instance(0, 100),))}, ["instances"]),
         ({"instances": Listing(None, (instance(0, 100), instance(1, 101, 2)))}, ["instances"]),
         ({"instances": Listing(None, (instance(0, 100), instance(1, 777)))}, ["instances"]),
+        ({"instances": Listing(None, (instance(0, 100, 0), instance(1, 101, 0)))}, []),  # pm2 reset
+        ({"instances": Listing(None, (instance(0, 100, 0), instance(1, 777, 0)))}, ["instances"]),
         ({"instances": Listing(None, (instance(0, 100), instance(1, 0, 1, "errored")))}, ["instances"]),
         ({"instances": Listing(None, (*BOTH.instances, instance(2, 102)))}, []),
         ({"instances": NO_DAEMON}, ["instances"]),

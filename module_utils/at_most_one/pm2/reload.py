@@ -168,9 +168,12 @@ def _marks(
 def _died_meanwhile(
     done: Sequence[tuple[Instance, Instance]], now: Sequence[Instance]
 ) -> tuple[Instance, Unproven] | None:
-    restarts = {one.pm_id: one.restarts for one in now}
+    listed = {one.pm_id: one for one in now}
     for _before, after in done:
-        if start_ticks(after.pid) is None or restarts.get(after.pm_id) != after.restarts:
+        one = listed.get(after.pm_id)
+        # `pm2 reset` counts the restarts from 0 again, and restarts nothing.
+        lives = one is not None and one.pid == after.pid and one.restarts <= after.restarts
+        if not lives or start_ticks(after.pid) is None:
             return after, Unproven(
                 "crashed", say("pid {pid} died while the next instances were reloaded", pid=after.pid)
             )

@@ -224,7 +224,7 @@ def _instances(listing: Listing | OperatorError | None, since: Since) -> list[Fi
             changed.append(say("instance {pm_id} is gone", pm_id=pm_id))
         elif not one.online:
             changed.append(say("instance {pm_id} is {status}", pm_id=pm_id, status=one.status))
-        elif one.restarts != restarts or one.pid != pid:
+        elif one.restarts > restarts or one.pid != pid:  # `pm2 reset` counts from 0 again, and restarts nothing
             changed.append(
                 say(
                     "instance {pm_id} was restarted (pid {before} is {now} now, {restarts} restarts before, "
