@@ -206,7 +206,8 @@ def _stays(pid: int, ticks: int, until: float) -> bool:
 
 def already_proven(demand: Demand, instance: Instance, instances: int) -> bool:
     """Whether this instance needs no reload: up for long enough, in the right directory, with the right answers."""
-    steady = instance.online and time.time() - instance.started_ms / 1000 >= demand.stable_s
+    ticks = start_ticks(instance.pid) if instance.online else None  # not by the clock, which may have been set
+    steady = ticks is not None and up_for(ticks) >= demand.stable_s
     if not steady or (demand.release_path and working_directory(instance.pid) != demand.release_path):
         return False
     try:
