@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -165,6 +166,45 @@ def test_a_log_that_was_rotated_meanwhile(log: Log) -> None:
     log.path.write_text(stamped(BEGAN, "ERROR before") + "\n" + stamped(log.now + 1, "ERROR after") + "\n")
     found = log.scan()
     assert (found.errors, found.shown[0][-11:]) == (1, "ERROR after")
+
+
+@pytest.mark.parametrize("instances", [1, 2])
+def test_a_log_that_was_rotated_right_before_the_cutover(log: Log, instances: int) -> None:
+    """What was read of the file before says nothing of this one. The second instance is switched after the rotation."""
+    log.write("a long line that was there before" * 10, "ERROR no template")
+    log.moment()
+    log.moment()
+    if instances == 2:
+        log.serves(1, 201, 101)
+    log.path.write_text("ERROR of the old process\n")
+    log.serves(0, 200, 100)
+    log.write("ERROR no template")
+    found = log.scan()
+    assert (found.errors, found.shown) == (1, ["ERROR no template"])
+
+
+@pytest.mark.parametrize("name", ["app.log.1", "app.1.log", "app.log-20251124", "app__2025-11-24_16-00-00.log"])
+@pytest.mark.parametrize("created", [True, False])
+def test_what_is_known_stays_known_where_the_rotated_file_is_there(log: Log, name: str, created: bool) -> None:
+    cutover(log, noise="ERROR no template")
+    log.write("ERROR no template", "ERROR written before the rotation")
+    log.path.rename(log.path.with_name(name))
+    if created:
+        log.path.write_text("")
+        log.write("ERROR no template", "ERROR written after it")
+    found = log.scan()
+    assert (found.errors, found.known) == ((2, 2) if created else (1, 1))
+    assert found.shown[0] == "ERROR written before the rotation"
+
+
+def test_a_file_of_an_earlier_rotation_is_not_taken_for_the_log(log: Log) -> None:
+    cutover(log, noise="ERROR no template")
+    older = log.path.with_name("app.log.1")
+    older.write_text("ERROR of another year\n" * 100)
+    os.utime(older, (BEGAN, BEGAN))
+    log.path.write_text("ERROR no template\n")
+    found = log.scan()
+    assert (found.errors, found.known, found.shown) == (1, 0, ["ERROR no template"])
 
 
 def test_a_log_that_does_not_exist(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from .redaction import redact
 _TERMINAL_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _TAIL_BYTES = 256 * 1024
 _LINE_SHOWN = 300
+_ROTATION = r"(?:\.1|-\d{8}(?:-\d+)?|__\d[\d_-]*)"  # of logrotate, without and with dateext, and of pm2-logrotate
 
 
 def without_colour(text: str) -> str:
@@ -33,6 +34,20 @@ def log_tail(path: str, offset: int, lines: int) -> list[str]:
         return []
     kept = [line for line in written if line.strip()][-lines:]
     return [line[:_LINE_SHOWN] for line in redact("\n".join(kept)).splitlines()]
+
+
+def rotated_file(path: str, least: int, at: float) -> str | None:
+    """The file that a log has become that was ``least`` bytes long at a Unix time; None unless just one can be it."""
+    directory, name = os.path.split(path)
+    stem, ending = os.path.splitext(name)
+    named = re.compile(f"{re.escape(stem)}{_ROTATION}{re.escape(ending)}|{re.escape(name)}{_ROTATION}")
+    found = []
+    for entry in os.scandir(directory or "."):
+        if named.fullmatch(entry.name) and entry.is_file():
+            seen = entry.stat()
+            if seen.st_size == least or (seen.st_size > least and seen.st_mtime >= at):
+                found.append(entry.path)
+    return found[0] if len(found) == 1 else None
 
 
 def lines_from(path: str, begin: int) -> Iterator[tuple[int, str]]:

@@ -13,12 +13,12 @@ import re
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from ..findings import Phrase, joined, say
-from .app_logs import lines_from, log_sizes
+from .app_logs import lines_from, log_sizes, rotated_file
 from .redaction import redact
 
 ERROR_PATTERN = r"\bERROR\b|Unhandled|uncaughtException"  # also the default of healthcheck_log_error_pattern
@@ -145,8 +145,9 @@ def scan(mark: Mark, errors: str, warnings: str, now: float | None = None) -> Sc
     found, is_error, is_warning = Scan(mark.path), re.compile(errors), re.compile(warnings)
     if mark.since == 0 and not os.path.exists(mark.path):
         return found
+    mark, earlier = _across_rotation(mark)
     known, new, shown = _Known(mark.before), Counter[str](), dict[str, list[str]]()
-    for line in _new_lines(mark, known, is_error):
+    for line in _new_lines(mark, earlier, known, is_error):
         if is_error.search(line):
             new[kind(line)] += 1
             examples = shown.setdefault(kind(line), [])
@@ -220,16 +221,52 @@ class _Known:
         return max(_ALWAYS_KNOWN, recent, _MORE_OFTEN * max(rates, default=0.0) * seconds)
 
 
-def _new_lines(mark: Mark, known: _Known, is_error: re.Pattern[str]) -> Iterator[str]:
-    """The lines that are the new release's; error lines of the release before go to ``known``."""
+def _across_rotation(mark: Mark) -> tuple[Mark, str | None]:
+    """The mark, and the file that the log has become where it was rotated since the last moment and is still there.
+
+    A moment at which the log was shorter than before was after a rotation. What was written before that is in another
+    file, and nothing can be compared.
+    """
+    longest = 0
+    moments: list[Moment | Served] = [*mark.before, *sorted(mark.served, key=lambda one: one.at)]
+    later: list[Moment | Served] = []
+    for one in moments:
+        if one.size < longest:
+            later.append(one)
+        longest = max(longest, one.size)
+    if later:
+        served = tuple(one if one in later else replace(one, size=0) for one in mark.served)
+        return replace(mark, before=(), served=served), None
+    size = os.path.getsize(mark.path) if os.path.exists(mark.path) else 0
+    return mark, rotated_file(mark.path, longest, moments[-1].at) if size < longest else None
+
+
+def _lines(path: str, earlier: str | None, first: int) -> Iterator[tuple[int, str]]:
+    """The lines of the log from an offset on, as if it had never been rotated."""
+    if earlier is None:
+        yield from lines_from(path, first)
+        return
+    size = os.path.getsize(earlier)
+    yield from lines_from(earlier, first)
+    if os.path.exists(path):  # logrotate need not have created it anew
+        for offset, line in lines_from(path, 0):
+            yield size + offset, line
+
+
+def _new_lines(mark: Mark, earlier: str | None, known: _Known, is_error: re.Pattern[str]) -> Iterator[str]:
+    """The lines that are the new release's; error lines of the release before go to ``known``.
+
+    ``earlier``: the file that the log was before it was rotated, where that is there.
+    """
     begin = mark.before[0].size if mark.before else min((one.size for one in mark.served), default=0)
     timed = mark.started_at is not None and bool(mark.before)
-    rotated = os.path.getsize(mark.path) < mark.since
+    rotated = earlier is None and os.path.getsize(mark.path) < mark.since
     after = mark.before[-1].at if mark.before else 0.0
     new_pids = {one.pid: one.size for one in mark.served}
     pm_ids = {one.pm_id: one.size for one in mark.served}
     old_pids = {one.old_pid for one in mark.served} - {None}
-    for offset, line in lines_from(mark.path, 0 if rotated else max(0, begin - _HISTORY_BYTES) if timed else begin):
+    first = 0 if rotated else max(0, begin - _HISTORY_BYTES) if timed else begin
+    for offset, line in _lines(mark.path, earlier, first):
         if rotated:
             at = written_at(line)
             if at is None or at > after:
