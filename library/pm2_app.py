@@ -230,14 +230,14 @@ log_offsets:
   sample:
     /home/deploy/.pm2/logs/aedpics-error-0.log:
       path: /home/deploy/.pm2/logs/aedpics-error-0.log
-      served: [{"pm_id": 0, "pid": 4811, "old_pid": 4711, "size": 1101, "at": 1762752604.2}]
-      before: [{"size": 1024, "at": 1762752600.1}, {"size": 1060, "at": 1762752601.3}]
+      served: [{"pm_id": 0, "pid": 4811, "old_pid": 4711, "size": 1101, "at": 1762752604.2, "up": 86404.1}]
+      before: [{"size": 1024, "at": 1762752600.1, "up": 86400.0}, {"size": 1060, "at": 1762752601.3, "up": 86401.2}]
       started_at: 1762666200.0
 logs:
   description: The length of every log of the application in bytes, and when that was.
   returned: when state is started
   type: dict
-  sample: {"/home/deploy/.pm2/logs/aedpics-error-0.log": {"size": 512, "at": 1762752480.0}}
+  sample: {"/home/deploy/.pm2/logs/aedpics-error-0.log": {"size": 512, "at": 1762752480.0, "up": 86279.9}}
 ready_wait_s:
   description: Seconds that PM2 waits at most for an instance to send C(ready) (C(wait_ready)), 0 for none.
   returned: when state is started

@@ -63,7 +63,7 @@ logs:
   description: The length of every log of the application in bytes, and when that was.
   returned: success
   type: dict
-  sample: {"/home/deploy/.pm2/logs/aedpics-error-0.log": {"size": 512, "at": 1762752480.0}}
+  sample: {"/home/deploy/.pm2/logs/aedpics-error-0.log": {"size": 512, "at": 1762752480.0, "up": 86279.9}}
 ready_wait_s:
   description: Seconds that PM2 waits at most for an instance to send C(ready) (C(wait_ready)), 0 for none.
   returned: success

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from at_most_one.system import log_errors
@@ -105,6 +107,23 @@ def test_the_rate_under_the_probe_counts_as_the_rate_before(log: Log) -> None:
     log.serves(0, 200, 100)
     log.write(*["ERROR per request"] * 140)
     assert log.scan().errors == 0
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_clock_that_is_set_meanwhile_changes_no_rate(log: Log, hours: int) -> None:
+    log.moment()
+    log.write(*["ERROR noisy"] * 5)
+    log.moment()
+    log.serves(0, 200, 100)
+    log.write(*["ERROR noisy"] * 12)
+    (first, last), (serves,) = log.before, log.served
+    before = (replace(first, up=100.0), replace(last, at=last.at + 3600 * hours, up=110.0))
+    served = (replace(serves, at=serves.at + 3600 * hours, up=120.0),)
+    mark = Mark(str(log.path), served, before)
+    found = log_errors.scan(mark, ERROR_PATTERN, "WARN", now=served[0].at + 20)
+    assert (found.errors, found.known, found.compared_s) == (0, 12, 10)
+    prepared: dict[str, Any] = {"size": 0, "at": first.at + 3600, "up": 40.0}
+    assert log_errors.mark_of(asdict(mark), prepared).before == (Moment(**prepared), *before)
 
 
 def test_where_the_release_served_already_nothing_is_known(log: Log) -> None:

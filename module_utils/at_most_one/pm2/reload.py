@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from ..errors import OperatorError
 from ..findings import observed, say
 from ..system.app_logs import log_sizes
-from ..system.log_errors import Mark, Moment, Served, moments
+from ..system.log_errors import Mark, Moment, Served, age, moments
 from ..system.processes import start_ticks, working_directory
 from ..system.run_token import Guard, unguarded
 from . import rpc
@@ -90,7 +90,7 @@ def reload(
     # Each `pm2 jlist` starts a Node.js: what was read a moment ago is not read again. The look ahead took its time.
     latest = listing(pm2, aim.demand.name) if due else found
     if due and began:
-        time.sleep(min(_COMPARED_S, max(0.0, _COMPARED_S - (time.time() - min(one.at for one in began.values())))))
+        time.sleep(min(_COMPARED_S, max(0.0, _COMPARED_S - max(map(age, began.values())))))
     last = moments(began)
     with Overheard(pm2) as heard:
         for before in due:
@@ -160,7 +160,7 @@ def _marks(
         for one in writers:
             at = gone.get(one.pm_id, {}).get(path, moment)
             old_pid = old[one.pm_id].pid if one.pm_id in gone else None
-            served.append(Served(one.pm_id, one.pid, old_pid, at.size, at.at))
+            served.append(Served(one.pm_id, one.pid, old_pid, at.size, at.at, at.up))
         marks[path] = asdict(Mark(path, tuple(served), (began[path], moment) if comparable else (), started))
     return marks
 

@@ -339,7 +339,7 @@ def marks(
             before = ()  # the log was rotated since
         mark = Mark(
             path,
-            tuple(Served(one.pm_id, one.pid, None, moment.size, moment.at) for one in writers),
+            tuple(Served(one.pm_id, one.pid, None, moment.size, moment.at, moment.up) for one in writers),
             before or (began[path], moment),
             None if before else max((one.started_ms / 1000 for one in writers), default=None),
         )

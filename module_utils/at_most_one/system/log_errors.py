@@ -19,6 +19,7 @@ from typing import Any
 
 from ..findings import Phrase, joined, say
 from .app_logs import lines_from, log_sizes, rotated_file
+from .processes import uptime
 from .redaction import redact
 
 ERROR_PATTERN = r"\bERROR\b|Unhandled|uncaughtException"  # also the default of healthcheck_log_error_pattern
@@ -51,10 +52,11 @@ _PM_ID = re.compile(r'"process_id":\s*(\d+)|^\s*(\d+)\|')  # PM2's log_type json
 
 @dataclass(frozen=True)
 class Moment:
-    """How long a log was (bytes) at a Unix time."""
+    """How long a log was (bytes) at a Unix time. ``up``: for how long its host had been up, whatever its clock said."""
 
     size: int
     at: float
+    up: float | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Served:
     old_pid: int | None
     size: int
     at: float
+    up: float | None = None
 
 
 @dataclass(frozen=True)
@@ -103,15 +106,31 @@ class Scan:
 
 def moments(paths: Iterable[str]) -> dict[str, Moment]:
     """How long each log is now."""
-    at = time.time()
-    return {path: Moment(size, at) for path, size in log_sizes(paths).items()}
+    at, up = time.time(), uptime()
+    return {path: Moment(size, at, up) for path, size in log_sizes(paths).items()}
+
+
+def age(moment: Moment | Served) -> float:
+    """How many seconds ago it was."""
+    return _between(moment, Moment(0, time.time(), uptime()))
+
+
+def _between(earlier: Moment | Served, later: Moment | Served) -> float:
+    """The seconds from one to the other, also where the clock was set meanwhile; a host that was booted counts anew."""
+    if earlier.up is not None and later.up is not None and earlier.up <= later.up:
+        return later.up - earlier.up
+    return later.at - earlier.at
+
+
+def _order(moment: Moment | Served) -> float:
+    return moment.at if moment.up is None else moment.up
 
 
 def mark_of(given: Mapping[str, Any], earlier: Mapping[str, Any] | None = None) -> Mark:
     """The mark in a module's result. ``earlier`` is one more moment of the release before, as ``{size, at}``."""
     before = tuple(Moment(**one) for one in given["before"])
     first = Moment(**earlier) if earlier else None
-    if first and before and first.size <= before[0].size and first.at <= before[0].at:
+    if first and before and first.size <= before[0].size and _between(first, before[0]) >= 0:
         before = (first, *before)
     return Mark(given["path"], tuple(Served(**one) for one in given["served"]), before, given["started_at"])
 
@@ -155,8 +174,8 @@ def scan(mark: Mark, errors: str, warnings: str, now: float | None = None) -> Sc
                 examples.append(line)
         elif is_warning.search(line):
             found.warnings += 1
-    first = min((one.at for one in mark.served), default=0.0)
-    lasted = max(0.0, (time.time() if now is None else now) - first)
+    first = min(mark.served, key=_order, default=Moment(0, 0.0))
+    lasted = max(0.0, age(first) if now is None else now - first.at)
     for what, count in new.items():
         if count <= known.bearable(what, lasted):
             found.known += count
@@ -196,7 +215,7 @@ class _Known:
     def __init__(self, bounds: tuple[Moment, ...]) -> None:
         self._bounds = bounds
         self._stretches = [Counter[str]() for _ in bounds]
-        self._lasted = [0.0, *(later.at - earlier.at for earlier, later in zip(bounds, bounds[1:]))]
+        self._lasted = [0.0, *(_between(earlier, later) for earlier, later in zip(bounds, bounds[1:]))]
 
     @property
     def seconds(self) -> float:
@@ -228,9 +247,9 @@ def _across_rotation(mark: Mark) -> tuple[Mark, str | None]:
     file, and nothing can be compared.
     """
     longest = 0
-    moments: list[Moment | Served] = [*mark.before, *sorted(mark.served, key=lambda one: one.at)]
+    taken: list[Moment | Served] = [*mark.before, *sorted(mark.served, key=_order)]
     later: list[Moment | Served] = []
-    for one in moments:
+    for one in taken:
         if one.size < longest:
             later.append(one)
         longest = max(longest, one.size)
@@ -238,7 +257,7 @@ def _across_rotation(mark: Mark) -> tuple[Mark, str | None]:
         served = tuple(one if one in later else replace(one, size=0) for one in mark.served)
         return replace(mark, before=(), served=served), None
     size = os.path.getsize(mark.path) if os.path.exists(mark.path) else 0
-    return mark, rotated_file(mark.path, longest, moments[-1].at) if size < longest else None
+    return mark, rotated_file(mark.path, longest, taken[-1].at) if size < longest else None
 
 
 def _lines(path: str, earlier: str | None, first: int) -> Iterator[tuple[int, str]]:

@@ -16,9 +16,14 @@ def start_ticks(pid: int) -> int | None:
     return None if fields is None else int(fields[19])
 
 
+def uptime() -> float:
+    """For how many seconds the host has been up, also suspended; its clock may have been set meanwhile."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 def up_for(ticks: int) -> float:
-    """For how many seconds a process has been up that started at these ``start_ticks``; the clock may have been set."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    """For how many seconds a process has been up that started at these ``start_ticks``."""
+    return uptime() - ticks / os.sysconf("SC_CLK_TCK")
 
 
 def is_stopped(pid: int) -> bool:
