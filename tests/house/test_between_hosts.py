@@ -79,3 +79,10 @@ def test_the_run_is_asked_once_for_each_further_batch_that_is_switched(
 def test_a_batch_asks_before_it_touches_anything() -> None:
     tasks = yaml.safe_load((ROOT / "roles/pm2_reload/tasks/main.yml").read_text(encoding="utf-8"))
     assert tasks[0]["ansible.builtin.import_tasks"] == "checkpoint.yml"
+
+
+def test_the_traffic_probe_outlasts_a_pause_between_two_batches() -> None:
+    """One that has ended by itself is begun anew for the next batch, and what it has seen is lost."""
+    tasks = yaml.safe_load((ROOT / "roles/pm2_reload/tasks/watch.yml").read_text(encoding="utf-8"))
+    (probe,) = [task["traffic_probe"] for task in tasks if "traffic_probe" in task]
+    assert probe["max_s"] >= 4 * 3600
