@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 from at_most_one.system import commands
@@ -45,3 +47,25 @@ def test_a_server_that_a_command_leaves_behind_lives_on(directory: Path) -> None
     left = child(directory)
     assert start_ticks(left) is not None
     assert members(os.getpgid(left)) == [left]
+
+
+def test_a_program_that_prints_without_end_does_not_fill_the_disk(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, files, kept = tempfile.TemporaryFile, list[IO[bytes]](), list[int]()
+
+    def remembered() -> IO[bytes]:
+        files.append(original())
+        return files[-1]
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", remembered)
+    monkeypatch.setattr(commands, "_MOST_KEPT", 1_000_000)
+    line = "head -c 5000000 /dev/zero | tr '\\0' x; sleep 0.5; echo; echo end"
+
+    def look() -> None:
+        kept.append(os.fstat(files[0].fileno()).st_blocks * 512)
+
+    ended = commands.run(["sh", "-c", line], directory, os.environ, 30, meanwhile=look)
+    assert kept[-1] < 1_000_000
+    assert ended.output.split()[-1] == "end"
+    assert "\0" not in ended.output

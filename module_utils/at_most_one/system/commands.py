@@ -12,11 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from ..findings import Phrase, say
 from .processes import members
 
-_OUTPUT_LIMIT = 65_536  # bytes; a looping program must not fill the memory of the host
+_OUTPUT_LIMIT = 65_536  # bytes that are read of the output: its end
+_MOST_KEPT = 64 * 2**20  # bytes of it on the disk; a looping program must not fill that
 _POLL_S = 0.05
 _PATIENCE_S = 3.0  # from the polite signal to the other, and from that one on
 
@@ -78,6 +80,7 @@ def run(
             with guarded(lambda: child.poll() is None, lambda: _end(child)):
                 while child.poll() is None and time.monotonic() - started < timeout_s:
                     meanwhile()
+                    _shorten(output)
                     time.sleep(_POLL_S)
                 returncode = child.poll()
         finally:
@@ -86,8 +89,14 @@ def run(
             if alive:
                 cut_short()
         output.seek(max(0, output.seek(0, os.SEEK_END) - _OUTPUT_LIMIT))
-        text = output.read().decode(errors="replace")
+        text = output.read().lstrip(b"\0").decode(errors="replace")
     return Ended(returncode, text, round(time.monotonic() - started, 1))
+
+
+def _shorten(output: IO[bytes]) -> None:
+    """Give back the disk of what nobody will read. What the program prints from here on lies behind it, as before."""
+    if os.fstat(output.fileno()).st_blocks * 512 > _MOST_KEPT:
+        os.ftruncate(output.fileno(), 0)
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
