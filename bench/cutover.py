@@ -26,9 +26,10 @@ from pathlib import Path
 from typing import Any
 
 from at_most_one.errors import OperatorError
+from at_most_one.http.proof import Demand
 from at_most_one.http.served_build import Probe
 from at_most_one.pm2 import client as pm2
-from at_most_one.pm2 import lifecycle, preflight, proof, reload
+from at_most_one.pm2 import lifecycle, preflight, reload
 from at_most_one.service import traffic_probe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,7 +50,7 @@ class Ground:
 
     def aim(self, release: Path) -> preflight.Aim:
         probe = Probe(f"{self.url}/api/health", pid_header="x-app-pid")
-        demand = proof.Demand(NAME, str(release), probe, instance_timeout_s=60, stable_s=1)
+        demand = Demand(NAME, str(release), probe, instance_timeout_s=60, stable_s=1)
         return preflight.Aim(demand, str(self.path), str(self.path / "ecosystem.config.cjs"))
 
     def link(self, release: Path) -> None:

@@ -207,6 +207,29 @@ options:
     type: str
 """
 
+    RELEASES = r"""
+options:
+  releases:
+    description:
+      - The releases of which only the newest are kept, once what serves was proven. What serves, what a process works
+        in and what is needed for the way back stays in any case. Without it none is removed.
+    type: dict
+    suboptions:
+      path:
+        description: The directory of the releases.
+        type: path
+        required: true
+      keep:
+        description: How many of them stay at least, 1 or more.
+        type: int
+        required: true
+      needed:
+        description: Releases that stay in any case.
+        type: list
+        elements: path
+        default: []
+"""
+
     READS_ONLY = r"""
 attributes:
   check_mode:

@@ -43,25 +43,6 @@ options:
     description: The ecosystem file, relative to O(path) or absolute.
     type: str
     default: ecosystem.config.cjs
-  releases:
-    description:
-      - With V(saved), the releases of which only the newest are kept. What serves, what a process works in and what is
-        needed for the way back stays in any case.
-    type: dict
-    suboptions:
-      path:
-        description: The directory of the releases.
-        type: path
-        required: true
-      keep:
-        description: How many of them stay at least, 1 or more.
-        type: int
-        required: true
-      needed:
-        description: Releases that stay in any case.
-        type: list
-        elements: path
-        default: []
   min_instances:
     description: Fewer instances than this are refused, because nobody would serve during the reload.
     type: int
@@ -134,6 +115,7 @@ options:
     default: 20
 extends_documentation_fragment:
   - at_most_one.pm2
+  - at_most_one.releases
   - at_most_one.run_on_host
 attributes:
   check_mode:
@@ -270,26 +252,15 @@ details:
 """
 
 import os
-from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.at_most_one.findings import say
-from ansible.module_utils.at_most_one.http.served_build import Probe
-from ansible.module_utils.at_most_one.pm2 import client, lifecycle, preflight, proof, reload
+from ansible.module_utils.at_most_one.http.proof import Demand, nothing_tells
+from ansible.module_utils.at_most_one.http.served_build import probe_of
+from ansible.module_utils.at_most_one.pm2 import client, lifecycle, preflight, reload
 from ansible.module_utils.at_most_one.release import retention
-from ansible.module_utils.at_most_one_entry import PM2_SPEC, RUN_SPEC, guard_of, pm2_of, run
+from ansible.module_utils.at_most_one_entry import PM2_SPEC, PROBE_SPEC, RELEASES_SPEC, RUN_SPEC, guard_of, pm2_of, run
 from ansible.module_utils.basic import AnsibleModule
 
-PROBE = {
-    "url": {"type": "str", "required": True},
-    "build": {"type": "str"},
-    "build_header": {"type": "str"},
-    "build_json_key": {"type": "str", "no_log": False},
-    "pid_header": {"type": "str"},
-    "expect": {"type": "list", "elements": "int", "default": [200]},
-    "timeout_s": {"type": "float", "default": 5.0},
-    "validate_certs": {"type": "bool", "default": True},
-}
 OPTIONS = {
     "name": {"type": "str", "required": True},
     "state": {"type": "str", "choices": ["started", "reloaded", "saved"], "required": True},
@@ -301,35 +272,22 @@ OPTIONS = {
     "min_version": {"type": "str", "default": "7.0.4"},
     "restore": {"type": "bool", "default": False},
     "only": {"type": "list", "elements": "int"},
-    "probe": {"type": "dict", "options": PROBE},
+    "probe": {"type": "dict", "options": {"url": {"type": "str", "required": True}, **PROBE_SPEC}},
     "instance_timeout_s": {"type": "float", "default": 60.0},
     "stable_s": {"type": "float", "default": 3.0},
     "log_lines": {"type": "int", "default": 20},
-    "releases": {
-        "type": "dict",
-        "options": {
-            "path": {"type": "path", "required": True},
-            "keep": {"type": "int", "required": True},
-            "needed": {"type": "list", "elements": "path", "default": []},
-        },
-    },
     **PM2_SPEC,
+    **RELEASES_SPEC,
     **RUN_SPEC,
 }
 
 
 def _aim(module: AnsibleModule) -> preflight.Aim:
-    given = module.params
-    probe = given["probe"]
-    if probe:
-        # An inventory says "none" with an empty text.
-        probe = {name: value if value != "" else None for name, value in probe.items()}
-        if not (probe["build_header"] or probe["build_json_key"]):
-            probe["build"] = None  # what names no commit is proven by the build's own id and files
-    demand = proof.Demand(
+    given, probe = module.params, module.params["probe"]
+    demand = Demand(
         name=given["name"],
         release_path=os.path.realpath(given["release_path"] or given["path"]) if given["path"] else None,
-        probe=Probe(**{**probe, "expect": tuple(probe["expect"])}) if probe else None,
+        probe=probe_of(probe) if probe else None,
         instance_timeout_s=given["instance_timeout_s"],
         stable_s=given["stable_s"],
     )
@@ -350,7 +308,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
     if given["state"] == "saved":
         with guard([]):
             differed = lifecycle.save(target, given["name"], check=module.check_mode)
-            gone = _prune(module)
+            gone = retention.prune(**given["releases"], check=module.check_mode) if given["releases"] else []
         return {"changed": differed or bool(gone), "differed": differed, "removed": gone}
     if given["state"] == "started":
         with guard([]):
@@ -364,32 +322,13 @@ def act(module: AnsibleModule) -> dict[str, Any]:
     only = given["only"] if given["restore"] else None
     result = reload.reload(target, _aim(module), only=only, check=module.check_mode, guard=guard)
     if result["build_proof"] == "nothing" and not module.check_mode:
-        module.warn(
-            say(
-                "Nothing tells the build of {name} from the one before: no header or key names it (app_build_header, "
-                "app_build_key), and its BUILD_ID and scripts are the same. Only process, directory and stability of "
-                "each instance are proven.",
-                name=given["name"],
-            )
-        )
+        module.warn(nothing_tells(given["name"]))
     if given["save"]:
         with guard([reload.words(one) for one in result["instances"]]):
             differed = lifecycle.save(target, given["name"], check=module.check_mode)
         return {**result, "changed": result["changed"] or differed, "differed": differed}
     differed = bool(result["changed"]) or lifecycle.save(target, given["name"], check=True)
     return {**result, "differed": differed}
-
-
-def _prune(module: AnsibleModule) -> list[str]:
-    """Remove the releases that nobody needs any more; their directories. In check mode those that would go."""
-    if module.params["releases"] is None:
-        return []
-    wanted = module.params["releases"]
-    releases = Path(wanted["path"])
-    gone = retention.surplus(releases, max(wanted["keep"], 1), [Path(one) for one in wanted["needed"]])
-    if gone and not module.check_mode:
-        retention.remove(releases, gone)
-    return list(map(str, gone))
 
 
 def main() -> None:

@@ -89,7 +89,8 @@ daemon:
 import os
 from typing import Any
 
-from ansible.module_utils.at_most_one.pm2 import client, preflight, proof
+from ansible.module_utils.at_most_one.http.proof import Demand
+from ansible.module_utils.at_most_one.pm2 import client, preflight
 from ansible.module_utils.at_most_one_entry import PM2_SPEC, pm2_of, run
 from ansible.module_utils.basic import AnsibleModule
 
@@ -98,7 +99,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
     given, target = module.params, pm2_of(module)
     if given["fail"]:
         aim = preflight.Aim(
-            proof.Demand(given["name"], None, None, instance_timeout_s=given["instance_timeout_s"]),
+            Demand(given["name"], None, None, instance_timeout_s=given["instance_timeout_s"]),
             path=given["path"],
             ecosystem=os.path.join(given["path"], given["ecosystem"]),
             min_instances=given["min_instances"],

@@ -86,8 +86,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Boot it, unless in check mode."""
+    from ansible.module_utils.at_most_one.http.proof import Demand, with_own_build
     from ansible.module_utils.at_most_one.http.served_build import Probe
-    from ansible.module_utils.at_most_one.pm2.proof import Demand, with_own_build
     from ansible.module_utils.at_most_one.release import trial_boot
 
     given = module.params

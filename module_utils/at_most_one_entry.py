@@ -104,6 +104,27 @@ PM2_SPEC: dict[str, Any] = {
     "pm2_home": {"type": "path"},
     "environment_path": {"type": "str"},
 }
+# How an application says which build answers, and from which process: see http.served_build.
+PROBE_SPEC: dict[str, Any] = {
+    "build": {"type": "str"},
+    "build_header": {"type": "str"},
+    "build_json_key": {"type": "str", "no_log": False},
+    "pid_header": {"type": "str"},
+    "expect": {"type": "list", "elements": "int", "default": [200]},
+    "timeout_s": {"type": "float", "default": 5.0},
+    "validate_certs": {"type": "bool", "default": True},
+}
+# A module that removes the releases that nobody needs any more: see release.retention.
+RELEASES_SPEC: dict[str, Any] = {
+    "releases": {
+        "type": "dict",
+        "options": {
+            "path": {"type": "path", "required": True},
+            "keep": {"type": "int", "required": True},
+            "needed": {"type": "list", "elements": "path", "default": []},
+        },
+    }
+}
 # A module that writes on a host: see guard_of.
 RUN_SPEC: dict[str, Any] = {
     "run": {

@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 from at_most_one.errors import OperatorError
+from at_most_one.http.proof import Demand
 from at_most_one.http.served_build import Probe
 from at_most_one.pm2 import client as pm2_room
 from at_most_one.pm2.preflight import Aim
-from at_most_one.pm2.proof import Demand
 
 from tests.support.ports import free_port
 

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 from at_most_one.errors import OperatorError
+from at_most_one.http.proof import Demand, with_own_build
 from at_most_one.http.served_build import Probe
 from at_most_one.pm2 import client, preflight, proof, reload
-from at_most_one.pm2.proof import Demand, already_proven, with_own_build
+from at_most_one.pm2.proof import already_proven
+from at_most_one.system import processes
 from at_most_one.system.processes import working_directory
 
 from tests.service.conftest import App
@@ -105,13 +107,13 @@ def test_the_time_that_pm2_waited_for_ready_is_time_that_it_was_up(app: App, mon
     old, new = built(app, "a" * 40, "one", **waits), built(app, "b" * 40, "two", **waits)
     app.start(old)
     app.link(new)
-    stays, left_s = proof._stays, []
+    stays, left_s = processes.stays, []
 
     def noted(pid: int, ticks: int, until: float) -> bool:
         left_s.append(until - time.monotonic())
         return stays(pid, ticks, until)
 
-    monkeypatch.setattr(proof, "_stays", noted)
+    monkeypatch.setattr(proof, "stays", noted)
     wanted = aim(app, new)
     assert reload.reload(app.pm2, replace(wanted, demand=replace(wanted.demand, stable_s=2.5)))["changed"]
     # One second after its first answer is left of 2.5, or a little more where PM2 did not wait to the end.

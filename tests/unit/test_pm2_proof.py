@@ -6,9 +6,10 @@ import os
 import time
 from dataclasses import replace
 
+from at_most_one.http.proof import Demand
 from at_most_one.pm2 import reload
 from at_most_one.pm2.client import Instance
-from at_most_one.pm2.proof import Demand, already_proven
+from at_most_one.pm2.proof import already_proven
 
 ONE = Instance(0, os.getpid(), "online", 7, "cluster_mode", "/", "s", "out", "err", 0, None, None)
 

@@ -51,6 +51,14 @@ def test_never_the_one_that_serves_the_one_before_or_one_that_a_process_works_in
         worker.wait()
 
 
+def test_one_stays_whatever_is_asked_for_and_check_mode_removes_none(releases: list[Path], tmp_path: Path) -> None:
+    gone = [*map(str, releases[1:5])]
+    assert retention.prune(str(tmp_path), 0, [str(releases[0])], check=True) == gone
+    assert retention.kept(tmp_path) == [release.name for release in releases]
+    assert retention.prune(str(tmp_path), 0, [str(releases[0])]) == gone
+    assert retention.kept(tmp_path) == [releases[0].name, releases[5].name]
+
+
 def test_a_removal_that_was_interrupted_is_finished(releases: list[Path], tmp_path: Path) -> None:
     (tmp_path / ".going-of-before").mkdir()
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from .build_probe import Asker, BuildProof, origin_of, seen_build
 from .client import NoAnswer, fetch, place
@@ -31,6 +33,17 @@ class Reply:
     build: str | None
     pid: str | None
     problem: str | None
+
+
+def probe_of(given: Mapping[str, Any]) -> Probe:
+    """The probe that a module's options describe: ``url`` and the other fields. An empty text says "none" there.
+
+    What names no commit by a header or a key is proven by the build's own id and files (:mod:`.proof`).
+    """
+    said = {name: value if value != "" else None for name, value in given.items()}
+    if not (said["build_header"] or said["build_json_key"]):
+        said["build"] = None
+    return Probe(**{**said, "expect": tuple(said["expect"])})
 
 
 def ask(probe: Probe) -> Reply:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import pwd
 import re
 import shutil
 import socket
@@ -22,7 +21,7 @@ from ..errors import OperatorError
 from ..findings import observed, say
 from ..system.app_logs import log_sizes, without_colour
 from ..system.log_errors import moments
-from ..system.processes import command_line, working_directory
+from ..system.processes import account, command_line, working_directory
 
 # What belongs to this login, not to the application that a first `pm2 start` hands its whole environment to.
 _NOT_FOR_THE_APP = re.compile(r"^(ANSIBLE_|SSH_|SUDO_|_$|OLDPWD$|PWD$|SHLVL$|PM2_PROGRAMMATIC$)")
@@ -104,9 +103,9 @@ def daemon_of(pm2: Pm2) -> Daemon | None:
             ) from failure
         pid, uid, _gid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     if uid != os.geteuid():
-        raise _foreign(pm2, _user(uid))
+        raise _foreign(pm2, account(uid))
     title = re.search(r"PM2 v(\d\S*):", command_line(pid))  # PM2 sets its daemon's title (lib/Daemon.js)
-    return Daemon(pid, _user(uid), title.group(1) if title else None)
+    return Daemon(pid, account(uid), title.group(1) if title else None)
 
 
 def _foreign(pm2: Pm2, owner: str) -> OperatorError:
@@ -116,7 +115,7 @@ def _foreign(pm2: Pm2, owner: str) -> OperatorError:
             "The PM2 daemon in {home} belongs to {owner}; this task runs as {user}.",
             home=pm2.home,
             owner=owner,
-            user=_user(os.geteuid()),
+            user=account(os.geteuid()),
         ),
         expected=say(
             "the same user: for another one PM2 shows an empty list and leaves files that its owner cannot write."
@@ -126,17 +125,10 @@ def _foreign(pm2: Pm2, owner: str) -> OperatorError:
     )
 
 
-def _user(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
-
-
 def _owner(path: str) -> str:
     while True:
         try:
-            return _user(os.stat(path).st_uid)
+            return account(os.stat(path).st_uid)
         except OSError:
             path = os.path.dirname(path)  # what cannot be looked into belongs to whoever owns the directory
 

@@ -10,12 +10,13 @@ from typing import Any
 
 from ..errors import OperatorError
 from ..findings import observed, say
+from ..http.proof import Unproven
 from ..system.redaction import redact
 from .bus import Overheard
 from .client import Pm2, daemon_of, listing, parse_jlist, run
 from .ecosystem import declared
 from .preflight import Aim, require_running
-from .proof import Unproven, error_lines, prove
+from .proof import error_lines, prove
 
 
 def start(pm2: Pm2, aim: Aim, *, check: bool = False) -> bool:

@@ -10,10 +10,10 @@ from typing import Any, NoReturn
 
 from ..errors import OperatorError
 from ..findings import observed, say
+from ..http.proof import Demand
 from ..system.processes import children, working_directory
 from .client import Listing, Pm2, executable_version, listing, version_tuple
 from .ecosystem import Drift, declared, declared_by_others, drift
-from .proof import Demand
 
 _RELOAD_LOCK_S = 30
 _STARTING_S = 3.0  # a worker that PM2 is just starting is in its list by then

@@ -14,7 +14,8 @@ from typing import Any, NoReturn
 
 from ..errors import OperatorError
 from ..findings import observed, say
-from ..system.app_logs import log_sizes
+from ..http.proof import Unproven, hear_only_new, how_proven, with_own_build
+from ..system.app_logs import log_sizes, telling
 from ..system.log_errors import Mark, Moment, Served, age, moments
 from ..system.processes import start_ticks, working_directory
 from ..system.run_token import Guard, unguarded
@@ -24,16 +25,7 @@ from .client import Instance, Listing, Pm2, listing, run
 from .ecosystem import Drift, drift
 from .handover import held
 from .preflight import Aim, Ready, preflight
-from .proof import (
-    Unproven,
-    already_proven,
-    as_result,
-    error_lines,
-    hear_only_new,
-    how_proven,
-    prove,
-    with_own_build,
-)
+from .proof import already_proven, as_result, error_lines, prove
 
 # A process that crashes or is silent is worth nothing to the users, and takes its share of the requests.
 _ISOLATE = ("crashed", "no_answer")
@@ -267,7 +259,7 @@ def _fail(
             name=name,
             cause=unproven.cause,
             seen=unproven.seen,
-            telling=say(" Its log says: {telling}", telling=_telling(lines)) if lines else "",
+            telling=say(" Its log says: {telling}", telling=telling(lines)) if lines else "",
         ),
         expected=say(
             "a new process that stays up for {stable_s} s, works in {release_path} and answers with build {build}.",
@@ -307,12 +299,6 @@ def _begun(instance: Instance, cause: str) -> str:
 
 def _words(done: Sequence[tuple[Instance, Instance]]) -> list[str]:
     return [words(as_result(before, after)) for before, after in done]
-
-
-def _telling(lines: Sequence[str]) -> str:
-    """The line to show when there is room for one: the last that names an error, or the last."""
-    errors = [line for line in lines if "Error" in line and not line.lstrip().startswith("at ")]
-    return (errors or list(lines))[-1].strip()
 
 
 def _ids(pm_ids: Sequence[int]) -> str:

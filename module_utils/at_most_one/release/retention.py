@@ -53,6 +53,18 @@ def surplus(releases: Path, keep: int, needed: Collection[Path]) -> list[Path]:
     return [path for path in found[: -keep or None] if path.resolve() not in held]
 
 
+def prune(path: str, keep: int, needed: Collection[str], *, check: bool = False) -> list[str]:
+    """Remove the surplus of the releases in ``path``; the directories that went. With ``check`` none goes.
+
+    At least one stays.
+    """
+    releases = Path(path)
+    gone = surplus(releases, max(keep, 1), [Path(one) for one in needed])
+    if gone and not check:
+        remove(releases, gone)
+    return list(map(str, gone))
+
+
 def remove(releases: Path, gone: Collection[Path]) -> None:
     """Remove them, and what an earlier removal has left: each is renamed first, so that none is ever there by half."""
     for path in gone:

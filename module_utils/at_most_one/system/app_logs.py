@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from .redaction import redact
 
@@ -32,6 +32,11 @@ def log_tail(path: str, offset: int, lines: int) -> list[str]:
         written = [line for _offset, line in lines_from(path, max(begin, size - _TAIL_BYTES))]
     except OSError:
         return []
+    return last_lines(written, lines)
+
+
+def last_lines(written: Iterable[str], lines: int) -> list[str]:
+    """The last ``lines`` of them that say something, without secrets and each of a length that can be shown."""
     kept = [line for line in written if line.strip()][-lines:]
     return [line[:_LINE_SHOWN] for line in redact("\n".join(kept)).splitlines()]
 
@@ -48,6 +53,12 @@ def rotated_file(path: str, least: int, at: float) -> str | None:
             if seen.st_size == least or (seen.st_size > least and seen.st_mtime >= at):
                 found.append(entry.path)
     return found[0] if len(found) == 1 else None
+
+
+def telling(lines: Sequence[str]) -> str:
+    """The line to show when there is room for one: the last that names an error, or the last. There must be one."""
+    errors = [line for line in lines if "Error" in line and not line.lstrip().startswith("at ")]
+    return (errors or list(lines))[-1].strip()
 
 
 def lines_from(path: str, begin: int) -> Iterator[tuple[int, str]]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import pwd
 import select
 import time
+
+_POLL_S = 0.2
 
 
 def start_ticks(pid: int) -> int | None:
@@ -24,6 +27,15 @@ def uptime() -> float:
 def up_for(ticks: int) -> float:
     """For how many seconds a process has been up that started at these ``start_ticks``."""
     return uptime() - ticks / os.sysconf("SC_CLK_TCK")
+
+
+def stays(pid: int, ticks: int, until: float) -> bool:
+    """Whether the process that started at these ``start_ticks`` lives on until then (monotonic)."""
+    while start_ticks(pid) == ticks:
+        if time.monotonic() >= until:
+            return True
+        time.sleep(min(_POLL_S, max(0.0, until - time.monotonic())))
+    return False
 
 
 def is_stopped(pid: int) -> bool:
@@ -52,6 +64,14 @@ def nobody_reads(descriptor: int = 1) -> bool:
     poll = select.poll()
     poll.register(descriptor, 0)  # both are told whether asked for or not
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
+def account(uid: int) -> str:
+    """The name of the account, or its number where it has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def _stat(pid: int) -> list[str] | None:
