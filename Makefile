@@ -205,6 +205,10 @@ service: setup-dev tools ## PM2, the traffic probe and the service checks agains
 hosts: setup-dev tools test-packages ## Several hosts over ssh behind nginx: batch by batch, faults, a lost host, a reboot
 	$(PYTEST) tests/hosts
 
+.PHONY: systemd
+systemd: setup-dev test-packages ## Units of a systemd that is booted in namespaces of its own: root, and a machine that has systemd
+	$(PYTEST) tests/systemd
+
 molecule: setup-dev lab-up ## The playbooks as a user's CI would run them
 	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/molecule test --scenario-name default
 

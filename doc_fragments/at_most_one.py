@@ -230,6 +230,36 @@ options:
         default: []
 """
 
+    SYSTEMD = r"""
+options:
+  units:
+    description: The units that keep the application running, each a service with one process that serves.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: Name of the unit, such as C(shop@3001.service).
+        type: str
+        required: true
+      url:
+        description: Where the process of this unit answers, and no other; an address of the host itself.
+        type: str
+        required: true
+  systemctl:
+    description:
+      - The command that asks and tells systemd, with what belongs to it, such as C([systemctl, --user]) or
+        C([sudo, --non-interactive, /usr/bin/systemctl]).
+    type: list
+    elements: str
+    default: [systemctl]
+  journalctl:
+    description: The command that reads the journal, in the same way. It has the words of a unit that has failed.
+    type: list
+    elements: str
+    default: [journalctl]
+"""
+
     READS_ONLY = r"""
 attributes:
   check_mode:

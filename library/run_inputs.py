@@ -80,10 +80,11 @@ parts:
   description:
     - Which parts take part, by C(app_adapter) and C(migrate_adapter). C(application) is its release, its processes and
       its answers, C(prisma) its command line and its history, C(tool) another tool's history that its commands keep.
-      C(commands) is an application whose version its own commands change, in the place of C(application).
+      C(commands) is an application whose version its own commands change, in the place of C(application). C(systemd)
+      says that units of systemd keep its processes running, and not PM2.
   returned: success
   type: dict
-  sample: {application: true, prisma: true, tool: false, commands: false}
+  sample: {application: true, prisma: true, tool: false, commands: false, systemd: false}
 left_out:
   description: The phases of a deployment that have nothing to do, and are not among RV(asked_phases).
   returned: success

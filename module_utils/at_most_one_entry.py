@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ansible.module_utils.at_most_one.postgres.connection import Hold, Login
     from ansible.module_utils.at_most_one.service.version import Application
     from ansible.module_utils.at_most_one.system.run_token import Guard
+    from ansible.module_utils.at_most_one.systemd.client import Systemd
 
 try:
     import psycopg2
@@ -124,6 +125,20 @@ RELEASES_SPEC: dict[str, Any] = {
             "needed": {"type": "list", "elements": "path", "default": []},
         },
     }
+}
+# A module that asks systemd: see systemd_of.
+SYSTEMD_SPEC: dict[str, Any] = {
+    "units": {
+        "type": "list",
+        "elements": "dict",
+        "required": True,
+        "options": {
+            "name": {"type": "str", "required": True},
+            "url": {"type": "str", "required": True},
+        },
+    },
+    "systemctl": {"type": "list", "elements": "str", "default": ["systemctl"]},
+    "journalctl": {"type": "list", "elements": "str", "default": ["journalctl"]},
 }
 # A module that writes on a host: see guard_of.
 RUN_SPEC: dict[str, Any] = {
@@ -370,6 +385,15 @@ def pm2_of(module: AnsibleModule) -> Pm2:
     given = module.params
     home = given["pm2_home"] or os.environ.get("PM2_HOME") or os.path.expanduser("~/.pm2")
     return Pm2(given["pm2"], home, given["environment_path"])
+
+
+def systemd_of(module: AnsibleModule) -> Systemd:
+    """The systemd that the module's options name: how it is asked, and which units are the application's."""
+    from ansible.module_utils.at_most_one.systemd.client import Systemd, Unit
+
+    given = module.params
+    units = tuple(Unit(one["name"], one["url"].rstrip("/")) for one in given["units"])
+    return Systemd(units, tuple(given["systemctl"]), tuple(given["journalctl"]))
 
 
 def history_of(module: AnsibleModule, plan: Plan) -> ToolHistory | None:

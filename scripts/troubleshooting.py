@@ -49,6 +49,7 @@ BLOCKS = {
     "pm2": "42",
     "http": "43",
     "service": "44",
+    "systemd": "45",
     "monitoring": "51",
     "roles": "60",
 }

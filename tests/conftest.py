@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +38,18 @@ def run_module() -> Callable[..., dict[str, Any]]:
     """Runs a module of library/ (or of lab/library/: ``home``) in a process of its own; its result, failed or not."""
 
     def run(
-        name: str, args: dict[str, Any], *, check: bool = False, diff: bool = True, home: Path = ROOT
+        name: str,
+        args: dict[str, Any],
+        *,
+        check: bool = False,
+        diff: bool = True,
+        home: Path = ROOT,
+        before: Sequence[str] = (),  # what the command is to begin with
     ) -> dict[str, Any]:
         parameters = {**args, "_ansible_check_mode": check, "_ansible_diff": diff, "_ansible_module_name": name}
         paths = [str(directory / "module_utils") for directory in dict.fromkeys((home, ROOT))]
         done = subprocess.run(
-            [sys.executable, "-c", _HARNESS, str(home / "library" / f"{name}.py"), *paths],
+            [*before, sys.executable, "-c", _HARNESS, str(home / "library" / f"{name}.py"), *paths],
             input=json.dumps({"ANSIBLE_MODULE_ARGS": parameters}),
             capture_output=True,
             text=True,

@@ -32,11 +32,12 @@ PHASES = (
 )
 
 
-def calls(directory: Path, reloaded: bool, serves: str, **facts: Any) -> Counter[str]:
+def calls(directory: Path, reloaded: bool, serves: str, systemd: bool = False, **facts: Any) -> Counter[str]:
     """How often each module was started for each of two hosts, and ``service`` once for both, in both phases."""
     answers: dict[str, dict[str, Any]] = {
         "release_link": {"changed": serves != RELEASE, "previous": serves},
         "pm2_app": {"changed": reloaded, "differed": False, "instances": [], "log_offsets": {"/a.log": {}}},
+        "systemd_app": {"changed": reloaded, "differed": reloaded, "instances": [], "log_offsets": {}},
         "service_check": {"changed": False, "checks": [], "told": [], "found": []},
         "traffic_probe": {},
     }
@@ -56,7 +57,11 @@ def calls(directory: Path, reloaded: bool, serves: str, **facts: Any) -> Counter
         **{"environment_name": "pair", "report_language": "en", "app_path": "/nowhere", "app_url": "http://service"},
         **{"app_instance_url": "http://{{ inventory_hostname }}", "app_user_login": login, "app_admin_login": login},
         "run_host": {"commit": "a" * 40, "wanted": "a" * 40, "release": serves, "wanted_release": RELEASE},
-        "run_facts": {"artifacts_path": str(directory), "faults_before": {}, "parts": {"application": True}},
+        "run_facts": {
+            **{"artifacts_path": str(directory), "faults_before": {}},
+            "parts": {"application": True, "systemd": systemd},
+        },
+        "app_units": [],
         **{"run_token": {"id": "run-2", "number": 2}, "pm2_reload_ended_at": 1.5, **facts},
         **{"ansible_connection": "local", "ansible_python_interpreter": sys.executable},
     }
@@ -83,6 +88,7 @@ def calls(directory: Path, reloaded: bool, serves: str, **facts: Any) -> Counter
 
 NOTHING = {"pm2_app": 2, "http://web1": 1, "http://web2": 1, "http://service": 1}
 AGAIN = {**NOTHING, "http://web1": 2, "http://web2": 2}
+UNITS = {"systemd_app": 2, "http://web1": 1, "http://web2": 1, "http://service": 1}
 
 
 @pytest.mark.parametrize(
@@ -93,6 +99,12 @@ AGAIN = {**NOTHING, "http://web1": 2, "http://web2": 2}
         pytest.param(False, OTHER, {}, {**AGAIN, "release_link": 2}, id="the link was moved"),
         pytest.param(False, RELEASE, {"migrate_indexes": {"changed": True}}, AGAIN, id="an index was built"),
         pytest.param(False, RELEASE, {"pm2_reload_ended_at": 0}, AGAIN, id="another run has reloaded"),
+        pytest.param(False, RELEASE, {"systemd": True}, UNITS, id="nothing to do, under systemd"),
+        pytest.param(
+            *(True, RELEASE, {"systemd": True}),
+            {**UNITS, "systemd_app": 4, "http://web1": 2, "http://web2": 2},
+            id="units were restarted, and are to be kept",
+        ),
     ],
 )
 def test_a_host_is_asked_again_where_something_has_changed(

@@ -47,7 +47,7 @@ def stopped(directory: Path, answer: dict[str, Any], facts: dict[str, Any], **an
     variables = {
         "run_facts": {
             **{"run_id": "run-41", "plan": PLAN, "is_whole": True, "artifacts_path": "/nowhere"},
-            "parts": {"application": True, "prisma": True, "tool": False, "commands": False},
+            "parts": {"application": True, "prisma": True, "tool": False, "commands": False, "systemd": False},
         },
         **{
             "run_end": {"outcome": "running"},

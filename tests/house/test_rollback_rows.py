@@ -80,7 +80,7 @@ class Rollback:
             "run_facts": {
                 "run_id": "run-3",
                 "plan": PLAN,
-                "parts": {"application": True, "prisma": True, "tool": False, "commands": False},
+                "parts": {"application": True, "prisma": True, "tool": False, "commands": False, "systemd": False},
             },
             **{"environment_name": "local", "run_host": SERVED},
             **{"database_login": {}, "database_gateway": "localhost"},

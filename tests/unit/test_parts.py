@@ -23,6 +23,11 @@ SERVED = {
     **{"app_adapter": "command", "migrate_adapter": "sql"},
     **{"app_commands": COMMANDS, "app_version": "1.4.2"},
 }
+UNITS = [
+    {"name": "shop@3001.service", "url": "http://127.0.0.1:3001"},
+    {"name": "shop@3002.service", "url": "http://127.0.0.1:3002"},
+]
+UNDER_SYSTEMD = {"app_adapter": "systemd", "app_units": UNITS}
 PHASES = inputs.PHASES
 
 
@@ -44,6 +49,8 @@ def found(settings: dict[str, Any], playbook: str = "deploy.yml", phases: tuple[
         (SERVED, Parts(application=False, prisma=False, commands=True), ()),
         ({**SERVED, **TOOL}, Parts(application=False, prisma=False, tool=True, commands=True), ()),
         ({**SERVED, "rollback_commit": "1.4.1"}, Parts(application=False, prisma=False, commands=True), ()),
+        (UNDER_SYSTEMD, Parts(systemd=True), ()),
+        ({**UNDER_SYSTEMD, "migrate_adapter": "sql"}, Parts(prisma=False, systemd=True), ()),
     ],
 )
 def test_the_adapters_decide_what_takes_part(
@@ -56,7 +63,14 @@ def test_the_adapters_decide_what_takes_part(
 @pytest.mark.parametrize(
     ("settings", "seen"),
     [
-        ({"app_adapter": "systemd"}, "app_adapter is systemd."),
+        ({"app_adapter": "runit"}, "app_adapter is runit."),
+        ({"app_adapter": "systemd"}, "app_units has no unit."),
+        ({**UNDER_SYSTEMD, "app_units": [*UNITS, UNITS[0]]}, "has shop@3001.service, http://127.0.0.1:3001."),
+        ({**UNDER_SYSTEMD, "app_units": [{**UNITS[0], "name": "shop@.service"}]}, "app_units has shop@.service."),
+        ({**UNDER_SYSTEMD, "app_units": [{**UNITS[0], "name": "--all"}]}, "app_units has --all."),
+        ({**UNDER_SYSTEMD, "app_units": [{"name": "shop.service"}]}, "has an entry without name or url."),
+        ({**UNDER_SYSTEMD, "app_units": "shop"}, "app_units has no unit."),
+        ({**UNDER_SYSTEMD, "watch_minutes": 5}, "app_adapter is systemd, and the watch asks PM2"),
         ({"migrate_adapter": "knex"}, "migrate_adapter is knex."),
         ({"app_adapter": "none"}, "app_adapter is none and migrate_adapter is prisma"),
         ({"migrate_strategy": "locked"}, "migrate_strategy is locked and migrate_adapter is prisma."),

@@ -40,10 +40,11 @@ def probe_of(given: Mapping[str, Any]) -> Probe:
 
     What names no commit by a header or a key is proven by the build's own id and files (:mod:`.proof`).
     """
-    said = {name: value if value != "" else None for name, value in given.items()}
+    said: dict[str, Any] = {name: value if value != "" else None for name, value in given.items()}
     if not (said["build_header"] or said["build_json_key"]):
         said["build"] = None
-    return Probe(**{**said, "expect": tuple(said["expect"])})
+    said["expect"] = tuple(said["expect"])
+    return Probe(**said)
 
 
 def ask(probe: Probe) -> Reply:

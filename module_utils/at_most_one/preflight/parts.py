@@ -1,29 +1,31 @@
 """Which phases and parts take part in a run: decided once, from app_adapter and migrate_adapter, for every role.
 
-``pm2`` serves an application of releases that are built here, ``command`` one whose version its own commands change,
-``none`` is the database alone. ``prisma`` keeps the migration in Prisma's history, ``sql`` needs no Node, ``command``
-has another tool's history kept by commands of that tool.
+``pm2`` and ``systemd`` serve an application of releases that are built here, ``command`` one whose version its own
+commands change, ``none`` is the database alone. ``prisma`` keeps the migration in Prisma's history, ``sql`` needs no
+Node, ``command`` has another tool's history kept by commands of that tool.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..findings import Finding, observed, say
+from ..findings import Finding, joined, observed, say
 from ..service.version import is_version
 
 # The first is the default.
-ADAPTERS = {"app_adapter": ("pm2", "none", "command"), "migrate_adapter": ("prisma", "sql", "command")}
+ADAPTERS = {"app_adapter": ("pm2", "systemd", "none", "command"), "migrate_adapter": ("prisma", "sql", "command")}
 OF_APPLICATION = ("pm2_reload", "healthcheck")  # phases that have nothing to do without one
 # What an inventory or -e may say that decides, or does not go with a decision.
 SETTINGS = (
-    *(*ADAPTERS, "app_commands", "app_version", "migrate_strategy", "migrate_history"),
+    *(*ADAPTERS, "app_commands", "app_units", "app_version", "migrate_strategy", "migrate_history"),
     *("watch_minutes", "rollback_commit", "prepare_backup_keep"),
 )
 _OF_HISTORY = ("status", "applied", "not_applied", "path")  # what migrate_history must have
 _OF_COMMANDS = ("status", "apply", "back", "path")  # what app_commands must have
+_UNIT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9:_.@\\-]*[A-Za-z0-9:_.\\-])?\.service")  # no option, pattern or template
 _DEPLOYS = ("deploy.yml", "rehearse.yml")
 _OF_PRISMA, _OF_SQL = "prisma", "locked"  # the strategies that only one of the adapters has
 
@@ -32,10 +34,11 @@ _OF_PRISMA, _OF_SQL = "prisma", "locked"  # the strategies that only one of the 
 class Parts:
     """What takes part."""
 
-    application: bool = True  # its release, its processes under PM2 and what it answers
+    application: bool = True  # its release, its processes and what it answers
     prisma: bool = True  # its command line and its history
     tool: bool = False  # another tool's history, kept by its commands
     commands: bool = False  # in the place of the first: what an application answers, whose version its commands change
+    systemd: bool = False  # its processes are units of systemd, and not instances of PM2
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -46,7 +49,13 @@ class Parts:
 def decide(settings: Mapping[str, Any]) -> Parts:
     """What takes part by the ``settings``, of which :func:`findings` has found none wrong."""
     serves, migrates = _of(settings, "app_adapter"), _of(settings, "migrate_adapter")
-    return Parts(serves == "pm2", migrates == "prisma", migrates == "command", serves == "command")
+    return Parts(
+        application=serves in ("pm2", "systemd"),
+        prisma=migrates == "prisma",
+        tool=migrates == "command",
+        commands=serves == "command",
+        systemd=serves == "systemd",
+    )
 
 
 def findings(settings: Mapping[str, Any], playbook: str, phases: Sequence[str], command: str) -> Iterator[Finding]:
@@ -91,6 +100,8 @@ def findings(settings: Mapping[str, Any], playbook: str, phases: Sequence[str], 
         )
     if parts.commands:
         yield from _commands(settings, playbook, command)
+    elif parts.systemd:
+        yield from _units(settings, playbook, command)
     elif not parts.application:
         yield from _without_application(settings, playbook, phases)
 
@@ -142,16 +153,53 @@ def _commands(settings: Mapping[str, Any], playbook: str, command: str) -> Itera
             say("complete it in the inventory as docs/command.md shows, then {command}", command=command),
         )
     yield from _versions(settings, playbook, command)
+    yield from _watch(settings, playbook)
+
+
+def _watch(settings: Mapping[str, Any], playbook: str) -> Iterator[Finding]:
+    """The watch knows no other instances than PM2's."""
     if playbook == "watch.yml" or float(settings.get("watch_minutes") or 0) > 0:
         yield Finding(
             "adapter",
-            observed("AMO-2369", "app_adapter is command, and the watch asks PM2 for the instances."),
+            observed(
+                "AMO-2369",
+                "app_adapter is {adapter}, and the watch asks PM2 for the instances.",
+                adapter=_of(settings, "app_adapter"),
+            ),
             say("a run without a watch."),
             say(
                 "leave it out; ansible-playbook monitor.yml -l <environment> asks the service, and reads how the rule"
                 " stands in the database."
             ),
         )
+
+
+def _units(settings: Mapping[str, Any], playbook: str, command: str) -> Iterator[Finding]:
+    """How many units there have to be, the phases ask: that depends on app_min_instances."""
+    given = settings.get("app_units")
+    given = given if isinstance(given, Sequence) and not isinstance(given, str) else []
+    units = [one if isinstance(one, Mapping) else {} for one in given]
+    names = [str(one.get("name") or "") for one in units]
+    urls = [str(one.get("url") or "") for one in units]
+    wrong = [name for name in names if not _UNIT.fullmatch(name) or names.count(name) > 1]
+    wrong += [url for url in urls if not url.startswith(("http://", "https://")) or urls.count(url) > 1]
+    if wrong or not units:
+        yield Finding(
+            "units",
+            observed(
+                "AMO-2370",
+                "app_adapter is systemd, and app_units has {wrong}.",
+                wrong=joined(dict.fromkeys(one or say("an entry without name or url") for one in wrong), ", ")
+                if wrong
+                else say("no unit"),
+            ),
+            say(
+                "each unit once: its name, such as shop@3001.service, and as its url the address at which its process"
+                " answers, and no other."
+            ),
+            say("correct it in the inventory as docs/systemd.md shows, then {command}", command=command),
+        )
+    yield from _watch(settings, playbook)
 
 
 def _versions(settings: Mapping[str, Any], playbook: str, command: str) -> Iterator[Finding]:
