@@ -236,7 +236,7 @@ options:
     description: The units that keep the application running, each a service with one process that serves.
     type: list
     elements: dict
-    required: true
+    default: []
     suboptions:
       name:
         description: Name of the unit, such as C(shop@3001.service).

@@ -16,11 +16,12 @@ options:
     type: path
     required: true
   name:
-    description: The application's name in PM2.
+    description: The application's name in PM2. Not asked for with O(units).
     type: str
     required: true
 extends_documentation_fragment:
   - at_most_one.pm2
+  - at_most_one.systemd
   - at_most_one.reads_only
 author:
   - the at-most-one maintainers (@at-most-one)
@@ -56,8 +57,13 @@ modified:
   type: list
   elements: str
   sample: []
+under:
+  description: V(systemd) where O(units) are asked for, otherwise V(pm2).
+  returned: always
+  type: str
+  sample: pm2
 pm2:
-  description: The C(instances), as M(pm2_app_info) returns them, or an error with C(msg).
+  description: The C(instances), as M(pm2_app_info) or M(systemd_app_info) returns them, or an error with C(msg).
   returned: always
   type: dict
   sample: {instances: [{pm_id: 0, status: online, cwd: /var/www/aedpics.releases/4f743598c145}]}
@@ -75,13 +81,15 @@ from ansible.module_utils.at_most_one.errors import OperatorError
 from ansible.module_utils.at_most_one.findings import joined
 from ansible.module_utils.at_most_one.pm2 import client, lifecycle
 from ansible.module_utils.at_most_one.release import git_origin
-from ansible.module_utils.at_most_one_entry import PM2_SPEC, failed_result, pm2_of, run
+from ansible.module_utils.at_most_one.systemd import client as systemd_client
+from ansible.module_utils.at_most_one_entry import PM2_SPEC, SYSTEMD_SPEC, failed_result, pm2_of, run, systemd_of
 from ansible.module_utils.basic import AnsibleModule
 
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     given = module.params
-    return {"changed": False, **_served(Path(given["path"])), **_instances(pm2_of(module), given["name"])}
+    kept_running = _units(systemd_of(module)) if given["units"] else _instances(pm2_of(module), given["name"])
+    return {"changed": False, **_served(Path(given["path"])), **kept_running}
 
 
 def _served(path: Path) -> dict[str, Any]:
@@ -98,12 +106,22 @@ def _instances(target: client.Pm2, name: str) -> dict[str, Any]:
     try:
         instances = [client.described(one) for one in client.listing(target, name).instances]
     except (OperatorError, OSError) as failure:
-        return {"pm2": failed_result(failure), "saved": None}
+        return {"under": "pm2", "pm2": failed_result(failure), "saved": None}
     try:
         saved: bool | None = not lifecycle.save(target, name, check=True)
     except (OperatorError, OSError):
         saved = None
-    return {"pm2": {"instances": instances}, "saved": saved}
+    return {"under": "pm2", "pm2": {"instances": instances}, "saved": saved}
+
+
+def _units(systemd: systemd_client.Systemd) -> dict[str, Any]:
+    try:
+        found = systemd_client.states(systemd)
+    except (OperatorError, OSError) as failure:
+        return {"under": "systemd", "pm2": failed_result(failure), "saved": None}
+    instances = [systemd_client.described(one) for one in found]
+    saved = all(one.brought_back for one in found)
+    return {"under": "systemd", "pm2": {"instances": instances}, "saved": saved}
 
 
 def main() -> None:
@@ -113,6 +131,7 @@ def main() -> None:
             "path": {"type": "path", "required": True},
             "name": {"type": "str", "required": True},
             **PM2_SPEC,
+            **SYSTEMD_SPEC,
         },
         act,
         needs_psycopg2=False,

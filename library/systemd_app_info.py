@@ -47,11 +47,13 @@ EXAMPLES = r"""
 
 RETURN = r"""
 instances:
-  description: Every unit, as systemd and C(/proc) show it. C(status) is C(online) where it is active with a process.
+  description:
+    - Every unit, as systemd and C(/proc) show it. C(pm_id) is its name, C(status) is C(online) where it is active with
+      a process.
   returned: success
   type: list
   elements: dict
-  sample: [{"unit": shop@3001.service, "status": online, "pid": 4711, "cwd": /srv/shop, "enabled": enabled}]
+  sample: [{"pm_id": shop@3001.service, "status": online, "pid": 4711, "cwd": /srv/shop, "enabled": enabled}]
 """
 
 from typing import Any

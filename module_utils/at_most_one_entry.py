@@ -131,7 +131,7 @@ SYSTEMD_SPEC: dict[str, Any] = {
     "units": {
         "type": "list",
         "elements": "dict",
-        "required": True,
+        "default": [],
         "options": {
             "name": {"type": "str", "required": True},
             "url": {"type": "str", "required": True},

@@ -407,7 +407,7 @@ def test_the_modules_read_the_units_and_what_a_reboot_brings_back(app: App, run_
     app.start(old)
     asked, given = app.module_arguments(), {**app.module_arguments(), "state": "kept"}
     found = run_module("systemd_app_info", asked)["instances"]
-    assert [(one["unit"], one["status"], one["cwd"]) for one in found] == [
+    assert [(one["pm_id"], one["status"], one["cwd"]) for one in found] == [
         (unit.name, "online", str(old)) for unit in app.units
     ]
 
@@ -428,3 +428,20 @@ def test_the_modules_read_the_units_and_what_a_reboot_brings_back(app: App, run_
     client.stop(app.systemd, app.units[0], 10)
     assert "are not active" in run_module("systemd_app", given)["seen"]
     assert run_module("systemd_app_info", {**asked, "fail": False})["instances"][0]["status"] == "inactive"
+
+
+def test_the_monitor_reads_the_units_of_a_host(app: App, run_module: RunModule) -> None:
+    app.start(app.release(OLD))
+    given = {name: value for name, value in app.module_arguments().items() if name != "journalctl"}
+    found = run_module("monitor_host_info", given)
+    assert (found["under"], found["saved"]) == ("systemd", True)
+    assert [(one["pm_id"], one["status"], one["cwd"]) for one in found["pm2"]["instances"]] == [
+        (unit.name, "online", str(app.releases / OLD)) for unit in app.units
+    ]
+    app.say(app.units[0], enabled="enabled-runtime")
+    assert run_module("monitor_host_info", given)["saved"] is False
+    (app.home / "silent").touch()
+    unread = run_module("monitor_host_info", given)
+    assert not unread.get("failed")
+    assert "systemd does not say how the units are" in unread["pm2"]["msg"]
+    (app.home / "silent").unlink()

@@ -151,7 +151,7 @@ def test_a_unit_that_no_reboot_brings_back_or_that_starts_elsewhere_is_refused(
 ) -> None:
     asked = {"name": "shop", "units": UNITS, "path": "/srv/shop"}
     found = module("systemd_app_info", asked)["instances"]
-    assert [(one["unit"], one["status"], one["enabled"]) for one in found] == [
+    assert [(one["pm_id"], one["status"], one["enabled"]) for one in found] == [
         (name, "online", "enabled") for name in NAMES
     ]
     site.run("systemctl", "disable", NAMES[1])
@@ -165,4 +165,4 @@ def test_a_unit_that_no_reboot_brings_back_or_that_starts_elsewhere_is_refused(
     refused = module("systemd_app_info", asked)
     assert f"would start {NAMES[0]} in /srv/shop.releases/{OLD}, whatever /srv/shop leads to" in refused["msg"]
     nobody = [{"name": "nobody.service", "url": "http://127.0.0.1:1"}]
-    assert "it is not-found" in module("systemd_app_info", {**asked, "units": [*UNITS, *nobody]})["msg"]
+    assert "it is not-found" in module("systemd_app_info", {**asked, "units": [*nobody, *UNITS]})["msg"]

@@ -150,6 +150,35 @@ def test_each_thing_that_can_be_wrong(change: Callable[[dict[str, Any]], object]
     assert keys(change) == expected
 
 
+UNITS = ["shop@3001.service", "shop@3002.service"]
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "name", "next_step"),
+    [
+        ("failed", {}, "instances:web1", "read the log of shop@3002.service: journalctl --unit=<unit>."),
+        ("online", {"saved": False}, "saved:web1", "ask systemctl is-enabled of each"),
+        ("online", {"pm2": None}, "pm2:web1", "run monitor.yml again with -v."),
+    ],
+)
+def test_what_is_wrong_with_units_is_not_said_of_pm2(
+    status: str, answer: dict[str, Any], name: str, next_step: str
+) -> None:
+    facts = copy.deepcopy(GOOD)
+    host = facts["hosts"]["web1"]
+    host |= {"under": "systemd", "pm2": {"instances": [{"pm_id": unit, "status": "online"} for unit in UNITS]}}
+    for one in host["pm2"]["instances"]:
+        one["cwd"] = "/r/b"
+    assert findings.findings(facts) == []
+    host["pm2"]["instances"][1]["status"] = status
+    host |= answer
+    (found,) = findings.findings(facts)
+    assert found.name == name
+    assert found.next_step.startswith(next_step)
+    assert "PM2" not in f"{found}"
+    assert "pm2 " not in f"{found}"
+
+
 EVERY = ["duplicates", "index:idx_a", "fence", "history", "run:R0", "service:health", "commit:web1", "instances:web1"]
 EVERY += ["saved:web1", "release:web1", "commit:web2", "instances:gone"]
 

@@ -373,6 +373,7 @@ def _service(facts: Facts) -> list[Finding]:
 def _host(host: str, state: Facts, facts: Facts) -> list[Finding]:
     found = []
     released, served = facts.get("released"), state.get("commit")
+    by_systemd = state.get("under") == "systemd"
     instances = (state.get("pm2") or {}).get("instances")
     elsewhere = [
         str(one["pm_id"]) for one in instances or [] if state.get("real_path") and one["cwd"] != state["real_path"]
@@ -405,7 +406,13 @@ def _host(host: str, state: Facts, facts: Facts) -> list[Finding]:
     if instances is None:
         return [
             *found,
-            _unread(f"pm2:{host}", state.get("pm2") or state, say("PM2 of {host} could not be asked.", host=host)),
+            _unread(
+                f"pm2:{host}",
+                state.get("pm2") or state,
+                say("systemd of {host} could not be asked.", host=host)
+                if by_systemd
+                else say("PM2 of {host} could not be asked.", host=host),
+            ),
         ]
     online = sum(one["status"] == "online" for one in instances)
     if online < facts["min_instances"]:
@@ -420,7 +427,18 @@ def _host(host: str, state: Facts, facts: Facts) -> list[Finding]:
                     declared=len(instances),
                 ),
                 say("at least {min_instances}.", min_instances=facts["min_instances"]),
-                say("read their error logs; `pm2 list` shows them."),
+                say("read their error logs; `pm2 list` shows them.")
+                if not by_systemd
+                else say("read the log of {units}: journalctl --unit=<unit>.", units=_down(instances)),
+            )
+        )
+    elif state.get("saved") is False and by_systemd:
+        found.append(
+            Finding(
+                f"saved:{host}",
+                observed("AMO-5119", "{host}: a reboot would not bring back every unit of the application.", host=host),
+                say("each unit of app_units enabled."),
+                say("ask systemctl is-enabled of each, then systemctl enable the one that is not."),
             )
         )
     elif state.get("saved") is False:
@@ -435,6 +453,10 @@ def _host(host: str, state: Facts, facts: Facts) -> list[Finding]:
             )
         )
     return found
+
+
+def _down(instances: Sequence[Mapping[str, Any]]) -> str:
+    return ", ".join(str(one["pm_id"]) for one in instances if one["status"] != "online")
 
 
 def _changed_release(host: str, state: Facts) -> list[Finding]:

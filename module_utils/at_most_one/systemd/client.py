@@ -171,7 +171,7 @@ def refused(ended: Ended) -> Phrase:
 def described(found: State) -> dict[str, Any]:
     """The unit as a module returns it: where it really works beside what systemd says."""
     return {
-        "unit": found.name,
+        "pm_id": found.name,  # a name where PM2 has a number
         "status": "online" if found.online else found.active,
         "pid": found.pid,
         "cwd": working_directory(found.pid) if found.pid else None,
