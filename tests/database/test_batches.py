@@ -239,3 +239,18 @@ class TestDeferredForeignKey:
             waiting.other.commit()
         assert run(connection, "SELECT count(*) FROM aedpics.photos") == [(0,)]
         assert restore(connection, plan, run_id="run-1").restored == 25
+
+
+def test_what_stops_it_after_the_last_batch_says_what_has_left(
+    connection: Connection, plan: Plan, found: surplus_rows.Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows that stay are asked for afterwards, which a large table may not answer in time."""
+
+    def too_long(*_: Any, **__: Any) -> Any:
+        raise OperatorError("It took too long.", expected="an answer.", next_step="again.")
+
+    run(connection, f"UPDATE {TABLE} SET status = 'completed' WHERE id = %s", found.rows[0][0])
+    monkeypatch.setattr(surplus_rows, "_unarchived", too_long)
+    with pytest.raises(OperatorError, match="24 rows had left by then") as stop:
+        remove(connection, plan, found)
+    assert stop.value.details["removed"] == len(archived(connection)) == 24

@@ -22,7 +22,7 @@ from at_most_one.duplicates import surplus_rows
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Login, connect
-from at_most_one.runs import controllers, journal
+from at_most_one.runs import controllers, journal, undo
 from at_most_one.runs.controllers import Controller
 from at_most_one.runs.journal import Opening
 
@@ -135,6 +135,30 @@ def test_a_run_is_deployed_only_when_every_planned_row_is_accounted_for(
         assert runs(login)[0]["outcome"] is None
     with connect(login) as connection:
         journal.close_run(connection, run.run_id, "deployed" if archived else "stopped")
+
+
+def test_a_clean_up_whose_answer_was_lost_has_removed_what_the_archive_has(
+    login: Login, opening: Opening, plan: Plan, example: Any
+) -> None:
+    """A module that is killed says nothing, and a lost answer counts as none: the rows are the run's all the same."""
+    run_id = open_run(login, opening).run_id
+    with connect(login) as connection:
+        found = surplus_rows.report(connection, plan)
+        surplus_rows.remove(connection, plan, rows=found.rows, digest=found.digest, run_id=run_id)
+    with connect(login) as connection:
+        journal.record(connection, run_id, "cleanup", "failed", {"error": "killed", "removed": 0})
+        journal.close_run(connection, run_id, "stopped", failed_phase="cleanup")
+    (run,) = runs(login)
+    assert run["phases"][0]["details"] == {"error": "killed", "removed": 25}
+    last = undo.last_deployment([run])
+    assert last is not None
+    assert (last.runs, last.database) == ((run_id,), True)
+
+    refused = open_run(login, opening).run_id
+    with connect(login) as connection:
+        journal.record(connection, refused, "cleanup", "failed", {"removed": 0})
+        (run,) = journal.read(connection, run_id=refused)
+    assert run["phases"][0]["details"] == {"removed": 0}, "of another run's rows it has none"
 
 
 def test_the_holder_is_named(login: Login, opening: Opening) -> None:

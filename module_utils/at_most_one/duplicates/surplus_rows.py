@@ -223,14 +223,17 @@ def remove(
                 connection.rollback()
         if not check:
             left = _work_off(connection, plan, batches, rank, work, requested, refers=refers)
-            with transaction(connection, WRITING, plan) as cursor:
-                kept, gone, absent = (0, []), [], 0
-                if batches.progress.removed != requested:
-                    rank(cursor)  # as it is by now: why a row stays is said of that
-                    kept, gone = _unarchived(cursor, plan, columns, None, run_id)
-                    absent = worklist.absent(cursor, plan)
-                    if plan.surplus.action == "delete":
-                        absent -= batches.progress.removed
+            try:
+                with transaction(connection, WRITING, plan) as cursor:
+                    kept, gone, absent = (0, []), [], 0
+                    if batches.progress.removed != requested:
+                        rank(cursor)  # as it is by now: why a row stays is said of that
+                        kept, gone = _unarchived(cursor, plan, columns, None, run_id)
+                        absent = worklist.absent(cursor, plan)
+                        if plan.surplus.action == "delete":
+                            absent -= batches.progress.removed
+            except OperatorError as stop:  # what left is committed
+                raise batches.progress.add_to(stop) from stop
     progress = batches.progress
     return Removal(
         removed=progress.removed,

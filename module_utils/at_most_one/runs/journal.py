@@ -164,9 +164,13 @@ def record(
 ) -> None:
     """Add a phase that finished ``ago_s`` seconds ago and renew the lease.
 
-    Raises OperatorError when the run is not open any more.
+    Of a failed phase, ``removed`` in its details is never less than the archive has of the run: a module that died, or
+    whose last commit got no answer, does not know what it has removed, and a rollback asks for it. Raises
+    OperatorError when the run is not open any more.
     """
     _hold(connection, run_id)
+    if status == "failed" and (archived := _archived(connection, run_id)):
+        details = {**details, "removed": max(archived, int(details.get("removed") or 0))}
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO at_most_one.step (run_id, position, phase, status, started_at, finished_at, details)"
@@ -266,18 +270,24 @@ SELECT coalesce((s.details ->> 'planned')::bigint, 0),
 FROM at_most_one.step AS s WHERE s.run_id = %s AND s.phase = 'cleanup' ORDER BY s.position DESC LIMIT 1"""
 
 
+def _archived(connection: Connection, run_id: str) -> int:
+    """How many rows the archive has of the run, back in their table or not."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT to_regclass('at_most_one.archived_row') IS NOT NULL")
+        if cursor.fetchone() != (True,):
+            return 0
+        cursor.execute("SELECT count(*) FROM at_most_one.archived_row WHERE run_id = %s", (run_id,))
+        ((archived,),) = cursor.fetchall()
+        return int(archived)
+
+
 def _refuse_unaccounted(connection: Connection, run_id: str) -> None:
     """Raise OperatorError unless each row that the run's clean-up has planned is archived or counted as changed by
     others."""
     with connection.cursor() as cursor:
         cursor.execute(_PLANNED_ROWS, (run_id,))
         planned, changed = cursor.fetchone() or (0, 0)
-        archived = 0
-        if planned:
-            cursor.execute("SELECT to_regclass('at_most_one.archived_row') IS NOT NULL")
-            if cursor.fetchone() == (True,):
-                cursor.execute("SELECT count(*) FROM at_most_one.archived_row WHERE run_id = %s", (run_id,))
-                ((archived,),) = cursor.fetchall()
+    archived = _archived(connection, run_id) if planned else 0
     if planned > archived + changed:
         raise OperatorError(
             observed(
