@@ -129,6 +129,7 @@ class Plan:
 
 
 _UNREAD = "?"  # stands in for a text that is missing
+_LONGEST_NAME = 63  # bytes: https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-IDENTIFIERS
 
 
 @dataclass(frozen=True)
@@ -443,8 +444,18 @@ def _expected(top: _Reader) -> Expected:
 
 def _index(found: list[Fault], place: Place, data: Any, default_table: str) -> Index:
     reader = _Reader(found, place, data, _INDEX_KEYS)
+    name = reader.text("name")
+    if (size := len(name.encode())) > _LONGEST_NAME:
+        reader.fault(
+            ("name",),
+            say("{size} bytes long", size=size),
+            say(
+                "{longest} at most: PostgreSQL cuts a longer one, and nobody finds the index by its whole name",
+                longest=_LONGEST_NAME,
+            ),
+        )
     return Index(
-        name=reader.text("name"),
+        name=name,
         table=reader.text("table", default_table),
         keys=tuple(_index_key(found, *entry) for entry in reader.entries("columns")),
         unique=reader.flag("unique"),

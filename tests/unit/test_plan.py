@@ -123,6 +123,7 @@ FAULTS = [
     ("indexes.1.columns.0", {"column": "a", "expression": "b"}, "indexes[1].columns[0]", "one of the two"),
     ("indexes.1.unique", "yes", "indexes[1].unique", "true or false"),
     ("indexes.1.name", "idx_inspection_schedules_active", "indexes", "share a name"),
+    ("indexes.1.name", f"{'장비_' * 9}x", "indexes[1].name", "64 bytes long. Expected: 63 at most"),
     ("family.pattern", "(", "family.pattern", "not a regular expression"),
     ("family.neighbours", "x", "family.neighbours", "a list of names"),
     ("migration", 20251110, "migration", "a non-empty text"),
