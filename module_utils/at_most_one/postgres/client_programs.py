@@ -16,10 +16,9 @@ from ..errors import OperatorError
 from ..findings import observed, say
 from ..system.redaction import redact
 from .connection import NETWORK, Login, answering
+from .server_errors import without_value
 
 _DATA = re.compile(r"(?P<table>COPY failed for table \"[^\n]*?\"):.*")
-# A quotation that ends a message is the value that it refuses, whatever the quotation marks of the server's language.
-_VALUE = re.compile(r"(?<=: )[\"'\u00ab\u00bb\u201e\u201c\u300c].*|(?<=value )\"[^\"]*\"")
 
 
 def find(name: str, search_path: str) -> str:
@@ -151,4 +150,4 @@ def _without_rows(said: str, program: str) -> list[str]:
     """
     every = [line.strip() for line in said.splitlines() if line.strip()]
     lines = [line for line in every if line.startswith(f"{program}: ")] or every
-    return [_VALUE.sub("(a value)", _DATA.sub(r"\g<table>", line)) for line in lines]
+    return [without_value(_DATA.sub(r"\g<table>", line)) for line in lines]

@@ -29,10 +29,30 @@ class Said(NamedTuple):
     next_step: str
 
 
+# A quotation that ends a message is the value that it refuses, whatever the quotation marks of the server's language.
+_VALUE = re.compile(r"(?<=: )[\"'\u00ab\u00bb\u201e\u201c\u300c].*|(?<=value )\"[^\"]*\"")
+
+
+def without_value(line: str) -> str:
+    """The line without the value that it quotes."""
+    return _VALUE.sub("(a value)", line)
+
+
 def first_line(failure: Exception) -> str:
-    """The server's message, or libpq's where none answered: without DETAIL and CONTEXT, which may hold row values."""
-    said = failure.diag.message_primary if isinstance(failure, psycopg2.Error) else None
-    return ((said or str(failure)).strip().splitlines() or [say("no reason given")])[0]
+    """The server's message, or libpq's where none answered: without DETAIL and CONTEXT, which may hold row values.
+
+    A value that a cast or a function refuses (class 22) stands in the message itself. Where it is a part of the
+    statement, the server says at which position: the plan's own is shown, a row's is not.
+    """
+    if not isinstance(failure, psycopg2.Error):
+        return _line(str(failure))
+    line = _line(failure.diag.message_primary or str(failure))
+    of_a_row = (failure.pgcode or "").startswith("22") and failure.diag.statement_position is None
+    return without_value(line) if of_a_row else line
+
+
+def _line(said: str) -> str:
+    return (said.strip().splitlines() or [say("no reason given")])[0]
 
 
 def function_of(failure: psycopg2.Error) -> str | None:
