@@ -16,7 +16,9 @@ description:
   - A fence that cannot be dropped within 30 seconds is no failure, but a warning that names who is in the way.
 options:
   rule:
-    description: Whether the fence, the indexes and the history are taken back; with V(false) only rows return.
+    description: >-
+      Whether the fence, the history and the indexes that were not there before the deployment are taken back; with V(false) only
+      rows return.
     type: bool
     required: true
   restore_rows:

@@ -222,6 +222,51 @@ def test_without_the_rule_neither_fence_nor_index_is_touched(
     assert len(recorded()) == 1
 
 
+@pytest.mark.parametrize("failed", [False, True], ids=["asked for", "of a run that failed"])
+def test_an_index_that_was_there_before_stays_and_what_the_deployment_built_goes(
+    login: Login,
+    connection: Connection,
+    plan: Plan,
+    release: Path,
+    seed_guide_example: Callable[[Connection], Any],
+    present: Callable[..., Any],
+    run_module: Callable[..., dict[str, Any]],
+    login_args: dict[str, Any],
+    plan_data: dict[str, Any],
+    failed: bool,
+) -> None:
+    """As after somebody has dropped the rule's index alone: with one left, nothing was dropped and no row returned."""
+    run(
+        connection,
+        "DELETE FROM aedpics.user_profiles; CREATE INDEX idx_inspection_schedules_active"
+        " ON aedpics.inspection_schedules (aed_data_id, scheduled_for) WHERE status NOT IN ('cancelled')",
+    )
+    seed_guide_example(connection)
+    connection.commit()
+    before = set(ids(connection))
+    deployment = _open(login, plan)
+    found = surplus_rows.report(connection, plan)
+    write_fence.raise_fence(connection, plan)
+    surplus_rows.remove(connection, plan, rows=found.rows, digest=found.digest, run_id=deployment)
+    assert present(run_id=deployment, phase="migrate")["strategy"] == "concurrent"
+    run_id = deployment
+    if not failed:
+        with connect(login) as other:
+            journal.close_run(other, deployment, "deployed")
+        run_id = _open(login, plan)
+
+    args = {"login": login_args, "plan": plan_data, "run_id": run_id, "rule": True, "archived_by": [deployment]}
+    args |= {"restore": "possible", **({"failed_run": run_id, "as_before": True} if failed else {})}
+    predicted = run_module("database_rollback", args, check=True)
+    done = run_module("database_rollback", args)
+    assert (done["restored"], done["left_count"], done["fence"]) == (25, 0, "lowered")
+    assert (done["history"], done["reached"]["differences"]) == ("rolled_back", [])
+    assert (predicted["restored"], predicted["statements"]) == (25, done["statements"])
+    assert existing(login, plan) == ("idx_inspection_schedules_active",)
+    assert set(ids(connection)) == before
+    assert not run_module("database_rollback", args)["changed"]
+
+
 def test_a_lost_run_takes_nothing_back(
     login: Login, connection: Connection, plan: Plan, deployed: Deployed, take_back: Call
 ) -> None:

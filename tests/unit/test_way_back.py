@@ -66,7 +66,9 @@ def test_rows_alone_leave_application_and_indexes() -> None:
     ("found", "rule"),
     [
         ({}, True),
-        ({"kept": ["rule"]}, False),
+        ({"kept": ["rule", "other"], "built": []}, False),
+        ({"kept": ["other"]}, True),
+        ({"kept": ["other"], "built": [], "fence": True}, True),
         ({"runs": []}, False),
         ({"database": False, "point": "nothing"}, False),
         ({"database": False, "point": "nothing", "fence": True}, True),

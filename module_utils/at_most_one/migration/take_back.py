@@ -7,9 +7,9 @@ transaction of its own, or several, that goes on from what it finds: stopped in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ..duplicates.restore import Restoration, restore
@@ -34,7 +34,7 @@ _NOT_APPLIED = ("rolled_back", "pending", "absent_table")
 class Wanted:
     """What is to be taken back. ``archived_by``: whose archived rows return; of every run where it is empty."""
 
-    rule: bool  # the fence, the indexes and the history; otherwise the rows alone
+    rule: bool  # the fence, the indexes that were not there before, and the history; otherwise the rows alone
     restore_rows: bool
     archived_by: tuple[str, ...] = ()
     possible: bool = True  # put back the rows that can return, and name the others; otherwise one refuses all
@@ -61,10 +61,11 @@ class Dropped:
     before: Inspection
     after: Inspection
     statements: list[str]
+    kept: tuple[str, ...] = ()  # planned indexes that were there before the deployment: they stay
 
     def diff(self) -> dict[str, str]:
-        """The definitions before, and those that stay, which are not the plan's."""
-        stay = [found for found in self.before.verdicts if found.verdict == "unexpected"]
+        """The definitions before, and those that stay: they are not the plan's, or not the deployment's."""
+        stay = [one for one in self.before.verdicts if one.verdict == "unexpected" or one.name in self.kept]
         before, after = (
             "".join(f"{found.definition};\n" for found in verdicts if found.definition)
             for verdicts in (self.before.verdicts, stay)
@@ -100,6 +101,7 @@ class TakenBack:
     marked: Marked | None = None
     told: str = ""  # the command by which another tool's history was changed, or would be
     restored: list[Restoration] = field(default_factory=list)
+    kept: tuple[str, ...] = ()  # planned indexes that were there before the deployment
     history: str = ""
     reached: dict[str, Any] = field(default_factory=dict)
 
@@ -210,7 +212,13 @@ def take_back(
     done = TakenBack(f"{plan.schema}.{plan.table}", _inspect(login, plan, wanted.timeouts))
     with _verdicts_in_errors(done):
         recorded = wanted.history if _recorded_by_us(login, wanted) else None
+        ours = True  # whether the history's applied migration is this deployment's
         if wanted.rule:
+            with connect(login, **wanted.timeouts) as connection:
+                change = reached.objects_changed(connection, plan, wanted.failed_run)
+                connection.rollback()
+            done.kept = change.kept
+            ours = not change.kept or change.applied
             with connect(login, **wanted.timeouts) as connection:
                 done.fence = write_fence.lower_fence(
                     connection, plan, wait_ms=wanted.fence_wait_ms, check=check, hold=hold
@@ -222,6 +230,7 @@ def take_back(
                 login,
                 plan,
                 done.inspection,
+                kept=done.kept,
                 timeouts=wanted.timeouts,
                 deadline_ms=wanted.drop_ms,
                 check=check,
@@ -229,7 +238,7 @@ def take_back(
             )
             done.inspection = done.dropped.after
             with connect(login, **wanted.timeouts) as connection:
-                done.marked = mark_history(connection, plan, check=check, hold=hold)
+                done.marked = mark_history(connection, plan, kept=done.kept, ours=ours, check=check, hold=hold)
         if wanted.restore_rows:
             limits = {**wanted.timeouts, "statement_timeout_ms": wanted.rows_timeout_ms}
             with connect(login, **limits) as connection:
@@ -242,7 +251,7 @@ def take_back(
             _read_again(connection, plan, wanted, done)
             connection.rollback()
         if not check:
-            _require_taken_back(wanted, done)
+            _require_taken_back(wanted, done, ours=ours)
     return done
 
 
@@ -253,21 +262,38 @@ def drop_indexes(
     *,
     timeouts: Mapping[str, Any],
     deadline_ms: int,
+    kept: Sequence[str] = (),
     check: bool = False,
     hold: Hold = unheld,
 ) -> Dropped:
-    """Drop the planned indexes, each within the deadline. Raises OperatorError when one is still there afterwards."""
+    """Drop the planned indexes but those that are ``kept``, each within the deadline.
+
+    Raises OperatorError when one is still there afterwards.
+    """
     with connect(login, autocommit=True, lock_timeout_ms=0, statement_timeout_ms=deadline_ms) as connection:
-        statements = verification.drop(connection, plan, before, check=check, hold=hold)
+        statements = verification.drop(connection, plan, _without(before, kept), check=check, hold=hold)
     if check:
-        return Dropped(before, before, statements)
+        return Dropped(before, before, statements, tuple(kept))
     after = _inspect(login, plan, timeouts)
-    verification.require_absent(after, plan)
-    return Dropped(before, after, statements)
+    verification.require_absent(_without(after, kept), plan)
+    return Dropped(before, after, statements, tuple(kept))
 
 
-def mark_history(connection: Connection, plan: Plan, *, check: bool = False, hold: Hold = unheld) -> Marked:
-    """Mark the plan's migration rolled back, so that the next deployment applies it again."""
+def _without(inspection: Inspection, kept: Sequence[str]) -> Inspection:
+    return replace(inspection, verdicts=tuple(one for one in inspection.verdicts if one.name not in kept))
+
+
+def mark_history(
+    connection: Connection,
+    plan: Plan,
+    *,
+    kept: Sequence[str] = (),
+    ours: bool = True,
+    check: bool = False,
+    hold: Hold = unheld,
+) -> Marked:
+    """Mark the plan's migration rolled back, so that the next deployment applies it again; indexes that are ``kept`` do
+    not count. Unless it is ``ours``, one that is applied stays so."""
     if not check:
         hold(connection)
         migration_history.hold(connection)  # before the rows are read: what is read is what is marked
@@ -276,7 +302,9 @@ def mark_history(connection: Connection, plan: Plan, *, check: bool = False, hol
         for row in migration_history.read_history(connection, plan.schema) or ()
         if row.migration_name == plan.migration and row.rolled_back_at is None
     )
-    existing = verification.inspect(connection, plan).existing if rows else ()
+    if not ours and any(row.applied for row in rows):
+        return Marked((), (), ())
+    existing = _without(verification.inspect(connection, plan), kept).existing if rows else ()
     statements = (migration_history.mark_statement(plan.schema).as_string(connection),) if rows else ()
     if rows and not check:
         migration_history.mark_rolled_back(connection, plan.schema, plan.migration, existing)
@@ -322,7 +350,7 @@ def _restore(connection: Connection, plan: Plan, wanted: Wanted, done: TakenBack
                 run_id=run_id,
                 check=check,
                 possible=wanted.possible,
-                index_dropped_first=check and wanted.rule,
+                index_dropped_first=check and wanted.rule and plan.rule_index.name not in done.kept,
                 hold=hold,
             )
         )
@@ -341,10 +369,11 @@ def content_of(wanted: Wanted, found: dict[str, Any]) -> dict[str, Any]:
     return content
 
 
-def _require_taken_back(wanted: Wanted, done: TakenBack) -> None:
+def _require_taken_back(wanted: Wanted, done: TakenBack, *, ours: bool) -> None:
     pending = content_of(wanted, done.reached)["pending"]
     rule_is_gone = not wanted.rule or (
-        all(found.verdict in _GONE for found in done.inspection.verdicts) and done.history in _NOT_APPLIED
+        all(found.verdict in _GONE or found.name in done.kept for found in done.inspection.verdicts)
+        and (done.history in _NOT_APPLIED or not ours)
     )
     if not rule_is_gone or (wanted.restore_rows and pending != done.left_count):
         raise OperatorError(

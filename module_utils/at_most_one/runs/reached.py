@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -15,7 +16,7 @@ def read(connection: Connection, plan: Plan, run_id: str | None = None) -> dict[
     """What ``run_id`` has changed, with the unfinished runs that it goes on from; without it, the last deployment."""
     runs = journal.read(connection, limit=10_000)
     ours = [run for run in runs if run["plan_id"] == plan.id]
-    found = undo.reached_by(ours, run_id) if run_id else undo.last_deployment(ours)
+    found = _deployment(ours, run_id)
     before = journal.before(connection, found.runs[-1]) if found else None
     change = asdict(catalog_snapshot.changed_since(before, catalog_snapshot.take(connection, plan), plan))
     if not before and not (found and found.database):
@@ -34,3 +35,14 @@ def read(connection: Connection, plan: Plan, run_id: str | None = None) -> dict[
         "purged": [one for one in map(run_status.purged, ours) if found and one and one["run_id"] in found.runs],
         "in_the_way": undo.in_the_way(runs, plan.id, found),
     }
+
+
+def objects_changed(connection: Connection, plan: Plan, run_id: str | None = None) -> catalog_snapshot.Change:
+    """Of that what has happened to the plan's objects: no row of the table or the archive is read for it."""
+    found = _deployment(journal.read(connection, plan_id=plan.id, limit=10_000), run_id)
+    before = journal.before(connection, found.runs[-1]) if found else None
+    return catalog_snapshot.changed_since(before, catalog_snapshot.take(connection, plan), plan)
+
+
+def _deployment(ours: Sequence[Mapping[str, Any]], run_id: str | None) -> undo.Deployment | None:
+    return undo.reached_by(ours, run_id) if run_id else undo.last_deployment(ours)

@@ -79,13 +79,15 @@ class WayBack:
 
     @property
     def rule(self) -> bool:
-        """Whether the fence, the indexes and the history are taken back.
+        """Whether the fence, the deployment's own indexes and the history are taken back.
 
-        Indexes that were there before are not this deployment's, and while the rule's own holds no row can return.
+        Indexes that were there before are not this deployment's and stay: while the rule's own is among them, no row
+        can return.
         """
         found = self.found
         touched = found["database"] or found["point"] != "nothing" or found["fence"]
-        return bool(not found["kept"] and found["runs"] and touched)
+        brought = found["built"] or found["fence"] or not found["kept"]
+        return bool(brought and found["runs"] and touched)
 
     @property
     def is_needed(self) -> bool:
