@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from at_most_one.errors import OperatorError
 from at_most_one.migration import race
-from at_most_one.plan import Plan
+from at_most_one.plan import Plan, parse
 from at_most_one.postgres.connection import Login, connect
 
 from tests.database.index_tools import RULE, open_session, query
@@ -105,3 +105,27 @@ def test_the_verify_phase_keeps_what_was_answered(
     args = {"login": login_args, "plan": plan_data, "state": "verified", "adapter": "sql", "race": True}
     assert run_module("index_set", args)["race"]["verdict"] == "proven"
     assert "race" not in run_module("index_set", args, check=True)
+
+
+@pytest.mark.parametrize(
+    ("primary_key", "row", "verdict"),
+    [(["site", "n"], "'100% of %s', 7", "proven"), (["n"], "'x', 'NaN'", "not tried")],
+    ids=["a percent sign", "no number"],
+)
+def test_a_primary_key_of_any_value_is_no_obstacle(
+    login: Login, plan_data: dict[str, Any], primary_key: list[str], row: str, verdict: str
+) -> None:
+    query(
+        login,
+        f"CREATE TABLE aedpics.visits (site text, n numeric, serial text, PRIMARY KEY ({', '.join(primary_key)}));"
+        f" INSERT INTO aedpics.visits VALUES ({row}, 'AED-1');"
+        " CREATE UNIQUE INDEX one_visit ON aedpics.visits (serial) WHERE serial LIKE 'AED%'",
+    )
+    inside = "serial LIKE 'AED%'"
+    index = {"name": "one_visit", "unique": True, "columns": ["serial"], "predicate": inside}
+    changes: dict[str, Any] = {"table": "visits", "primary_key": primary_key, "key": ["serial"], "show": ["site"]}
+    changes |= {"keep": [{"column": "n", "direction": "desc", "nulls": "last"}], "indexes": [index]}
+    changes |= {"predicate": inside, "family": {"pattern": "^one_visit"}}
+    seen = race.run(login, parse({**plan_data, **changes}))
+    assert seen.verdict == verdict
+    assert query(login, "SELECT count(*) FROM aedpics.visits") == [(1,)]

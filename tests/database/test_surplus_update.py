@@ -66,6 +66,13 @@ def test_surplus_rows_get_the_values_and_everything_comes_back(
     assert content(connection) == before
 
 
+def test_a_value_may_hold_a_percent_sign(connection: Connection, plan: Plan, example: Any) -> None:
+    marked = updating(plan, status="cancelled", notes="100% of %s")
+    assert [clean_up(connection, marked, check=check).removed for check in (True, False)] == [25, 25]
+    count = f"SELECT count(*) FROM {TABLE} WHERE status = 'cancelled' AND notes = %s"
+    assert run(connection, count, "100% of %s") == [(25,)]
+
+
 def test_a_row_that_was_changed_since_is_not_overwritten(
     connection: Connection, cancelling: Plan, example: Any
 ) -> None:

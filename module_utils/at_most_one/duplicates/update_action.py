@@ -46,7 +46,7 @@ def require_leaves_predicate(cursor: Cursor, plan: Plan, columns: Mapping[str, C
     def future(name: str) -> sql.Composed:
         if name not in plan.surplus.values:
             return sql.SQL("{}").format(sql.Identifier(plan.table, name))
-        value = sql.Literal(plan.surplus.values[name])
+        value = sql.Placeholder(f"value{list(plan.surplus.values).index(name)}")
         return sql.SQL("{}::{} AS {}").format(value, sql.SQL(columns[name].type), sql.Identifier(name))
 
     def computed(name: str) -> sql.Composed:
@@ -65,7 +65,7 @@ def require_leaves_predicate(cursor: Cursor, plan: Plan, columns: Mapping[str, C
             predicate=predicate_sql(plan),
             keys=without_null_keys(plan),
         ),
-        (),
+        {f"value{number}": value for number, value in enumerate(plan.surplus.values.values())},
     )
     ((inside,),) = cursor.fetchall()
     if inside:

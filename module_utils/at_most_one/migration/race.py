@@ -9,6 +9,7 @@ are not set off: then nothing is tried.
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import uuid
 from collections.abc import Mapping, Sequence
@@ -38,7 +39,6 @@ from ..postgres.catalog import (
 from ..postgres.connection import Connection, Login, connect
 from ..postgres.partitions import names_in_tree
 from ..postgres.server_errors import first_line
-from ..system.strict_zip import strict_zip
 
 _RACERS = 2
 _LOCK_TIMEOUT_MS, _STATEMENT_TIMEOUT_MS = 500, 5_000
@@ -162,7 +162,7 @@ def _new_value(cursor: Cursor, plan: Plan, column: Column, number: int) -> str |
     )
     cursor.execute(highest)
     ((value,),) = cursor.fetchall()
-    return str(int(value) + _BEYOND + number)
+    return str(int(value) + _BEYOND + number) if math.isfinite(value) else None
 
 
 # Who holds the row keeps others from taking it out of the rule; both racers may.
@@ -199,11 +199,11 @@ def _one(connection: Connection, plan: Plan, sample: _Sample, key: Row, together
         with connection.cursor() as cursor:
             cursor.execute(WRITING)
             cursor.execute("SELECT pg_catalog.set_config('search_path', %s, true)", (sample.search_path,))
-            statement = _insert(plan, sample, key)
+            statement, values = _insert(plan, sample), {**_named("sample", sample.key), **_named("copy", key)}
             with contextlib.suppress(threading.BrokenBarrierError):
                 together.wait(10)
             try:
-                cursor.execute(statement, ())
+                cursor.execute(statement, values)
             except psycopg2.Error as failure:
                 if failure.pgcode is None:
                     return first_line(failure)
@@ -213,11 +213,12 @@ def _one(connection: Connection, plan: Plan, sample: _Sample, key: Row, together
         connection.rollback()
 
 
-def _insert(plan: Plan, sample: _Sample, key: Row) -> sql.Composed:
-    made = dict(strict_zip(plan.primary_key, key))
+def _insert(plan: Plan, sample: _Sample) -> sql.Composed:
+    """The parameters are those of :func:`_named`, for the sample and for its copy."""
+    made = {name: sql.Placeholder(f"copy{number}") for number, name in enumerate(plan.primary_key)}
     names = [name for name, column in sample.columns.items() if not column.generated]
     values = [
-        sql.SQL("{}::{}").format(sql.Literal(made[name]), sql.SQL(sample.columns[name].type))
+        sql.SQL("{}::{}").format(made[name], sql.SQL(sample.columns[name].type))
         if name in made
         else sql.Identifier(plan.table, name)
         for name in names
@@ -226,25 +227,32 @@ def _insert(plan: Plan, sample: _Sample, key: Row) -> sql.Composed:
         table=sql.Identifier(plan.schema, plan.table),
         columns=sql.SQL(", ").join(map(sql.Identifier, names)),
         values=sql.SQL(", ").join(values),
-        is_sample=_is(plan, sample, sample.key),
+        is_sample=_is(plan, sample, "sample"),
         predicate=predicate_sql(plan),
         keys=without_null_keys(plan),
     )
 
 
-def _is(plan: Plan, sample: _Sample, key: Row) -> sql.Composed:
+def _named(prefix: str, key: Row) -> dict[str, str]:
+    return {f"{prefix}{number}": part for number, part in enumerate(key)}
+
+
+def _is(plan: Plan, sample: _Sample, prefix: str) -> sql.Composed:
+    """Whether a row has the primary key whose parts are parameters of this prefix."""
     return sql.SQL(" AND ").join(
         sql.SQL("{} = {}::{}").format(
-            sql.Identifier(plan.table, name), sql.Literal(part), sql.SQL(sample.columns[name].type)
+            sql.Identifier(plan.table, name), sql.Placeholder(f"{prefix}{number}"), sql.SQL(sample.columns[name].type)
         )
-        for name, part in strict_zip(plan.primary_key, key)
+        for number, name in enumerate(plan.primary_key)
     )
 
 
 def _require_nothing_left(cursor: Cursor, plan: Plan, sample: _Sample) -> None:
-    copies = sql.SQL(" OR ").join(sql.SQL("({})").format(_is(plan, sample, key)) for key in sample.copies)
+    keys = [(f"copy{number}_", key) for number, key in enumerate(sample.copies)]
+    copies = sql.SQL(" OR ").join(sql.SQL("({})").format(_is(plan, sample, prefix)) for prefix, _ in keys)
+    values = {name: part for prefix, key in keys for name, part in _named(prefix, key).items()}
     cursor.execute(
-        sql.SQL("SELECT count(*) FROM {} WHERE {}").format(sql.Identifier(plan.schema, plan.table), copies), ()
+        sql.SQL("SELECT count(*) FROM {} WHERE {}").format(sql.Identifier(plan.schema, plan.table), copies), values
     )
     ((left,),) = cursor.fetchall()
     if left:
