@@ -171,6 +171,19 @@ class TestLocks:
         assert (results[0].strategy, results[0].attempts) == ("locked", 1)
         assert verdicts(login, plan) == ["present"] * 3
 
+    def test_a_deadlock_is_a_lock_that_was_not_obtained(self, login: Login, plan: Plan, writer: Connection) -> None:
+        """The application writes to the tables in the other order, and who finds the deadlock gives up: the build."""
+        patient = options("locked", lock_timeout_ms=2_000)
+        intent = by_sql.decide(login, plan, "", patient)
+        with in_thread(lambda: by_sql.carry_out(login, plan, patient, intent)) as results:
+            with writer.cursor() as cursor:
+                cursor.execute("SET deadlock_timeout = '1min'")
+                wait_for(lambda: query(login, WAITING), [(1,)].__eq__)
+                cursor.execute("LOCK TABLE aedpics.inspection_schedules IN ROW EXCLUSIVE MODE")
+            writer.rollback()
+        assert (results[0].strategy, results[0].attempts) == ("locked", 2)
+        assert verdicts(login, plan) == ["present"] * 3
+
     def test_auto_builds_concurrently_when_it_gets_no_lock(self, login: Login, plan: Plan, writer: Connection) -> None:
         chosen = options(attempts=1, lock_timeout_ms=1500)
         intent = by_sql.decide(login, plan, "", chosen)

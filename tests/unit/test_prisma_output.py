@@ -116,6 +116,8 @@ def test_the_engines_own_stack_is_no_message() -> None:
         (1, JS_ENGINE.format(message=KOREAN), 2_900, True),
         (1, JS_ENGINE.format(message=KOREAN), 1_500, False),
         (1, P3018.replace("23505", "55P03"), 0, True),
+        (1, P3018.replace("23505", "40P01"), 0, True),
+        (1, JS_ENGINE.format(message="deadlock detected"), 0, True),
         (1, P3018, 0, False),
         (1, "Error: P1002\n\nThe database server was reached but timed out.", 0, True),
         (0, JS_ENGINE.format(message=ENGLISH), 3_000, False),

@@ -37,7 +37,7 @@ from .build import Intent, Options, Outcome, Way, create_statements, inspect, pr
 from .tool_history import APPLIED, PENDING, ToolHistory
 
 _SAMPLE_S = 0.05
-_DUPLICATE, _CANCELED = "23505", "57014"  # unique_violation, query_canceled
+_DUPLICATE, _CANCELED, _DEADLOCK = "23505", "57014", "40P01"  # unique_violation, query_canceled, deadlock_detected
 
 
 def decide(
@@ -175,13 +175,14 @@ def _under_lock(login: Login, plan: Plan, options: Options, intent: Intent, watc
                 for statement in statements:
                     cursor.execute(statement)
             return "locked", attempt, 0, intent.stalled_by
-        except LockNotObtained as stop:
+        except OperatorError as stop:
+            # A session that writes to the tables in another order: the lock was not to be had in that moment either.
+            if not isinstance(stop, LockNotObtained) and stop.details.get("sqlstate") != _DEADLOCK:
+                raise _not_built(plan, options, stop) from stop
             if attempt >= options.attempts or time.monotonic() >= deadline:
                 if options.strategy == "auto":
                     return _after_no_lock(login, plan, options, intent, watch, attempt, deadline)
-                raise _not_locked(plan, watch, watch.blockers or stop.details["blockers"], attempt) from stop
-        except OperatorError as stop:
-            raise _not_built(plan, options, stop) from stop
+                raise _not_locked(plan, watch, watch.blockers or stop.details.get("blockers", []), attempt) from stop
         time.sleep(pause_s(attempt, first_s=0.05, longest_s=2))
     raise AssertionError("the last attempt returns or raises")
 

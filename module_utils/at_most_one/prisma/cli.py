@@ -305,7 +305,8 @@ def connection_url(login: Login, schema: str, lock_timeout_ms: int, name: str = 
 
 
 def _lost_a_lock(call: Call, verdict: migration_history.Verdict, waited_ms: int, lock_timeout_ms: int) -> bool:
-    """Whether a lock was not obtained in time: PostgreSQL's 55P03, or Prisma's P1002 for its own advisory lock.
+    """Whether a lock was not obtained: PostgreSQL's 55P03, or 40P01 where a session took the tables' locks in another
+    order; Prisma's P1002 for its own advisory lock.
 
     The Rust engine prints the SQLSTATE, and keeps it in the row's logs; the JavaScript engine prints only the message,
     in the server's language. So a build that was seen waiting to the end of lock_timeout counts as well: were it wrong,
@@ -315,7 +316,8 @@ def _lost_a_lock(call: Call, verdict: migration_history.Verdict, waited_ms: int,
         return False
     logs = verdict.row.logs if verdict.row is not None and verdict.row.failed else None
     text = f"{call.output}\n{logs or ''}"
-    if "55P03" in text or "lock timeout" in text or error_code(call.output) == "P1002":
+    said = ("55P03", "lock timeout", "40P01", "deadlock detected")
+    if any(words in text for words in said) or error_code(call.output) == "P1002":
         return True
     return 0 < lock_timeout_ms <= waited_ms + 3 * _POLL_S * 1000
 
