@@ -50,6 +50,7 @@ reached:
       description:
         - Their archived rows compared with the table. C(archived), C(pending) (not put back), C(back) (as archived),
           C(changed) and C(absent) (put back, and changed or removed since by the service).
+        - C(elsewhere) counts rows that were not put back and are of another table than the plan names, by table.
         - C(taken) lists primary keys of pending rows in whose place newer data is. C(archived_sha256) and
           C(table_sha256) are over the same columns of both sides.
       type: dict

@@ -284,3 +284,13 @@ def test_rows_that_nobody_accounts_for_stop_it(connection: Connection, take_back
     assert "25 rows are in the archive only, of which 0 cannot return" in stopped["msg"]
     assert recorded() == []
     assert take_back(archived_by=[])["restored"] == 25, "those of every run"
+
+
+def test_rows_of_a_table_that_the_plan_does_not_name_stop_it(
+    connection: Connection, take_back: Call, recorded: Recorded
+) -> None:
+    run(connection, "UPDATE at_most_one.archived_row SET table_name = 'was'")
+    connection.commit()
+    stopped = take_back()
+    assert "25 rows are in the archive only, of which 0 cannot return" in stopped["msg"]
+    assert recorded() == []

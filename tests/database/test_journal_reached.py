@@ -150,6 +150,22 @@ def test_a_row_that_came_back_by_itself_is_named(
     assert (content["pending"], content["taken"]) == (1, [{"id": one}])
 
 
+def test_rows_of_a_table_that_the_plan_does_not_name_any_more_are_counted_apart(
+    login: Login, plan: Plan, example: Any, deploy_run: Module, reached: Module
+) -> None:
+    """After ALTER TABLE ... RENAME the plan has to name the new table; the archive keeps the name that it knew."""
+    run_id = deploy_run("opened")["run_id"]
+    one, two = sorted(example.surplus)[:2]
+    archive_rows(login, plan, run_id, where=f"id IN ('{one}', '{two}')")
+    assert reached(run_id=run_id)["content"]["elsewhere"] == {}
+    execute(login, f"UPDATE at_most_one.archived_row SET table_name = 'was' WHERE primary_key ->> 'id' = '{one}'")
+    content = reached(run_id=run_id)["content"]
+    assert (content["pending"], content["elsewhere"]) == (1, {"aedpics.was": 1})
+    with connect(login) as connection:
+        assert restore(connection, plan, run_id=run_id).restored == 1
+    assert reached(run_id=run_id)["content"]["elsewhere"] == {"aedpics.was": 1}
+
+
 def test_rows_that_a_rollback_had_to_leave_are_found_by_their_runs(
     login: Login, plan: Plan, example: Any, deploy_run: Module, reached: Module
 ) -> None:

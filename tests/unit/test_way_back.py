@@ -82,6 +82,11 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "nothing": ({"runs": [], "content": {**CONTENT, "pending": 0}}, {}, "There is nothing to roll back"),
     "rows that stay": ({"runs": []}, {"restore_rows": False}, "(rollback_restore_rows=false)"),
     "in the way": ({"in_the_way": ["run-9"]}, {}, "1 runs of other plans are at work"),
+    "elsewhere": (
+        {"runs": [], "content": {**CONTENT, "pending": 0, "elsewhere": {"aedpics.was": 25}}},
+        {},
+        f"25 archived rows are of another table than plan {PLAN.id} names: aedpics.was.",
+    ),
     "served": ({"commit_after": OTHER}, {}, f"web1 serves {NEW}, which this deployment neither brought nor found"),
     "kept": ({"commit_before": OTHER}, {}, f"{RELEASES}/{OTHER}, is not there on web1; kept there: "),
     "purged": (

@@ -370,7 +370,8 @@ def content_of(wanted: Wanted, found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _require_taken_back(wanted: Wanted, done: TakenBack, *, ours: bool) -> None:
-    pending = content_of(wanted, done.reached)["pending"]
+    content = content_of(wanted, done.reached)
+    pending = content["pending"] + sum(content["elsewhere"].values())
     rule_is_gone = not wanted.rule or (
         all(found.verdict in _GONE or found.name in done.kept for found in done.inspection.verdicts)
         and (done.history in _NOT_APPLIED or not ours)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from psycopg2 import sql
@@ -160,6 +160,7 @@ class Content:
     changed: int = 0  # put back, and changed since by the service
     absent: int = 0  # put back, and removed since by the service
     taken: tuple[Mapping[str, str], ...] = ()  # pending, and newer data is in their place: the first 20
+    elsewhere: Mapping[str, int] = field(default_factory=dict)  # rows not put back, by a table that is not the plan's
     archived_sha256: str = ""
     table_sha256: str = ""
 
@@ -191,6 +192,11 @@ SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE pending),
        {digest_archived}, {digest_table}
 FROM b
 """
+_ELSEWHERE = """
+SELECT table_schema || '.' || table_name, pg_catalog.count(*)::integer FROM at_most_one.archived_row
+WHERE plan_id = %(plan)s AND restored_at IS NULL AND (table_schema <> %(schema)s OR table_name <> %(table)s)
+    AND (%(runs)s::text[] IS NULL OR run_id = ANY (%(runs)s))
+GROUP BY 1 ORDER BY 1"""
 _DIGEST = (
     "pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(coalesce("
     "pg_catalog.string_agg({line}, E'\\n' ORDER BY id), ''), 'UTF8')), 'hex')"
@@ -209,11 +215,15 @@ def content(connection: Connection, plan: Plan, runs: Sequence[str] | None) -> C
             (plan.schema, plan.table),
         )
         there, names = cursor.fetchone() or (False, [])
-        if not there or not names:
+        if not there:
             return Content()
         parameters = {"plan": plan.id, "schema": plan.schema, "table": plan.table, "runs": None, "names": names}
         if runs is not None:
             parameters["runs"] = list(runs)
+        cursor.execute(_ELSEWHERE, parameters)
+        elsewhere = dict(cursor.fetchall())
+        if not names:
+            return Content(elsewhere=elsewhere)
         same_key = sql.SQL(" AND ").join(
             sql.SQL("{}::text = a.primary_key ->> {}").format(sql.Identifier("t", name), sql.Literal(name))
             for name in plan.primary_key
@@ -230,4 +240,4 @@ def content(connection: Connection, plan: Plan, runs: Sequence[str] | None) -> C
             parameters,
         )
         archived, pending, back, changed, absent, taken, *digests = cursor.fetchone() or (0, 0, 0, 0, 0, [], "", "")
-    return Content(archived, pending, back, changed, absent, tuple(taken), *digests)
+    return Content(archived, pending, back, changed, absent, tuple(taken), elsewhere, *digests)

@@ -210,7 +210,8 @@ def _forbidding(
     plan: Plan, found: Answer, asked: Asked, hosts: Mapping[str, Served], ways: Sequence[HostWay]
 ) -> Iterator[Finding]:
     content, rows = found["content"], asked.restore_rows and found["content"]["pending"] > 0
-    if not found["runs"] and not rows:
+    elsewhere: Mapping[str, int] = (content.get("elsewhere") or {}) if asked.restore_rows else {}
+    if not found["runs"] and not rows and not elsewhere:
         yield Finding(
             "nothing",
             observed(
@@ -226,6 +227,27 @@ def _forbidding(
             say("nothing; ansible-playbook history.yml -l <environment> shows the runs."),
         )
         return
+    if elsewhere:
+        yield Finding(
+            "elsewhere",
+            observed(
+                "AMO-2230",
+                "{rows} archived rows are of another table than plan {plan_id} names: {tables}.",
+                rows=sum(elsewhere.values()),
+                plan_id=plan.id,
+                tables=", ".join(elsewhere),
+            ),
+            say("rows of {schema}.{table}. Nothing was touched.", schema=plan.schema, table=plan.table),
+            say(
+                "where that table was renamed, let the archive know, as the role of this login: UPDATE "
+                "at_most_one.archived_row SET table_schema = '{schema}', table_name = '{table}' WHERE plan_id = "
+                "'{plan_id}' AND restored_at IS NULL; otherwise name it again in plans/{plan_id}.yml. Without the "
+                "rows: ansible-playbook rollback.yml -l <environment> -e rollback_restore_rows=false.",
+                schema=plan.schema,
+                table=plan.table,
+                plan_id=plan.id,
+            ),
+        )
     if found["in_the_way"]:
         yield Finding(
             "in_the_way",
