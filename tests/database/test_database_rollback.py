@@ -15,6 +15,7 @@ from at_most_one.migration import take_back as core
 from at_most_one.plan import Plan
 from at_most_one.postgres import catalog_snapshot
 from at_most_one.postgres.connection import Connection, Login, connect
+from at_most_one.prisma import migration_history
 from at_most_one.runs import journal
 from at_most_one.runs.controllers import Controller
 
@@ -294,3 +295,23 @@ def test_rows_of_a_table_that_the_plan_does_not_name_stop_it(
     stopped = take_back()
     assert "25 rows are in the archive only, of which 0 cannot return" in stopped["msg"]
     assert recorded() == []
+
+
+def test_another_migration_is_waited_for_before_anything_is_dropped(
+    login: Login,
+    connection: Connection,
+    plan: Plan,
+    deployed: Deployed,
+    take_back: Call,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of whatever service: Prisma's lock is the database's. It would stop with the index dropped and the rows away."""
+    monkeypatch.setattr(core, "_MIGRATION_LOCK_S", 0.2)
+    with connect(login, autocommit=True) as other, other.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(%s)", (migration_history.ADVISORY_LOCK,))
+        with pytest.raises(OperatorError) as stopped:
+            core.take_back(login, plan, core.Wanted(rule=True, restore_rows=True), warn=print)
+        assert stopped.value.details["holder"]["pid"] == other.info.backend_pid
+        assert write_fence.fence_state(connection, plan) == "raised"
+        assert len(existing(login, plan)) == 3
+    assert take_back()["restored"] == 25

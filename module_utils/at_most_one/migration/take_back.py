@@ -7,6 +7,7 @@ transaction of its own, or several, that goes on from what it finds: stopped in 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -20,7 +21,7 @@ from ..indexes import verification
 from ..indexes.verification import Inspection
 from ..plan import Plan
 from ..postgres.connection import Connection, Hold, Login, connect, unheld
-from ..prisma import migration_history
+from ..prisma import cli, migration_history
 from ..runs import journal, reached
 from ..system.strict_zip import strict_zip
 from ..verdicts import difference, word
@@ -28,6 +29,7 @@ from .tool_history import APPLIED, LATER, PENDING, ToolHistory
 
 _GONE = ("missing", "unexpected")  # verdicts after a rollback; what is not planned is not ours to drop
 _NOT_APPLIED = ("rolled_back", "pending", "absent_table")
+_MIGRATION_LOCK_S = 30  # for another `prisma migrate` of this database to end
 
 
 @dataclass(frozen=True)
@@ -219,6 +221,8 @@ def take_back(
                 connection.rollback()
             done.kept = change.kept
             ours = not change.kept or change.applied
+            if not check:
+                _wait_for_prisma(login, wanted)  # before anything is dropped: it would stop half-way
             with connect(login, **wanted.timeouts) as connection:
                 done.fence = write_fence.lower_fence(
                     connection, plan, wait_ms=wanted.fence_wait_ms, check=check, hold=hold
@@ -237,6 +241,8 @@ def take_back(
                 hold=hold,
             )
             done.inspection = done.dropped.after
+            if not check:
+                _wait_for_prisma(login, wanted)
             with connect(login, **wanted.timeouts) as connection:
                 done.marked = mark_history(connection, plan, kept=done.kept, ours=ours, check=check, hold=hold)
         if wanted.restore_rows:
@@ -309,6 +315,12 @@ def mark_history(
     if rows and not check:
         migration_history.mark_rolled_back(connection, plan.schema, plan.migration, existing)
     return Marked(rows, tuple(existing), statements)
+
+
+def _wait_for_prisma(login: Login, wanted: Wanted) -> None:
+    """Wait until nobody holds Prisma's lock, as any service may. Raises OperatorError with who does."""
+    with connect(login, **wanted.timeouts, autocommit=True) as connection:
+        cli.wait_for_migration_lock(connection, time.monotonic() + _MIGRATION_LOCK_S)
 
 
 def _recorded_by_us(login: Login, wanted: Wanted) -> bool:
