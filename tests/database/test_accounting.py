@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from at_most_one.duplicates import batches, surplus_rows
+from at_most_one.duplicates import batches, surplus_rows, worklist
 from at_most_one.duplicates.batches import Pace
 from at_most_one.duplicates.restore import restore
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan, Surplus
+from at_most_one.postgres.catalog import columns_of
 from at_most_one.postgres.connection import Connection, Login, connect
 from at_most_one.preflight.out_and_back import try_out
+from psycopg2 import sql
 
 from tests.database.cleaning import TABLE, ids, keys, remove, run
 
@@ -361,3 +365,24 @@ class TestWhatIsWrittenToOtherRows:
         allowed = replace(plan, surplus=replace(plan.surplus, triggers=("meddle",), writes=tuple(named.split(", "))))
         last = restore(connection, allowed, run_id="run-1", possible=True)
         assert (last.restored, len(last.left)) == ((0, 1) if named == TABLE else (1, 0))
+
+
+def test_rows_that_are_not_there_are_found_by_a_join(
+    connection: Connection, plan: Plan, found: surplus_rows.Report
+) -> None:
+    """NOT IN, of a table that does not fit into work_mem, reads all of it again for each row that was given."""
+    nobody = sql.SQL("SELECT NULL::uuid WHERE false")
+    with connection.cursor() as cursor:
+        columns = columns_of(cursor, plan)
+        worklist.load(cursor, plan, columns, found.rows)
+        asks: list[Callable[..., Any]] = [
+            worklist.absent,
+            functools.partial(worklist.gone, archived=nobody, went=nobody, limit=10),
+        ]
+        for ask in asks:
+            assert not ask(cursor, plan)
+            cursor.execute(b"EXPLAIN " + cursor.query)
+            shown = "\n".join(line for (line,) in cursor.fetchall())
+            assert "Anti Join" in shown, shown
+            assert "SubPlan" not in shown, shown
+    connection.rollback()

@@ -166,6 +166,22 @@ def test_rows_of_a_table_that_the_plan_does_not_name_any_more_are_counted_apart(
     assert reached(run_id=run_id)["content"]["elsewhere"] == {"aedpics.was": 1}
 
 
+def test_archived_rows_are_looked_up_in_the_table_by_its_index(
+    login: Login, plan: Plan, example: Any, deploy_run: Module
+) -> None:
+    """Compared as text, all of a large table would be read, for longer than a statement may last: no way back then."""
+    run_id = deploy_run("opened")["run_id"]
+    archive_rows(login, plan, run_id, where=f"id = '{min(example.surplus)}'")
+    with connect(login) as connection, connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")  # the example's table is a small one
+        catalog_snapshot.content(connection, plan, [run_id])
+        cursor.execute(
+            "SELECT seq_scan, idx_scan > 0 FROM pg_stat_xact_user_tables"
+            " WHERE relid = 'aedpics.inspection_sessions'::regclass"
+        )
+        assert cursor.fetchall() == [(0, True)]
+
+
 def test_rows_that_a_rollback_had_to_leave_are_found_by_their_runs(
     login: Login, plan: Plan, example: Any, deploy_run: Module, reached: Module
 ) -> None:

@@ -228,18 +228,26 @@ class Unarchived:
     why: str
 
 
+# The requested rows, where another table stands beside them: no table has that name.
+_WANTED = "at_most_one_wanted"
+
 _STAYED = """
 SELECT pg_catalog.count(*) OVER (), {key_texts}, CASE WHEN ({predicate}{keys}) IS NOT TRUE THEN 'outside'
     WHEN ({key}) IN (SELECT {parts} FROM {member} WHERE at_most_one_place > 1) THEN 'changed' ELSE 'keeper' END
-FROM {table} WHERE ({key}) IN (SELECT {requested_parts} FROM {requested} AS requested{without})
+FROM {table} WHERE ({key}) IN (SELECT {requested_parts} FROM {requested} AS {wanted}{without})
 ORDER BY {key} LIMIT %(limit)s"""
 
+# Joined, and not asked for by NOT IN: of a table that does not fit into work_mem that reads all of it for each row.
 _GONE = """
-SELECT pg_catalog.count(*) OVER (), {part_texts},
-    CASE WHEN ({requested_parts}) IN ({archived}) THEN 'archived' ELSE 'gone' END
-FROM {requested} AS requested
-WHERE ({requested_parts}) NOT IN (SELECT {key} FROM {table}){without}
+SELECT pg_catalog.count(*) OVER (), {part_texts}, CASE WHEN kept.at_most_one_p0 IS NULL THEN 'gone' ELSE 'archived' END
+FROM {requested} AS {wanted}
+LEFT JOIN (SELECT DISTINCT * FROM ({archived}) AS archived ({parts})) AS kept ON {is_kept}
+WHERE NOT EXISTS (SELECT FROM {table} WHERE {is_there})
+    AND NOT EXISTS (SELECT FROM ({went}) AS went ({parts}) WHERE {has_left})
 ORDER BY {requested_parts} LIMIT %(limit)s"""
+
+_ABSENT = """
+SELECT pg_catalog.count(*) FROM {requested} AS {wanted} WHERE NOT EXISTS (SELECT FROM {table} WHERE {is_there})"""
 
 
 def stayed(
@@ -260,19 +268,22 @@ def gone(
 
     ``archived`` yields the keys of whatever the archive has of the plan.
     """
-    requested = listed(parts_of("requested", plan))
-    without = sql.SQL(" AND ({}) NOT IN ({})").format(requested, went)
-    return _unarchived(cursor, plan, _GONE, {**values, "limit": limit}, without=without, archived=archived)[1]
+    size, wanted = len(plan.primary_key), parts_of(_WANTED, plan)
+    joined = {
+        name: equal(of(source, [f"at_most_one_p{number}" for number in range(size)]), wanted)
+        for name, source in (("is_kept", "kept"), ("has_left", "went"))
+    }
+    return _unarchived(cursor, plan, _GONE, {**values, "limit": limit}, archived=archived, went=went, **joined)[1]
 
 
 def absent(cursor: Cursor, plan: Plan) -> int:
     """How many of the requested rows are not in the table."""
     cursor.execute(
-        sql.SQL("SELECT pg_catalog.count(*) FROM {} AS requested WHERE ({}) NOT IN (SELECT {} FROM {})").format(
-            REQUESTED,
-            listed(parts_of("requested", plan)),
-            listed(of(plan.table, plan.primary_key)),
-            sql.Identifier(plan.schema, plan.table),
+        sql.SQL(_ABSENT).format(
+            requested=REQUESTED,
+            wanted=sql.Identifier(_WANTED),
+            table=sql.Identifier(plan.schema, plan.table),
+            is_there=_is_there(plan),
         ),
         (),
     )
@@ -280,10 +291,15 @@ def absent(cursor: Cursor, plan: Plan) -> int:
     return int(count)
 
 
+def _is_there(plan: Plan) -> sql.Composed:
+    """The condition that a row of the table is a requested one."""
+    return equal(of(plan.table, plan.primary_key), parts_of(_WANTED, plan))
+
+
 def _unarchived(
     cursor: Cursor, plan: Plan, query: str, values: Mapping[str, object], **parts: sql.Composable
 ) -> tuple[int, list[Unarchived]]:
-    key, requested = of(plan.table, plan.primary_key), parts_of("requested", plan)
+    key, requested = of(plan.table, plan.primary_key), parts_of(_WANTED, plan)
     cursor.execute(
         sql.SQL(query).format(
             key=listed(key),
@@ -292,6 +308,8 @@ def _unarchived(
             requested_parts=listed(requested),
             part_texts=text_array(requested),
             requested=REQUESTED,
+            wanted=sql.Identifier(_WANTED),
+            is_there=_is_there(plan),
             member=MEMBER,
             table=sql.Identifier(plan.schema, plan.table),
             predicate=predicate_sql(plan),

@@ -192,6 +192,11 @@ SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE pending),
        {digest_archived}, {digest_table}
 FROM b
 """
+# Keys whose text is not what their index holds. Compared as text, each row of the table would be read and written out.
+_TYPED = """
+SELECT attname::text, pg_catalog.format_type(atttypid, -1) FROM pg_catalog.pg_attribute
+WHERE attrelid = pg_catalog.to_regclass(%s) AND attname = ANY (%s) AND atttypid = ANY (
+    ARRAY['uuid', 'smallint', 'integer', 'bigint']::pg_catalog.regtype[]::pg_catalog.oid[])"""
 _ELSEWHERE = """
 SELECT table_schema || '.' || table_name, pg_catalog.count(*)::integer FROM at_most_one.archived_row
 WHERE plan_id = %(plan)s AND restored_at IS NULL AND (table_schema <> %(schema)s OR table_name <> %(table)s)
@@ -224,8 +229,14 @@ def content(connection: Connection, plan: Plan, runs: Sequence[str] | None) -> C
         elsewhere = dict(cursor.fetchall())
         if not names:
             return Content(elsewhere=elsewhere)
+        cursor.execute(_TYPED, (sql.Identifier(plan.schema, plan.table).as_string(cursor), list(plan.primary_key)))
+        types = dict(cursor.fetchall())
         same_key = sql.SQL(" AND ").join(
-            sql.SQL("{}::text = a.primary_key ->> {}").format(sql.Identifier("t", name), sql.Literal(name))
+            sql.SQL("{} = (a.primary_key ->> {})::{}").format(
+                sql.Identifier("t", name), sql.Literal(name), sql.SQL(types[name])
+            )
+            if name in types
+            else sql.SQL("{}::text = a.primary_key ->> {}").format(sql.Identifier("t", name), sql.Literal(name))
             for name in plan.primary_key
         )
         cursor.execute(
