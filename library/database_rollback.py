@@ -17,8 +17,8 @@ description:
 options:
   rule:
     description: >-
-      Whether the fence, the history and the indexes that were not there before the deployment are taken back; with V(false) only
-      rows return.
+      Whether the fence, the history and the indexes that were not there before the deployment are taken back; with
+      V(false) only rows return.
     type: bool
     required: true
   restore_rows:
