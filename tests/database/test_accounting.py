@@ -381,7 +381,7 @@ def test_rows_that_are_not_there_are_found_by_a_join(
         ]
         for ask in asks:
             assert not ask(cursor, plan)
-            cursor.execute(b"EXPLAIN " + cursor.query)
+            cursor.execute(b"EXPLAIN " + (cursor.query or b""))
             shown = "\n".join(line for (line,) in cursor.fetchall())
             assert "Anti Join" in shown, shown
             assert "SubPlan" not in shown, shown
