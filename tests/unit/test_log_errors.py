@@ -179,6 +179,15 @@ def test_with_times_the_whole_life_of_the_release_before_is_known(log: Log) -> N
     assert log.scan().errors == 2, "without times it is known since the run began"
 
 
+def test_a_line_right_before_the_run_is_no_rate(log: Log) -> None:
+    log.write(stamped(BEGAN + 9, "ERROR once"))  # a second before the first look
+    cutover(log)
+    log.write(*[stamped(log.now, "ERROR once")] * 40)
+    found = log.scan(started_at=BEGAN - 1000)
+    assert (found.errors, found.more_often) == (40, 40)
+    assert log.scan(started_at=BEGAN + 8).errors == 0, "it comes each second of this release's life"
+
+
 def test_a_log_that_was_rotated_meanwhile(log: Log) -> None:
     log.write("a long line that was there before" * 10)
     cutover(log)

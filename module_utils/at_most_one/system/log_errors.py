@@ -32,6 +32,7 @@ _LINES_SHOWN = 10
 _MORE_OFTEN = 3  # how many times as often as before a known error is still no fault of the new release
 _ALWAYS_KNOWN = 3  # lines of a known error that count as no change, however rare it was
 _SHORTEST_S = 0.3  # a rate over less than this says nothing
+_HISTORY_S = 60.0  # of which a log has the lines from before the run, at least: one in its last second is no rate
 
 # The same error with other values is the same error. Statuses and codes such as P2002 tell errors apart and stay.
 _VALUES = re.compile(
@@ -165,7 +166,7 @@ def scan(mark: Mark, errors: str, warnings: str, now: float | None = None) -> Sc
     if mark.since == 0 and not os.path.exists(mark.path):
         return found
     mark, earlier = _across_rotation(mark)
-    known, new, shown = _Known(mark.before), Counter[str](), dict[str, list[str]]()
+    known, new, shown = _Known(mark.before, mark.started_at), Counter[str](), dict[str, list[str]]()
     for line in _new_lines(mark, earlier, known, is_error):
         if is_error.search(line):
             new[kind(line)] += 1
@@ -212,10 +213,12 @@ def told(scans: Sequence[Scan]) -> Phrase:
 class _Known:
     """The errors of the release before, by stretches of time: the log's history, then from moment to moment."""
 
-    def __init__(self, bounds: tuple[Moment, ...]) -> None:
+    def __init__(self, bounds: tuple[Moment, ...], started_at: float | None) -> None:
         self._bounds = bounds
         self._stretches = [Counter[str]() for _ in bounds]
         self._lasted = [0.0, *(_between(earlier, later) for earlier, later in zip(bounds, bounds[1:]))]
+        life_s = bounds[0].at - started_at if bounds and started_at is not None else 0.0
+        self._shortest_s = min(_HISTORY_S, max(0.0, life_s))
 
     @property
     def seconds(self) -> float:
@@ -225,7 +228,7 @@ class _Known:
         stretch = min(sum(bound.size <= offset for bound in self._bounds), len(self._bounds) - 1)
         self._stretches[stretch][kind(line)] += 1
         if at is not None:
-            self._lasted[0] = max(self._lasted[0], self._bounds[0].at - at)
+            self._lasted[0] = max(self._lasted[0], self._shortest_s, self._bounds[0].at - at)
 
     def has(self, what: str) -> bool:
         return any(what in stretch for stretch in self._stretches)
