@@ -349,6 +349,27 @@ def test_a_copy_that_fails_leaves_the_target_alone(server: Server, source: Login
     assert rows(target, "SELECT datname FROM pg_catalog.pg_database WHERE datname LIKE '%\\_clone'") == []
 
 
+def test_what_is_in_another_database_is_never_masked_there(server: Server, source: Login, target: Login) -> None:
+    """A partition that is a foreign table: the copy has its server and its login, and would write to it."""
+    execute(
+        source,
+        "CREATE FOREIGN DATA WRAPPER elsewhere",
+        "CREATE SERVER elsewhere FOREIGN DATA WRAPPER elsewhere",
+        "CREATE TABLE aedpics.visitors (year integer, email text) PARTITION BY LIST (year)",
+        "CREATE TABLE aedpics.visitors_now PARTITION OF aedpics.visitors FOR VALUES IN (2025)",
+    )
+    masks = [{"column": "aedpics.visitors.email"}]
+    _copy(server, target, clone.Source(template=source.dbname), masks)
+    execute(
+        source,
+        "CREATE FOREIGN TABLE aedpics.visitors_old PARTITION OF aedpics.visitors FOR VALUES IN (2024) SERVER elsewhere",
+    )
+    with pytest.raises(OperatorError, match=r"rows in foreign tables: aedpics\.visitors_old\.") as stopped:
+        _copy(server, target, clone.Source(template=source.dbname), masks)
+    assert "Nothing was changed" in str(stopped.value)
+    assert rows(target, "SELECT to_regclass('aedpics.visitors_old') IS NULL") == [(True,)], "the copy of before"
+
+
 def test_nobody_else_can_connect_before_it_is_masked(
     server: Server, source: Login, target: Login, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -146,6 +146,7 @@ def make(
                 connection.cursor() as cursor,
             ):
                 cursor.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(_OURS)))
+                masking.require_rows_here(connection, masks)
                 values = unmasked.sample(connection, masks)
                 masked = masking.apply(connection, masks)
                 unmasked.refresh_views(connection)

@@ -19,6 +19,16 @@ _COLUMN = """
 SELECT a.atttypmod, t.typcategory FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
 WHERE a.attrelid = pg_catalog.to_regclass(%s) AND a.attname = %s AND a.attnum > 0 AND NOT a.attisdropped
 """
+# A foreign table may be a partition, or a child by inheritance: an UPDATE of its parent goes through to it.
+_FOREIGN = """
+WITH RECURSIVE tree (relation) AS (
+  SELECT pg_catalog.to_regclass(%s)::oid
+  UNION SELECT h.inhrelid FROM tree JOIN pg_catalog.pg_inherits h ON h.inhparent = tree.relation
+)
+SELECT n.nspname::text || '.' || c.relname::text
+FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.relation JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'f' ORDER BY 1
+"""
 _TRIGGERS = """
 SELECT tgname::text, tgenabled::text FROM pg_catalog.pg_trigger
 WHERE tgrelid = %s::regclass AND NOT tgisinternal AND tgenabled <> 'D' ORDER BY 1
@@ -73,6 +83,32 @@ def parse(given: Sequence[Mapping[str, Any]]) -> list[Mask]:
         kept = {name: [str(value) for value in values] for name, values in unless.items()}
         masks.append(Mask(names[0], names[1], names[2], how, str(entry.get("text", "")), kept))
     return masks
+
+
+def require_rows_here(connection: Connection, masks: Sequence[Mask]) -> None:
+    """Raise OperatorError where a masked column is in a foreign table: its rows are another database's.
+
+    The copy has the foreign server and its login. To mask there would change what the source still works with.
+    """
+    with connection.cursor() as cursor:
+        for mask in masks:
+            cursor.execute(_FOREIGN, (sql.Identifier(mask.schema, mask.table).as_string(cursor),))
+            foreign = [name for (name,) in cursor.fetchall()]
+            if foreign:
+                raise OperatorError(
+                    observed(
+                        "AMO-2427",
+                        "The masked column {mask} has rows in foreign tables: {foreign}. To mask them would change "
+                        "another database.",
+                        mask=mask.name,
+                        foreign=", ".join(foreign),
+                    ),
+                    expected=say("columns whose rows are all in the copy itself."),
+                    next_step=say(
+                        "take it out of rehearsal_masked_columns and rehearse on a copy without these foreign tables, "
+                        "because whoever may read the copy reads through them. Nothing was changed."
+                    ),
+                )
 
 
 def apply(connection: Connection, masks: Sequence[Mask]) -> dict[str, int]:
