@@ -51,6 +51,10 @@ options:
     type: list
     elements: str
     default: []
+  environment:
+    description: The environment whose database is replaced. One that another environment was deployed into is refused.
+    type: str
+    default: ""
   maintenance_database:
     description: Where to connect to while the database itself is replaced.
     type: str
@@ -131,6 +135,8 @@ def act(module: AnsibleModule) -> dict[str, Any]:
         template=given["source_template"] or "",
     )
     masks = masking.parse(given["masked_columns"])
+    if given["environment"]:
+        clone.require_own(target, given["environment"])
     if module.check_mode:
         return {"changed": True, "source": source.name, "masked": {}, "invalid_indexes": clone.look(target, source)}
     made = clone.make(
@@ -154,6 +160,7 @@ def main() -> None:
             "source_template": {"type": "str"},
             "masked_columns": {"type": "list", "elements": "dict", "default": []},
             "readable_columns": {"type": "list", "elements": "str", "default": []},
+            "environment": {"type": "str", "default": ""},
             "maintenance_database": {"type": "str", "default": "postgres"},
             "environment_path": {"type": "str", "default": ""},
         },

@@ -12,7 +12,7 @@ import pytest
 from at_most_one.errors import OperatorError
 from at_most_one.fence.write_fence import raise_fence
 from at_most_one.plan import Plan
-from at_most_one.postgres import client_programs
+from at_most_one.postgres import client_programs, own_schema
 from at_most_one.postgres.connection import Connection, Login, connect
 from at_most_one.rehearsal import clone, masking
 
@@ -404,6 +404,31 @@ def test_a_database_is_not_cloned_onto_itself_nor_in_the_middle_of_a_deployment(
         raise_fence(connection, plan)
     with pytest.raises(OperatorError, match="has a write fence"):
         _copy(server, target, clone.Source(login=source), [])
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_a_database_that_another_environment_was_deployed_into_is_not_replaced(
+    source: Login, target: Login, run_module: Callable[..., dict[str, Any]], check: bool
+) -> None:
+    """A wrong address in the inventory: production's database in the place of staging's."""
+    with connect(target) as connection:
+        own_schema.ensure(connection)
+    execute(
+        target,
+        "INSERT INTO at_most_one.run (run_id, plan_id, plan_sha256, environment, who, controller, controller_pid,"
+        " lease, lease_until, finished_at, outcome) VALUES"
+        " ('one', 'another-plan', 'x', 'production', 'somebody', 'gone', 1, '1 h', now(), now(), 'deployed')",
+    )
+    args: dict[str, Any] = {"login": {**_arguments(target)}, "source_template": source.dbname, "masked_columns": MASKS}
+    args |= {"readable_columns": ["aedpics.aed_data.equipment_serial"], "environment": "staging"}
+
+    refused = run_module("database_clone", args, check=check)
+
+    assert refused["failed"]
+    assert "was deployed to as production, and this is staging." in refused["msg"]
+    assert rows(target, "SELECT to_regclass('public.of_before') IS NULL") == [(False,)], "it is as it was"
+    execute(target, "UPDATE at_most_one.run SET environment = 'staging'")
+    assert run_module("database_clone", args, check=check)["changed"], "its own runs are no reason"
 
 
 def test_a_foreign_database_of_the_clones_name_is_not_dropped(server: Server, source: Login, target: Login) -> None:

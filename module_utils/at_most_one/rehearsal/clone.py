@@ -22,7 +22,7 @@ from psycopg2 import sql
 
 from ..errors import OperatorError
 from ..findings import observed, say
-from ..postgres import client_programs
+from ..postgres import client_programs, own_schema
 from ..postgres.connection import Connection, Login, connect
 from ..postgres.fence_names import PATTERN
 from ..postgres.server_errors import explain
@@ -41,6 +41,7 @@ SELECT count(*) FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid =
 WHERE i.relname ~ %s AND x.indisvalid -- one that is not valid is a leftover, of a run that has ended
 """
 _PLACE = "SELECT pg_catalog.pg_postmaster_start_time()::text, pg_catalog.current_database()::text"
+_OTHERS = "SELECT DISTINCT environment FROM at_most_one.run WHERE environment <> %s ORDER BY 1"
 _GRANTS = """
 SELECT CASE WHEN a.grantee = 0 THEN NULL ELSE r.rolname::text END, a.privilege_type::text
 FROM pg_catalog.pg_database d
@@ -122,6 +123,35 @@ def look(target: Login, source: Source) -> list[str] | None:
             next_step=say("wait for that run, or take it back; then rehearse again. Nothing was changed."),
         )
     return invalid
+
+
+def require_own(target: Login, environment: str) -> None:
+    """Raise OperatorError where another environment was deployed into the database that is to be replaced.
+
+    A copy has no journal of its source: what stands in it was done in this very database.
+    """
+    with connect(target) as connection, connection.cursor() as cursor:
+        if not own_schema.exists(connection):
+            return
+        cursor.execute(_OTHERS, (environment,))
+        others = [name for (name,) in cursor.fetchall()]
+    if others:
+        raise OperatorError(
+            observed(
+                "AMO-2428",
+                "{where}, which is to be replaced, was deployed to as {others}, and this is {environment}.",
+                where=target.where(),
+                others=", ".join(others),
+                environment=environment,
+            ),
+            expected=say("the database of this environment alone: it is dropped."),
+            next_step=say(
+                "correct database_host and database_name of {environment}, or its vault. Where it is certain that "
+                "nobody works with this database, as where a dump was restored with its journal: DROP SCHEMA "
+                "at_most_one CASCADE in it, then again. Nothing was changed.",
+                environment=environment,
+            ),
+        )
 
 
 def make(
