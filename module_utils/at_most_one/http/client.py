@@ -17,9 +17,17 @@ from ..errors import OperatorError
 from ..findings import observed, say
 from ..system.redaction import first_line
 
+# An answer that never ends, a byte at a time or without end, must not hold a run, nor fill the memory of a host.
+_WHOLE = 4  # how many times as long as one step the whole answer may take
+_LARGEST = 1 << 26  # bytes
+_PART = 1 << 16
+
 
 class NoAnswer(Exception):
-    """There was no complete answer. ``kind`` is one of dns, refused, reset, timeout, tls, cut, malformed, network."""
+    """There was no complete answer.
+
+    ``kind`` is one of dns, refused, reset, timeout, tls, cut, malformed, network, too_large.
+    """
 
     def __init__(self, kind: str, reason: str) -> None:
         self.kind = kind
@@ -89,15 +97,17 @@ class Client:
 
     def __init__(self, url: str, *, timeout_s: float, keepalive: bool = False, validate_certs: bool = True) -> None:
         origin = place(url)
+        port = origin.port or (443 if origin.scheme == "https" else 80)  # without one, ::1 would be : at port 1
+        self._timeout_s = timeout_s
         if origin.scheme == "https":
             context = ssl.create_default_context()
             if not validate_certs:
                 context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
             self._connection: http.client.HTTPConnection = http.client.HTTPSConnection(
-                origin.host, origin.port, timeout=timeout_s, context=context
+                origin.host, port, timeout=timeout_s, context=context
             )
         else:
-            self._connection = http.client.HTTPConnection(origin.host, origin.port, timeout=timeout_s)
+            self._connection = http.client.HTTPConnection(origin.host, port, timeout=timeout_s)
         self._keepalive = keepalive
         self._last_used = 0.0
 
@@ -124,15 +134,20 @@ class Client:
     def request(
         self, method: str, target: str, headers: Mapping[str, str] | None = None, body: bytes | None = None
     ) -> Answer:
-        """Send one request, read the whole answer. Raises NoAnswer."""
+        """Send one request, read the whole answer. Raises NoAnswer, also for an answer that goes on and on."""
         if self._keepalive and (time.monotonic() - self._last_used > self.IDLE_S or self._said_goodbye()):
             self._connection.close()
         wanted = {"Connection": "keep-alive" if self._keepalive else "close", "User-Agent": "at-most-one"}
+        ends = time.monotonic() + _WHOLE * self._timeout_s
         try:
             self._connection.request(method, target, body=body, headers={**wanted, **(headers or {})})
             response = self._connection.getresponse()
-            answer = Answer(response.status, tuple((k.lower(), v) for k, v in response.getheaders()), response.read())
-        except (OSError, http.client.HTTPException) as failure:
+            received = tuple((k.lower(), v) for k, v in response.getheaders())
+            answer = Answer(response.status, received, _body(response, ends))
+        except NoAnswer:
+            self._connection.close()
+            raise
+        except (OSError, http.client.HTTPException, UnicodeError) as failure:  # the last: a path that is not ASCII
             self._connection.close()
             raise _no_answer(failure) from failure
         self._last_used = time.monotonic()
@@ -150,9 +165,25 @@ def fetch(
     body: bytes | None = None,
     validate_certs: bool = True,
 ) -> Answer:
-    """One request on a connection of its own. ``timeout_s`` bounds each step. Raises NoAnswer."""
+    """One request on a connection of its own. ``timeout_s`` bounds each step, and 4 times that all. Raises NoAnswer."""
     client = Client(url, timeout_s=timeout_s, validate_certs=validate_certs)
     return client.request(method, place(url).target, headers, body)
+
+
+def _body(response: http.client.HTTPResponse, ends: float) -> bytes:
+    """The whole body, which has to be there at ``ends`` (monotonic). What has come is taken, not waited for."""
+    parts, size = list[bytes](), 0
+    while part := response.read1(_PART):
+        parts.append(part)
+        size += len(part)
+        if size > _LARGEST:
+            raise NoAnswer("too_large", f"more than {_LARGEST} bytes")
+        if time.monotonic() > ends:
+            raise NoAnswer("timeout", f"{size} bytes so far, and no end")
+    if response.length:  # the connection was closed before
+        raise http.client.IncompleteRead(b"".join(parts), response.length)
+    response.close()
+    return b"".join(parts)
 
 
 def _no_answer(failure: BaseException) -> NoAnswer:
@@ -163,7 +194,7 @@ def _no_answer(failure: BaseException) -> NoAnswer:
         (TimeoutError, "timeout"),
         (ssl.SSLError, "tls"),
         (http.client.IncompleteRead, "cut"),
-        (http.client.HTTPException, "malformed"),
+        ((http.client.HTTPException, UnicodeError), "malformed"),
         (OSError, "network"),
     )
     kind = next(name for types, name in kinds if isinstance(failure, types))
