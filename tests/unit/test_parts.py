@@ -72,6 +72,9 @@ def test_the_adapters_decide_what_takes_part(
         ({**UNDER_SYSTEMD, "app_units": "shop"}, "app_units has no unit."),
         ({**UNDER_SYSTEMD, "watch_minutes": 5}, "app_adapter is systemd, and the watch asks PM2"),
         ({"migrate_adapter": "knex"}, "migrate_adapter is knex."),
+        ({"app_commit": "4f743598c145"}, "app_commit is 4f743598c145."),
+        ({"app_commit": "v1.4.2"}, "app_commit is v1.4.2."),
+        ({"app_commit": "A" * 40}, f"app_commit is {'A' * 40}."),
         ({"app_adapter": "none"}, "app_adapter is none and migrate_adapter is prisma"),
         ({"migrate_strategy": "locked"}, "migrate_strategy is locked and migrate_adapter is prisma."),
         ({**BARE, "migrate_strategy": "prisma"}, "migrate_strategy is prisma and migrate_adapter is sql."),
@@ -107,7 +110,10 @@ def test_prisma_without_a_release_is_one_message(adapter: str) -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{**BARE, "migrate_strategy": "concurrent"}, {**BARE, "watch_minutes": 0}, {**BARE, "app_adapter": None}],
+    [
+        *({**BARE, "migrate_strategy": "concurrent"}, {**BARE, "watch_minutes": 0}, {**BARE, "app_adapter": None}),
+        *({"app_commit": ""}, {"app_commit": "4f743598c145" + "0" * 28}, {**BARE, "app_commit": "not asked for"}),
+    ],
 )
 def test_what_goes_together_is_not(settings: dict[str, Any]) -> None:
     assert found(settings) == []

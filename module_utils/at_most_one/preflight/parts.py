@@ -20,13 +20,14 @@ ADAPTERS = {"app_adapter": ("pm2", "systemd", "none", "command"), "migrate_adapt
 OF_APPLICATION = ("pm2_reload", "healthcheck")  # phases that have nothing to do without one
 # What an inventory or -e may say that decides, or does not go with a decision.
 SETTINGS = (
-    *(*ADAPTERS, "app_commands", "app_units", "app_version", "migrate_strategy", "migrate_history"),
+    *(*ADAPTERS, "app_commands", "app_units", "app_version", "app_commit", "migrate_strategy", "migrate_history"),
     *("watch_minutes", "rollback_commit", "prepare_backup_keep"),
 )
 _OF_HISTORY = ("status", "applied", "not_applied", "path")  # what migrate_history must have
 _OF_COMMANDS = ("status", "apply", "back", "path")  # what app_commands must have
 _UNIT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9:_.@\\-]*[A-Za-z0-9:_.\\-])?\.service")  # no option, pattern or template
 _DEPLOYS = ("deploy.yml", "rehearse.yml")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _OF_PRISMA, _OF_SQL = "prisma", "locked"  # the strategies that only one of the adapters has
 
 
@@ -83,6 +84,18 @@ def findings(settings: Mapping[str, Any], playbook: str, phases: Sequence[str], 
             ),
             say("{own}, concurrent or auto with that adapter.", own=own),
             say("correct it in the inventory, then {command}", command=command),
+        )
+    if parts.application and (commit := settings.get("app_commit")) and not _COMMIT.fullmatch(str(commit)):
+        # The release of it would have that name: a tag that moves would never be built again, and no rollback find it.
+        yield Finding(
+            "commit",
+            observed("AMO-2371", "app_commit is {commit}.", commit=commit),
+            say("one commit by all of its 40 digits, in small letters; no tag, no branch, no beginning of one."),
+            say(
+                "git rev-parse {commit} in a checkout of the application prints them; then the same command with "
+                "-e app_commit=<commit>. A branch is named by app_branch.",
+                commit=commit,
+            ),
         )
     if parts.tool:
         yield from _history(settings, command)
