@@ -56,6 +56,7 @@ def provider() -> Iterator[Any]:
         (Backup(FRESH, [], "", 24), "prepare_backup_taken_at"),
         (Backup("2025-11-10T12:00:00+09:00", [], "", 24), "prepare_backup_taken_at"),
         (Backup("", printing(f"backup finished {FRESH}\n"), "", 24), "prepare_backup_command"),
+        (Backup("", ["printf", f"\\377\\376 {FRESH}"], "", 24), "prepare_backup_command"),  # no UTF-8
         (Backup(FRESH, printing("never asked", 3), "", 24), "prepare_backup_taken_at"),
     ],
 )

@@ -200,3 +200,34 @@ def test_a_commit_is_read_without_being_checked_out(place: Place, tmp_path: Path
     assert not (place.checkout / "file").exists()
     with git_origin.unpacked(place.checkout, "origin", "0" * 40, "prisma") as nothing:
         assert nothing is None
+
+
+def test_what_is_written_in_another_encoding_stops_nothing(tmp_path: Path) -> None:
+    """A commit's words as an editor in EUC-KR has left them: git hands them on as they are."""
+    work = tmp_path / "work"
+    git("init", "-q", "-b", "main", work)
+    git("-C", work, "commit", "-q", "--allow-empty", "-m", "one")
+    first = git("-C", work, "rev-parse", "HEAD")
+    words = "배포 2".encode("euc-kr")
+    identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
+    subprocess.run(["git", "-C", work, *identity, "commit", "-q", "--allow-empty", "-m", words], check=True)
+    (since,) = git_origin.commits_since(work, first)
+    assert since.endswith(" 2")
+
+
+def test_a_file_of_any_name_is_known_as_the_builds_own(tmp_path: Path) -> None:
+    """git quotes a name with a blank, and one that is not ASCII: no such file would be found."""
+    link, release, _ = release_of(tmp_path)
+    names = ["점검 목록.json", "a b.json"]
+    for name in names:
+        (release / name).write_text("one\n")
+    git("-C", release, "add", "--", *names)
+    git("-C", release, "commit", "-q", "-m", "two")
+    for name in names:
+        (release / name).write_text("as the build writes it\n")
+    marker = release / ".at-most-one.json"
+    marker.write_text(marker.read_text())  # the build ends after what it writes
+    assert git_origin.served(link).modified == []
+    (release / names[0]).write_text("as somebody writes it\n")
+    git("-C", release, "mv", names[1], "c d.json")
+    assert git_origin.served(link).modified == ["RM a b.json -> c d.json", f" M {names[0]}"]

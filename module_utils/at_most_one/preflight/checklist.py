@@ -209,7 +209,9 @@ def notice(given: Notice, now: datetime, takes_seconds: float | None) -> Answer:
 def _printed(command: Sequence[str]) -> str:
     """What the command prints. Its output may name more than a time: nothing of it is shown but a redacted line."""
     try:
-        done = subprocess.run(list(command), capture_output=True, text=True, timeout=_WAIT_S, check=False)  # noqa: S603 (the inventory's own command, without a shell)
+        done = subprocess.run(  # noqa: S603 (the inventory's own command, without a shell)
+            list(command), capture_output=True, text=True, errors="replace", timeout=_WAIT_S, check=False
+        )
     except OSError as failure:
         raise _no_backup(
             observed(

@@ -69,7 +69,7 @@ def served(path: Path) -> Served:
     """What is at the path now; the origin is not asked. Raises OperatorError unless that is a checkout."""
     there = ["-C", str(path)]
     head = _git([*there, "rev-parse", "HEAD"], None, ASK_TIMEOUT_S)
-    status = _git([*there, "status", "--porcelain", "--untracked-files=no"], None, ASK_TIMEOUT_S)
+    status = _git([*there, "status", "--porcelain", "-z", "--untracked-files=no"], None, ASK_TIMEOUT_S)
     for done in (head, status):
         if done.returncode:
             raise OperatorError(
@@ -84,9 +84,17 @@ def served(path: Path) -> Served:
             )
     in_place = not path.is_symlink()
     release = path if in_place else path.resolve()
-    modified = [line for line in status.stdout.splitlines() if not _is_of_the_build(release, line[3:])]
+    modified = [line for line, name in _modified(status.stdout) if not _is_of_the_build(release, name)]
     commit = head.stdout.strip()
     return Served(commit, str(release), in_place, modified, _changes(release, commit, in_place))
+
+
+def _modified(status: str) -> Iterator[tuple[str, str]]:
+    """Each line of ``git status``, with the file's name: NULs end the entries, so that no name is quoted."""
+    entries = iter(filter(None, status.split("\0")))
+    for entry in entries:
+        moved = f"{next(entries, '')} -> " if "R" in entry[:2] or "C" in entry[:2] else ""  # from where comes after it
+        yield f"{entry[:3]}{moved}{entry[3:]}", entry[3:]
 
 
 def _is_of_the_build(release: Path, name: str) -> bool:
@@ -253,7 +261,9 @@ def _git(arguments: list[str], source: Remote | None, timeout_s: float) -> subpr
             env=environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            text=True,
+            # What it quotes may be of any encoding, and the host's own may be another one (LANG=ko_KR is EUC-KR).
+            encoding="utf-8",
+            errors="replace",
             timeout=timeout_s,
             check=False,
         )

@@ -174,7 +174,9 @@ def _travels(release: Path, left_out: Collection[str], below: str = "") -> Itera
 def _of_this_host(release: Path, shared: Collection[str]) -> set[str]:
     """What does not travel; of .env files also those that nobody named and git does not have."""
     command = ["git", "-C", str(release), "ls-files", "-z", "--", ".env*"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (a fixed program, no shell)
+    done = subprocess.run(  # noqa: S603 (a fixed program, no shell)
+        command, capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
     tracked = done.stdout.split("\0")
     secret = {path.name for path in release.glob(".env*")} - set(tracked)
     carried = {f"{next_build.STATIC}/{name}" for name in assets.listed(release)}
