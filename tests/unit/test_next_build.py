@@ -7,12 +7,15 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 from at_most_one.release import next_build
 
+ROOT = Path(__file__).parents[2]
 MANIFESTS = Path(__file__).parent / "next_build"
 ZEROS = "A" * 43 + "="
 
@@ -93,3 +96,18 @@ def test_without_a_build_everything_is_empty(tmp_path: Path) -> None:
         "serves": {"build_id": "", "static": "", "actions": ""},
         "server_actions": {"count": 0, "pages": [], "gone": 0, "key_stays": False},
     }
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_the_command_that_sets_a_key_leaves_the_line_before_it_whole(tmp_path: Path, language: str) -> None:
+    """A file whose last line has no end: the key behind it would become a part of the service's last value."""
+    template = (ROOT / f"roles/prepare/templates/server_actions.{language}.j2").read_text()
+    (command,) = re.findall(r": ((?:echo|printf) .*) >> \{\{", template)
+    shared = tmp_path / ".env.production"
+    shared.write_text("DATABASE_URL=postgresql://somewhere/service")
+    append = command.replace("openssl rand -base64 32", f"echo {ZEROS}")
+    subprocess.run(["/bin/sh", "-c", f"{append} >> {shared}"], check=True)
+    assert [line for line in shared.read_text().splitlines() if line] == [
+        "DATABASE_URL=postgresql://somewhere/service",
+        f"{next_build.KEY}={ZEROS}",
+    ]
