@@ -209,6 +209,19 @@ def test_what_all_hosts_have_seen_is_one_document() -> None:
     assert (second["rounds"], second["requests"]) == (0, 0)
 
 
+def test_a_host_that_gave_no_answer_is_a_finding_and_no_reason_to_go_back() -> None:
+    lost: dict[str, Any] = {"unreachable": True, "msg": "ssh: connect to host web3 port 22: Connection refused"}
+    refused: dict[str, Any] = {"failed": True, "msg": "x", "next_step": "look."}
+    refused["findings"] = [NO_DAEMON.findings[0].as_data()]
+    document = watch_summary.document({**HOSTS, "web3": lost, "web4": refused})
+    third, fourth = document["findings"][2:]
+    assert (third["host"], third["name"], third["identifier"]) == ("web3", watch_summary.UNWATCHED, "AMO-4420")
+    assert "Connection refused" in third["seen"]
+    assert (fourth["host"], fourth["name"], fourth["seen"]) == ("web4", watch_summary.UNWATCHED, "No connection.")
+    assert watch_summary.figures({"web3": lost})[0]["rounds"] == 0
+    assert "web3: The watch of this host has ended" in watch_summary.error({"web3": lost})
+
+
 def test_the_findings_of_all_hosts_are_one_error() -> None:
     text = watch_summary.error(HOSTS)
     assert text == (
