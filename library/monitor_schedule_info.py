@@ -77,6 +77,11 @@ scheduler:
   returned: always
   type: str
   sample: systemd
+has_crontab:
+  description: Whether cron is there, whichever of the two starts the monitor.
+  returned: always
+  type: bool
+  sample: true
 scope:
   description: The scope of the units, V(system) or V(user).
   returned: always
@@ -132,6 +137,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
         "changed": False,
         "name": name,
         "scheduler": schedule.scheduler(host, given["scheduler"]),
+        "has_crontab": host.has_crontab,
         "scope": "system" if host.is_root else "user",
         "units_path": str(host.units_path),
         "units": [unit for unit in schedule.UNITS if (host.units_path / f"{name}.{unit}").exists()],

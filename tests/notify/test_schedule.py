@@ -115,6 +115,17 @@ def test_cron_starts_it_and_it_goes_as_it_came(tmp_path: Path, project: Path) ->
     assert "changed=0" in play(tmp_path, project, *schedule, "-e", "monitor_schedule_state=absent")
 
 
+def test_a_line_of_cron_does_not_outlive_the_change_to_a_timer(tmp_path: Path, project: Path) -> None:
+    crontab = tmp_path / "crontab"
+    crontab.write_text("0 1 * * * /bin/true # somebody else's\n")
+    schedule = ("monitor.yml", "--tags", "schedule")
+    play(tmp_path, project, *schedule, "-e", "monitor_schedule_scheduler=cron")
+    assert "at-most-one-monitor-staging" in crontab.read_text()
+    timer = ("-e", "monitor_schedule_scheduler=systemd", "-e", "monitor_schedule_state=absent")
+    play(tmp_path, project, *schedule, *timer)
+    assert crontab.read_text() == "0 1 * * * /bin/true # somebody else's\n"
+
+
 def test_systemd_accepts_the_units(tmp_path: Path, project: Path) -> None:
     (tmp_path / "render.yml").write_text(RENDER)
     (tmp_path / "staging").mkdir()
