@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from at_most_one.errors import OperatorError
@@ -231,3 +233,54 @@ def test_a_file_of_any_name_is_known_as_the_builds_own(tmp_path: Path) -> None:
     (release / names[0]).write_text("as somebody writes it\n")
     git("-C", release, "mv", names[1], "c d.json")
     assert git_origin.served(link).modified == ["RM a b.json -> c d.json", f" M {names[0]}"]
+
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22e\nsize 12345\n"
+
+
+def test_a_pointer_in_the_place_of_a_file_is_no_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host without git-lfs, where git says nothing of what is missing."""
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    work, live = tmp_path / "work", tmp_path / "live"
+    git("init", "-q", "-b", "main", work)
+    (work / ".gitattributes").write_text("*.png filter=lfs diff=lfs merge=lfs -text\n")
+    (work / "a b.png").write_text(POINTER)
+    git("-C", work, "add", ".")
+    git("-C", work, "commit", "-q", "-m", "one")
+    commit = git("-C", work, "rev-parse", "HEAD")
+    for name in ("new to it", "with the file"):
+        with pytest.raises(OperatorError, match=r"pointers in the place of 1 files of Git LFS, such as a b\.png\."):
+            git_origin.check_out(live, str(work), tmp_path / name, commit)
+        live.mkdir(exist_ok=True)
+        (live / "a b.png").write_text("an image")
+    (live / "a b.png").write_text(POINTER)  # what serves has never had it, either
+    assert git_origin.check_out(live, str(work), tmp_path / "as before", commit)
+    assert not git_origin.check_out(live, str(work), tmp_path / "as before", commit)
+
+
+def test_what_git_runs_while_it_checks_out_may_ask_the_origin(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the filter of Git LFS does, for the files themselves."""
+    asks, settings = tmp_path / "asks", tmp_path / "gitconfig"
+    host = urlsplit(place.address).netloc.rpartition("@")[2]
+    asks.write_text(
+        "#!/bin/sh\ncat > /dev/null\n"
+        f"printf 'protocol=http\\nhost={host}\\n\\n' | git credential fill | grep '^password='\n"
+    )
+    asks.chmod(0o755)
+    settings.write_text(f'[filter "asks"]\n\tclean = cat\n\tsmudge = {asks}\n\trequired = true\n')
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(settings))
+    work, bare = tmp_path / "work", tmp_path / "served/aedpics.git"
+    (work / ".gitattributes").write_text("large filter=asks\n")
+    (work / "large").write_text("a pointer\n")
+    git("-C", work, "add", ".")
+    git("-C", work, "commit", "-q", "-m", "two")
+    git("-C", work, "push", "-q", bare, "main")
+    git("-C", bare, "update-server-info")
+    release = tmp_path / "release"
+
+    assert git_origin.check_out(place.checkout, "origin", release, git("-C", work, "rev-parse", "HEAD"))
+
+    assert (release / "large").read_text() == f"password={TOKEN}\n"

@@ -29,6 +29,7 @@ _USER, _PASSWORD = "AT_MOST_ONE_GIT_USER", "AT_MOST_ONE_GIT_PASSWORD"
 _HELPER = f'!f() {{ test "$1" = get && echo "username=${_USER}" && echo "password=${_PASSWORD}"; }}; f'
 _MARKER = ".at-most-one.json"  # written by the phase prepare when the build is complete
 _NO_SUCH_BRANCH = 2  # `git ls-remote --exit-code`
+_POINTER = b"version https://git-lfs.github.com/spec/"  # begins what stands in the place of a file of Git LFS
 
 
 @dataclass(frozen=True)
@@ -207,13 +208,51 @@ def check_out(checkout: Path, origin: str, release: Path, commit: str) -> bool:
         if _git([*there, "cat-file", "-e", f"{commit}^{{commit}}"], None, ASK_TIMEOUT_S).returncode:
             fetch = [*there, "fetch", "--quiet", "origin", commit]
             _must(_git(fetch, source, FETCH_TIMEOUT_S), release, source, unreachable=True)
-    _must(_git([*there, "checkout", "--quiet", "--force", "--detach", commit], None, FETCH_TIMEOUT_S), release, source)
+    # Git LFS fetches its files while they are checked out: it asks the origin, too.
+    take = [*there, "checkout", "--quiet", "--force", "--detach", commit]
+    _must(_git(take, source, FETCH_TIMEOUT_S), release, source)
     if (release / ".gitmodules").exists():
         update = [*there, "submodule", "--quiet", "update", "--init", "--recursive", "--force"]
         _must(_git(update, source, FETCH_TIMEOUT_S), release, source, unreachable=True)
     if changed and source.user:
         _keep_address(release / ".git" / "config", source)
+    _require_no_pointers(checkout, release)
     return changed
+
+
+def _require_no_pointers(checkout: Path, release: Path) -> None:
+    """Raise OperatorError where Git LFS has left a pointer in the place of a file, unless the checkout has them too.
+
+    A host without git-lfs gets them without a word: pages would show a text where an image was.
+    """
+    listed = _git(["-C", str(release), "ls-files", "-z", "--", ":(attr:filter=lfs)"], None, ASK_TIMEOUT_S)
+    names = [name for name in listed.stdout.split("\0") if name]
+    pointers = [name for name in names if _is_pointer(release / name)]
+    served = [_is_pointer(checkout / name) for name in names if (checkout / name).is_file()]
+    if pointers and not (served and all(served)):
+        raise OperatorError(
+            observed(
+                "AMO-4124",
+                "{release} has pointers in the place of {count} files of Git LFS, such as {name}.",
+                release=release,
+                count=len(pointers),
+                name=pointers[0],
+            ),
+            expected=say("the files themselves."),
+            next_step=say(
+                "install git-lfs on that host, run git lfs install there as this account, then rm -rf {release} and "
+                "the same playbook again. Nothing that serves was touched.",
+                release=release,
+            ),
+        )
+
+
+def _is_pointer(file: Path) -> bool:
+    try:
+        with open(file, "rb") as content:
+            return content.read(len(_POINTER)) == _POINTER
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager
