@@ -203,7 +203,7 @@ def test_everything_that_is_wrong_is_named_at_once(asked: Asked) -> None:
         replace(asked, plan="other", names=["run_x"], reviewed_plan="/no", is_set=without("app_name")), hosts
     )
     assert [finding.name for finding in error.findings] == [
-        *("plan", "variable", "reviewed plan", "value", "gateway", "batch", "address"),
+        *("plan", "variable", "reviewed plan", "value", "gateway", "left out", "batch", "address"),
     ]
     assert all(finding.seen and finding.expected and finding.next_step for finding in error.findings)
 
@@ -226,6 +226,17 @@ def test_anything_else_is_none(asked: Asked, batch: str) -> None:
     assert [finding.name for finding in refused(replace(asked, names=[]), replace(GOOD, batch=batch)).findings] == [
         "batch"
     ]
+
+
+def test_a_limit_that_leaves_out_a_host_is_refused_where_the_database_is_changed(asked: Asked) -> None:
+    """Behind one address its pages would meet another build, or after a rollback a table without its index."""
+    one = replace(GOOD, played=("app-1",))
+    for playbook in ("deploy.yml", "rollback.yml"):
+        error = refused(replace(asked, names=[], playbook=playbook, limit="app-1"), one)
+        assert error.seen.startswith("-l app-1 leaves out app-2: ")
+        assert error.next_step.startswith(f"ansible-playbook {playbook} -i inventories/staging -l staging;")
+    assert inputs.plan_of(replace(asked, names=[], playbook="purge.yml", limit="app-1"), one)
+    assert inputs.plan_of(replace(asked, names=[], limit="app-1", settings=BARE), one), "no host serves anything"
 
 
 def test_one_host_needs_no_address_of_its_own(asked: Asked) -> None:

@@ -39,6 +39,7 @@ FACTS = frozenset(
     | {"healthcheck_log", "healthcheck_proven_at", "healthcheck_service", "healthcheck_traffic", "notify_sent"}
 )
 HOOKED_PHASES = (*PHASES, "rollback")
+_OF_ALL_HOSTS = ("deploy.yml", "rollback.yml")  # what they change in the database holds for each host that serves
 _BATCH = re.compile(r"([1-9][0-9]*|[1-9][0-9]?%|100%)")
 
 
@@ -314,6 +315,25 @@ def _hosts(asked: Asked, hosts: Hosts) -> Iterator[Finding]:
             ),
             say("a limit with it in."),
             asked.command(limit=asked.environment),
+        )
+    left_out = [name for name in hosts.addresses if name not in (*hosts.played, hosts.gateway)]
+    if left_out and asked.parts.application and asked.playbook in _OF_ALL_HOSTS:
+        yield Finding(
+            "left out",
+            observed(
+                "AMO-2371",
+                "-l {limit} leaves out {left_out}: what serves there would stay as it is, and the database would not.",
+                limit=asked.limit,
+                left_out=", ".join(left_out),
+            ),
+            say(
+                "every host of {environment}: one build, and one state of the rule for it.",
+                environment=asked.environment,
+            ),
+            say(
+                "{command}; where a host is away for long, take it out of the inventory until it is back.",
+                command=asked.command(limit=asked.environment),
+            ),
         )
     if not _BATCH.fullmatch(hosts.batch):
         yield Finding(
