@@ -381,3 +381,12 @@ def test_prometheus_reads_hostile_labels_and_a_database_that_is_gone() -> None:
 
     assert samples(text)[("at_most_one_finding", key)] == 1
     assert "at_most_one_duplicate_groups" not in text, "unknown is not 0"
+
+
+def test_what_a_foreign_error_says_of_a_secret_is_not_repeated() -> None:
+    """It stands on the page and on the screen: neither is cleaned, as a message to people is."""
+    facts = copy.deepcopy(GOOD)
+    facts["hosts"]["web1"] = {"unreachable": True, "msg": "ssh: ProxyCommand at https://deploy:hunter2@jump:22 failed"}
+    (found,) = (one for one in findings.findings(facts) if one.name == "pm2:web1")
+    assert "ssh: ProxyCommand" in found.seen
+    assert "hunter2" not in found.seen

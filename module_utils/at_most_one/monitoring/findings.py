@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..findings import Finding, handed_over, joined, observed, of_answer, parse, say
+from ..system.redaction import redact
 from ..verdicts import word
 
 Facts = Mapping[str, Any]
@@ -347,7 +348,7 @@ def _unread(key: str, answer: Facts, otherwise: str) -> Finding:
     if answer.get("findings"):
         said = Finding.of_data(answer["findings"][0])
     else:
-        said = parse(str(answer["msg"])).findings[0] if answer.get("msg") else Finding("", otherwise, "", "")
+        said = parse(redact(str(answer["msg"]))).findings[0] if answer.get("msg") else Finding("", otherwise, "", "")
     expected, next_step = said.expected or say("an answer."), said.next_step or say("run monitor.yml again with -v.")
     return Finding(key, said.seen, expected, next_step)
 
