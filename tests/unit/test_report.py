@@ -10,6 +10,7 @@ import yaml
 from at_most_one.report.document import document
 from at_most_one.report.facts import RunFacts
 from at_most_one.report.page import Page, page
+from jinja2 import Environment, FileSystemLoader
 
 ROOT = Path(__file__).parents[2]
 PLAN = yaml.safe_load((ROOT / "plans/one-active-inspection-session.yml").read_text())
@@ -197,3 +198,15 @@ def test_of_the_database_alone_nothing_of_an_application_is_claimed() -> None:
     assert "; no race of two inserts: 규칙 안에 행이 없어" in written(korean).proven
     whole = written(facts("deployed", ended={**ended, "rollback": {}}, verified=verified))
     assert "Prisma's history" in whole.proven
+
+
+def test_a_check_that_was_not_run_is_not_called_bad() -> None:
+    """As those that open a session are not in check mode."""
+    check = {"name": "race", "request": "POST /x", "expected": "", "got": "not run in check mode", "known": False}
+    templates = Environment(loader=FileSystemLoader(ROOT / "roles/report/templates"), autoescape=False)
+    for ok, word in ((None, "skipped"), (True, "good"), (False, "bad")):
+        checks = [{**check, "ok": ok}]
+        shown = templates.get_template("page/checks.j2").render(
+            words=WORDS, report={"checks": checks, "known_faults": []}, page={"checks": checks, "known_faults": []}
+        )
+        assert f">{word}</td>" in shown
