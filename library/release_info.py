@@ -112,7 +112,8 @@ OPTIONS = {
 
 def act(module: AnsibleModule) -> dict[str, Any]:
     """What the release has already; for several hosts also its build, and what this host can run."""
-    from ansible.module_utils.at_most_one.release import building, shared_files, shipping
+    from ansible.module_utils.at_most_one.findings import Finding, observed, say, warning
+    from ansible.module_utils.at_most_one.release import building, retention, shared_files, shipping
 
     given = module.params
     live, releases, release = (Path(given[name]) for name in ("live", "releases", "release"))
@@ -121,6 +122,14 @@ def act(module: AnsibleModule) -> dict[str, Any]:
     if given["several_hosts"]:
         compared["build"] = building.describe(release, live)
         compared["platform"] = shipping.platform(given["environment_path"])
+    for path in retention.left(releases):
+        about = Finding(
+            "left",
+            observed("AMO-1037", "{path} was to be removed, and is still there.", path=path),
+            say("only the releases that are needed: it takes room on that disk."),
+            say("rm -rf {path} as an account that may. Nothing serves from it.", path=path),
+        )
+        module.warn(warning(about))
     serves = live.resolve() == release.resolve()
     return {"changed": False, "built": found.built, "live": serves, "shared": found.shared, **compared}
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from at_most_one.errors import OperatorError
 from at_most_one.release import retention
+
+NOBODY = 65_534
 
 
 @pytest.fixture
@@ -71,3 +77,48 @@ def test_a_full_disk_stops_before_anything_is_built(tmp_path: Path) -> None:
     retention.require_free_space(tmp_path / "not/yet/there", 1)
     with pytest.raises(OperatorError, match=r"MB left.*release_min_free_mb"):
         retention.require_free_space(tmp_path, 10**12)
+
+
+def as_nobody(work: Callable[[], None]) -> int:
+    """Do it in a process that may not do all: the exit code."""
+    child = os.fork()
+    if child == 0:
+        try:
+            if os.geteuid() == 0:
+                os.setgroups([])
+                os.setgid(NOBODY)
+                os.setuid(NOBODY)
+            work()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_what_may_not_be_removed_stops_nothing_and_goes_another_time(
+    tmp_path: Path, run_module: Callable[..., dict[str, Any]]
+) -> None:
+    """A directory that another account, or a container, has left in an old release; the service is proven."""
+    releases = Path(tempfile.mkdtemp())  # where everybody may go
+    try:
+        old = releases / ("0" * 40)
+        cache = old / ".next/cache"
+        cache.mkdir(parents=True)
+        (cache / "image").write_text("x")
+        for path in (releases, old, old / ".next", cache, cache / "image"):
+            if os.geteuid() == 0:
+                os.chown(path, NOBODY, NOBODY)
+        cache.chmod(0o500)
+
+        assert as_nobody(lambda: retention.remove(releases, [old])) == 0
+        (going,) = retention.left(releases)
+        assert (going / ".next/cache/image").exists()
+        places = {"live": str(tmp_path), "releases": str(releases), "release": str(tmp_path / "none")}
+        assert "AMO-1037" in str(run_module("release_info", places)["warnings"])
+
+        (going / ".next/cache").chmod(0o700)
+        assert as_nobody(lambda: retention.remove(releases, [])) == 0
+        assert retention.left(releases) == []
+        assert "AMO-1037" not in str(run_module("release_info", places))
+    finally:
+        shutil.rmtree(releases)

@@ -66,11 +66,20 @@ def prune(path: str, keep: int, needed: Collection[str], *, check: bool = False)
 
 
 def remove(releases: Path, gone: Collection[Path]) -> None:
-    """Remove them, and what an earlier removal has left: each is renamed first, so that none is ever there by half."""
+    """Remove them, and what an earlier removal has left: each is renamed first, so that none is ever there by half.
+
+    What this account may not remove stays, as :func:`left` says: no cutover is taken back for an old release.
+    """
     for path in gone:
-        path.rename(path.with_name(_GOING + path.name))
-    for path in releases.glob(f"{_GOING}*"):
-        shutil.rmtree(path)
+        with contextlib.suppress(OSError):
+            path.rename(path.with_name(_GOING + path.name))
+    for path in left(releases):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def left(releases: Path) -> list[Path]:
+    """What was to be removed and is still there; the next removal tries again."""
+    return sorted(releases.glob(f"{_GOING}*"))
 
 
 def _age(release: Path) -> float:
