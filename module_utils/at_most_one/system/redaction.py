@@ -48,7 +48,7 @@ _PATH_BEGINS = re.compile(r"[/?#]|\Z")
 _ASSIGNED = re.compile(r"(?<![\w-])([\w-]+)(\\*[\"'`]?[ \t]*(?::=|=>|[:=])[ \t]*|[ \t]+(?=['\"])|[ \t]+(?=[^\s-]))")
 _SECRET_NAME = re.compile(
     r"(?i)password|passwd|passphrase|secret|token|credential|api[_-]?key|private[_-]?key|비밀번호|암호"
-    r"|(?:pass|pwd)\Z|(?<!primary)(?<!primary[_-])(?<!foreign)(?<!foreign[_-])(?<!public)(?<!public[_-])key\Z"
+    r"|(?:pass|pwd)\Z|\A_auth\Z|(?<!primary)(?<!primary[_-])(?<!foreign)(?<!foreign[_-])(?<!public)(?<!public[_-])key\Z"
 )
 _PASSWORD_NAME = re.compile(r"(?i)(?:password|passphrase)\Z")
 _NEXT_NAME = r"\s*(?:[\\\"'`{\[]{0,4}[\w.-]+[\\\"'`]{0,3}[ \t]*[=:]|\s|\Z)"
