@@ -87,6 +87,7 @@ def _unwatched(answer: Mapping[str, Any]) -> Finding:
         ),
         say("a host that can be watched until the end."),
         say(
-            "find out whether it is up and what it serves (readlink of the application's path, pm2 list), then watch again."
+            "find out whether it is up and what it serves (readlink of the application's path, pm2 list), then watch "
+            "again."
         ),
     )
