@@ -161,6 +161,17 @@ def test_each_stretch_goes_on_from_the_one_before() -> None:
     assert stretches(stretch(1), seconds=1.2)[1] == [{"seconds": 1.2}]
 
 
+def test_what_the_last_round_suspects_gets_one_more() -> None:
+    """A service that dies at the end of the watch: one bad round alone is nothing that was found."""
+    seen, given = stretches(stretch(1, suspects=["traffic"]), stretch(2, "traffic"), seconds=60)
+    assert (seen["rounds"], seen["findings"]) == ([1, 2], ["traffic"])
+    since = {"latency_ms": {"page": 5.0}}
+    assert given[1] == {"seconds": 0.0, "since": since, "suspects": ["traffic"]}, "a round, whatever it lasts"
+    seen, given = stretches(stretch(1, suspects=["health"]), stretch(2, suspects=["latency"]), seconds=60)
+    assert (seen["findings"], len(given)) == ([], 2), "and no more than one"
+    assert len(stretches(stretch(1, suspects=["health"]), seconds=60, found_after=1)[1]) == 1
+
+
 def test_a_finding_ends_the_watch_of_every_host() -> None:
     seen, given = stretches(stretch(1), stretch(2, "duplicates"), seconds=3600)
     assert (seen["rounds"], seen["findings"], len(given)) == ([1, 2], ["duplicates"], 2)

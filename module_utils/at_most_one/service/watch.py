@@ -311,17 +311,20 @@ def in_stretches(
     """Watch one host by calls of the module, each of at most STRETCH_S, each going on from the one before.
 
     It ends at a finding of this host, or in the stretch in which another host has one. A call that fails is the answer.
+    What may be a hiccup in the last round gets one more: the next round is what tells.
     """
     rounds: list[dict[str, Any]] = []
     more: dict[str, Any] = {}
-    left = seconds
+    left, one_more = seconds, True
     while True:
-        answer = call({**more, "seconds": min(left, STRETCH_S)})
+        answer = call({**more, "seconds": min(max(left, 0.0), STRETCH_S)})
         if "rounds" not in answer:
             return answer
         rounds += answer["rounds"]
         left -= STRETCH_S
-        if answer["findings"] or left <= 0 or found_elsewhere():
+        ends = left <= 0 and not (one_more and answer["suspects"])
+        one_more = left > 0
+        if answer["findings"] or ends or found_elsewhere():
             return {**answer, "rounds": rounds}
         more = {"since": answer["since"], "suspects": answer["suspects"]}
 
