@@ -205,14 +205,16 @@ def test_a_commit_is_read_without_being_checked_out(place: Place, tmp_path: Path
 
 
 def test_what_is_written_in_another_encoding_stops_nothing(tmp_path: Path) -> None:
-    """A commit's words as an editor in EUC-KR has left them: git hands them on as they are."""
+    """A commit's words in EUC-KR, as other programs than git write them: git hands them on as they are."""
     work = tmp_path / "work"
     git("init", "-q", "-b", "main", work)
-    git("-C", work, "commit", "-q", "--allow-empty", "-m", "one")
-    first = git("-C", work, "rev-parse", "HEAD")
-    words = "배포 2".encode("euc-kr")
-    identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
-    subprocess.run(["git", "-C", work, *identity, "commit", "-q", "--allow-empty", "-m", words], check=True)
+    for message in ("one", "NAME 2"):
+        git("-C", work, "commit", "-q", "--allow-empty", "-m", message)
+    first = git("-C", work, "rev-parse", "HEAD~")
+    written = git("-C", work, "cat-file", "commit", "HEAD").encode().replace(b"NAME", "배포".encode("euc-kr")) + b"\n"
+    store = ["git", "-C", str(work), "hash-object", "-w", "-t", "commit", "--stdin"]
+    commit = subprocess.run(store, input=written, check=True, capture_output=True).stdout.decode().strip()
+    git("-C", work, "update-ref", "HEAD", commit)
     (since,) = git_origin.commits_since(work, first)
     assert since.endswith(" 2")
 
