@@ -321,7 +321,7 @@ def _hosts(asked: Asked, hosts: Hosts) -> Iterator[Finding]:
         yield Finding(
             "left out",
             observed(
-                "AMO-2371",
+                "AMO-2372",
                 "-l {limit} leaves out {left_out}: what serves there would stay as it is, and the database would not.",
                 limit=asked.limit,
                 left_out=", ".join(left_out),
