@@ -248,9 +248,9 @@ def _is(plan: Plan, sample: _Sample, prefix: str) -> sql.Composed:
 
 
 def _require_nothing_left(cursor: Cursor, plan: Plan, sample: _Sample) -> None:
-    keys = [(f"copy{number}_", key) for number, key in enumerate(sample.copies)]
-    copies = sql.SQL(" OR ").join(sql.SQL("({})").format(_is(plan, sample, prefix)) for prefix, _ in keys)
-    values = {name: part for prefix, key in keys for name, part in _named(prefix, key).items()}
+    keys = {f"copy{number}_": key for number, key in enumerate(sample.copies)}
+    copies = sql.SQL(" OR ").join(sql.SQL("({})").format(_is(plan, sample, prefix)) for prefix in keys)
+    values = {name: part for prefix, key in keys.items() for name, part in _named(prefix, key).items()}
     cursor.execute(
         sql.SQL("SELECT count(*) FROM {} WHERE {}").format(sql.Identifier(plan.schema, plan.table), copies), values
     )
