@@ -146,7 +146,8 @@ def _fail(
     began: float,
 ) -> NoReturn:
     name = aim.demand.name
-    lines = client.words(systemd, failed.unit, began, aim.log_lines)
+    # One that was left alone has said nothing of it.
+    lines = [] if unproven.cause == "refused" else client.words(systemd, failed.unit, began, aim.log_lines)
     begun = say("{unit} begun and not proven ({cause})", unit=failed.name, cause=unproven.cause)
     with guard([*_words(done), begun]):
         others = [one for one in client.states(systemd) if one.name != failed.name]
