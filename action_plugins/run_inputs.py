@@ -36,6 +36,7 @@ class ActionModule(InProcess):
         return {
             "changed": False,
             "plan": plan,
+            "tenant": asked.schema,
             "who": who,
             "controller": os.uname().nodename,
             "controller_pid": os.getppid(),
@@ -73,6 +74,9 @@ class ActionModule(InProcess):
             settings={name: value for name in parts.SETTINGS if (value := self._value(name)) is not None},
             run_tags=run_tags,
             skip_tags=skip_tags,
+            tenants=given["tenants"],
+            tenant=self._text("plan_tenant"),
+            listed=self._list("tenants_schemas"),
         )
 
     def _hosts(self) -> Any:
@@ -91,6 +95,11 @@ class ActionModule(InProcess):
     def _text(self, name: str) -> str:
         value = self._value(name)
         return "" if value is None else str(value)
+
+    def _list(self, name: str) -> list[str]:
+        """A list, or a text of names with commas, as a module takes it for one."""
+        value = self._value(name) or []
+        return [str(one).strip() for one in (value.split(",") if isinstance(value, str) else value)]
 
     def _value(self, name: str) -> Any:
         """A variable's value; None for one that is not set, or made of one that is not."""

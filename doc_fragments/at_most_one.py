@@ -104,7 +104,8 @@ options:
   history:
     description:
       - The commands by which a migration tool keeps its own history of the plan's migration, run without a shell on the
-        host of this module. In each argument C({migration}) is the plan's migration.
+        host of this module. In each argument C({migration}) is the plan's migration, and
+        C({schema}) its schema.
       - Their environment has the database in libpq's variables (C(PGHOST), C(PGPASSWORD) and the others).
       - What they say they have done is believed once O(history.status) says it too.
     type: dict
@@ -131,8 +132,8 @@ options:
         required: true
       environment:
         description: More variables of their environment. In each value C({url}), C({address}) (the same without
-          C(postgresql://)), C({host}), C({port}), C({dbname}), C({user}), C({password}) and C({migration}) stand for
-          what they name.
+          C(postgresql://)), C({host}), C({port}), C({dbname}), C({user}), C({password}), C({migration}) and C({schema})
+          stand for what they name.
         type: dict
         default: {}
       timeout_s:

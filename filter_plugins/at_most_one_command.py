@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,18 +20,22 @@ def command(
     without: Sequence[str] = (),
     vault: bool = False,
     inventory: str | None = None,
+    plan: str = "",
 ) -> str:
     """``'rollback.yml' | at_most_one_command``: the command with this run's inventory, limit and ``-e`` values.
 
     Secrets are left out, and the variables in ``without``. With ``vault`` it asks for the vault's password, unless this
-    run was told where that is. ``inventory`` replaces the one that was given.
+    run was told where that is. ``inventory`` replaces the one that was given, ``plan`` the plan.
     """
     options = dict(context.CLIARGS)
     options["inventory"] = [inventory] if inventory else options.get("inventory")
     options["ask_vault_pass"] = options.get("ask_vault_pass") or (
         vault and not options.get("vault_ids") and not options.get("vault_password_files")
     )
-    return command_line.command(playbook, options, str(project.base()), limit=limit, without=without)
+    without = [*without, "plan"] if plan else without
+    return command_line.command(playbook, options, str(project.base()), limit=limit, without=without) + (
+        f" -e plan={shlex.quote(plan)}" if plan else ""
+    )
 
 
 def fill(value: Any) -> Any:

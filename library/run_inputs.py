@@ -31,6 +31,13 @@ options:
     description: Whether the plan must be there. Without it, RV(plan) is empty, as for a playbook that makes plans.
     type: bool
     default: true
+  tenants:
+    description:
+      - Of a plan that has tenants, V(one) that the command has to name, or V(each), for which RV(plan) is that of none
+        of them. With V(any) it is no matter.
+    type: str
+    choices: [one, each, any]
+    default: one
 extends_documentation_fragment:
   - at_most_one.reads_only
 author:
@@ -47,9 +54,14 @@ EXAMPLES = r"""
 
 RETURN = r"""
 plan:
-  description: The content of the plan's file.
+  description: The content of the plan's file; for a tenant, with its schema and an id of its own.
   returned: success
   type: dict
+tenant:
+  description: The schema of the tenant that the command names; empty where it names none.
+  returned: success
+  type: str
+  sample: shop_seoul
 who:
   description: The person who has started the command, as SUDO_USER or USER tells.
   returned: success
@@ -107,6 +119,7 @@ OPTIONS = {
     "required": {"type": "list", "elements": "str", "default": []},
     "hosts": {"type": "bool", "default": False},
     "needs_plan": {"type": "bool", "default": True},
+    "tenants": {"type": "str", "choices": ["one", "each", "any"], "default": "one"},
 }
 
 

@@ -407,7 +407,7 @@ def history_of(module: AnsibleModule, plan: Plan) -> ToolHistory | None:
     lists = {name: tuple(given[name]) for name in ("status", "applied", "not_applied")}
     commands = Commands(**lists, path=given["path"], environment=environment, timeout_s=given["timeout_s"])
     module.no_log_values.update(commands.secrets)
-    return ToolHistory(login_of(module), plan.migration, commands)
+    return ToolHistory(login_of(module), plan.migration, commands, plan.schema)
 
 
 def application_of(module: AnsibleModule) -> Application:

@@ -105,6 +105,14 @@ class Proof:
 
 
 @dataclass(frozen=True)
+class Tenants:
+    """The schemas in each of which the rule holds for itself. Neither of the two: the inventory has the list."""
+
+    schemas: tuple[str, ...] = ()
+    query: str | None = None  # one that answers their names
+
+
+@dataclass(frozen=True)
 class Plan:
     """The whole plan. ``rule_index`` is the unique index that will enforce the rule."""
 
@@ -126,10 +134,18 @@ class Plan:
     migration: str
     sha256: str
     proof: Proof | None = None
+    tenants: Tenants | None = None  # None: the one schema
+
+    @property
+    def file(self) -> str:
+        """The name of its file, which is the same for the plan of every tenant."""
+        return self.id.partition("@")[0]
 
 
 _UNREAD = "?"  # stands in for a text that is missing
+_TENANT = re.compile(r"[\w$-]+")
 _LONGEST_NAME = 63  # bytes: https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-IDENTIFIERS
+_LITERAL = re.compile(r"'(?:[^']|'')*'")
 
 
 @dataclass(frozen=True)
@@ -252,7 +268,7 @@ def _kind(value: Any) -> str:
 
 _PLAN_KEYS = (
     *("id", "title", "schema", "table", "primary_key", "key", "predicate", "keep", "show"),
-    *("surplus", "expected", "ceiling", "indexes", "family", "migration", "proof"),
+    *("surplus", "expected", "ceiling", "indexes", "family", "migration", "proof", "tenants"),
 )
 _INDEX_KEYS = ("name", "table", "columns", "unique", "method", "include", "predicate", "nulls_not_distinct")
 _COLUMN_KEYS = ("column", "expression", "order", "nulls", "opclass", "collation")
@@ -293,6 +309,31 @@ def filled(data: Mapping[str, Any]) -> dict[str, Any]:
     return {**data, "title": {"ko": title["en"], **title}}
 
 
+def for_tenant(data: Mapping[str, Any], schema: str) -> dict[str, Any]:
+    """The content of a valid plan with tenants as that of one of them, whose schema this is: a plan of its own.
+
+    The id is its own too, so that runs, archived rows and reports of one tenant are never those of another.
+    """
+    own = f"{data['schema'].strip()}."
+    content = {key: value for key, value in filled(data).items() if key != "tenants"}
+    surplus = dict(content["surplus"])
+    if surplus.get("writes"):
+        moved = [f"{schema}.{name.removeprefix(own)}" if name.startswith(own) else name for name in surplus["writes"]]
+        surplus["writes"] = list(dict.fromkeys(moved))
+    return {
+        **content,
+        "id": f"{data['id'].strip()}@{schema}",
+        "title": {language: f"{text} [{schema}]" for language, text in content["title"].items()},
+        "schema": schema,
+        "surplus": surplus,
+    }
+
+
+def is_tenant(name: Any) -> bool:
+    """Whether a tenant's schema may have this name: it stands behind the plan's id, in commands and names of files."""
+    return isinstance(name, str) and bool(_TENANT.fullmatch(name)) and len(name.encode()) <= _LONGEST_NAME
+
+
 def _read(data: Any) -> tuple[Plan, list[Fault]]:
     """The plan, and what is wrong with it: only without a fault does the plan count."""
     found: list[Fault] = []
@@ -314,7 +355,9 @@ def _read(data: Any) -> tuple[Plan, list[Fault]]:
     rule_index = _rule_index(indexes, table, key, predicate)
     if rule_index is None and comparable:
         top.fault(("indexes",), *_without_rule_index(indexes, table, key, predicate))
-    family, migration, proof = _family(top), top.text("migration"), _proof(top)
+    family, migration, proof, tenants = _family(top), top.text("migration"), _proof(top), _tenants(top)
+    if tenants is not None:
+        _refuse_schema(top, schema, predicate, indexes)
     plan = Plan(
         id=plan_id,
         title=title,
@@ -334,6 +377,7 @@ def _read(data: Any) -> tuple[Plan, list[Fault]]:
         migration=migration,
         sha256="" if found else _digest(filled(data)),
         proof=proof,
+        tenants=tenants,
     )
     return plan, found
 
@@ -417,6 +461,50 @@ def _proof(top: _Reader) -> Proof | None:
         reader.choice("as", ("user", "admin"), Proof.by),
         reader.optional_text("id"),
     )
+
+
+def _tenants(top: _Reader) -> Tenants | None:
+    """None where the key is not there at all; with nothing in it the inventory has the list."""
+    if "tenants" not in top.data:
+        return None
+    reader = _part(top, "tenants", ("schemas", "query"), {})
+    schemas = reader.names("schemas", required=True) if "schemas" in reader.data else ()
+    for number, name in enumerate(schemas):
+        if not is_tenant(name):
+            reader.fault(
+                ("schemas", number),
+                repr(name),
+                say("the name of a schema: letters, digits, _, $ and -, at most {most} bytes", most=_LONGEST_NAME),
+            )
+    query = reader.optional_text("query")
+    if schemas and query is not None:
+        reader.fault((), say("a list and a query"), say("one of the two"))
+    return Tenants(schemas, query)
+
+
+def _refuse_schema(top: _Reader, schema: str, predicate: str, indexes: Sequence[Index]) -> None:
+    """What names the plan's schema in a condition or an expression would be that of one tenant in each of them."""
+    texts: list[tuple[Place, str | None]] = [(("predicate",), predicate)]
+    for number, index in enumerate(indexes):
+        texts.append((("indexes", number, "predicate"), index.predicate))
+        texts += [
+            (("indexes", number, "columns", column, "expression"), key.expression)
+            for column, key in enumerate(index.keys)
+        ]
+    for place, text in texts:
+        if text is not None and _names_schema(text, schema):
+            top.fault(
+                place,
+                say("a text that names the schema {schema}", schema=schema),
+                say("one that means the same in each tenant: columns and literals alone, or a schema that all share"),
+            )
+
+
+def _names_schema(text: str, schema: str) -> bool:
+    """Whether the text names something of the schema, outside of its literals."""
+    quoted = re.escape('"' + schema.replace('"', '""') + '"')
+    plain = rf'(?<![\w$".]){re.escape(schema)}'
+    return bool(re.search(rf"(?:{plain}|{quoted})\s*\.", _LITERAL.sub("''", text), re.IGNORECASE))
 
 
 def _request(parent: _Reader, key: str) -> Request:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import yaml
 from at_most_one.findings import Finding
 from at_most_one.monitoring.page import document, page
 
 from tests.support.report_cases import AFTER, BEFORE, HOSTILE, ROOT
+
+PLAN_FILE = ROOT / "plans/one-active-inspection-session.yml"
 
 
 def _index(name: str, planned: bool, advice: str, scans: int) -> dict[str, Any]:
@@ -55,7 +58,7 @@ def _case(
     return {
         "environment_name": "production",
         "app_name": "aedpics",
-        "plan": "one-active-inspection-session",
+        "run_inputs": {"plan": yaml.safe_load(PLAN_FILE.read_text()), "tenant": ""},
         "project_path": str(ROOT),
         "__monitor_report": {
             **{"since": since, "before": {}},

@@ -122,3 +122,17 @@ def test_what_one_playbook_is_asked_is_repeated_for_no_other_one() -> None:
     assert fill("ansible-playbook control.yml -l <environment>", asked, PROJECT).endswith(
         "-e control_action=pause -e plan=other"
     )
+
+
+def test_what_tenants_yml_has_begun_is_repeated_by_it_and_never_taken_back_in_all_of_them() -> None:
+    asked = options("tenants.yml", "-l", "local", "-e", "tenants_action=rollback plan=other tenants_on_failure=stop")
+    assert command("tenants.yml", asked, PROJECT) == (
+        "ansible-playbook tenants.yml -l local -e tenants_action=rollback -e plan=other -e tenants_on_failure=stop"
+    )
+    said = "ansible-playbook deploy.yml -l <environment>, ansible-playbook rollback.yml -l <environment>"
+    assert fill(said, asked, PROJECT) == (
+        "ansible-playbook tenants.yml -l local -e plan=other -e tenants_on_failure=stop, "
+        "ansible-playbook rollback.yml -l local -e plan=other"
+    )
+    asked = options("rollback.yml", "-l", "local", "-e", "tenants_action=rollback")
+    assert command("deploy.yml", asked, PROJECT) == "ansible-playbook deploy.yml -l local"

@@ -280,3 +280,71 @@ def test_a_hook_that_no_phase_includes_is_named(asked: Asked) -> None:
     error = refused(asked)
     assert error.seen == "No phase includes hooks/before_clean_up.yml."
     assert error.next_step.startswith("mv hooks/before_clean_up.yml hooks/before_cleanup.yml, then ansible-playbook")
+
+
+@pytest.fixture
+def shops(asked: Asked) -> Asked:
+    """A command about a plan with two tenants, which names none of them."""
+    (asked.project / "plans/rule.yml").write_text(f"{PLAN}tenants: {{schemas: [shop_a, shop_b]}}\n")
+    return replace(asked, names=[], settings={"migrate_adapter": "sql"})
+
+
+def test_one_tenant_has_a_plan_of_its_own(shops: Asked) -> None:
+    plan = inputs.plan_of(replace(shops, plan="rule@shop_b"))
+    assert (plan["id"], plan["schema"]) == ("rule@shop_b", "shop_b")
+    assert "tenants" not in plan
+    assert inputs.plan_of(replace(shops, tenant="shop_b")) == plan, "as tenants.yml says it"
+    path = shops.project / "plans/rule/prisma/migrations" / plan["migration"] / "migration.sql"
+    path.parent.mkdir(parents=True)
+    path.write_text("CREATE UNIQUE INDEX x ON shop.orders (id);")
+    assert inputs.migration_sql(shops, plan)
+    assert inputs.migration_sql(replace(shops, plan="rule@shop_b"), plan) == "", "it names one schema"
+
+
+def test_all_tenants_and_those_that_do_not_matter_have_the_plan_as_it_is(shops: Asked) -> None:
+    for asked in (
+        replace(shops, tenants="each"),
+        replace(shops, tenants="each", plan="rule@shop_a"),
+        replace(shops, tenants="any"),
+    ):
+        assert inputs.plan_of(asked)["tenants"] == {"schemas": ["shop_a", "shop_b"]}
+        assert inputs.plan_of(asked)["id"] == "rule"
+
+
+@pytest.mark.parametrize(
+    ("change", "seen", "next_step"),
+    [
+        (
+            {},
+            "Plan rule has tenants, and the command names none of them.",
+            "ansible-playbook tenants.yml -i inventories/staging -l staging; or "
+            "ansible-playbook deploy.yml -i inventories/staging -l staging -e plan=rule@shop_a",
+        ),
+        ({"plan": "rule@"}, "Plan rule has tenants, and the command names none", "-e plan=rule@shop_a"),
+        ({"plan": "rule@shop_c"}, "shop_c is no tenant of plan rule.", "-l staging -e plan=rule@shop_"),
+        ({"plan": "rule@a.b", "listed": []}, "a.b is no tenant of plan rule.", "-e plan=rule@shop_a"),
+        ({"plan": "rule@shop_a", "listed": ["shop_z"]}, "shop_a is no tenant of plan rule.", "-e plan=rule@shop_z"),
+        ({"tenants": "each", "plan": "rule@shop_c"}, "shop_c is no tenant of plan rule.", "-e plan=rule@shop_"),
+        ({"tenants": "each", "run_tags": ["cleanup"]}, "Only a part is asked for (cleanup).", "without --tags"),
+        ({"tenants": "each", "settings": {}}, "migrate_adapter is prisma, and the plan", "-e migrate_adapter=sql"),
+        ({"plan": "rule@shop_a", "settings": {}}, "migrate_adapter is prisma, and the plan", "-e migrate_adapter=sql"),
+    ],
+)
+def test_a_command_names_the_tenants_that_it_is_about(
+    shops: Asked, change: dict[str, Any], seen: str, next_step: str
+) -> None:
+    error = refused(replace(shops, **change))
+    assert error.seen.startswith(seen)
+    assert next_step in error.next_step
+    assert len(error.findings) == 1
+
+
+def test_the_list_of_the_inventory_counts_before_that_of_the_plan(shops: Asked) -> None:
+    assert inputs.plan_of(replace(shops, plan="rule@shop_z", listed=["shop_z"]))["schema"] == "shop_z"
+
+
+@pytest.mark.parametrize("change", [{"plan": "rule@shop_a"}, {"tenants": "each"}])
+def test_a_plan_without_tenants_is_of_none(asked: Asked, change: dict[str, Any]) -> None:
+    error = refused(replace(asked, names=[], settings={"migrate_adapter": "sql"}, **change))
+    assert error.seen == "Plan rule has no tenants, and the command is about tenants of it."
+    assert "add it to plans/rule.yml" in error.next_step

@@ -31,8 +31,10 @@ UNDER_SYSTEMD = {"app_adapter": "systemd", "app_units": UNITS}
 PHASES = inputs.PHASES
 
 
-def found(settings: dict[str, Any], playbook: str = "deploy.yml", phases: tuple[str, ...] = PHASES) -> list[str]:
-    findings = [*parts.findings(settings, playbook, phases, "the command")]
+def found(
+    settings: dict[str, Any], playbook: str = "deploy.yml", phases: tuple[str, ...] = PHASES, *, tenants: bool = False
+) -> list[str]:
+    findings = [*parts.findings(settings, playbook, phases, "the command", tenants=tenants)]
     assert all(one.seen and one.expected and one.next_step for one in findings)
     return [one.seen for one in findings]
 
@@ -132,3 +134,23 @@ def test_a_phase_that_has_nothing_to_do_is_not_asked_for_alone() -> None:
     assert "pm2_reload: not part of this run" in found(BARE, phases=("pm2_reload",))[0]
     assert found(BARE, phases=("verify", "pm2_reload")) == found(BARE, "history.yml", ()) == []
     assert "watch is about" in found(BARE, "watch.yml", ())[0]
+
+
+def test_a_tenant_is_migrated_by_what_knows_schemas() -> None:
+    assert found({"migrate_adapter": "sql"}, tenants=True) == []
+    (only,) = found({}, tenants=True)
+    assert "migrate_adapter is prisma, and the plan has tenants" in only
+    (only,) = found(NONE, tenants=True)
+    assert "migrate_adapter is prisma, and the plan has tenants" in only
+
+
+def test_the_history_of_a_tenant_is_asked_for_by_its_schema() -> None:
+    assert found(TOOL) == []
+    (only,) = found(TOOL, tenants=True)
+    assert "status, applied, not_applied of migrate_history names no schema" in only
+    named = {name: [*HISTORY[name], "{schema}"] for name in ("status", "applied", "not_applied")}
+    assert found({**TOOL, "migrate_history": {**HISTORY, **named}}, tenants=True) == []
+    (only,) = found({**TOOL, "migrate_history": {**HISTORY, **named, "applied": HISTORY["applied"]}}, tenants=True)
+    assert "and applied of migrate_history" in only
+    environment = {"environment": {"TENANT": "{schema}"}}
+    assert found({**TOOL, "migrate_history": {**HISTORY, **environment}}, tenants=True) == []

@@ -6,13 +6,14 @@ import copy
 import itertools
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from at_most_one.errors import OperatorError
-from at_most_one.plan import Expected, IndexKey, SortKey, Surplus, filled, parse
+from at_most_one.plan import Expected, IndexKey, SortKey, Surplus, Tenants, filled, for_tenant, is_tenant, parse
 
 PLANS = Path(__file__).resolve().parents[2] / "plans"
 PLAN_FILE = PLANS / "one-active-inspection-session.yml"
@@ -224,3 +225,73 @@ class TestOptions:
         data["indexes"][0]["columns"] = [{"expression": "lower(equipment_serial)"}]
         with pytest.raises(OperatorError, match="add a generated column for the expression"):
             parse(data)
+
+
+class TestTenants:
+    def test_each_is_a_plan_of_its_own_and_the_same_but_for_its_schema(self, data: dict[str, Any]) -> None:
+        data |= {"tenants": {"schemas": ["seoul", "busan"]}}
+        data["surplus"]["writes"] = ["aedpics.audit", "shared.log"]
+        whole = parse(data)
+        plans = [parse(for_tenant(data, schema)) for schema in ("seoul", "busan")]
+        assert [plan.schema for plan in plans] == ["seoul", "busan"]
+        assert [plan.id for plan in plans] == [f"{whole.id}@seoul", f"{whole.id}@busan"]
+        assert {plan.file for plan in (whole, *plans)} == {whole.id}
+        assert [plan.surplus.writes for plan in plans] == [("seoul.audit", "shared.log"), ("busan.audit", "shared.log")]
+        assert plans[0].title == {language: f"{text} [seoul]" for language, text in whole.title.items()}
+        assert len({plan.sha256 for plan in (whole, *plans)}) == 3
+        own: dict[str, Any] = {"id": "", "schema": "", "title": {}, "sha256": ""}
+        own |= {"surplus": whole.surplus, "tenants": None}
+        assert replace(plans[0], **own) == replace(plans[1], **own) == replace(whole, **own)
+
+    def test_a_title_in_english_alone_is_that_of_the_tenant_in_both(self, data: dict[str, Any]) -> None:
+        del data["title"]["ko"]
+        title = for_tenant(data, "seoul")["title"]
+        assert title["ko"] == title["en"] == f"{data['title']['en']} [seoul]"
+
+    @pytest.mark.parametrize(
+        ("value", "expected"),
+        [
+            ({"schemas": ["b", "a"]}, Tenants(("b", "a"))),
+            ({"query": " SELECT name FROM public.tenant "}, Tenants((), "SELECT name FROM public.tenant")),
+            ({}, Tenants()),
+            (None, Tenants()),
+        ],
+    )
+    def test_they_are_listed_asked_for_or_left_to_the_inventory(
+        self, data: dict[str, Any], value: Any, expected: Tenants
+    ) -> None:
+        assert parse(data).tenants is None
+        assert parse({**data, "tenants": value}).tenants == expected
+
+    @pytest.mark.parametrize(
+        ("text", "names"),
+        [
+            ("aedpics.is_open(status)", True),
+            ("status = 'active'::aedpics.session_status", True),
+            ('"aedpics" . is_open(status)', True),
+            ("AEDPICS.is_open(status)", True),
+            ("status = 'aedpics.active'", False),
+            ("note = 'it''s aedpics.x'", False),
+            ("shared.is_open(status)", False),
+            ("my_aedpics.is_open(status)", False),
+        ],
+    )
+    def test_a_condition_names_no_schema_of_a_tenant(self, data: dict[str, Any], text: str, names: bool) -> None:
+        data["indexes"][1]["predicate"] = text
+        parse(data)
+        data["tenants"] = {}
+        if not names:
+            parse(data)
+            return
+        with pytest.raises(OperatorError) as stop:
+            parse(data)
+        assert stop.value.details["keys"] == ["indexes[1].predicate"]
+        assert "names the schema aedpics" in stop.value.seen
+
+    @pytest.mark.parametrize(
+        ("name", "may"), [("shop_1", True), ("a-b$", True), ("지점", True), ("a.b", False), ("a/b", False), ("", False)]
+    )
+    def test_a_name_stands_in_commands_and_files(self, name: str, may: bool) -> None:
+        assert is_tenant(name) is may
+        assert not is_tenant(None)
+        assert (is_tenant("a" * 63), is_tenant("a" * 64), is_tenant("지" * 22)) == (True, False, False)

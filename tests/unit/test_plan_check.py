@@ -26,7 +26,7 @@ EDITOR = jsonschema.Draft202012Validator(SCHEMA)
 # What a schema cannot say: these faults are of several values together, or of what a text means.
 BEYOND_A_SCHEMA = re.compile(
     r"without the index that enforces|share a name|not a regular expression"
-    r"|the same request for every row|not to be written as JSON"
+    r"|the same request for every row|not to be written as JSON|names the schema"
 )
 
 
@@ -68,6 +68,14 @@ def test_every_fault_of_a_broken_plan_is_named_with_its_line(broken: dict[str, A
         assert seen in fault.seen
         assert expected in fault.expected
         assert key == "(file)" or fault.seen.startswith(f"{key} is ")
+
+
+def test_a_file_has_no_name_behind_which_a_tenant_would_stand(tmp_path: Path) -> None:
+    path = tmp_path / "good@shop.yml"
+    path.write_text(GOOD.read_text().replace("id: good", "id: good@shop"))
+    (fault,) = plan_source.read(path).faults
+    assert (fault.line, fault.key) == (2, "id")
+    assert "a name without @" in fault.expected
 
 
 class TestTheSchemaForEditors:
@@ -135,6 +143,7 @@ def full() -> dict[str, Any]:
     content["indexes"][0]["columns"][1] |= {"nulls": "last"}
     content["proof"] |= {"accepts": [201], "as": "admin"}
     content["proof"]["create"] |= {"method": "PUT", "body": {"customer": 7}}
+    content["tenants"] = {"schemas": ["shop_a"]}
     return content
 
 

@@ -309,7 +309,7 @@ class Batches:
             instead = say(
                 "take the rows out of the rule as the application does, with surplus.action: update and "
                 "surplus.values in plans/{id}.yml; or ",
-                id=self.plan.id,
+                id=self.plan.file,
             )
         return OperatorError(
             observed(

@@ -319,7 +319,7 @@ def refuse_writes(plan: Plan, tables: list[str]) -> None:
             next_step=say(
                 "disable the trigger for as long as the run lasts; or, if those rows may stay as they "
                 "are then, add to surplus in plans/{plan_id}.yml: writes: [{tables}].",
-                plan_id=plan.id,
+                plan_id=plan.file,
                 tables=", ".join(tables),
             ),
             tables=unknown,

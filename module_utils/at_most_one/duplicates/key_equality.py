@@ -99,6 +99,6 @@ def refuse_other_equality(cursor: Cursor, plan: Plan) -> None:
                     next_step=say(
                         "leave opclass out of the index in plans/{plan_id}.yml, or add a generated column whose type "
                         "compares as you need, and make that the key.",
-                        plan_id=plan.id,
+                        plan_id=plan.file,
                     ),
                 )

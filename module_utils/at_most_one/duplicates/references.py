@@ -184,7 +184,7 @@ def refuse_unpointable(cursor: Cursor, plan: Plan) -> None:
                 ),
                 expected=say("other tables with a primary key, so that there is a way back (references: repoint)."),
                 next_step=say(
-                    "add a primary key, or take surplus.references: stop in plans/{plan_id}.yml.", plan_id=plan.id
+                    "add a primary key, or take surplus.references: stop in plans/{plan_id}.yml.", plan_id=plan.file
                 ),
                 constraint=constraint,
             )

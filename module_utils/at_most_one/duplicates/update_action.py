@@ -78,7 +78,7 @@ def require_leaves_predicate(cursor: Cursor, plan: Plan, columns: Mapping[str, C
                 values=", ".join(plan.surplus.values),
             ),
             expected=say("values that take every surplus row out of the rule."),
-            next_step=say("correct surplus.values in plans/{plan_id}.yml.", plan_id=plan.id),
+            next_step=say("correct surplus.values in plans/{plan_id}.yml.", plan_id=plan.file),
             rows=inside,
         )
 
@@ -94,7 +94,7 @@ def _refusal(plan: Plan, name: str, seen: str, expected: str) -> OperatorError:
             seen=seen,
         ),
         expected=say("{expected}.", expected=expected),
-        next_step=say("correct surplus.values in plans/{plan_id}.yml.", plan_id=plan.id),
+        next_step=say("correct surplus.values in plans/{plan_id}.yml.", plan_id=plan.file),
         plan=plan.id,
         key=f"surplus.values.{name}",
     )

@@ -137,7 +137,7 @@ def _require_indexes_alone(plan: Plan, script: tuple[Statement, ...]) -> None:
             next_step=say(
                 "apply the rest with the service's own migration tool first, and leave the indexes alone in"
                 " plans/{plan}/; or remove that directory: then the plan's own definitions are built.",
-                plan=plan.id,
+                plan=plan.file,
             ),
             cause="migration_does_more",
             statements=beyond,

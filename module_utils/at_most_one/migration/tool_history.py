@@ -29,7 +29,7 @@ from ..verdicts import word
 APPLIED, PENDING, LATER = "applied", "pending", "later"
 # What the status command's exit code says. Interpreters, shells and tools end with other codes when they fail.
 _ANSWERS = {0: APPLIED, 3: PENDING, 4: LATER}
-_PLACEHOLDER = re.compile(r"\{(migration|url|address|host|port|dbname|user|password)\}")
+_PLACEHOLDER = re.compile(r"\{(migration|schema|url|address|host|port|dbname|user|password)\}")
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,17 @@ class Commands:
 
 @dataclass(frozen=True)
 class ToolHistory:
-    """The history that a tool keeps of one migration in one database."""
+    """The history that a tool keeps of one migration in one database, or in one schema of it."""
 
     login: Login
     migration: str
     commands: Commands
+    schema: str = ""  # the plan's
+
+    @property
+    def _named(self) -> dict[str, str]:
+        """What an argument of a command may name."""
+        return {"migration": self.migration, "schema": self.schema}
 
     def status(self) -> str:
         """Ask the tool: applied, pending, or later (applied, and others on top of it). Raises OperatorError."""
@@ -209,7 +215,7 @@ class ToolHistory:
         name = f"at-most-one-history-{secrets.token_hex(6)}"
         try:
             ended = run(
-                [self._filled(argument, {"migration": self.migration}) for argument in arguments],
+                [self._filled(argument, self._named) for argument in arguments],
                 self.commands.path,
                 self._environment(login, name),
                 self.commands.timeout_s,
@@ -250,7 +256,7 @@ class ToolHistory:
             f"/{quote(login.dbname, safe='')}?{query}"
         )
         values = {
-            "migration": self.migration,
+            **self._named,
             "url": f"postgresql://{address}",
             "address": address,
             **{"host": login.host, "port": str(login.port), "dbname": login.dbname},
@@ -269,4 +275,4 @@ class ToolHistory:
         return _PLACEHOLDER.sub(lambda found: values.get(found[1], found[0]), text)
 
     def _shown(self, arguments: tuple[str, ...]) -> str:
-        return redact(shlex.join(self._filled(argument, {"migration": self.migration}) for argument in arguments))
+        return redact(shlex.join(self._filled(argument, self._named) for argument in arguments))

@@ -301,7 +301,7 @@ def _unfit(plan: Plan, seen: str, expected: str) -> OperatorError:
     return OperatorError(
         observed("AMO-3103", "{table} of plan {plan_id}: {seen}.", table=table_name(plan), plan_id=plan.id, seen=seen),
         expected=say("{expected}.", expected=expected),
-        next_step=say("correct plans/{plan_id}.yml, or the database that this inventory points to.", plan_id=plan.id),
+        next_step=say("correct plans/{plan_id}.yml, or the database that this inventory points to.", plan_id=plan.file),
         plan=plan.id,
         table=table_name(plan),
     )

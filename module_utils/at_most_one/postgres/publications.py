@@ -90,7 +90,7 @@ def _ours(plan: Plan, name: str, everything: bool) -> Finding:
             "psql ...) and add to surplus in plans/{plan_id}.yml: publications: [{name}].",
             schema=plan.schema,
             name=name,
-            plan_id=plan.id,
+            plan_id=plan.file,
         ),
     )
 

@@ -9,7 +9,7 @@ import difflib
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import yaml
 
 from ..errors import OperatorError
 from ..findings import Finding, observed, say
-from ..plan import filled
+from ..plan import filled, for_tenant, is_tenant
 from ..prisma import files
 from ..system import command_line
 from ..system.project import COLLECTION
@@ -28,6 +28,7 @@ _BASE = ("app_name", "app_path", "app_url", "database_host", "database_name", "d
 _OF_APPLICATION = ("app_path", "app_url")
 # Prefixes of what describes the service, beside the roles' own.
 _SERVICE = ("app", "archive", "database", "pm2", "release")
+EACH = "each"  # of a plan's tenants: see Asked.tenants
 GUARDS = ("target.guard", "target_guard.yml")  # the second name is what Ansible's own plugin `auto` reads
 PHASES = ("prepare", "cleanup", "migrate", "verify", "pm2_reload", "healthcheck")
 # What the roles themselves leave for each other (docs/architecture.md); a second run of the same playbook finds it.
@@ -65,6 +66,19 @@ class Asked:
     settings: Mapping[str, Any] = field(default_factory=dict)  # parts.SETTINGS, where they are set
     run_tags: Sequence[str] = ("all",)
     skip_tags: Sequence[str] = ()
+    tenants: str = "one"  # which tenants of a plan that has some the command is about: one, each, or any
+    tenant: str = ""  # the schema of the one, where the plan's name does not say it: <plan>@<schema>
+    listed: Sequence[str] = ()  # the inventory's list of schemas, which counts before the plan's
+
+    @property
+    def file(self) -> str:
+        """The name of the plan's file."""
+        return (self.plan or "").partition("@")[0]
+
+    @property
+    def schema(self) -> str:
+        """The schema of the one tenant that the command is about; empty for a plan without, and for all of them."""
+        return self.tenant or (self.plan or "").partition("@")[2]
 
     @property
     def parts(self) -> parts.Parts:
@@ -115,12 +129,18 @@ def plan_of(asked: Asked, hosts: Hosts | None = None) -> dict[str, Any]:
     ]
     if findings:
         raise OperatorError.of(findings)
-    return filled(plan_source.read(_path(asked)).content) if asked.needs_plan else {}
+    if not asked.needs_plan:
+        return {}
+    content = filled(plan_source.read(_path(asked)).content)
+    return for_tenant(content, asked.schema) if asked.schema and asked.tenants != EACH else content
 
 
 def migration_sql(asked: Asked, plan: Mapping[str, Any]) -> str:
-    """The plan's migration where no Prisma runs it, as discover.yml writes it beside the plan; empty without a file."""
-    if asked.parts.prisma or not plan:
+    """The plan's migration where no Prisma runs it, as discover.yml writes it beside the plan; empty without a file.
+
+    That file is of one schema: for a tenant the plan's own definitions are built.
+    """
+    if asked.parts.prisma or asked.schema or not plan:
         return ""
     path = _path(asked).with_suffix("") / "prisma/migrations" / str(plan["migration"]) / "migration.sql"
     return files.decode(path.read_bytes(), str(plan["migration"])) if path.is_file() else ""
@@ -199,12 +219,72 @@ def _plan(asked: Asked) -> Iterator[Finding]:
             ),
         )
         return
-    for fault in plan_source.read(path).faults:
+    source = plan_source.read(path)
+    if not source.faults:
+        yield from _tenants(asked, source.content, shown)
+    for fault in source.faults:
         yield Finding(
             "plan",
             observed("AMO-2309", "{shown}:{line}: {seen}", shown=shown, line=fault.line, seen=fault.seen),
             fault.expected,
             say("correct it, then {command}", command=asked.command()),
+        )
+
+
+def _tenants(asked: Asked, content: Mapping[str, Any], shown: str) -> Iterator[Finding]:
+    """Whether the plan has tenants, and the command is about them as its playbook is."""
+    known = list(asked.listed) or list((content.get("tenants") or {}).get("schemas") or ())
+    if "tenants" not in content:
+        if asked.schema or asked.tenants == EACH:
+            yield Finding(
+                "tenants",
+                observed(
+                    "AMO-2382", "Plan {plan} has no tenants, and the command is about tenants of it.", plan=asked.file
+                ),
+                say("a plan with the key tenants, as docs/tenants.md describes it."),
+                say(
+                    "add it to {shown}, then {command}; for the one schema of the plan deploy.yml and the others do.",
+                    shown=shown,
+                    command=asked.command(),
+                ),
+            )
+    elif asked.tenants == EACH and not is_whole(asked.run_tags, asked.skip_tags):
+        yield Finding(
+            "tags",
+            observed(
+                "AMO-2383", "Only a part is asked for ({tags}).", tags=", ".join([*asked.run_tags, *asked.skip_tags])
+            ),
+            say("all phases, in every tenant that the command is about."),
+            say("the same command without --tags and --skip-tags."),
+        )
+    elif asked.tenants == "one" and not asked.schema:
+        yield Finding(
+            "tenants",
+            observed("AMO-2384", "Plan {plan} has tenants, and the command names none of them.", plan=asked.file),
+            say("tenants.yml, which goes through all of them, or one of them with this playbook."),
+            say(
+                "{all}; or {command} -e plan={plan}@{schema}",
+                all=replace(asked, playbook="tenants.yml").command(),
+                command=asked.command(without=["plan"]),
+                plan=asked.file,
+                schema=known[0] if known else "<schema>",
+            ),
+        )
+    elif asked.schema and (not is_tenant(asked.schema) or (known and asked.schema not in known)):
+        yield Finding(
+            "tenants",
+            observed("AMO-2385", "{schema} is no tenant of plan {plan}.", schema=asked.schema, plan=asked.file),
+            (
+                say("one of {known}.", known=", ".join(known))
+                if known
+                else say("the name of a schema, of letters, digits, _, $ and -.")
+            ),
+            say(
+                "{command} -e plan={plan}@{schema}",
+                command=asked.command(without=["plan"]),
+                plan=asked.file,
+                schema=(difflib.get_close_matches(asked.schema, known, n=1) or known or ["<schema>"])[0],
+            ),
         )
 
 
@@ -239,7 +319,8 @@ def _names(asked: Asked) -> Iterator[Finding]:
 
 def _parts(asked: Asked) -> Iterator[Finding]:
     phases = asked_phases(asked.run_tags, asked.skip_tags) if asked.playbook == "deploy.yml" else ()
-    return parts.findings(asked.settings, asked.playbook, phases, asked.command())
+    about_tenants = asked.tenants == EACH or bool(asked.schema)
+    return parts.findings(asked.settings, asked.playbook, phases, asked.command(), tenants=about_tenants)
 
 
 def _values(asked: Asked) -> Iterator[Finding]:
@@ -378,7 +459,7 @@ def _edits(one: str, other: str) -> int:
 
 
 def _path(asked: Asked) -> Path:
-    return asked.project / "plans" / f"{asked.plan}.yml"
+    return asked.project / "plans" / f"{asked.file}.yml"
 
 
 def _read(path: Path) -> Any:

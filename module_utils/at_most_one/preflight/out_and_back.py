@@ -173,7 +173,7 @@ def _refuse_effects(plan: Plan, found: Sequence[effects.Effect]) -> None:
         next_step=say(
             "read what it does; if it may happen, add to surplus in plans/{plan_id}.yml: triggers: "
             "[{names}]; otherwise disable it for as long as the run lasts.",
-            plan_id=plan.id,
+            plan_id=plan.file,
             names=", ".join(names),
         ),
         effects=[str(effect) for effect in unknown],
@@ -275,6 +275,6 @@ def _not_as_before(cursor: Cursor, plan: Plan, one: Pointing) -> OperatorError:
             "disable what changes them for as long as the run lasts (ALTER TABLE {table} DISABLE TRIGGER ...), or take "
             "surplus.references: stop in plans/{plan_id}.yml; then run this again. Nothing has changed.",
             table=table,
-            plan_id=plan.id,
+            plan_id=plan.file,
         ),
     )

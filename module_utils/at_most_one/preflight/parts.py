@@ -59,8 +59,13 @@ def decide(settings: Mapping[str, Any]) -> Parts:
     )
 
 
-def findings(settings: Mapping[str, Any], playbook: str, phases: Sequence[str], command: str) -> Iterator[Finding]:
-    """What is unknown, and what does not go together. ``phases``: those that the tags ask for."""
+def findings(
+    settings: Mapping[str, Any], playbook: str, phases: Sequence[str], command: str, *, tenants: bool = False
+) -> Iterator[Finding]:
+    """What is unknown, and what does not go together. ``phases``: those that the tags ask for.
+
+    ``tenants``: the command is about tenants of a plan.
+    """
     unknown = [name for name, known in ADAPTERS.items() if _of(settings, name) not in known]
     for name in unknown:
         yield Finding(
@@ -72,6 +77,17 @@ def findings(settings: Mapping[str, Any], playbook: str, phases: Sequence[str], 
     if unknown:
         return
     parts, strategy = decide(settings), str(settings.get("migrate_strategy") or "")
+    if tenants and parts.prisma:
+        yield Finding(
+            "adapter",
+            observed(
+                "AMO-2380",
+                "migrate_adapter is prisma, and the plan has tenants: Prisma applies a migration once, to one schema.",
+            ),
+            say("migrate_adapter: sql, or command where another tool keeps a history of each tenant."),
+            say("set it in the inventory, or: {command} -e migrate_adapter=sql", command=command),
+        )
+        return
     own, foreign = (_OF_PRISMA, _OF_SQL) if parts.prisma else (_OF_SQL, _OF_PRISMA)
     if strategy == foreign:
         yield Finding(
@@ -98,7 +114,7 @@ def findings(settings: Mapping[str, Any], playbook: str, phases: Sequence[str], 
             ),
         )
     if parts.tool:
-        yield from _history(settings, command)
+        yield from _history(settings, command, tenants)
     if parts.prisma and not parts.application:
         yield Finding(
             "adapter",
@@ -119,7 +135,7 @@ def findings(settings: Mapping[str, Any], playbook: str, phases: Sequence[str], 
         yield from _without_application(settings, playbook, phases)
 
 
-def _history(settings: Mapping[str, Any], command: str) -> Iterator[Finding]:
+def _history(settings: Mapping[str, Any], command: str, tenants: bool) -> Iterator[Finding]:
     given = settings.get("migrate_history")
     given = given if isinstance(given, Mapping) else {}
     missing = [name for name in _OF_HISTORY if not given.get(name)]
@@ -139,6 +155,21 @@ def _history(settings: Mapping[str, Any], command: str) -> Iterator[Finding]:
                 migration="{migration}",
             ),
             say("complete it in the inventory as docs/adapters.md shows, then {command}", command=command),
+        )
+        return
+    # What names no schema would be asked about the history of the same tenant for each of them.
+    everywhere = str(given.get("environment") or "")
+    same = [name for name in _OF_HISTORY[:3] if "{schema}" not in f"{given[name]}{everywhere}"]
+    if tenants and same:
+        yield Finding(
+            "history",
+            observed(
+                "AMO-2381",
+                "The plan has tenants, and {same} of migrate_history names no schema.",
+                same=", ".join(same),
+            ),
+            say("{schema} in each of the three, or in a value of its environment.", schema="{schema}"),
+            say("complete it in the inventory as docs/tenants.md shows, then {command}", command=command),
         )
 
 

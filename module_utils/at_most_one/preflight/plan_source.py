@@ -69,6 +69,8 @@ def read(path: Path) -> Source:
     faults = [*_repeated(root, ()), *plan.faults(content)]
     if isinstance(content, dict) and content.get("id") not in (None, path.stem):
         faults.append(Fault(("id",), repr(content["id"]), say("{name}, the name of its file", name=path.stem)))
+    if "@" in path.stem:
+        faults.append(Fault(("id",), repr(path.stem), say("a name without @, behind which commands name a tenant")))
     source = Source(content, (), root)
     return replace(source, faults=source.located(faults))
 

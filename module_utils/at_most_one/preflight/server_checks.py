@@ -388,7 +388,7 @@ def _partition_obstacles(connection: Connection, tables: dict[str, dict[str, Any
                     say(
                         "add those columns to the key in plans/{plan_id}.yml if the rule may be meant so; otherwise "
                         "the table has to be partitioned by columns of the key. Nothing was changed.",
-                        plan_id=plan.id,
+                        plan_id=plan.file,
                     ),
                 )
             )
@@ -397,7 +397,7 @@ def _partition_obstacles(connection: Connection, tables: dict[str, dict[str, Any
 
 def _table_obstacles(connection: Connection, tables: dict[str, dict[str, Any]], plan: Plan) -> list[Finding]:
     obstacles: list[Finding] = []
-    fix = say("correct plans/{plan_id}.yml or database_name; no other schema was looked at.", plan_id=plan.id)
+    fix = say("correct plans/{plan_id}.yml or database_name; no other schema was looked at.", plan_id=plan.file)
     for name, table in tables.items():
         if not table:
             obstacles.append(

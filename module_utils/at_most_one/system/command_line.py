@@ -26,7 +26,10 @@ _SECRET_NAME = re.compile(
 # These allow something once. A command to copy must not allow it again.
 _ONCE = {"run_takeover"}
 # What one playbook is asked, and no other one reads.
-_OF_ONE = {"control_action": "control.yml"}
+_OF_ONE = {
+    "control_action": "control.yml",
+    **dict.fromkeys(("tenants_action", "tenants_on_failure", "tenants_schemas"), "tenants.yml"),
+}
 
 
 def command(
@@ -41,13 +44,17 @@ def command(
 
     ``options`` are those of ansible-playbook, as ``ansible.context.CLIARGS`` has them. ``limit`` replaces their limit.
     A value that is or may be a secret is left out, and the variables ``without`` which the command is to run. The tags
-    are repeated for the playbook that was started with them.
+    are repeated for the playbook that was started with them. What tenants.yml has begun is repeated by tenants.yml,
+    which does what is left.
     """
+    started = [os.path.basename(name) for name in options.get("args") or ()]
     others = {name for name, of_one in _OF_ONE.items() if of_one != playbook}
+    if playbook == "deploy.yml" and started == [projects.playbook("tenants.yml")]:
+        playbook, others = "tenants.yml", {"control_action", "tenants_action"}
     playbook = projects.playbook(playbook)
     words = ["ansible-playbook", playbook, *_target(options, project, limit)]
     words += [*_extra(options, {*without, *others}), *_vault(options)]
-    if [os.path.basename(name) for name in options.get("args") or ()] == [playbook]:
+    if started == [playbook]:
         for option, name in (("--tags", "tags"), ("--skip-tags", "skip_tags")):
             tags = [tag for tag in options.get(name) or () if tag != "all"]
             words += [option, ",".join(tags)] if tags else []
