@@ -79,6 +79,10 @@ def test_a_full_disk_stops_before_anything_is_built(tmp_path: Path) -> None:
         retention.require_free_space(tmp_path, 10**12)
 
 
+def require(said: bool) -> None:
+    assert said
+
+
 def as_nobody(work: Callable[[], None]) -> int:
     """Do it in a process that may not do all: the exit code."""
     child = os.fork()
@@ -105,12 +109,15 @@ def test_what_may_not_be_removed_stops_nothing_and_goes_another_time(
         cache = old / ".next/cache"
         cache.mkdir(parents=True)
         (cache / "image").write_text("x")
-        for path in (releases, old, old / ".next", cache, cache / "image"):
+        newer = releases / ("1" * 40)
+        newer.mkdir()
+        for path in (releases, old, old / ".next", cache, cache / "image", newer):
             if os.geteuid() == 0:
                 os.chown(path, NOBODY, NOBODY)
         cache.chmod(0o500)
 
-        assert as_nobody(lambda: retention.remove(releases, [old])) == 0
+        os.utime(old, (1_000, 1_000))
+        assert as_nobody(lambda: require(retention.prune(str(releases), 1, []) == [])) == 0, "it says what went"
         (going,) = retention.left(releases)
         assert (going / ".next/cache/image").exists()
         places = {"live": str(tmp_path), "releases": str(releases), "release": str(tmp_path / "none")}

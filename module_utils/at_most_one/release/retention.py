@@ -62,7 +62,7 @@ def prune(path: str, keep: int, needed: Collection[str], *, check: bool = False)
     gone = surplus(releases, max(keep, 1), [Path(one) for one in needed])
     if gone and not check:
         remove(releases, gone)
-    return list(map(str, gone))
+    return [str(path) for path in gone if check or not (path.exists() or _going(path).exists())]
 
 
 def remove(releases: Path, gone: Collection[Path]) -> None:
@@ -72,9 +72,13 @@ def remove(releases: Path, gone: Collection[Path]) -> None:
     """
     for path in gone:
         with contextlib.suppress(OSError):
-            path.rename(path.with_name(_GOING + path.name))
+            path.rename(_going(path))
     for path in left(releases):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _going(release: Path) -> Path:
+    return release.with_name(_GOING + release.name)
 
 
 def left(releases: Path) -> list[Path]:
