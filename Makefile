@@ -115,11 +115,11 @@ FRONT_DOORS := $(filter-out requirements.yml,$(PLAYBOOKS))
 LINT_ENV := ANSIBLE_LINT_SKIP_SCHEMA_UPDATE=1 PYTHONPATH=scripts/lint PATH=$(CURDIR)/$(BIN):$(PATH)
 
 # Each suite is a target of its own; scripts/run_suites.sh stops after the first that fails and prints the seconds of each.
-# BESIDE: what needs the processor and neither a lab nor its own time runs beside the SUITES that wait for a service. By night
-# the matrix runs behind those: both lists take as long then. What takes more than a night's 85 minutes by itself has a job of
-# its own there, and a part of it here: 200 of 1,000 adversarial trials, a sample of chaos, the matrix for what differs.
-BESIDE := lint unit database matrix-ends
-SUITES := molecule deploy-tests chaos-essential service hosts
+# BESIDE: what needs the processor and neither a lab nor its own time runs beside the SUITES that wait for a service; the
+# matrix runs behind those, so that both lists take as long. What takes more than a night's 85 minutes by itself has a job of its
+# own there, and a part of it here: 200 of 1,000 adversarial trials, a sample of chaos, the matrix for what differs.
+BESIDE := lint unit database
+SUITES := molecule deploy-tests chaos-essential service hosts matrix-ends
 ALL_BESIDE := lint unit pages database adversarial
 ALL_SUITES := molecule molecule-fault deploy-tests chaos-sample service hosts matrix-night
 
