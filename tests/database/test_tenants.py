@@ -137,6 +137,7 @@ def test_each_tenant_is_told_apart_and_the_same_command_does_what_is_left(
     assert "invoices" in said.partition("2 of 3 tenants: deployed")[2], "the table has the reason"
     assert "2 of 3 tenants are as asked for. Not so: suwon." in said
     assert "Next: repair what the table says of them, then ansible-playbook tenants.yml -i" in said
+    assert "-e plan=one-open-order -e tenants_action=deploy" in said
     assert "No tenants, though with a table orders: template." in said
     expected = {**after, "suwon": before["suwon"], "template": before["template"]}
     assert {schema: rows(shops, schema) for schema in expected} == expected
@@ -168,6 +169,7 @@ def test_each_tenant_is_told_apart_and_the_same_command_does_what_is_left(
     rest = play("tenants.yml", "-e", "tenants_action=rollback", code=2)
     assert "2 of 3 tenants: taken back" in rest
     assert "There is nothing to roll back" in rest
+    assert "-e plan=one-open-order -e tenants_action=rollback" in rest, "not the command that would deploy again"
     assert {schema: rows(shops, schema) for schema in before} == before
     assert indexes(shops) == []
 
