@@ -25,6 +25,8 @@ from bench.run import Bench, stopwatch
 from bench.seed import MIGRATION, PLAN, seed
 from bench.server import superuser
 
+Way = Callable[[Login], None]
+
 SURPLUS = 300
 BULK_ROWS = 1_000_000
 BULK_ROUNDS = 3
@@ -44,7 +46,10 @@ INSPECTOR = "00000000-0000-4000-a000-000000000001"
 _BULK = " rows: under the fence / under the planned index"
 _TABLE = "aedpics.inspection_sessions"
 _SINGLE = f"INSERT INTO {_TABLE} (equipment_serial, inspector_id, status) VALUES (%s, '{INSPECTOR}', 'active')"
-_CLOSE = f"UPDATE {_TABLE} SET status = 'completed' WHERE equipment_serial = %s AND status IN ('active', 'paused')"
+_OPEN = f"{_SINGLE} RETURNING id::text"
+# A service closes the session that it has. Where it looks for it by the key, the planned index finds what no other does.
+_CLOSE = f"UPDATE {_TABLE} SET status = 'completed' WHERE id = %s AND status IN ('active', 'paused')"
+_CLOSE_BY_KEY = f"UPDATE {_TABLE} SET status = 'completed' WHERE equipment_serial = %s AND status IN ('active', 'paused')"
 # What a bulk statement touches: every row of it has an entry in the fence, and then in the planned index.
 _INSERT = (
     f"INSERT INTO {_TABLE} (equipment_serial, inspector_id, status)"
@@ -84,8 +89,8 @@ def _planned(login: Login) -> None:
 
 def _bulk(bench: Bench, template: Login) -> list[Result]:
     rows = bench.size(BULK_ROWS)
-    seconds: dict[Callable[[Login], None], dict[str, list[float]]] = {_fenced: {}, _planned: {}}
-    locks: dict[Callable[[Login], None], int] = {}
+    seconds: dict[Way, dict[str, list[float]]] = {_fenced: {}, _planned: {}}
+    locks: dict[Way, int] = {}
     for turn in range(BULK_ROUNDS):
         for way in (_fenced, _planned) if turn % 2 else (_planned, _fenced):
             with bench.server.copy(template, "bench_copy") as login:
@@ -111,9 +116,10 @@ def bulk_name(what: str, rows: int) -> str:
 
 LOCKS = "locks that the three take in one transaction: more under the fence than under the planned index"
 SINGLE = "INSERT of one session: under the fence / without"
-REOPEN = (
-    f"close and open again, {WRITERS} writers, {REOPENED} equipments: commits under the planned index / under the fence"
-)
+_REOPEN = f"close and open again, {WRITERS} writers, {REOPENED} equipments"
+REOPEN = f"{_REOPEN}: commits under the planned index / under the fence"
+BY_KEY = f"{_REOPEN}, the open one looked for by its key: commits without a fence / under it"
+FOUND_BY_INDEX = "the same: commits under the planned index, which finds it, / under the fence"
 
 
 def _written(login: Login, rows: int) -> tuple[dict[str, float], int]:
@@ -166,40 +172,58 @@ def _inserted(connection: Connection, turn: int) -> float:
 
 
 def _reopened(bench: Bench, template: Login) -> list[Result]:
-    ratios = []
+    by_row: list[dict[Way, int]] = []
+    by_key: list[dict[Way, int]] = []
     for turn in range(REOPEN_ROUNDS):
-        commits = {}
-        for way in (_fenced, _planned) if turn % 2 else (_planned, _fenced):
-            with bench.server.copy(template, "bench_copy") as login:
-                way(login)
-                commits[way] = _reopening(login)
-            bench.say(f"{way.__name__.strip('_')}: {commits[way]} times closed and opened again")
-        ratios.append(commits[_planned] / commits[_fenced])
-    goal = 1 / REOPEN_GOAL
-    return [bench.result(REOPEN, median(ratios), "ratio", goal=goal, repetitions=REOPEN_ROUNDS)]
+        for close, rounds, ways in (
+            (_CLOSE, by_row, (_planned, _fenced)),
+            (_CLOSE_BY_KEY, by_key, (_nothing, _planned, _fenced)),
+        ):
+            commits: dict[Way, int] = {}
+            for way in ways[::-1] if turn % 2 else ways:
+                with bench.server.copy(template, "bench_copy") as login:
+                    way(login)
+                    commits[way] = _reopening(login, close)
+                bench.say(f"{way.__name__.strip('_')}: {commits[way]} times closed and opened again")
+            rounds.append(commits)
+
+    def ratio(name: str, rounds: list[dict[Way, int]], other: Way, goal: float | None) -> Result:
+        found = median([commits[other] / commits[_fenced] for commits in rounds])
+        return bench.result(name, found, "ratio", goal=goal, repetitions=REOPEN_ROUNDS)
+
+    return [
+        ratio(REOPEN, by_row, _planned, 1 / REOPEN_GOAL),
+        ratio(BY_KEY, by_key, _nothing, 1 / REOPEN_GOAL),
+        ratio(FOUND_BY_INDEX, by_key, _planned, None),
+    ]
 
 
-def _reopening(login: Login) -> int:
+def _reopening(login: Login, close: str) -> int:
     """How often the writers have closed a session and opened another one in one transaction."""
     over, counts = threading.Event(), [0] * WRITERS
+    serials = [f"reopened-{equipment}" for equipment in range(REOPENED)]
+    sessions: dict[str, str] = {}  # of each equipment the open one, as the writer that opened it tells the others
     with contextlib.closing(superuser(login)) as connection, connection.cursor() as cursor:
-        for equipment in range(REOPENED):
-            cursor.execute(_SINGLE, (f"reopened-{equipment}",))
+        for serial in serials:
+            cursor.execute(_OPEN, (serial,))
+            ((sessions[serial],),) = cursor.fetchall()
 
     def write(number: int) -> None:
         chance = random.Random(number)
         with contextlib.closing(superuser(login)) as connection:
             connection.autocommit = False
             while not over.is_set():
-                serial = (f"reopened-{chance.randrange(REOPENED)}",)
+                serial = chance.choice(serials)
                 try:
                     with connection.cursor() as cursor:
-                        cursor.execute(_CLOSE, serial)
-                        cursor.execute(_SINGLE, serial)
+                        cursor.execute(close, (sessions[serial] if close == _CLOSE else serial,))
+                        cursor.execute(_OPEN, (serial,))
+                        ((opened_now,),) = cursor.fetchall()
                     connection.commit()
                 except (psycopg2.errors.UniqueViolation, psycopg2.errors.DeadlockDetected):
                     connection.rollback()
                 else:
+                    sessions[serial] = opened_now
                     counts[number] += 1
 
     writers = [threading.Thread(target=write, args=(number,)) for number in range(WRITERS)]
@@ -216,7 +240,7 @@ def draw(panel: Any, results: dict[str, Result]) -> None:
     """Each ratio and its goal."""
     # The rows of a bulk statement are as many as the scale of the run says.
     names = {name: name.partition(" ")[0] for name in results if name.endswith(_BULK)}
-    names |= {SINGLE: "a single INSERT", REOPEN: "close, open again"}
+    names |= {SINGLE: "a single INSERT", REOPEN: "close, open again", BY_KEY: "the same, by its key"}
     bars = panel.barh(list(names.values()), [results[name].value for name in names], color="#2b7a4b")
     panel.bar_label(bars, [number(results[name].value) for name in names], padding=3)
     panel.plot([results[name].goal for name in names], range(len(names)), "k|", markersize=14)
