@@ -18,7 +18,7 @@ from at_most_one.system.processes import children
 from tests.deploy.conftest import PLANNED, ROOT, Lab, light_build, make, run_playbook
 
 FAULT = "fault/log-errors"  # it boots, reloads and answers well, and healthcheck takes it back
-STABLE_S = 20  # long enough to be met between two writes
+STABLE_S = 8  # long enough to be met between two writes
 
 
 class Controller:
