@@ -80,6 +80,7 @@ class Result:
     rounds: int = 0  # of the clean-up before the first build
     removed: int = 0
     faults: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)  # where the fence could not be tightened
     met: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
 
@@ -119,7 +120,7 @@ def run(
         result.faults += differences(connection, plan, ledger)
         result.faults += _rule_in_force(connection, plan, trial)
         if result.attempts > 1:
-            result.faults.append(f"{result.attempts} attempts were needed")
+            result.faults.append(f"{result.attempts} attempts were needed{''.join(result.warnings)}")
     result.seconds = round(time.monotonic() - started, 2)
     return result
 
@@ -210,12 +211,12 @@ def _procedure(
     if fenced:
         pause_ms = -1 if trial.concurrent_fence else PLAIN_PAUSE_MS
         while write_fence.raise_fence(connection, plan, max_write_pause_ms=pause_ms).surplus_first:
-            result.removed += _clean_up(connection, plan, "run-0", fenced=False)[0]
+            result.removed += _clean_up(connection, plan, "run-0", result, fenced=False)[0]
     crowd.fenced.set()
     for result.attempts in range(1, ATTEMPTS + 1):
         for _ in range(ROUNDS):
             time.sleep(chance.uniform(0, 0.05))
-            removed, left = _clean_up(connection, plan, f"run-{result.attempts}", fenced=fenced)
+            removed, left = _clean_up(connection, plan, f"run-{result.attempts}", result, fenced=fenced)
             result.removed += removed
             result.rounds += result.attempts == 1
             if not left:
@@ -234,11 +235,15 @@ def _procedure(
             pass
 
 
-def _clean_up(connection: Connection, plan: Plan, run_id: str, *, fenced: bool) -> tuple[int, int]:
+def _clean_up(connection: Connection, plan: Plan, run_id: str, result: Result, *, fenced: bool) -> tuple[int, int]:
     """Report and remove, as the role does: how many rows went, and how many are surplus after that."""
     found = surplus_rows.report(connection, plan)
     removal = surplus_rows.remove(connection, plan, rows=found.rows, digest=found.digest, run_id=run_id, **LIMITS)
-    added = write_fence.tighten(connection, plan).exempt if fenced else 0
+    added = 0
+    if fenced:
+        tightened = write_fence.tighten(connection, plan)
+        added = tightened.exempt
+        result.warnings += [f"; {warning}" for warning in tightened.warnings]
     return removal.archived, max(removal.rows_left, added)
 
 

@@ -324,6 +324,17 @@ class TestTighten:
         remove(connection, plan)
         assert write_fence.tighten(connection, plan) == write_fence.Change("raised", "raised", [], 0)
 
+    def test_a_surplus_row_that_is_exempt_still_is_counted(
+        self, connection: Connection, plan: Plan, fenced: Any, app: Connection
+    ) -> None:
+        """Opened again after the clean-up had closed it, and before the fence took it in: nothing is to be replaced."""
+        back = min(fenced.surplus)
+        run(app, self.CLOSE, back)
+        remove(connection, plan)
+        run(app, self.OPEN, back)
+        tightened = write_fence.tighten(connection, plan)
+        assert (tightened.statements, tightened.exempt) == ([], 1)
+
     def test_rows_that_have_left_may_still_return(
         self, connection: Connection, plan: Plan, fenced: Any, app: Connection
     ) -> None:

@@ -59,6 +59,7 @@ class _Seen:
     triggers: list[str]  # of an older release
     current: Fence | None  # the one that counts
     stale: bool  # it exempts a row that is no surplus row any more
+    left: list[Row]  # rows that it exempts and that are in the table
     gone: list[Row]  # rows that it exempts and that have left: a rollback may bring them back under it
 
 
@@ -101,12 +102,13 @@ def tighten(
 ) -> Change:
     """Where the fence exempts a row that is not to leave any more, replace it: for right after the removal.
 
-    ``exempt`` are then the surplus rows that have been added meanwhile. When it cannot be replaced now, it stays: a
-    warning says so, and the planned index is the judge.
+    ``exempt`` are then the surplus rows that are there again: one that was closed, not deleted, can be opened once
+    more until it is taken in. When the fence cannot be replaced now, it stays: a warning says so, and the planned
+    index is the judge.
     """
     seen = _look(connection, plan, exempt=True)
     if not (seen.current and seen.stale):
-        return Change(seen.state, seen.state, [], 0)
+        return Change(seen.state, seen.state, [], 0, len(seen.left))
     pause_ms = None if seen.current.plain else -1  # as it was built
     try:
         return _replace(connection, plan, seen, lock_attempts, pause_ms, deadline_s, check=False, hold=hold)
@@ -154,7 +156,7 @@ def _look(connection: Connection, plan: Plan, *, exempt: bool = False) -> _Seen:
             left, stale = exempting_index.staying(cursor, plan, columns, current)
         gone = [row for row in current.exempt if row not in left] if current else []
     state = "raised" if current else "partial" if fences or triggers else "lowered"
-    return _Seen(state, columns, fences, triggers, current, stale, gone)
+    return _Seen(state, columns, fences, triggers, current, stale, left, gone)
 
 
 def _replace(
