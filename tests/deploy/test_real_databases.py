@@ -162,7 +162,7 @@ def test_what_the_plan_allows_happens_and_all_else_comes_back(ground: Lab) -> No
         before, all_rows = picture.take(ground), accounted(ground)
         written = f"SELECT count(*) FROM {RECORDS} WHERE overall_status = 'open'"
         there = ground.value(written)
-        forward = run_playbook("deploy.yml", *allowed)
+        forward = run_playbook("deploy.yml", "-e", "report_language=en", *allowed)
         assert_deployed(ground, forward, all_rows | {"inspections": picture.content_of(ground)["inspections"]})
         assert "trigger remove_records" in " ".join(forward.output.split()), "what the plan allows is shown"
         assert ground.value(written) == there - 25

@@ -35,6 +35,7 @@ from tests.support.listener import listening, misbehaving
 pytestmark = pytest.mark.thorough
 TOKEN = "planted-git-token/with+signs"
 PATIENT = ("-e", "{healthcheck_max_failed_percent: 100, healthcheck_max_gap_ms: 60000}")
+AS_FILES = ("-e", "{ansible_pipelining: false}")  # a module is a file with its arguments, which a command line names
 WEBHOOK, SLACK = "planted-webhook-path/with+signs", "planted-slack-path/T0/B0/x"
 FAULT = "session-500"
 SERIAL = "11-9999999"  # an equipment that the example does not have
@@ -194,7 +195,7 @@ def runs(lab: Lab) -> Runs:
         after = picture.take(lab)
         with reborn_duplicate(lab):
             old = ("-e", "prepare_max_transaction_age_s=600")
-            good = run_playbook("deploy.yml", "-vvv", *old, *PATIENT, environment=addresses(dead, silent))
+            good = run_playbook("deploy.yml", "-vvv", *old, *PATIENT, *AS_FILES, environment=addresses(dead, silent))
     return Runs(lab, failing, users, before, after, good, seen, told.bodies(f"/{WEBHOOK}"))
 
 
