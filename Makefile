@@ -226,7 +226,7 @@ chaos: setup-dev lab-up ## Kill, end, restart, freeze, fill and cut off at every
 chaos-essential: setup-dev lab-up ## The same at the points of no return that cost rows or requests
 	PYTHONPATH=module_utils:. $(BIN)/python -m tests.chaos --essential --workers 1 $(CHAOS_OPTIONS)
 
-chaos-sample: setup-dev lab-up ## The same at the points of no return, one of each fault that comes in each phase, and inside every eighth statement
+chaos-sample: setup-dev lab-up ## The same at the points of no return, one of each fault that comes in each phase, and inside every sixteenth statement
 	PYTHONPATH=module_utils:. $(BIN)/python -m tests.chaos --sample 10 $(CHAOS_OPTIONS)
 
 .PHONY: bench

@@ -29,7 +29,7 @@ from tests.chaos.world import ROOT, World
 DIRECTORY = ROOT / ".lab/chaos"
 RESULT = ROOT / ".lab/chaos.json"
 WAYS = ("deploy", "concurrent", "rollback")
-STATEMENTS_OF = {"all": 1, "sample": 8}  # of so many statements one is struck
+STATEMENTS_OF = {"all": 1, "sample": 16}  # of so many statements one is struck
 
 
 def code_digest() -> str:
