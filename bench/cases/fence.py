@@ -47,9 +47,11 @@ _BULK = " rows: under the fence / under the planned index"
 _TABLE = "aedpics.inspection_sessions"
 _SINGLE = f"INSERT INTO {_TABLE} (equipment_serial, inspector_id, status) VALUES (%s, '{INSPECTOR}', 'active')"
 _OPEN = f"{_SINGLE} RETURNING id::text"
-# A service closes the session that it has. Where it looks for it by the key, the planned index finds what no other does.
+# A service closes the session that it has. Where it looks for it by the key, only the planned index finds it.
 _CLOSE = f"UPDATE {_TABLE} SET status = 'completed' WHERE id = %s AND status IN ('active', 'paused')"
-_CLOSE_BY_KEY = f"UPDATE {_TABLE} SET status = 'completed' WHERE equipment_serial = %s AND status IN ('active', 'paused')"
+_CLOSE_BY_KEY = (
+    f"UPDATE {_TABLE} SET status = 'completed' WHERE equipment_serial = %s AND status IN ('active', 'paused')"
+)
 # What a bulk statement touches: every row of it has an entry in the fence, and then in the planned index.
 _INSERT = (
     f"INSERT INTO {_TABLE} (equipment_serial, inspector_id, status)"
