@@ -32,7 +32,7 @@ class ActionModule(InProcess):
         asked = self._asked(call.params)
         plan = inputs.plan_of(asked, self._hosts() if call.params["hosts"] else None)
         # A task has a process of its own: its parent is ansible-playbook, whose life is the run's.
-        who = os.environ.get("SUDO_USER") or os.environ.get("USER") or f"uid {os.getuid()}"
+        who = self._person_at_awx() or os.environ.get("SUDO_USER") or os.environ.get("USER") or f"uid {os.getuid()}"
         return {
             "changed": False,
             "plan": plan,
@@ -46,6 +46,14 @@ class ActionModule(InProcess):
             "left_out": list(asked.parts.left_out),
             "migration_sql": inputs.migration_sql(asked, plan),
         }
+
+    def _person_at_awx(self) -> str:
+        """Who has launched the job, which AWX gives to each job as a variable: its account there is everybody's.
+
+        A schedule is nobody: then it is the job's number.
+        """
+        job = self._text("awx_job_id")
+        return self._text("awx_user_name") or (f"AWX job {job}" if job else "")
 
     def _tags(self) -> tuple[list[str], list[str]]:
         run, skip = (
@@ -77,6 +85,7 @@ class ActionModule(InProcess):
             tenants=given["tenants"],
             tenant=self._text("plan_tenant"),
             listed=self._list("tenants_schemas"),
+            artifacts=self._text("project_artifacts"),
         )
 
     def _hosts(self) -> Any:

@@ -144,7 +144,8 @@ def test_the_role_watches_every_host_and_ends_with_what_one_of_them_has_found(
     (tmp_path / "hosts.yml").write_text(json.dumps({"all": {"hosts": hosts}}))
     (tmp_path / "watch.yml").write_text(ROLE)
     variables: dict[str, Any] = {
-        **{"environment_name": "staging", "app_name": app.name, "plan": "rule", "project_path": str(tmp_path)},
+        **{"environment_name": "staging", "app_name": app.name, "plan": "rule"},
+        "project_artifacts": f"{tmp_path}/artifacts",
         **{"app_health_path": "/api/health", "app_health_values": ["healthy"], "database_gateway": "none"},
         **{"pm2_bin": app.pm2.executable, "pm2_home": app.pm2.home, "app_environment_path": os.environ["PATH"]},
         **{"report_language": "en", "watch_minutes": 0.05, "watch_round_s": 1, "watch_baseline_s": 1},

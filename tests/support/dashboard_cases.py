@@ -59,7 +59,7 @@ def _case(
         "environment_name": "production",
         "app_name": "aedpics",
         "run_inputs": {"plan": yaml.safe_load(PLAN_FILE.read_text()), "tenant": ""},
-        "project_path": str(ROOT),
+        "project_artifacts": str(ROOT / "artifacts"),
         "__monitor_report": {
             **{"since": since, "before": {}},
             **{"document": document(facts, findings, since, "en"), "page": page(facts, course)},

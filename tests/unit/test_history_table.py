@@ -32,7 +32,7 @@ def table(language: str, **run: Any) -> str:
     return environment.get_template(f"table.{language}.j2").render(
         {
             **{"__history_journal": {"runs": [shown]}, "report_language": language},
-            **{"environment_name": "production", "project_path": "/h"},
+            **{"environment_name": "production", "project_artifacts": "/h/artifacts"},
         }
     )
 

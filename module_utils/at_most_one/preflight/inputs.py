@@ -6,6 +6,7 @@ Only the control node calls this: it needs the project's files and the options w
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -69,6 +70,7 @@ class Asked:
     tenants: str = "one"  # which tenants of a plan that has some the command is about: one, each, or any
     tenant: str = ""  # the schema of the one, where the plan's name does not say it: <plan>@<schema>
     listed: Sequence[str] = ()  # the inventory's list of schemas, which counts before the plan's
+    artifacts: str = ""  # the directory of the reports of all environments
 
     @property
     def file(self) -> str:
@@ -125,6 +127,7 @@ def plan_of(asked: Asked, hosts: Hosts | None = None) -> dict[str, Any]:
         *_parts(asked),
         *_values(asked),
         *_hooks(asked),
+        *_artifacts(asked),
         *(_hosts(asked, hosts) if hosts else ()),
     ]
     if findings:
@@ -381,6 +384,29 @@ def _hooks(asked: Asked) -> Iterator[Finding]:
                     command=asked.command(),
                 ),
             )
+
+
+def _artifacts(asked: Asked) -> Iterator[Finding]:
+    """Whether the reports of a run can be written: a run that stops there has opened, and says nothing."""
+    if not asked.artifacts or asked.playbook == "discover.yml":  # which writes a plan, and no report
+        return
+    place = Path(asked.artifacts) / (asked.environment or "")
+    nearest = next(path for path in (place, *place.parents) if os.path.exists(path))
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        yield Finding(
+            "artifacts",
+            observed(
+                "AMO-2389",
+                "{nearest} cannot be written to, and reports go to {place}.",
+                nearest=nearest,
+                place=place,
+            ),
+            say("a directory that this account may write to, and that stays when the checkout goes."),
+            say(
+                "{command} -e at_most_one_artifacts=<directory>",
+                command=asked.command(without=["at_most_one_artifacts"]),
+            ),
+        )
 
 
 def _hosts(asked: Asked, hosts: Hosts) -> Iterator[Finding]:
