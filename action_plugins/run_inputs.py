@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,14 +32,13 @@ class ActionModule(InProcess):
     def _do(self, call: Any) -> dict[str, Any]:
         asked = self._asked(call.params)
         plan = inputs.plan_of(asked, self._hosts() if call.params["hosts"] else None)
-        # A task has a process of its own: its parent is ansible-playbook, whose life is the run's.
-        who = self._person_at_awx() or os.environ.get("SUDO_USER") or os.environ.get("USER") or f"uid {os.getuid()}"
         return {
             "changed": False,
             "plan": plan,
             "tenant": asked.schema,
-            "who": who,
+            "who": self._who(),
             "controller": os.uname().nodename,
+            # A task has a process of its own: its parent is ansible-playbook, whose life is the run's.
             "controller_pid": os.getppid(),
             "is_whole": inputs.is_whole(asked.run_tags, asked.skip_tags),
             "asked_phases": asked.phases,
@@ -47,13 +47,17 @@ class ActionModule(InProcess):
             "migration_sql": inputs.migration_sql(asked, plan),
         }
 
-    def _person_at_awx(self) -> str:
-        """Who has launched the job, which AWX gives to each job as a variable: its account there is everybody's.
+    def _who(self) -> str:
+        """The person who has started the command. AWX and Semaphore run it as an account of theirs and name who it was.
 
-        A schedule is nobody: then it is the job's number.
+        A schedule of AWX is nobody: then it is the job.
         """
-        job = self._text("awx_job_id")
-        return self._text("awx_user_name") or (f"AWX job {job}" if job else "")
+        given = self._value("semaphore_vars")
+        details = given.get("task_details") if isinstance(given, Mapping) else None
+        named = self._text("awx_user_name") or (details.get("username") if isinstance(details, Mapping) else None)
+        if not named and self._text("awx_job_id"):
+            named = f"AWX job {self._text('awx_job_id')}"
+        return str(named or os.environ.get("SUDO_USER") or os.environ.get("USER") or f"uid {os.getuid()}")
 
     def _tags(self) -> tuple[list[str], list[str]]:
         run, skip = (

@@ -44,7 +44,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "module_utils"))
 from at_most_one import catalogue, findings
 from at_most_one.display import progress, terminal
 from at_most_one.display.translations import WORDS
-from at_most_one.system import project
+from at_most_one.system import live_step, project
 from at_most_one.system.redaction import redact
 
 STILL_S = 60.0  # in a log: how often a long task says that it still runs
@@ -75,6 +75,7 @@ class CallbackModule(DefaultCallback):
         self._ended_by: str | None = None  # the task that had failed when the run said its last words
         self._earlier: dict[str, float] | None = None
         self._ticker: terminal.Ticker | None = None
+        self._record: live_step.Record | None = None
 
     @property
     def _verbose(self) -> bool:
@@ -117,13 +118,16 @@ class CallbackModule(DefaultCallback):
 
         self._display.display = displayed  # type: ignore[method-assign]  # Ansible has no hook for what it displays
         self._ticker = ticker
+        self._record = live_step.Record()
         ticker.start()
 
     def _status(self, frame: str) -> str:
         running, phase = self._running, self._phases[-1] if self._phases else None
         if running is None or phase is None or running.prompts:
             return ""
-        return progress.status(frame, phase, running, len(self._hosts), self._words)
+        told = {} if self._record is None or running.secret else self._record.read()
+        work = progress.at_work(told, self._words)
+        return progress.status(frame, phase, running, len(self._hosts), self._words, work)
 
     # ---- Plays and tasks -------------------------------------------------------------------------------------------
 
@@ -144,7 +148,7 @@ class CallbackModule(DefaultCallback):
             translation = progress.translated(name, language)
             self._phases.append(progress.Phase(name, str(play.get_vars().get("run_phase", "")), translation))
         if self._earlier is None and "environment_name" in variables:
-            artifacts = project.base() / "artifacts"
+            artifacts = progress.reports_in(variables.get("at_most_one_artifacts"), project.base())
             self._earlier = progress.earlier_seconds(artifacts, str(variables["environment_name"]))
         if self._verbose:
             super().v2_playbook_on_play_start(play)
@@ -185,7 +189,9 @@ class CallbackModule(DefaultCallback):
         if task._role and name.startswith(f"{task._role.get_name()} : "):
             name = name.split(" : ", 1)[1]  # the phase has said which role it is
         shown = catalogue.name("task", name, self._language)
-        self._running = progress.Running(shown, prompts=task.action in PROMPTS)
+        if self._record is not None:
+            self._record.clear()
+        self._running = progress.Running(shown, prompts=task.action in PROMPTS, secret=bool(task.no_log))
 
     def _end_task(self) -> None:
         running, self._running = self._running, None

@@ -63,7 +63,7 @@ tenant:
   type: str
   sample: shop_seoul
 who:
-  description: The person who has started the command, as AWX (C(awx_user_name)), SUDO_USER or USER tells.
+  description: The person who has started the command, as AWX, Semaphore, SUDO_USER or USER tells.
   returned: success
   type: str
   sample: minji

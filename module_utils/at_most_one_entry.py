@@ -203,6 +203,9 @@ def run(
     **module_arguments: Any,
 ) -> None:
     """Run ``act`` as an Ansible module; its mapping is the result. Every error says seen, expected, next."""
+    from ansible.module_utils.at_most_one.system import live_step
+
+    live_step.take()
     module = _Module(argument_spec=argument_spec, supports_check_mode=True, **module_arguments)
     if needs_psycopg2 and PSYCOPG2_ERROR:
         module.fail_json(msg=missing_required_lib("psycopg2"), exception=PSYCOPG2_ERROR)

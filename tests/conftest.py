@@ -12,6 +12,7 @@ from typing import Any
 import ansible.module_utils
 import pytest
 from at_most_one.postgres.connection import Connection
+from at_most_one.system import live_step
 
 from tests.support import pm2
 from tests.support.postgres import Server
@@ -82,3 +83,14 @@ def seed_guide_example() -> Callable[[Connection], GuideExample]:
 def pm2_executable(tmp_path_factory: pytest.TempPathFactory) -> str:
     """PM2 of the tested version: PM2_BIN, the lab's, or installed for this session."""
     return pm2.find_or_install(tmp_path_factory)
+
+
+@pytest.fixture
+def live_record(monkeypatch: pytest.MonkeyPatch) -> Iterator[live_step.Record]:
+    """What a callback reads of the code under test, which has taken the record as a module does."""
+    monkeypatch.setenv(live_step.NAME, "")
+    monkeypatch.setattr(live_step, "_place", "")
+    made = live_step.Record()
+    live_step.take()
+    yield made
+    live_step.take()

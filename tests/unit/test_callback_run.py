@@ -480,3 +480,66 @@ def test_each_finding_of_a_module_has_its_three_lines(command: list[str], tmp_pa
     ]
     assert output.count("undo a.") == 1, "what the rescue repeats is said once"
     assert lines[-1] == "Report: /a/report.html"
+
+
+# A module as those of library/: it takes the record, tells of its steps, and what it starts has none.
+WORKING = """
+import os, time
+from ansible.module_utils.at_most_one.system import live_step
+from ansible.module_utils.at_most_one_entry import run
+def act(module):
+    inherited = os.environ.get(live_step.NAME, "")
+    for done in (0, 120):
+        live_step.steps("rows", done, 300)
+        time.sleep(0.6)
+    live_step.detail("building index: scanning table 42 %")
+    time.sleep(0.6)
+    return {"changed": False, "inherited": inherited}
+run({}, act, needs_psycopg2=False)
+"""
+WORKS = """
+- name: (1/2) Clean up
+  hosts: web1
+  gather_facts: false
+  tasks:
+    - name: Remove the surplus rows
+      works:
+      register: worked
+    - name: Say what a program of the module's would inherit
+      ansible.builtin.debug: {msg: "inherited <{{ worked.inherited }}>"}
+    - name: Work in secret
+      works:
+      no_log: true
+- name: (2/2) Close the run
+  hosts: web1
+  gather_facts: false
+  tasks:
+    - name: Take a while
+      ansible.builtin.command: sleep 0.5
+      changed_when: false
+"""
+
+
+def test_on_a_terminal_the_line_moves_with_the_steps_of_a_module(command: list[str], tmp_path: Path) -> None:
+    (tmp_path / "library").mkdir()
+    (tmp_path / "library/works.py").write_text(WORKING)
+    output = with_terminal(command, WORKS, COLUMNS="160")
+    frames = re.findall(r"\r\x1b\[2K(  [⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏] [^\r\n]*)", output)
+    told = [frame for frame in frames if "Remove the surplus rows" in frame]
+    first, second = (next(frame for frame in told if f" | {done} of 300 rows | " in frame) for done in (0, 120))
+    assert told.index(first) < told.index(second)
+    assert told[-1].endswith("  building index: scanning table 42 %")
+    assert "inherited <>" in output
+    later = [frame for frame in frames if "Work in secret" in frame or "Take a while" in frame]
+    assert later
+    assert not [frame for frame in later if "300" in frame or "42 %" in frame], "a record of another task, or of no_log"
+
+
+def test_without_a_terminal_nothing_moves(
+    command: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "library").mkdir()
+    (tmp_path / "library/works.py").write_text(WORKING)
+    code, output = without_terminal(command, WORKS, limit="web1")
+    assert code == 0
+    assert "of 300 rows" not in output, "it took no minute"

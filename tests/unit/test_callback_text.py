@@ -192,6 +192,14 @@ def test_the_time_beside_is_that_of_the_last_run_that_deployed_here(tmp_path: Pa
     assert progress.earlier_seconds(tmp_path, "production") == {"cleanup": 3.0}
 
 
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [(None, "/p/artifacts"), ("{{ project_path }}/artifacts", "/p/artifacts"), ("/mnt/shared", "/mnt/shared")],
+)
+def test_earlier_reports_are_looked_for_where_they_were_written(given: str | None, found: str) -> None:
+    assert progress.reports_in(given, Path("/p")) == Path(found)
+
+
 def test_both_languages_say_everything() -> None:
     assert set(WORDS["en"]) == set(WORDS["ko"])
 

@@ -348,3 +348,14 @@ def test_a_plan_without_tenants_is_of_none(asked: Asked, change: dict[str, Any])
     error = refused(replace(asked, names=[], settings={"migrate_adapter": "sql"}, **change))
     assert error.seen == "Plan rule has no tenants, and the command is about tenants of it."
     assert "add it to plans/rule.yml" in error.next_step
+
+
+def test_reports_that_cannot_be_written_stop_it_before_it_opens(asked: Asked, tmp_path: Path) -> None:
+    asked = replace(asked, names=[], artifacts=str(tmp_path / "yet/to/be/made"))
+    assert inputs.plan_of(asked)["id"] == "rule"
+    (tmp_path / "file").touch()
+    asked = replace(asked, artifacts=str(tmp_path / "file/artifacts"))
+    stop = refused(asked)
+    assert stop.seen == f"{tmp_path}/file cannot be written to, and reports go to {tmp_path}/file/artifacts/staging."
+    assert stop.next_step.endswith("-l staging -e at_most_one_artifacts=<directory>")
+    assert inputs.plan_of(replace(asked, playbook="discover.yml", needs_plan=False)) == {}, "it writes no report"

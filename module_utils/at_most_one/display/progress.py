@@ -72,6 +72,7 @@ class Running:
     fact: str = ""
     note: str = ""
     prompts: bool = False
+    secret: bool = False  # no_log: nothing of what it does is shown
 
     @property
     def seconds(self) -> float:
@@ -92,14 +93,35 @@ def named(hosts: Sequence[str]) -> str:
     return ", ".join(hosts[:_HOSTS_NAMED]) + (f" (+{more})" if more > 0 else "")
 
 
-def status(frame: str, phase: Phase, running: Running, hosts: int, words: Words) -> str:
-    """The live line, drawn with a spinner's ``frame``; without one, the line with which a log says: it still runs."""
+def at_work(step: Mapping[str, Any], words: Words) -> tuple[str, str]:
+    """How many steps a module has done (:mod:`at_most_one.system.live_step`), and what it is at within one; both may be
+    empty. It may be of any program: nothing of it is taken for what it should be.
+    """
+    unit, done, total, waits_for, detail = (step.get(name) for name in ("unit", "done", "total", "waits_for", "detail"))
+    steps = []
+    if f"step_{unit}" in words and isinstance(done, int) and isinstance(total, int):
+        steps.append(words[f"step_{unit}"].format(done, total))
+    if waits_for and isinstance(waits_for, str):
+        steps.append(words["step_waits"].format(terminal.plain(waits_for)))
+    return ", ".join(steps), terminal.plain(detail) if isinstance(detail, str) else ""
+
+
+def status(
+    frame: str, phase: Phase, running: Running, hosts: int, words: Words, work: tuple[str, str] = ("", "")
+) -> str:
+    """The live line, drawn with a spinner's ``frame``; without one, the line with which a log says: it still runs.
+
+    ``work`` is what its module is :func:`at_work` on: on a narrow terminal the steps stay, and what is behind them goes.
+    """
     waiting = f"  {words['waits']} {named(list(running.waiting))}" if hosts > 1 and running.waiting else ""
     took = terminal.seconds(running.seconds)
+    steps, detail = work
     if not frame:
-        return f"  … {running.name}: {took}{running.note}{waiting}"
+        done = "".join(f"  {part}" for part in work if part)
+        return f"  … {running.name}: {took}{running.note}{done}{waiting}"
     number = "{}/{} ".format(*phase.numbers) if phase.numbers else ""
-    return f"  {frame} {number}{terminal.seconds(phase.seconds)} | {running.name} ({took}){running.note}{waiting}"
+    head = f"  {frame} {number}{terminal.seconds(phase.seconds)} | " + (f"{steps} | " if steps else "")
+    return f"{head}{running.name} ({took}){running.note}" + (f"  {detail}" if detail else "") + waiting
 
 
 def changed_line(running: Running, hosts: int, check_mode: bool, words: Words) -> str:
@@ -162,6 +184,12 @@ def table(
     if total:
         seconds = sum(phase.seconds for phase in numbered)
         yield terminal.pad(words["total"], titles + outcomes) + f"{terminal.seconds(seconds):>12}", False
+
+
+def reports_in(given: object, base: Path) -> Path:
+    """The directory of all reports: ``given``, unless that is a template, which has its own value from ``base``."""
+    named = str(given or "")
+    return Path(named).expanduser() if named and "{{" not in named else base / "artifacts"
 
 
 def earlier_seconds(artifacts: Path, environment: str) -> dict[str, float]:

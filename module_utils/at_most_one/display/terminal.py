@@ -14,6 +14,7 @@ from contextlib import contextmanager
 _ERASE = b"\r\x1b[2K"
 _FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _TICK_S = 0.1
+_COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _LABEL = re.compile(r" +\S+(?: \S+)* {2,}(?=\S)")  # "  Cause   ": what follows goes on under its beginning
 
 
@@ -42,6 +43,12 @@ def fit(text: str, cells: int) -> str:
     while line and width(line) > cells - 1:
         line = line[:-1]
     return line.rstrip() + "…"
+
+
+def plain(text: str) -> str:
+    """``text`` of any program on one line: without colours, without what it has drawn over, without control characters."""
+    drawn = _COLOUR.sub("", text).rstrip().rpartition("\r")[2]
+    return "".join(letter if letter.isprintable() else " " for letter in drawn).strip()
 
 
 def pad(text: str, cells: int) -> str:

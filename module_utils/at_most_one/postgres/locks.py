@@ -6,6 +6,7 @@ Any package that uses the database may import it. Nothing here takes a lock of i
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,9 +14,11 @@ from psycopg2 import sql
 from psycopg2.extras import RealDictCursor
 
 from ..findings import joined, say
+from ..system import live_step
 from .connection import Connection
 
 _QUERY_LENGTH = 80
+_TELL_S = 1.0  # between two questions about a build, for who waits for it
 
 # A prepared transaction holds its locks without a process: pg_locks.pid is NULL, pg_blocking_pids() says 0.
 _SESSION = """
@@ -27,15 +30,17 @@ _SESSION = """
     coalesce(round(extract(epoch FROM clock_timestamp() - min(a.xact_start))), 0)::integer AS age_s,
     coalesce(a.query, '') AS query
 """
-_TABLES = """
+_RELATIONS = """
+    SELECT coalesce(p.relid::oid, c.oid) FROM pg_catalog.pg_class c
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    LEFT JOIN LATERAL pg_catalog.pg_partition_tree(c.oid::regclass) AS p ON true
+    WHERE n.nspname = %(schema)s AND c.relname = ANY (%(tables)s)
+"""  # and their partitions
+_TABLES = f"""
     l.locktype = 'relation'
     AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
-    AND l.relation IN (
-        SELECT coalesce(p.relid::oid, c.oid) FROM pg_catalog.pg_class c
-        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-        LEFT JOIN LATERAL pg_catalog.pg_partition_tree(c.oid::regclass) AS p ON true
-        WHERE n.nspname = %(schema)s AND c.relname = ANY (%(tables)s))
-"""
+    AND l.relation IN ({_RELATIONS})
+"""  # noqa: S608  (a constant of this file)
 _HOLDERS = f"""
 SELECT {_SESSION}, array_agg(DISTINCT l.mode ORDER BY l.mode) AS modes
 FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
@@ -52,6 +57,14 @@ SELECT (SELECT c.relname FROM pg_catalog.pg_class c WHERE c.oid = l.relation) AS
 FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
 WHERE NOT l.granted AND {_TABLES}
 """  # noqa: S608  (both parts are constants of this file)
+
+# In PostgreSQL's own words: the phase of a build, and how much of that phase is done.
+_BUILDS = f"""
+SELECT b.phase, CASE WHEN b.blocks_total > 0 THEN 100 * b.blocks_done / b.blocks_total
+                     WHEN b.tuples_total > 0 THEN 100 * b.tuples_done / b.tuples_total END
+FROM pg_catalog.pg_stat_progress_create_index b
+WHERE b.datname = current_database() AND b.relid IN ({_RELATIONS}) ORDER BY b.pid LIMIT 1
+"""  # noqa: S608  (a constant of this file)
 
 # CREATE INDEX CONCURRENTLY waits for every snapshot in this database that is older than its last phase, whatever table
 # it reads, and for every lock on its own table that a ShareLock would wait for. Transactions of less than a second come
@@ -193,9 +206,10 @@ class Watch:
         self.build_wait_ms = 0
         self.blockers: list[dict[str, Any]] = []
         self.blocked: list[str] = []
+        self._told_at = float("-inf")
 
     def sample(self) -> None:
-        """Look once; costs one catalog query, two when somebody is blocked."""
+        """Look once; costs one catalog query, two when somebody is blocked, and one a second where somebody watches."""
         waitstart = sql.SQL("l.waitstart" if self.connection.server_version >= 140_000 else "NULL::timestamptz")
         with self.connection.cursor() as cursor:
             cursor.execute(sql.SQL(_WAITS).format(waitstart=waitstart), {"schema": self.schema, "tables": self.tables})
@@ -212,3 +226,13 @@ class Watch:
             self.blocked = sorted(tables)
             seen = [h for h in holders(self.connection, self.schema, self.blocked) if h["pid"] in blocking]
             self.blockers = seen or self.blockers
+        if live_step.is_watched() and time.monotonic() - self._told_at >= _TELL_S:
+            self._told_at = time.monotonic()
+            self._tell_progress()
+
+    def _tell_progress(self) -> None:
+        with self.connection.cursor() as cursor:
+            cursor.execute(_BUILDS, {"schema": self.schema, "tables": self.tables})
+            for phase, percent in cursor.fetchall():
+                waits = percent is None or phase.startswith("waiting")  # then the percentage is of the phase before
+                live_step.detail(phase if waits else f"{phase} {percent} %")

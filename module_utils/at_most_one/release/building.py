@@ -22,6 +22,7 @@ from typing import Any
 from ..errors import OperatorError
 from ..findings import observed, say
 from ..http.build_probe import require_files
+from ..system import live_step
 from ..system.app_logs import log_tail
 from ..system.redaction import redact
 from ..system.run_token import Guard, unguarded
@@ -122,15 +123,16 @@ def _run(order: Order, command: Sequence[str]) -> dict[str, Any]:
     began = time.monotonic()
     with tempfile.NamedTemporaryFile(prefix="at-most-one-build-") as output:
         try:
-            code = subprocess.run(  # noqa: S603 (the command is the inventory's; no shell)
-                command,
-                cwd=order.release,
-                env={**os.environ, "PATH": path},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                check=False,
-            ).returncode
+            with live_step.following(output.name):
+                code = subprocess.run(  # noqa: S603 (the command is the inventory's; no shell)
+                    command,
+                    cwd=order.release,
+                    env={**os.environ, "PATH": path},
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    check=False,
+                ).returncode
         except OSError as error:
             raise _failed(order, shown, say("cannot be started: {reason}", reason=error.strerror), []) from None
         if code:

@@ -20,7 +20,7 @@ from ..errors import OperatorError
 from ..findings import Phrase, observed, say
 from ..postgres.checkpoint import Checkpoint, Place, unasked
 from ..postgres.connection import Connection, Login, connect
-from ..system import processes
+from ..system import live_step, processes
 from ..verdicts import word
 from . import journal, requests
 from .requests import Effective, Request
@@ -65,17 +65,21 @@ class Checkpoints:
         if (place.phase, place.unit, place.total) != self._series:
             self._series = (place.phase, place.unit, place.total)
             self._began, self._waited, self._noted = time.monotonic(), 0.0, float("-inf")
+        live_step.steps(place.unit, place.done, place.total)
         began, waiting = time.monotonic(), ""
         while (request := reason_to_wait(asked, place)) and not asked.abort:
             if request.action != waiting:
                 waiting, self._since = request.action, self._since or now
                 self._note(connection, place, now, {"for": waiting, "since": self._since})
+                live_step.steps(place.unit, place.done, place.total, requests.LIFTED_BY[waiting])
             time.sleep(self.poll_s)
             if processes.nobody_reads():
                 raise _alone(self.run_id)
             now, asked = self._read(connection)
         waited = time.monotonic() - began if waiting else 0.0
         self._waited, self._since = self._waited + waited, ""
+        if waiting:
+            live_step.steps(place.unit, place.done, place.total)
         if waiting or asked.abort or time.monotonic() - self._noted >= _WRITE_S:
             self._note(connection, place, now, None)
         if asked.abort:
