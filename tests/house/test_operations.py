@@ -37,6 +37,15 @@ def test_a_job_template_starts_what_there_is(template: dict[str, Any], variables
         assert question.keys() >= {"question_name", "variable", "type", "required"}
 
 
+def test_a_job_keeps_its_reports_where_the_next_one_looks_for_them() -> None:
+    """Its checkout goes with it. The variable is a common one, which run_inputs would not miss."""
+    (play,) = yaml.safe_load((ROOT / "awx/configure.yml").read_text())
+    (made,) = [task["awx.awx.job_template"] for task in play["tasks"] if "awx.awx.job_template" in task]
+    assert re.findall(r"'(\w+)': awx_artifacts", made["extra_vars"]) == ["at_most_one_artifacts"]
+    assert "at_most_one_artifacts" in yaml.safe_load((ROOT / "inventories/all.yml").read_text())
+    assert OBJECTS["awx_artifacts"] == ""
+
+
 def test_production_is_behind_an_approval() -> None:
     names = {template["name"] for template in OBJECTS["awx_job_templates"]}
     nodes = OBJECTS["awx_workflow"]["nodes"]
