@@ -535,9 +535,7 @@ def test_on_a_terminal_the_line_moves_with_the_steps_of_a_module(command: list[s
     assert not [frame for frame in later if "300" in frame or "42 %" in frame], "a record of another task, or of no_log"
 
 
-def test_without_a_terminal_nothing_moves(
-    command: list[str], tmp_path: Path
-) -> None:
+def test_without_a_terminal_nothing_moves(command: list[str], tmp_path: Path) -> None:
     (tmp_path / "library").mkdir()
     (tmp_path / "library/works.py").write_text(WORKING)
     code, output = without_terminal(command, WORKS, limit="web1")

@@ -111,7 +111,7 @@ def status(
 ) -> str:
     """The live line, drawn with a spinner's ``frame``; without one, the line with which a log says: it still runs.
 
-    ``work`` is what its module is :func:`at_work` on: on a narrow terminal the steps stay, and what is behind them goes.
+    ``work`` is what its module is :func:`at_work` on. On a narrow terminal the steps stay, and what is behind goes.
     """
     waiting = f"  {words['waits']} {named(list(running.waiting))}" if hosts > 1 and running.waiting else ""
     took = terminal.seconds(running.seconds)

@@ -46,7 +46,7 @@ def fit(text: str, cells: int) -> str:
 
 
 def plain(text: str) -> str:
-    """``text`` of any program on one line: without colours, without what it has drawn over, without control characters."""
+    """``text`` of any program on one line, without colours, control characters and what it has drawn over."""
     drawn = _COLOUR.sub("", text).rstrip().rpartition("\r")[2]
     return "".join(letter if letter.isprintable() else " " for letter in drawn).strip()
 
