@@ -391,7 +391,7 @@ def _artifacts(asked: Asked) -> Iterator[Finding]:
     if not asked.artifacts or asked.playbook == "discover.yml":  # which writes a plan, and no report
         return
     place = Path(asked.artifacts) / (asked.environment or "")
-    nearest = next(path for path in (place, *place.parents) if os.path.exists(path))
+    nearest = next((path for path in (place, *place.parents) if os.path.exists(path)), place)
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         yield Finding(
             "artifacts",
