@@ -228,7 +228,7 @@ def test_an_overtaken_run_that_pm2_does_not_answer_says_what_it_had_begun(
     app.start(old)
     app.link(new)
 
-    def prove(*_: object) -> None:
+    def prove(*_: object, **__: object) -> None:
         raise OperatorError(observed("AMO-4204", "pm2 jlist did not end."), expected=say("a"), next_step=say("b"))
 
     monkeypatch.setattr(reload, "prove", prove)

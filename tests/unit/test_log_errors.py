@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from at_most_one.system import log_errors
 from at_most_one.system.log_errors import ERROR_PATTERN, Mark, Moment, Scan, Served, kind, written_at
+from at_most_one.system.processes import uptime
 
 ROOT = Path(__file__).parents[2]
 BEGAN = 1_764_000_000.0  # when the run looked at the log for the first time
@@ -192,6 +194,18 @@ def test_a_log_that_was_rotated_meanwhile(log: Log) -> None:
     log.write("a long line that was there before" * 10)
     cutover(log)
     log.path.write_text(stamped(BEGAN, "ERROR before") + "\n" + stamped(log.now + 1, "ERROR after") + "\n")
+    found = log.scan()
+    assert (found.errors, found.shown[0][-11:]) == (1, "ERROR after")
+
+
+def test_a_clock_that_was_set_back_hides_no_line_of_a_rotated_log(log: Log) -> None:
+    """The log was looked at five seconds ago, when the clock was an hour ahead."""
+    log.write("a long line that was there before" * 10)
+    cutover(log)
+    at, up = time.time() + 3600, uptime() - 5
+    log.before = [replace(one, at=at, up=up) for one in log.before]
+    log.served = [replace(one, at=at, up=up) for one in log.served]
+    log.path.write_text(stamped(time.time(), "ERROR after") + "\n")
     found = log.scan()
     assert (found.errors, found.shown[0][-11:]) == (1, "ERROR after")
 

@@ -20,10 +20,14 @@ _EXTRA_RESTARTS = 3  # granted to an instance that was already restarting by its
 _AFTER_ANSWER_S = 1.0  # it lives on after its first answer: some load the application only with the first request
 
 
-def prove(pm2: Pm2, demand: Demand, before: Instance, instances: int) -> tuple[Instance, Listing]:
-    """Wait until the instance that was ``before`` is provably new; return it and the whole list. Raises Unproven."""
+def prove(
+    pm2: Pm2, demand: Demand, before: Instance, instances: int, *, steady: bool = False
+) -> tuple[Instance, Listing]:
+    """Wait until the instance that was ``before`` is provably new; return it and the whole list. Raises Unproven.
+
+    ``steady``: whether it was, as :func:`is_steady` has found before the reload.
+    """
     # A steady instance restarts once, by this reload. One that was restarting by itself may do so a few times more.
-    steady = before.online and time.time() - before.started_ms / 1000 >= demand.stable_s
     most_restarts = before.restarts + 1 + (0 if steady else _EXTRA_RESTARTS)
     deadline = time.monotonic() + demand.instance_timeout_s
     known: tuple[int, int | None] = (0, None)
@@ -92,11 +96,17 @@ def _one(pm2: Pm2, name: str, pm_id: int) -> tuple[Instance, Listing]:
     raise Unproven("no_new_process", say("PM2 no longer lists instance {pm_id} of {name}", pm_id=pm_id, name=name))
 
 
+def is_steady(demand: Demand, instance: Instance) -> bool:
+    """Whether it has been up for long enough, by the kernel: the clock, and with it PM2's time, may have been set."""
+    ticks = start_ticks(instance.pid) if instance.online else None
+    return ticks is not None and up_for(ticks) >= demand.stable_s
+
+
 def already_proven(demand: Demand, instance: Instance, instances: int) -> bool:
     """Whether this instance needs no reload: up for long enough, in the right directory, with the right answers."""
-    ticks = start_ticks(instance.pid) if instance.online else None  # not by the clock, which may have been set
-    steady = ticks is not None and up_for(ticks) >= demand.stable_s
-    if not steady or (demand.release_path and working_directory(instance.pid) != demand.release_path):
+    if not is_steady(demand, instance) or (
+        demand.release_path and working_directory(instance.pid) != demand.release_path
+    ):
         return False
     try:
         if demand.probe:

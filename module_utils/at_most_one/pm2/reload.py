@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NoReturn
 
 from ..errors import OperatorError
@@ -25,7 +25,7 @@ from .client import Instance, Listing, Pm2, listing, run
 from .ecosystem import Drift, drift
 from .handover import held
 from .preflight import Aim, Ready, preflight
-from .proof import already_proven, as_result, error_lines, prove
+from .proof import already_proven, as_result, error_lines, is_steady, prove
 
 # A process that crashes or is silent is worth nothing to the users, and takes its share of the requests.
 _ISOLATE = ("crashed", "no_answer")
@@ -91,11 +91,11 @@ def reload(
                 _require_sibling(latest, before)
                 known = [one.pid for one in latest.instances]
                 with guard(_words(done)), held(aim.demand.probe if before.online else None, before.pid, known):
-                    ticks = start_ticks(before.pid) if before.pid else None
-                    before = _reload_one(pm2, aim, ready, before)
-                _await_end(before.pid, ticks, aim.demand.instance_timeout_s)
+                    begun = _reload_one(pm2, aim, ready, before)
+                before = begun.before
+                _await_end(before.pid, begun.ticks, aim.demand.instance_timeout_s)
                 gone[before.pm_id] = moments(_logs(before))
-                after, latest = prove(pm2, aim.demand, before, total)
+                after, latest = prove(pm2, aim.demand, before, total, steady=begun.steady)
                 done.append((before, after))
             except Unproven as unproven:
                 _fail(pm2, aim, guard, unproven, before, done, heard, since)
@@ -204,13 +204,24 @@ def _as_listed(found: Listing, instance: Instance) -> Instance:
     return next((one for one in found.instances if one.pm_id == instance.pm_id), instance)
 
 
-def _reload_one(pm2: Pm2, aim: Aim, ready: Ready, before: Instance) -> Instance:
-    """Reload the instance; return it as it was just before. A reload that is under way is waited for."""
+@dataclass(frozen=True)
+class _Begun:
+    """A reload that was begun: the instance just before it, when its process had started, and whether it was steady."""
+
+    before: Instance
+    ticks: int | None
+    steady: bool
+
+
+def _reload_one(pm2: Pm2, aim: Aim, ready: Ready, before: Instance) -> _Begun:
+    """Reload the instance. A reload that is under way is waited for."""
     pm_id = before.pm_id
     deadline = time.monotonic() + aim.demand.instance_timeout_s
     timeout_s = aim.demand.instance_timeout_s + 60
     while True:
         said = ""
+        # The process that is replaced: another reload that is waited for brings another one.
+        begun = _Begun(before, start_ticks(before.pid) if before.pid else None, is_steady(aim.demand, before))
         if pm_id in ready.outdated:
             # No command of PM2 removes a variable, and with --update-env it takes over those of its own process.
             try:
@@ -224,7 +235,7 @@ def _reload_one(pm2: Pm2, aim: Aim, ready: Ready, before: Instance) -> Instance:
             said = done.stdout + done.stderr
         # PM2's lock lasts 30 s when whoever took it was killed (lib/Common.js, lockReload).
         if "already in progress" not in said:
-            return before
+            return begun
         if time.monotonic() > deadline:
             raise Unproven("pm2_refused", say("PM2 says that another reload is in progress"))
         time.sleep(1)

@@ -123,6 +123,11 @@ def _between(earlier: Moment | Served, later: Moment | Served) -> float:
     return later.at - earlier.at
 
 
+def _at_least(moment: Moment | Served) -> float:
+    """The Unix time that what is written after it has at least, also where the clock was set back since."""
+    return min(moment.at, time.time() - age(moment))
+
+
 def _order(moment: Moment | Served) -> float:
     return moment.at if moment.up is None else moment.up
 
@@ -260,7 +265,7 @@ def _across_rotation(mark: Mark) -> tuple[Mark, str | None]:
         served = tuple(one if one in later else replace(one, size=0) for one in mark.served)
         return replace(mark, before=(), served=served), None
     size = os.path.getsize(mark.path) if os.path.exists(mark.path) else 0
-    return mark, rotated_file(mark.path, longest, taken[-1].at) if size < longest else None
+    return mark, rotated_file(mark.path, longest, _at_least(taken[-1])) if size < longest else None
 
 
 def _lines(path: str, earlier: str | None, first: int) -> Iterator[tuple[int, str]]:
@@ -283,7 +288,7 @@ def _new_lines(mark: Mark, earlier: str | None, known: _Known, is_error: re.Patt
     begin = mark.before[0].size if mark.before else min((one.size for one in mark.served), default=0)
     timed = mark.started_at is not None and bool(mark.before)
     rotated = earlier is None and os.path.getsize(mark.path) < mark.since
-    after = mark.before[-1].at if mark.before else 0.0
+    after = _at_least(mark.before[-1]) if mark.before else 0.0
     new_pids = {one.pid: one.size for one in mark.served}
     pm_ids = {one.pm_id: one.size for one in mark.served}
     old_pids = {one.old_pid for one in mark.served} - {None}
