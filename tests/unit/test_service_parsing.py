@@ -93,6 +93,8 @@ def test_answer() -> None:
         ("http://127.0.0.1:3000", Place("http", "127.0.0.1", 3000, "/")),
         ("https://aed.pics/api?x=1", Place("https", "aed.pics", None, "/api?x=1")),
         ("http://[::1]:80/", Place("http", "::1", 80, "/")),
+        ("http://[fe80::1%25eth0]:3000/a", Place("http", "fe80::1%eth0", 3000, "/a")),
+        ("http://[fe80::1%eth0]/", Place("http", "fe80::1%eth0", None, "/")),
     ],
 )
 def test_place(url: str, expected: Place) -> None:

@@ -21,6 +21,7 @@ from ..system.redaction import first_line
 _WHOLE = 4  # how many times as long as one step the whole answer may take
 _LARGEST = 1 << 26  # bytes
 _PART = 1 << 16
+_PORTS = {"http": 80, "https": 443}
 
 
 class NoAnswer(Exception):
@@ -67,6 +68,18 @@ class Place:
     port: int | None
     target: str
 
+    @property
+    def authority(self) -> str:
+        """What the header Host names: an IPv6 address in brackets and without its zone, a port that is not the usual."""
+        name = self.host.partition("%")[0]
+        host = f"[{name}]" if ":" in name else name
+        return host if self.port in (None, _PORTS[self.scheme]) else f"{host}:{self.port}"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The header Host where http.client would name the zone, which means nothing elsewhere (RFC 6874)."""
+        return {"Host": self.authority} if "%" in self.host else {}
+
 
 def place(url: str) -> Place:
     """Take ``url`` apart. Raises OperatorError when it is not an http or https address."""
@@ -85,7 +98,8 @@ def place(url: str) -> Place:
             expected=say("http:// or https://, a host, without user name and password."),
             next_step=say("correct the address in the inventory."),
         )
-    return Place(parts.scheme, parts.hostname, port, (parts.path or "/") + (f"?{parts.query}" if parts.query else ""))
+    host = parts.hostname.replace("%25", "%") if ":" in parts.hostname else parts.hostname  # a zone
+    return Place(parts.scheme, host, port, (parts.path or "/") + (f"?{parts.query}" if parts.query else ""))
 
 
 class Client:
@@ -97,7 +111,7 @@ class Client:
 
     def __init__(self, url: str, *, timeout_s: float, keepalive: bool = False, validate_certs: bool = True) -> None:
         origin = place(url)
-        port = origin.port or (443 if origin.scheme == "https" else 80)  # without one, ::1 would be : at port 1
+        port = origin.port or _PORTS[origin.scheme]  # without one, ::1 would be : at port 1
         self._timeout_s = timeout_s
         if origin.scheme == "https":
             context = ssl.create_default_context()
@@ -108,7 +122,7 @@ class Client:
             )
         else:
             self._connection = http.client.HTTPConnection(origin.host, port, timeout=timeout_s)
-        self._keepalive = keepalive
+        self._keepalive, self._headers = keepalive, origin.headers
         self._last_used = 0.0
 
     def connect(self) -> None:
@@ -140,7 +154,7 @@ class Client:
         wanted = {"Connection": "keep-alive" if self._keepalive else "close", "User-Agent": "at-most-one"}
         ends = time.monotonic() + _WHOLE * self._timeout_s
         try:
-            self._connection.request(method, target, body=body, headers={**wanted, **(headers or {})})
+            self._connection.request(method, target, body=body, headers={**wanted, **self._headers, **(headers or {})})
             response = self._connection.getresponse()
             received = tuple((k.lower(), v) for k, v in response.getheaders())
             answer = Answer(response.status, received, _body(response, ends))

@@ -45,17 +45,19 @@ def held(probe: Probe | None, pid: int, known: Collection[int]) -> Iterator[bool
 def _begin(probe: Probe, pid: int) -> http.client.HTTPConnection | None:
     """A connection on which ``pid`` has answered once and waits for the rest of a second request."""
     origin = place(probe.url)
+    headers = {"Connection": "keep-alive", **origin.headers}
     until = time.monotonic() + probe.timeout_s
     while probe.pid_header and origin.scheme == "http" and time.monotonic() < until:
-        connection = http.client.HTTPConnection(origin.host, origin.port, timeout=probe.timeout_s)
+        # Without a port http.client would read one out of an IPv6 address.
+        connection = http.client.HTTPConnection(origin.host, origin.port or 80, timeout=probe.timeout_s)
         try:
-            connection.request("GET", origin.target, headers={"Connection": "keep-alive"})
+            connection.request("GET", origin.target, headers=headers)
             response = connection.getresponse()
             response.read()
             if response.getheader(probe.pid_header) == str(pid) and connection.sock:
-                connection.sock.sendall(f"GET {origin.target} HTTP/1.1\r\nHost: {origin.host}\r\n".encode())
+                connection.sock.sendall(f"GET {origin.target} HTTP/1.1\r\nHost: {origin.authority}\r\n".encode())
                 return connection
-        except (OSError, http.client.HTTPException):
+        except (OSError, http.client.HTTPException, UnicodeError):  # the last: a path that is not ASCII
             time.sleep(_POLL_S)
         connection.close()
     return None
