@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import html
 import json
 import string
 import time
+from urllib.parse import quote, quote_plus
 
+import markupsafe
 import pytest
 from at_most_one.system.redaction import MASK, redact, redact_data
 from hypothesis import given
@@ -86,6 +89,27 @@ def test_redact(text: str, expected: str) -> None:
 
 def test_known_secrets_are_masked_wherever_they_are() -> None:
     assert redact("a tail, a tail-end", ["tail", "tail-end", ""]) == "a ***, a ***"
+
+
+SPELLED = "p@ss/w:r'd \"1\" \\ é%(x)!*&"
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        *(SPELLED, quote(SPELLED), quote(SPELLED, safe=""), quote_plus(SPELLED), quote(SPELLED, safe="!'()*")),
+        *(quote(SPELLED, safe="").lower(), json.dumps(SPELLED)[1:-1], json.dumps(SPELLED, ensure_ascii=False)[1:-1]),
+        *(html.escape(SPELLED), str(markupsafe.escape(SPELLED))),
+    ],
+)
+def test_a_known_secret_is_masked_however_it_is_spelled(spelled: str) -> None:
+    """As it is, in an address by Python, by JavaScript and by others, in JSON, and on a page."""
+    assert redact(f"a {spelled} b", [SPELLED]) == "a *** b"
+
+
+def test_what_a_known_secret_of_an_address_stands_for_is_masked_too() -> None:
+    assert redact("a p@ssword1 b p%40ssword1", ["p%40ssword1"]) == "a *** b ***"
+    assert redact("a short word", ["%61"]) == "a short word"
 
 
 @pytest.mark.parametrize(

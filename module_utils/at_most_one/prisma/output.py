@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-from urllib.parse import quote, quote_plus
 
 from ..postgres.connection import Login
 from ..system.redaction import redact
@@ -15,9 +13,7 @@ def scrub(text: str, login: Login) -> str:
 
     PostgreSQL's DETAIL lines name row values (``Key (a)=(value)``, ``Failing row contains (...)``): they go as well.
     """
-    password = login.password
-    spellings = {password, quote(password, safe=""), quote(password), quote_plus(password), json.dumps(password)[1:-1]}
-    text = redact(re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text), spellings)
+    text = redact(re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text), [login.password])
     text = re.sub(r"(Key \(.*?\))=\(.*?\)(?= |$|\.|\")", r"\1=(...)", text, flags=re.MULTILINE)
     return re.sub(r"(Failing row contains) \(.*", r"\1 (...)", text)
 

@@ -6,9 +6,12 @@ length of a line and with nothing else.
 
 from __future__ import annotations
 
+import html
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+from urllib.parse import quote, quote_plus, unquote
 
 MASK = "***"
 
@@ -51,6 +54,8 @@ _SECRET_NAME = re.compile(
     r"|(?:pass|pwd)\Z|\A_auth\Z|(?<!primary)(?<!primary[_-])(?<!foreign)(?<!foreign[_-])(?<!public)(?<!public[_-])key\Z"
 )
 _PASSWORD_NAME = re.compile(r"(?i)(?:password|passphrase)\Z")
+_ENCODED = re.compile("%[0-9A-F]{2}")
+_LONG = 8  # a shorter text that an encoded secret stands for may be any word
 _NEXT_NAME = r"\s*(?:[\\\"'`{\[]{0,4}[\w.-]+[\\\"'`]{0,3}[ \t]*[=:]|\s|\Z)"
 _VALUE = re.compile(
     r"(?:"
@@ -62,12 +67,25 @@ _VALUE = re.compile(
 )
 
 
+def spellings(secret: str) -> set[str]:
+    """A secret as it stands in a text, an address, JSON and a page; and what one that is from an address stands for."""
+    encoded = {quote(secret, safe, errors="replace") for safe in ("", "/", "!'()*")}  # the last: encodeURIComponent
+    encoded.add(quote_plus(secret, errors="replace"))
+    encoded |= {_ENCODED.sub(lambda found: found[0].lower(), one) for one in encoded}
+    in_json = {json.dumps(secret, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False)}
+    on_page = html.escape(secret)
+    on_pages = {on_page, on_page.replace("&quot;", "&#34;").replace("&#x27;", "&#39;")}  # the other are Jinja's
+    decoded = unquote(secret)
+    return {secret, *encoded, *in_json, *on_pages, *([decoded] if len(decoded) >= _LONG else [])}
+
+
 def redact(text: str, secrets: Iterable[str] = (), longest_line: int | None = 4_000) -> str:
-    """``text`` without what looks like a secret and without the known ``secrets``.
+    """``text`` without what looks like a secret and without the known ``secrets``, however they are spelled.
 
     Lines longer than ``longest_line`` are cut: a minified one can be megabytes, and nobody reads so far.
     """
-    for secret in sorted({secret for secret in secrets if secret}, key=len, reverse=True):
+    known = {spelled for secret in secrets if secret for spelled in spellings(secret)}
+    for secret in sorted(known, key=len, reverse=True):
         text = text.replace(secret, MASK)
     return "\n".join(_line(line)[:longest_line] for line in _without_keys(text).splitlines())
 
