@@ -12,7 +12,7 @@ action_loader.get("in_process", class_only=True)  # lets the core be imported he
 from ansible.module_utils import at_most_one_entry  # noqa: E402
 from ansible.module_utils.at_most_one.errors import OperatorError  # noqa: E402
 from ansible.module_utils.at_most_one.rehearsal import evidence, turns  # noqa: E402
-from ansible.module_utils.at_most_one.system import project  # noqa: E402
+from ansible.module_utils.at_most_one.system import artifacts, project  # noqa: E402
 
 
 class ActionModule(ActionBase):
@@ -26,7 +26,7 @@ class ActionModule(ActionBase):
             return result
         try:
             path = Path(arguments["path"])
-            path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+            artifacts.directory(path.parent)
             evidence.write(str(path), result["document"])
             turns.require_no_difference(result["document"])
         except (OperatorError, OSError) as error:

@@ -122,7 +122,7 @@ from typing import Any
 from ansible.module_utils.at_most_one import catalogue
 from ansible.module_utils.at_most_one.errors import OperatorError
 from ansible.module_utils.at_most_one.monitoring import findings, memory, page, prometheus
-from ansible.module_utils.at_most_one.system import files
+from ansible.module_utils.at_most_one.system import artifacts
 from ansible.module_utils.at_most_one_entry import Call, run
 
 OPTIONS = {
@@ -149,10 +149,10 @@ def act(call: Call) -> dict[str, Any]:
     change = findings.compare(found, before, at)
     entries = [*memory.history(directory / "history.jsonl"), memory.entry(facts, change, at)][-given["keep"] :]
     if not call.check_mode:
-        directory.mkdir(mode=0o750, parents=True, exist_ok=True)
+        artifacts.directory(directory)
         if given["textfile"]:
-            files.write(given["textfile"], prometheus.metrics(facts, found, now), 0o644)
-        files.write(directory / "history.jsonl", memory.as_lines(entries), 0o640)
+            artifacts.write(given["textfile"], prometheus.metrics(facts, found, now), 0o644)
+        artifacts.write(directory / "history.jsonl", memory.as_lines(entries))
     return {
         "changed": False,
         "findings": [catalogue.shown(one, language) for one in found],

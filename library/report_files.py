@@ -10,7 +10,8 @@ description:
   - Writes texts to files in one directory, each whole or not at all, readable by owner and group.
   - It also writes into the reports of earlier runs what has become of these since; see O(earlier).
   - One call in the place of one or two for each file, since every run ends with them.
-  - What looks like a secret is taken out of data (C(.json)) and of texts (C(.md)). A page is made of the same values.
+  - What looks like a secret is taken out of each, of data (C(.json)), of texts, and of the words and attributes of pages
+    (C(.html)).
   - They are a product of the run, not a state of the service. It never reports a change, and writes in check mode too.
 options:
   directory:
@@ -70,13 +71,10 @@ paths:
   sample: [artifacts/staging/20251110T053000Z-1a2b3c/report.md]
 """
 
-import json
-from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.at_most_one.runs import superseded
-from ansible.module_utils.at_most_one.system import files
-from ansible.module_utils.at_most_one.system.redaction import redact, redact_data
+from ansible.module_utils.at_most_one.system import artifacts, files
 from ansible.module_utils.at_most_one_entry import Call, run
 
 EARLIER = {
@@ -96,13 +94,10 @@ OPTIONS = {
 
 def act(call: Call) -> dict[str, Any]:
     """Write each file, then move the link: it never leads to a report that is not there."""
-    directory = Path(call.params["directory"])
-    if not directory.is_dir():
-        directory.mkdir(parents=True)
-        directory.chmod(0o750)
+    directory = artifacts.directory(call.params["directory"])
     paths = [directory / name for name in call.params["files"]]
     for name, text in call.params["files"].items():
-        files.write(directory / name, _without_secrets(name, text), 0o640)
+        artifacts.write(directory / name, text)
     if call.params["latest"]:
         files.link(directory.parent / "latest", directory.name)
     for run_of_before in call.params["earlier"]:
@@ -110,16 +105,6 @@ def act(call: Call) -> dict[str, Any]:
         headline, title, note = (run_of_before[name] for name in ("headline", "title", "note"))
         paths += superseded.write(where, headline, title, note, run_of_before["data"]) if where else []
     return {"changed": False, "paths": [str(path) for path in paths]}
-
-
-def _without_secrets(name: str, text: str) -> str:
-    if name.endswith(".json"):
-        document = json.loads(text)
-        shown = redact_data(document)
-        return text if shown == document else json.dumps(shown, ensure_ascii=False, indent=4)
-    if name.endswith(".md"):
-        return redact(text, longest_line=None) + ("\n" if text.endswith("\n") else "")
-    return text
 
 
 def main() -> None:

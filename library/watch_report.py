@@ -93,7 +93,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.at_most_one.service import watch_summary
-from ansible.module_utils.at_most_one.system import files
+from ansible.module_utils.at_most_one.system import artifacts
 from ansible.module_utils.at_most_one_entry import Call, run
 
 OPTIONS = {
@@ -110,11 +110,8 @@ def act(call: Call) -> dict[str, Any]:
     given = call.params
     about = {name: given[name] for name in ("environment", "plan", "run_id")}
     document = watch_summary.document(given["hosts"], given["language"], **about)
-    directory = Path(given["path"]).parent
-    if not directory.is_dir():
-        directory.mkdir(parents=True)
-        directory.chmod(0o750)
-    files.write(given["path"], json.dumps(document, ensure_ascii=False, indent=4) + "\n", 0o640)
+    artifacts.directory(Path(given["path"]).parent)
+    artifacts.write(given["path"], json.dumps(document, ensure_ascii=False, indent=4) + "\n")
     return {
         "changed": False,
         "findings": document["findings"],

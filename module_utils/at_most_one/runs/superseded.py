@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..system import files
+from ..system import artifacts
 
 _HEADLINE = re.compile(r'(<h1><span class=")\w+(">).*?(</span>)')
 _TITLE = re.compile(r"(<title>).*?( \|)")
@@ -47,7 +47,7 @@ def write(directory: Path, headline: str, title: str, note: str, data: Mapping[s
                 text = in_page(text, headline, title, note)
             else:
                 text = in_ticket(text, headline, note) if path.suffix == ".md" else in_data(text, data)
-            files.write(path, text, 0o640)
+            artifacts.write(path, text)
             written.append(path)
     return written
 

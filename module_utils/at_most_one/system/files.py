@@ -40,6 +40,15 @@ def write(path: str | Path, content: str | bytes, mode: int, *, durable: bool = 
         file.write(content if isinstance(content, bytes) else content.encode())
 
 
+def directory(path: Path, mode: int) -> Path:
+    """Make the directory where it is not there, and its parents, with this mode whatever the umask."""
+    if not path.is_dir():
+        directory(path.parent, mode)
+        path.mkdir(exist_ok=True)
+        path.chmod(mode)
+    return path
+
+
 def link(path: Path, target: str | Path) -> None:
     """Make ``path`` a symbolic link to ``target`` in one step."""
     fresh = path.with_name(f".{path.name}.{os.getpid()}.link")
