@@ -77,6 +77,11 @@ scheduler:
   returned: always
   type: str
   sample: systemd
+has_systemd:
+  description: Whether systemd has booted the host, whichever of the two starts the monitor.
+  returned: always
+  type: bool
+  sample: true
 has_crontab:
   description: Whether cron is there, whichever of the two starts the monitor.
   returned: always
@@ -137,6 +142,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
         "changed": False,
         "name": name,
         "scheduler": schedule.scheduler(host, given["scheduler"]),
+        "has_systemd": host.has_systemd,
         "has_crontab": host.has_crontab,
         "scope": "system" if host.is_root else "user",
         "units_path": str(host.units_path),

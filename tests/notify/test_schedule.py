@@ -35,6 +35,21 @@ RENDER = """
         mode: "0644"
       loop: [service, timer]
 """
+SCHEDULE = """
+- name: Schedule
+  hosts: all
+  gather_facts: false
+  tasks:
+    - name: Schedule
+      ansible.builtin.include_role: {name: monitor_schedule}
+"""
+SYSTEMCTL = """#!/bin/sh
+echo "$*" >> "$(dirname "$(dirname "$0")")/asked"
+case "$*" in
+  is-enabled*) echo enabled ;;
+  show*) printf 'LoadState=loaded\\nActiveState=active\\n' ;;
+esac
+"""
 INVENTORY = """
 staging:
   hosts:
@@ -124,6 +139,33 @@ def test_a_line_of_cron_does_not_outlive_the_change_to_a_timer(tmp_path: Path, p
     timer = ("-e", "monitor_schedule_scheduler=systemd", "-e", "monitor_schedule_state=absent")
     play(tmp_path, project, *schedule, *timer)
     assert crontab.read_text() == "0 1 * * * /bin/true # somebody else's\n"
+
+
+def test_a_timer_does_not_outlive_the_change_to_cron(tmp_path: Path, project: Path) -> None:
+    """systemctl is a stand-in that writes down what it is asked; what the host is said to be is given in its place."""
+    name, units = "at-most-one-monitor-staging", tmp_path / "units"
+    link = units / f"timers.target.wants/{name}.timer"
+    link.parent.mkdir(parents=True)
+    for kind in ("timer", "service"):
+        (units / f"{name}.{kind}").touch()
+    link.symlink_to(units / f"{name}.timer")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/systemctl").write_text(SYSTEMCTL)
+    (tmp_path / "bin/systemctl").chmod(0o755)
+    (tmp_path / "schedule.yml").write_text(SCHEDULE)
+    host = {
+        **{"name": name, "scheduler": "cron", "has_systemd": True, "has_crontab": True, "scope": "system"},
+        **{"units_path": str(units), "units": ["timer", "service"], "cron_job": "/bin/true", "exec_start": "/bin/true"},
+    }
+    given = {"monitor_schedule_scheduler": "cron", "__monitor_schedule_host": host}
+
+    play(tmp_path, project, str(tmp_path / "schedule.yml"), "-e", json.dumps(given))
+
+    assert [path for path in units.rglob("*") if path.is_symlink() or path.is_file()] == []
+    asked = (tmp_path / "asked").read_text().splitlines()
+    done = {one for one in asked if not one.startswith(("show", "is-"))}
+    assert done == {f"disable {name}.timer", f"stop {name}.timer", "daemon-reload"}
+    assert f"#Ansible: {name}\n30 7 * * * /bin/true\n" in (tmp_path / "crontab").read_text()
 
 
 def test_systemd_accepts_the_units(tmp_path: Path, project: Path) -> None:
