@@ -1,4 +1,4 @@
-"""One of several hosts cannot be reached: monitor and watch tell people, as of anything else that is wrong."""
+"""A host cannot be reached: monitor, watch and the run that it ends tell people, as of anything else that is wrong."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from tests.support import rendering
 from tests.support.listener import listening
-from tests.support.report_cases import ROOT
+from tests.support.report_cases import CASES, ROOT
 
 HERE = {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
 LOST = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
@@ -73,3 +75,69 @@ def test_a_host_that_cannot_be_watched_is_told_and_takes_nothing_back(tmp_path: 
     (alert,) = told
     assert alert["event"] == "alert"
     assert "Read which commit is served" not in done.stdout, "a rollback would begin with it"
+
+
+# A phase as the playbooks have it: the first thing that it asks the host is not answered.
+PHASE = """
+- name: (1/1) Prepare
+  hosts: all
+  gather_facts: false
+  vars: {run_phase: prepare}
+  any_errors_fatal: true
+  ignore_unreachable: true
+  tasks:
+    - name: Open the run
+      ansible.builtin.set_fact: {run_end: {outcome: running}}
+    - name: Prepare
+      block:
+        - name: Read the running instances
+          ansible.builtin.ping:
+          register: prepare_instances
+      rescue:
+        - name: Stop the run
+          ansible.builtin.include_role: {name: run, tasks_from: stop, apply: {tags: [always]}}
+"""
+
+
+def test_a_run_that_loses_the_only_host_with_a_way_to_the_journal_leaves_a_report_and_tells_people(
+    tmp_path: Path,
+) -> None:
+    artifacts = tmp_path / "artifacts/run-1"
+    (tmp_path / "phase.yml").write_text(PHASE)
+    (tmp_path / "hosts.yml").write_text(json.dumps({"all": {"hosts": {"web1": LOST}}}))
+    with listening() as server:
+        facts = {
+            **{key: fact for key, fact in CASES["stopped_early"].items() if key != "run_end"},
+            **rendering.SERVICE,
+            **{"report_language": "en", "run_front_door": "deploy.yml", "database_gateway": "web1"},
+            "database_login": {"host": "127.0.0.1", "port": 1, "user": "a", "password": "b", "dbname": "c"},
+            "run_facts": {**CASES["stopped_early"]["run_facts"], "artifacts_path": str(artifacts)},
+            "notify_webhook_url": f"{server.url}/webhook",
+        }
+        (tmp_path / "facts.json").write_text(json.dumps(facts))
+        command: list[str | Path] = [ROOT / ".venv/bin/ansible-playbook", tmp_path / "phase.yml"]
+        command += ["-i", tmp_path / "hosts.yml", "-e", f"@{tmp_path / 'facts.json'}"]
+        environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "NO_COLOR": "1"}
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        told = server.bodies("/webhook")
+
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert (artifacts / "report.json").is_file(), done.stdout + done.stderr
+    report = json.loads((artifacts / "report.json").read_text())
+    assert (report["outcome"], report["failed_phase"]) == ("stopped", "prepare")
+    assert report["error"].startswith("The connection to web1 was lost: ")
+    assert "The journal stays open: " in report["error"]
+    (message,) = told
+    assert (message["event"], message["outcome"]) == ("stop", "stopped")
+    assert message["findings"][0]["seen"].startswith("The connection to web1 was lost: ")
+
+
+@pytest.mark.parametrize("playbook", ["deploy.yml", "rollback.yml"])
+def test_a_host_that_is_lost_once_the_run_is_open_ends_it_like_any_failure(playbook: str) -> None:
+    """Without the two lines Ansible ends the play at the lost host: no way back, no report, and nobody is told."""
+    opening, *phases = yaml.safe_load((ROOT / "playbooks" / playbook).read_text(encoding="utf-8"))
+    assert opening["name"].startswith("(0/")
+    assert phases
+    for play in phases:
+        assert play["any_errors_fatal"], play["name"]
+        assert play["ignore_unreachable"], play["name"]
