@@ -12,6 +12,7 @@ description:
     are written anew, and all other texts are searched for a sample of the masked values. Then it takes the name, the
     rights, the settings and the limits of the database of O(login), B(which is dropped), its journal included.
   - The source is only read. Journal and archive of the source (schema C(at_most_one)) are left out.
+  - The copy has no login to a foreign server, so that nothing that is tried on it is written elsewhere.
   - The INVALID indexes of the source are returned, because a dump does not have them.
   - When it fails, the database of O(login) is as it was.
 options:
@@ -48,6 +49,13 @@ options:
     default: []
   readable_columns:
     description: "Columns (schema.table.column) that may hold values which are masked elsewhere: they are not searched."
+    type: list
+    elements: str
+    default: []
+  accepted_extensions:
+    description:
+      - Extensions of the source that the copy may have although they call other servers or start jobs by themselves,
+        such as C(dblink) and C(pg_cron); without their names here such a source is refused.
     type: list
     elements: str
     default: []
@@ -114,6 +122,12 @@ left_out:
   type: list
   elements: str
   sample: [event trigger audit_ddl, setting log_statement]
+cut_off:
+  description: Logins of the source to foreign servers, which the copy does not have.
+  returned: success, unless in check mode
+  type: list
+  elements: str
+  sample: [PUBLIC at billing]
 """
 
 from dataclasses import asdict
@@ -134,11 +148,12 @@ def act(module: AnsibleModule) -> dict[str, Any]:
         dump=given["source_dump"] or "",
         template=given["source_template"] or "",
     )
-    masks = masking.parse(given["masked_columns"])
+    masks, accepted = masking.parse(given["masked_columns"]), given["accepted_extensions"]
     if given["environment"]:
         clone.require_own(target, given["environment"])
     if module.check_mode:
-        return {"changed": True, "source": source.name, "masked": {}, "invalid_indexes": clone.look(target, source)}
+        invalid = clone.look(target, source, accepted)
+        return {"changed": True, "source": source.name, "masked": {}, "invalid_indexes": invalid}
     made = clone.make(
         target,
         source,
@@ -146,6 +161,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
         maintenance=given["maintenance_database"],
         search_path=given["environment_path"],
         readable=given["readable_columns"],
+        accepted=accepted,
     )
     return {"changed": True, **asdict(made)}
 
@@ -160,6 +176,7 @@ def main() -> None:
             "source_template": {"type": "str"},
             "masked_columns": {"type": "list", "elements": "dict", "default": []},
             "readable_columns": {"type": "list", "elements": "str", "default": []},
+            "accepted_extensions": {"type": "list", "elements": "str", "default": []},
             "environment": {"type": "str", "default": ""},
             "maintenance_database": {"type": "str", "default": "postgres"},
             "environment_path": {"type": "str", "default": ""},

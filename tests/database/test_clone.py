@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from at_most_one.fence.write_fence import raise_fence
 from at_most_one.plan import Plan
 from at_most_one.postgres import client_programs, own_schema
 from at_most_one.postgres.connection import Connection, Login, connect
-from at_most_one.rehearsal import clone, masking
+from at_most_one.rehearsal import clone, masking, outside
 
 from tests.support.postgres import Server
 
@@ -75,7 +75,12 @@ def _arguments(login: Login) -> dict[str, Any]:
 
 
 def _copy(
-    server: Server, target: Login, source: clone.Source, masks: list[dict[str, Any]], *readable: str
+    server: Server,
+    target: Login,
+    source: clone.Source,
+    masks: list[dict[str, Any]],
+    *readable: str,
+    accepted: Sequence[str] = (),
 ) -> clone.Cloned:
     return clone.make(
         target,
@@ -84,6 +89,7 @@ def _copy(
         maintenance="postgres",
         search_path=str(server.binaries),
         readable=["aedpics.aed_data.equipment_serial", *readable],  # the devices themselves
+        accepted=accepted,
     )
 
 
@@ -368,6 +374,48 @@ def test_what_is_in_another_database_is_never_masked_there(server: Server, sourc
         _copy(server, target, clone.Source(template=source.dbname), masks)
     assert "Nothing was changed" in str(stopped.value)
     assert rows(target, "SELECT to_regclass('aedpics.visitors_old') IS NULL") == [(True,)], "the copy of before"
+
+
+LOGINS = "SELECT srvname::text, usename::text FROM pg_catalog.pg_user_mappings ORDER BY 2"
+
+
+@pytest.mark.parametrize("kind", ["template", "live", "dump"])
+def test_a_copy_has_no_login_to_another_server(
+    server: Server, source: Login, target: Login, tmp_path: Path, kind: str
+) -> None:
+    """What is tried on the copy would be written where the source writes."""
+    execute(
+        source,
+        "CREATE FOREIGN DATA WRAPPER elsewhere",
+        'CREATE SERVER "else where" FOREIGN DATA WRAPPER elsewhere',
+        "CREATE USER MAPPING FOR PUBLIC SERVER \"else where\" OPTIONS (password 'hunter2')",
+        'CREATE USER MAPPING FOR pg_monitor SERVER "else where"',
+        'CREATE FOREIGN TABLE aedpics.far (n integer) SERVER "else where"',
+    )
+    before = rows(source, LOGINS)
+    assert len(before) == 2
+
+    made = _copy(server, target, _source(server, source, tmp_path, kind), MASKS)
+
+    assert made.cut_off == ["PUBLIC at else where", "pg_monitor at else where"]
+    assert rows(target, LOGINS) == []
+    assert rows(target, "SELECT to_regclass('aedpics.far') IS NULL") == [(False,)]
+    assert rows(source, LOGINS) == before
+
+
+@pytest.mark.parametrize("kind", ["template", "live", "dump"])
+def test_a_source_whose_extensions_reach_outside_is_refused_unless_they_are_accepted(
+    server: Server, source: Login, target: Login, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """One that every server has stands for dblink and its like."""
+    monkeypatch.setattr(outside, "REACHING", ("dblink", "plpgsql"))
+    given = _source(server, source, tmp_path, kind)
+    with pytest.raises(OperatorError, match=r"start jobs by themselves: plpgsql\. A copy of it would do so") as stopped:
+        _copy(server, target, given, MASKS)
+    assert "rehearsal_accepted_extensions" in str(stopped.value)
+    assert rows(target, "SELECT to_regclass('public.of_before') IS NULL") == [(False,)], "the target is as it was"
+    assert rows(target, "SELECT datname FROM pg_catalog.pg_database WHERE datname LIKE '%\\_clone'") == []
+    assert _copy(server, target, given, MASKS, accepted=["plpgsql"]).cut_off == []
 
 
 def test_nobody_else_can_connect_before_it_is_masked(

@@ -26,7 +26,7 @@ from ..postgres import client_programs, own_schema
 from ..postgres.connection import Connection, Login, connect
 from ..postgres.fence_names import PATTERN
 from ..postgres.server_errors import explain
-from . import masking, unmasked
+from . import masking, outside, unmasked
 
 MARK = "at-most-one: a clone that is being made"
 _OURS = "at_most_one"  # the journal and the archive of the source are not the clone's
@@ -91,10 +91,14 @@ class Cloned:
     left_out: list[
         str
     ]  # event triggers of the source, and settings of the target, that only a superuser may bring along
+    cut_off: list[str]  # logins of the source to foreign servers, which the copy does not have
 
 
-def look(target: Login, source: Source) -> list[str] | None:
-    """Read the source; the INVALID indexes that it has. Raises OperatorError when it must not be cloned."""
+def look(target: Login, source: Source, accepted: Collection[str] = ()) -> list[str] | None:
+    """Read the source; the INVALID indexes that it has. Raises OperatorError when it must not be cloned.
+
+    ``accepted`` as in :func:`outside.require_quiet`.
+    """
     login = source.login or (replace(target, dbname=source.template) if source.template else None)
     if login is None:
         return None
@@ -105,6 +109,7 @@ def look(target: Login, source: Source) -> list[str] | None:
         invalid = [name for (name,) in cursor.fetchall()]
         cursor.execute(_FENCE, (PATTERN,))
         (fences,) = cursor.fetchone() or (0,)
+        outside.require_quiet(connection, accepted)
     with connect(target) as connection, connection.cursor() as cursor:
         cursor.execute(_PLACE)
         same = cursor.fetchone() == place
@@ -162,9 +167,13 @@ def make(
     maintenance: str,
     search_path: str,
     readable: Collection[str] = (),
+    accepted: Collection[str] = (),
 ) -> Cloned:
-    """Replace the target's database by a masked copy of the source; see :mod:`.unmasked` for ``readable``."""
-    invalid = look(target, source)
+    """Replace the target's database by a masked copy of the source; see :mod:`.unmasked` for ``readable``.
+
+    ``accepted`` as in :func:`outside.require_quiet`.
+    """
+    invalid = look(target, source, accepted)
     beside = replace(target, dbname=f"{target.dbname}_clone"[:63])
     server = replace(target, dbname=maintenance)
     try:
@@ -176,11 +185,13 @@ def make(
                 connection.cursor() as cursor,
             ):
                 cursor.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(_OURS)))
+                outside.require_quiet(connection, accepted)  # a dump file has not been asked yet
                 masking.require_rows_here(connection, masks)
                 values = unmasked.sample(connection, masks)
                 masked = masking.apply(connection, masks)
                 unmasked.refresh_views(connection)
                 searched = unmasked.search(connection, values, masks, readable)
+                cut_off = outside.cut(connection)  # not before: a materialized view may be of a foreign table
             _rewrite(beside, masks)
             left_out += _swap(server, target.dbname, beside.dbname)
     except psycopg2.Error as failure:
@@ -197,7 +208,7 @@ def make(
             expected=said.expected,
             next_step=said.next_step,
         ) from failure
-    return Cloned(source.name, masked, invalid, searched, left_out)
+    return Cloned(source.name, masked, invalid, searched, left_out, cut_off)
 
 
 @contextlib.contextmanager
