@@ -107,12 +107,12 @@ cron_job:
   description: The command for a line of the crontab.
   returned: always
   type: str
-  sample: cd /srv/at-most-one && ...
+  sample: umask 027 && cd /srv/at-most-one && ...
 exec_start:
   description: The command for a unit.
   returned: always
   type: str
-  sample: /bin/sh -c "cd /srv/at-most-one && ..."
+  sample: /bin/sh -c "umask 027 && cd /srv/at-most-one && ..."
 """
 
 import os

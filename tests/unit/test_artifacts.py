@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,8 @@ import pytest
 from at_most_one.findings import Finding
 from at_most_one.monitoring.prometheus import metrics
 from at_most_one.system.artifacts import directory, without_secrets, write
+
+from tests.support.login import umask
 
 URL = "postgresql://deploy:hunter2-hunter@db/service"
 TOKEN = "ghp_" + "a1B2" * 9
@@ -68,13 +69,10 @@ def test_the_figures_of_a_monitor_stay_as_they_are() -> None:
     assert without_secrets("at_most_one.prom", text) == text
 
 
-@pytest.mark.parametrize("umask", [0o000, 0o077])
-def test_owner_and_group_may_read_what_was_written_whatever_the_umask(tmp_path: Path, umask: int) -> None:
-    before = os.umask(umask)
-    try:
+@pytest.mark.parametrize("mask", [0o000, 0o077])
+def test_owner_and_group_may_read_what_was_written_whatever_the_umask(tmp_path: Path, mask: int) -> None:
+    with umask(mask):
         write(directory(tmp_path / "artifacts/staging/run-1") / "report.md", "text\n")
-    finally:
-        os.umask(before)
     made = tmp_path / "artifacts"
     modes = {path: path.stat().st_mode & 0o777 for path in [made, *made.rglob("*")]}
     report = made / "staging/run-1/report.md"

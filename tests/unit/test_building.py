@@ -16,6 +16,8 @@ import pytest
 from at_most_one.errors import OperatorError
 from at_most_one.release import building, shipping
 
+from tests.support.login import umask
+
 COMMIT = "c" * 40
 BUILD = "mkdir -p .next/static .next/server && echo id > .next/BUILD_ID && echo new > .next/static/new.js"
 Build = Callable[..., dict[str, Any]]
@@ -83,6 +85,17 @@ def test_the_commands_run_in_order_and_a_second_call_changes_nothing(build: Buil
         assert (again["changed"], again["commands"], again["build"]) == (False, [], made["build"])
     assert {path: path.stat().st_mtime_ns for path in release.rglob("*")} == before
     assert (release / "log").read_text() == "one\ntwo\n"
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o077])
+def test_what_is_built_is_as_open_as_what_serves_whatever_the_umask(build: Build, release: Path, mask: int) -> None:
+    """A web server reads its assets, a unit may have an account of its own; and nobody else may change it."""
+    with umask(mask):
+        assert build(BUILD)["changed"] is True
+    made = {path: path.stat().st_mode & 0o777 for path in release.rglob("*")}
+    assert {mode for path, mode in made.items() if path.is_dir()} == {0o755}
+    assert {mode for path, mode in made.items() if path.is_file() and path.name != ".at-most-one-build.lock"} == {0o644}
+    assert made[release / ".at-most-one-build.lock"] & 0o022 == 0
 
 
 def test_it_stops_at_the_command_that_fails_and_the_next_call_goes_on(

@@ -17,6 +17,7 @@ from at_most_one.release import git_origin
 
 from tests.support.command_lines import watched
 from tests.support.guarded_git import guarded
+from tests.support.login import umask
 
 TOKEN = "planted/token+with@signs"
 
@@ -63,6 +64,16 @@ def test_the_token_is_in_no_command_line(place: Place, tmp_path: Path, by_name: 
     assert not git_origin.check_out(place.checkout, given, release, place.commit)
     assert git_origin.newest(release, "origin", "main") == place.commit, "the release itself can ask again"
     assert (release / ".git/config").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o077])
+def test_a_checkout_is_as_open_as_what_serves_whatever_the_umask(place: Place, tmp_path: Path, mask: int) -> None:
+    """A web server reads its assets, a unit may have an account of its own; and nobody else may change it."""
+    release = tmp_path / "release"
+    with umask(mask):
+        git_origin.check_out(place.checkout, place.address, release, place.commit)
+    assert [path.stat().st_mode & 0o777 for path in (release, release / "file")] == [0o755, 0o644]
+    assert (release / ".git/config").stat().st_mode & 0o777 == 0o600, "it has the token"
 
 
 def test_git_itself_would_show_it(place: Place) -> None:

@@ -18,6 +18,8 @@ from at_most_one.errors import OperatorError
 from at_most_one.system import run_token
 from at_most_one.system.processes import is_stopped
 
+from tests.support.login import umask
+
 Module = Callable[..., dict[str, Any]]
 
 
@@ -56,6 +58,16 @@ def test_later_runs_and_the_same_one_write_and_an_earlier_one_does_not(tmp_path:
     assert "history.yml" in refused.value.next_step
     assert logged(tmp_path) == [41, 41, 42]
     assert run_token.last_number(tmp_path) == 42
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o077])
+def test_the_releases_are_open_to_read_and_closed_to_write_whatever_the_umask(tmp_path: Path, mask: int) -> None:
+    """Their directory may be made by the first write of a run; a web server reads the assets in it."""
+    releases = tmp_path / "releases"
+    with umask(mask):
+        write(releases, 41)
+    assert releases.stat().st_mode & 0o777 == 0o755
+    assert [(releases / name).stat().st_mode & 0o022 for name in (".run.json", ".run.lock")] == [0, 0]
 
 
 def test_two_runs_with_one_number_are_not_one(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def test_the_line_is_whole_and_escaped_for_who_reads_it() -> None:
     given = {"environment": "staging", "project_path": "/a b%", "playbook": "monitor.yml", "inventory": "in"}
     line = schedule.command({**given, "vault_password_file": "/v"}, "/a b%/.venv/bin")
     assert line == (
-        "cd '/a b%' && mkdir -p artifacts/staging && LC_ALL=C.UTF-8 "
+        "umask 027 && cd '/a b%' && mkdir -p artifacts/staging && LC_ALL=C.UTF-8 "
         "PATH='/a b%/.venv/bin':/usr/local/bin:/usr/bin:/bin "
         "'/a b%/.venv/bin/ansible-playbook' monitor.yml -i in -l staging --vault-password-file /v "
         "> '/a b%/artifacts/staging/monitor.log' 2>&1"

@@ -12,6 +12,8 @@ import pytest
 from at_most_one.errors import OperatorError
 from at_most_one.release import shipping
 
+from tests.support.login import umask
+
 SHARED = [".env.production"]
 
 
@@ -67,6 +69,34 @@ def test_what_is_unpacked_is_what_was_packed_without_what_belongs_to_a_host(buil
     assert (release / "node_modules/.bin/next").readlink() == Path("../next/bin/next")
     assert os.access(release / "node_modules/next/bin/next", os.X_OK)
     assert (release / ".next/static/chunks/new.js").stat().st_mtime == 1_000, "what answers name it by is the same"
+
+
+def test_a_directory_of_carried_assets_alone_belongs_to_its_host(built: Path, tmp_path: Path) -> None:
+    """The hosts of an environment need not have served the same builds before: one may have been away."""
+    (built / ".next/static/build-1").mkdir()
+    (built / ".next/static/build-1/_buildManifest.js").write_text("of build 1")
+    (built / ".at-most-one-assets.json").write_text('{"chunks/old.js": 1, "build-1/_buildManifest.js": 1}')
+    archive, release = tmp_path / "archive", tmp_path / "b/releases/commit"
+    sha256 = shipping.pack(built, archive, SHARED)
+    shipping.unpack(archive, release, tmp_path / "b/app")
+    assert not (release / ".next/static/build-1").exists()
+
+    (release / ".next/static/build-0/chunks").mkdir(parents=True)
+    (release / ".next/static/build-0/chunks/a.js").write_text("of build 0")
+    (release / ".at-most-one-assets.json").write_text('{"build-0/chunks/a.js": 1}')
+
+    shipping.require(release, sha256, SHARED)
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o077])
+def test_what_is_unpacked_is_as_open_as_what_serves_whatever_the_umask(built: Path, tmp_path: Path, mask: int) -> None:
+    archive, release, live = tmp_path / "archive", tmp_path / "b/releases/commit", tmp_path / "b/app"
+    live.mkdir(parents=True)
+    shipping.pack(built, archive, SHARED)
+    with umask(mask):
+        shipping.unpack(archive, release, live)
+    modes = [stat.S_IMODE(path.stat().st_mode) for path in (release, release / ".next/static", release / "server.js")]
+    assert modes == [0o755, 0o755, 0o644]
 
 
 @pytest.mark.parametrize("harm", ["changed", "missing", "added"])

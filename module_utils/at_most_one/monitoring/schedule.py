@@ -67,7 +67,8 @@ def command(given: Mapping[str, Any], directory: str) -> str:
     environment, vault = given["environment"], given["vault_password_file"]
     log = f"{given['project_path']}/artifacts/{environment}/monitor.log"  # it has the last run
     words = [
-        *("cd", shlex.quote(given["project_path"]), "&&", "mkdir -p", f"artifacts/{environment}", "&&"),
+        *("umask 027", "&&", "cd", shlex.quote(given["project_path"])),  # the log is for owner and group
+        *("&&", "mkdir -p", f"artifacts/{environment}", "&&"),
         *("LC_ALL=C.UTF-8", f"PATH={shlex.quote(directory)}:/usr/local/bin:/usr/bin:/bin"),
         *(shlex.quote(f"{directory}/ansible-playbook"), given["playbook"]),
         *("-i", shlex.quote(given["inventory"]), "-l", environment),

@@ -78,7 +78,7 @@ def make(login: Login, plan: Plan, wanted: Wanted, *, lock_timeout_ms: int, chec
         programs = [client_programs.find(name, wanted.search_path) for name in ("pg_dump", "pg_restore")]
         if check_mode:
             return Made(True, str(path), {}, size, 0.0, ())
-        wanted.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        files.directory(wanted.directory, 0o700)
         for abandoned in wanted.directory.glob(
             f".{plan.id}-*.dump.partial"
         ):  # of a run that was killed: we hold the plan

@@ -55,8 +55,9 @@ def carry(
     if not check_mode:
         if listed != own_list:  # before the files: what a killed attempt has copied must not count as the release's own
             files.write(release / LIST, json.dumps(listed, indent=1) + "\n", 0o644)
-        for file in wanted:
-            _copy(file, target / file.relative_to(source), beside=release)
+        with files.created_as(release):
+            for file in wanted:
+                _copy(file, target / file.relative_to(source), beside=release)
     return Carried(len(wanted), left)
 
 

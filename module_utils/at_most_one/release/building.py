@@ -22,7 +22,7 @@ from typing import Any
 from ..errors import OperatorError
 from ..findings import observed, say
 from ..http.build_probe import require_files
-from ..system import live_step
+from ..system import files, live_step
 from ..system.app_logs import log_tail
 from ..system.redaction import redact
 from ..system.run_token import Guard, unguarded
@@ -70,7 +70,7 @@ def make(order: Order, guard: Guard = unguarded) -> Made:
     if is_finished(order):
         _require_artefacts(order)
         return Made()
-    with _alone(order.release):
+    with files.created_as(order.live), _alone(order.release):
         ran = [_run(order, command) for command in order.commands]
         _require_artefacts(order)
         require_files(order.release)
@@ -88,7 +88,7 @@ def describe(release: Path, live: Path) -> dict[str, Any]:
 @contextlib.contextmanager
 def _alone(release: Path) -> Iterator[None]:
     """Hold the release for one build: that of a killed ansible-playbook goes on, and the next run comes at once."""
-    with open(release / shipping.BUILD_LOCK, "a+", encoding="ascii") as lock:
+    with open(release / shipping.BUILD_LOCK, "a+", encoding="ascii", opener=files.open_for_owner) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -21,6 +21,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from ..errors import OperatorError
 from ..findings import observed, say
+from ..system import files
 from ..system.redaction import redact
 
 ASK_TIMEOUT_S = 60.0
@@ -193,6 +194,11 @@ def check_out(checkout: Path, origin: str, release: Path, commit: str) -> bool:
 
     Goes on in a directory that an earlier attempt has left. Raises OperatorError when the origin does not give it.
     """
+    with files.created_as(checkout):
+        return _check_out(checkout, origin, release, commit)
+
+
+def _check_out(checkout: Path, origin: str, release: Path, commit: str) -> bool:
     source = remote(checkout, origin)
     there = ["-C", str(release)]
     changed = not is_at(release, commit)

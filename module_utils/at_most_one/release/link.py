@@ -68,7 +68,7 @@ def switch(path: Path, release: Path, adopt_as: Path, *, check_mode: bool = Fals
 
 def _adopt(path: Path, adopt_as: Path) -> None:
     """Put a link to ``adopt_as`` where the directory is and the directory where the link was, in one exchange."""
-    adopt_as.parent.mkdir(parents=True, exist_ok=True)
+    files.directory(adopt_as.parent, 0o755)
     os.symlink(adopt_as, adopt_as)  # leads nowhere until the exchange, which makes it true
     libc = ctypes.CDLL(None, use_errno=True)
     failed = libc.renameat2(_AT_FDCWD, os.fsencode(path), _AT_FDCWD, os.fsencode(adopt_as), _RENAME_EXCHANGE)

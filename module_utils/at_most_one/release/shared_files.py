@@ -89,13 +89,15 @@ def link(
     linked = tuple(name for name in names if not _leads_to(release / name, shared / name))
     if not check_mode:
         if opened:
-            shared.mkdir(parents=True, exist_ok=True)
+            files.directory(releases, 0o755)
+            shared.mkdir(exist_ok=True)
             shared.chmod(_DIRECTORY)
         for name in copied:
             (shared / name).parent.mkdir(parents=True, exist_ok=True)
             files.write(shared / name, (path / name).read_bytes(), _FILE)
-        for name in linked:
-            _link(release / name, shared / name)
+        with files.created_as(release):
+            for name in linked:
+                _link(release / name, shared / name)
     return Linked(release, shared, opened, copied, linked)
 
 

@@ -19,7 +19,7 @@ import tarfile
 import zlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
 from ..errors import OperatorError
@@ -111,7 +111,8 @@ def unpack(archive: Path, release: Path, live: Path) -> None:
     incoming = release.with_name(_INCOMING + release.name)
     shutil.rmtree(incoming, ignore_errors=True)
     try:
-        incoming.mkdir(parents=True)
+        with files.created_as(live):
+            incoming.mkdir(parents=True)
         with tarfile.open(archive, "r:gz") as packed:
             packed.extraction_filter = getattr(tarfile, "tar_filter", lambda member, _: member)
             packed.extractall(incoming)  # noqa: S202 (packed by this file; the filter keeps all of it below the directory)
@@ -179,5 +180,14 @@ def _of_this_host(release: Path, shared: Collection[str]) -> set[str]:
     )
     tracked = done.stdout.split("\0")
     secret = {path.name for path in release.glob(".env*")} - set(tracked)
-    carried = {f"{next_build.STATIC}/{name}" for name in assets.listed(release)}
+    static, listed = next_build.STATIC, assets.listed(release)
+    carried = {f"{static}/{name}" for name in (*listed, *_carried_alone(release / static, listed))}
     return {retention.MARKER, BUILD_LOCK, assets.LIST, _CACHE, *shared, *secret, *carried}
+
+
+def _carried_alone(static: Path, carried: Collection[str]) -> Iterator[str]:
+    """The directories that hold carried assets alone: on another host there may be those of other builds."""
+    for directory in {parent for name in carried for parent in PurePosixPath(name).parents if parent.name}:
+        found = (path for path in (static / directory).rglob("*") if path.is_file())
+        if all(path.relative_to(static).as_posix() in carried for path in found):
+            yield directory.as_posix()

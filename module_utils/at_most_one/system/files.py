@@ -40,6 +40,25 @@ def write(path: str | Path, content: str | bytes, mode: int, *, durable: bool = 
         file.write(content if isinstance(content, bytes) else content.encode())
 
 
+@contextlib.contextmanager
+def created_as(model: Path) -> Iterator[None]:
+    """Whatever the umask of the login, what the block creates is as open to read as ``model``, which serves until now.
+
+    With 077 the web server, or the account of a unit, could not read a release; with 000 everybody could change it.
+    """
+    mode = model.stat().st_mode if model.is_dir() else 0o755
+    before = os.umask(0o022 | (0o055 & ~mode))
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def open_for_owner(path: str, flags: int) -> int:
+    """The ``opener`` of a lock: others may read who holds it, and whoever would write it is its owner."""
+    return os.open(path, flags, 0o644)
+
+
 def directory(path: Path, mode: int) -> Path:
     """Make the directory where it is not there, and its parents, with this mode whatever the umask."""
     if not path.is_dir():

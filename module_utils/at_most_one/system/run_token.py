@@ -88,7 +88,7 @@ def guard(run: Run, *, check: bool = False, wait_s: float = _WAIT_S) -> Guard:
             _require_last(run, changed)
             yield
             return
-        run.directory.mkdir(parents=True, exist_ok=True)
+        files.directory(run.directory, 0o755)  # of the releases, which a web server reads
         with _locked(run, changed, wait_s):
             if _require_last(run, changed) != run.number:
                 now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -135,7 +135,7 @@ def _locked(run: Run, changed: Sequence[str], wait_s: float) -> Iterator[None]:
 
     The file is kept apart from the token, which is replaced; it says who holds it.
     """
-    with open(run.directory / _LOCK, "a+", encoding="utf-8") as lock:
+    with open(run.directory / _LOCK, "a+", encoding="utf-8", opener=files.open_for_owner) as lock:
         deadline = time.monotonic() + wait_s
         while True:
             try:
