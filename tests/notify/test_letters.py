@@ -7,7 +7,7 @@ from email.message import EmailMessage
 from email.policy import default
 
 import pytest
-from at_most_one.notify import letters
+from at_most_one.notify import letters, messages
 from at_most_one.notify.letters import MailServer, letter, post
 from hypothesis import given
 from hypothesis import strategies as st
@@ -85,6 +85,19 @@ def test_nobody_listens() -> None:
     assert post(gone, message(), 10) == "no answer (ConnectionRefusedError)"
     assert SECRET not in repr(gone)
     assert letters.refusal(gone) is None
+
+
+def test_a_password_that_a_mail_server_cannot_be_told_is_no_silence(
+    certificate: Signed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SMTP's logins are ASCII. Nobody waits for it, and it is not said that the server does not answer."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate.root))
+    with post_office(certificate) as office:
+        account = MailServer("127.0.0.1", office.port, "starttls", "deployer", "비밀번호")
+        mail = messages.Mail(account, "at-most-one", ("a@example.org",))
+        (outcome,) = messages.send(messages.Notice("stop", "Stopped"), [mail], within_s=10)
+    assert outcome.problem == "it cannot be sent (UnicodeEncodeError)"
+    assert not office.letters
 
 
 @given(st.text(max_size=60), st.text(max_size=200))

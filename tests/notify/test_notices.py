@@ -133,3 +133,23 @@ def test_a_refusal_is_a_problem() -> None:
         (outcome,) = messages.send(STOP, [messages.Channel("slack", server.url)], within_s=10)
 
     assert outcome.problem == "status 404"
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_token_follows_no_redirect(status: int) -> None:
+    """Neither it nor the message is for whoever the other side names."""
+    with listening() as elsewhere, listening(status, f"{elsewhere.url}/in") as server:
+        (outcome,) = messages.send(STOP, [messages.Channel("webhook", server.url, "t0ken")], within_s=10)
+
+        assert outcome.problem == f"status {status}"
+        assert elsewhere.messages == []
+
+
+def test_a_proxy_of_the_environment_gets_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    with listening() as proxy, listening() as server:
+        for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, proxy.url)
+        (outcome,) = messages.send(STOP, [messages.Channel("webhook", server.url, "t0ken")], within_s=10)
+
+        assert outcome.problem is None
+        assert (len(server.messages), len(proxy.messages)) == (1, 0)

@@ -16,9 +16,9 @@ class Listener(http.server.ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, status: int = 200) -> None:
+    def __init__(self, status: int = 200, location: str = "") -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.status = status
+        self.status, self.location = status, location
         self.messages: list[tuple[str, dict[str, str], dict[str, Any]]] = []
 
     @property
@@ -43,13 +43,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.messages.append((self.path, dict(self.headers), body))
         self.send_response(self.server.status)
+        if self.server.location:
+            self.send_header("Location", self.server.location)
         self.end_headers()
         self.wfile.write(b"ok")
 
 
 @contextmanager
-def listening(status: int = 200) -> Iterator[Listener]:
-    server = Listener(status)
+def listening(status: int = 200, location: str = "") -> Iterator[Listener]:
+    server = Listener(status, location)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
