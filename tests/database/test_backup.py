@@ -85,14 +85,16 @@ def test_the_newest_are_kept_and_other_plans_are_left_alone(
     login: Login, plan: Plan, wanted: Wanted, example: GuideExample
 ) -> None:
     wanted.directory.mkdir()
-    other = wanted.directory / "another-plan-20240101T000000Z-aaaaaa.dump"
-    other.touch()
+    others = {f"{name}-20240101T000000Z-aaaaaa.dump" for name in ("another-plan", f"{plan.id}-2", f"{plan.id}@tenant")}
+    others.add(f".{plan.id}-2-20251101T000000Z-aaaaaa.dump.partial")  # of a run that is at work
+    for name in others:
+        (wanted.directory / name).touch()
     (wanted.directory / f".{plan.id}-20251101T000000Z-aaaaaa.dump.partial").touch()  # of a run that was killed
     names = [f"{plan.id}-2025111{day}T000000Z-aaaaaa.dump" for day in range(4)]
     pruned = [_make(login, plan, replace(wanted, name=name)).pruned for name in names]
 
     assert pruned == [(), (), (names[0],), (names[1],)]
-    assert {entry.name for entry in wanted.directory.iterdir()} == {other.name, *names[2:]}
+    assert {entry.name for entry in wanted.directory.iterdir()} == {*others, *names[2:]}
 
 
 def test_none_is_made_when_no_row_can_leave(

@@ -38,6 +38,7 @@ WHERE c.oid = %(table)s::regclass
 """
 _COPY = re.compile(r'^COPY ((?:"(?:[^"]|"")+"|[^."]+)\.(?:"(?:[^"]|"")+"|[^."\s]+)) .*FROM stdin;$')
 _NAME = re.compile(r'"((?:[^"]|"")+)"|([^."]+)')
+_RUN_ID = r"\d{8}T\d{6}Z-[0-9a-f]+"
 
 
 @dataclass(frozen=True)
@@ -79,9 +80,7 @@ def make(login: Login, plan: Plan, wanted: Wanted, *, lock_timeout_ms: int, chec
         if check_mode:
             return Made(True, str(path), {}, size, 0.0, ())
         files.directory(wanted.directory, 0o700)
-        for abandoned in wanted.directory.glob(
-            f".{plan.id}-*.dump.partial"
-        ):  # of a run that was killed: we hold the plan
+        for abandoned in _of_plan(wanted, plan, ".", ".dump.partial"):  # of a run that was killed: we hold the plan
             abandoned.unlink()
         with _partial(path) as partial:
             rows = _dump(connection, login, programs[0], tables, partial, lock_timeout_ms)
@@ -228,7 +227,13 @@ def _count(pg_restore: str, path: Path, next_step: str) -> dict[Table, int]:
 
 def _prune(wanted: Wanted, plan: Plan) -> tuple[str, ...]:
     """Remove this plan's older backups; their names sort by time."""
-    ours = sorted(wanted.directory.glob(f"{plan.id}-*.dump"), reverse=True)
+    ours = sorted(_of_plan(wanted, plan, "", ".dump"), reverse=True)
     for old in ours[wanted.keep :]:
         old.unlink()
     return tuple(path.name for path in ours[wanted.keep :])
+
+
+def _of_plan(wanted: Wanted, plan: Plan, before: str, behind: str) -> list[Path]:
+    """The files of this plan's runs, and of no plan whose name only begins with its name."""
+    named = re.compile(f"{re.escape(before + plan.id)}-{_RUN_ID}{re.escape(behind)}")
+    return [path for path in wanted.directory.iterdir() if named.fullmatch(path.name)]
