@@ -11,9 +11,21 @@ import pytest
 from at_most_one.errors import OperatorError
 from at_most_one.findings import parse
 from at_most_one.pm2.client import Instance, Listing
-from at_most_one.service import watch_summary
+from at_most_one.service import traffic_probe, watch_summary
 from at_most_one.service.health_checks import Check
-from at_most_one.service.watch import Limits, Seen, Since, confirmed, in_stretches, judge, marks, scans, watch
+from at_most_one.service.watch import (
+    Limits,
+    Seen,
+    Since,
+    confirmed,
+    in_stretches,
+    judge,
+    marks,
+    measure,
+    scans,
+    watch,
+)
+from at_most_one.service.watch import targets as targets_of
 from at_most_one.system.log_errors import Mark, Moment, Scan, Served, moments
 
 NO_DAEMON = OperatorError("No connection.", expected="one.", next_step="look.")
@@ -34,6 +46,16 @@ GOOD = Seen(figures(), [Check("health", True, "GET /h", "200", "200")], [Scan("o
 
 def names(seen: Seen, limits: Limits | None = None) -> list[str]:
     return [finding.name for finding in judge(seen, SINCE, limits or Limits())]
+
+
+def test_each_path_is_asked_in_a_round_however_low_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The paths take turns, and each round begins with the first one."""
+    rates = list[float]()
+    monkeypatch.setattr(traffic_probe, "probe", lambda settings, *_: rates.append(settings.rate_per_s))
+    targets = targets_of("http://127.0.0.1:1", {"page": "/", "health": "/health", "api": "/api"})
+    for rate in (0.5, 1000.0):
+        measure(traffic_probe.Settings(targets, rate), 0.05)
+    assert rates == [pytest.approx(60.0), 1000.0]
 
 
 def test_a_round_in_which_all_is_well() -> None:

@@ -108,12 +108,16 @@ class Watcher:
 
 
 def measure(settings: traffic_probe.Settings, seconds: float) -> dict[str, dict[str, Any]]:
-    """Ask on the schedule for so long; the figures of each target, as :func:`traffic_probe.summarise` has them."""
+    """Ask on the schedule for so long; the figures of each target, as :func:`traffic_probe.summarise` has them.
+
+    Each is asked at least once, however low the rate: one that was not asked would count as one that answers well.
+    """
     stop, samples = threading.Event(), list[traffic_probe.Sample]()
-    epoch, began = time.time(), time.monotonic()
     if not settings.targets:
         time.sleep(seconds)
         return {}
+    settings = replace(settings, rate_per_s=max(settings.rate_per_s, len(settings.targets) / max(seconds, 0.001)))
+    epoch, began = time.time(), time.monotonic()
     prober = threading.Thread(target=traffic_probe.probe, args=(settings, stop, samples, began))
     prober.start()
     stop.wait(seconds)
