@@ -90,7 +90,7 @@ for name in names:
     blocks.append(
         f"LoadState={unit.get('loaded', 'loaded')}\nActiveState={active}\nSubState={sub}\nMainPID={pid}\n"
         f"UnitFileState={unit.get('enabled', 'enabled')}\nWorkingDirectory={unit['directory']}\n"
-        f"NeedDaemonReload={unit.get('outdated', 'no')}"
+        f"NeedDaemonReload={unit.get('outdated', 'no')}\nWantedBy={unit.get('wanted', '')}\nRequiredBy="
     )
     if file.exists():
         file.write_text(json.dumps(unit))

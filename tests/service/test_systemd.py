@@ -425,6 +425,10 @@ def test_the_modules_read_the_units_and_what_a_reboot_brings_back(app: App, run_
     for refused in (run_module("systemd_app_info", asked), run_module("systemd_app", given)):
         assert f"A reboot would not bring back {app.units[1].name}" in refused["seen"]
         assert f"systemctl enable {app.units[1].name}" in refused["next_step"]
+    app.say(app.units[1], enabled="static")
+    assert f"A reboot would not bring back {app.units[1].name}" in run_module("systemd_app_info", asked)["seen"]
+    app.say(app.units[1], wanted="shop.target")
+    assert not run_module("systemd_app_info", asked).get("failed"), "an enabled unit starts it"
     client.stop(app.systemd, app.units[0], 10)
     assert "are not active" in run_module("systemd_app", given)["seen"]
     assert run_module("systemd_app_info", {**asked, "fail": False})["instances"][0]["status"] == "inactive"

@@ -24,9 +24,11 @@ _ASKING_S = 30.0  # for a question, which systemd answers within milliseconds
 _PROPERTIES = (
     *("LoadState", "ActiveState", "SubState", "MainPID"),
     *("UnitFileState", "WorkingDirectory", "NeedDaemonReload"),
+    *("WantedBy", "RequiredBy"),
 )
-# What `systemctl is-enabled` says yes to (systemctl(1)), but for enabled-runtime, which a reboot ends.
-_BROUGHT_BACK = ("enabled", "alias", "static", "indirect", "generated")
+# What `systemctl is-enabled` says yes to (systemctl(1)), but for enabled-runtime, which a reboot ends. The last two are
+# not enabled by themselves: another unit has to want them.
+_BROUGHT_BACK, _PULLED_IN = ("enabled", "alias", "generated"), ("static", "indirect")
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class State:
     enabled: str  # enabled, disabled, static, ...
     directory: str  # where its processes are started, links kept; empty where the unit names none
     outdated: bool  # its file was changed since systemd has read it
+    wanted: bool  # another unit starts it
 
     @property
     def name(self) -> str:
@@ -82,7 +85,7 @@ class State:
     @property
     def brought_back(self) -> bool:
         """Whether a reboot brings it back."""
-        return self.enabled in _BROUGHT_BACK
+        return self.enabled in _BROUGHT_BACK or (self.enabled in _PULLED_IN and self.wanted)
 
 
 def states(systemd: Systemd) -> tuple[State, ...]:
@@ -135,6 +138,7 @@ def _state(unit: Unit, values: dict[str, str]) -> State:
         enabled=values.get("UnitFileState", ""),
         directory=values.get("WorkingDirectory", "").lstrip("!-"),  # marks that it may be missing
         outdated=values.get("NeedDaemonReload") == "yes",
+        wanted=bool(values.get("WantedBy") or values.get("RequiredBy")),
     )
 
 

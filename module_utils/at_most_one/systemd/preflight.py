@@ -108,7 +108,11 @@ def require_brought_back(found: Sequence[State]) -> None:
                 enabled=lost[0].enabled or say("nothing"),
             ),
             expected=say("enabled."),
-            next_step=say("systemctl enable {units}, then the same command again.", units=units),
+            next_step=say(
+                "systemctl enable {units}, then the same command again; one that is static needs an [Install] section "
+                "for it, or an enabled unit that wants it.",
+                units=units,
+            ),
             units=[one.name for one in lost],
         )
 
