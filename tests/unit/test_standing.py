@@ -56,8 +56,14 @@ def put(*path: str | int, value: Any) -> Callable[[dict[str, Any]], object]:
     return change
 
 
+def one_more(status: str) -> Callable[[dict[str, Any]], object]:
+    """A third instance, where two are enough, that does not run."""
+    one = {"pm_id": 2, "status": status, "cwd": None}
+    return lambda facts: facts["hosts"]["web1"]["pm2"]["instances"].append(one)
+
+
 def stop_one(facts: dict[str, Any]) -> None:
-    facts["hosts"]["web1"]["pm2"]["instances"][1]["status"] = "errored"
+    facts["hosts"]["web1"]["pm2"]["instances"][1].update(status="errored", cwd=None)
 
 
 def elsewhere(facts: dict[str, Any]) -> None:
@@ -141,6 +147,9 @@ INVALID = [{"name": "idx_a", "verdict": "different", "parts": [{"part": "unique"
         (put("hosts", "web1", "changes", value=["/r/b was built again"]), ["release:web1"]),
         (put("hosts", "web1", "modified", value=[" M file"]), ["release:web1"]),
         (stop_one, ["instances:web1"]),
+        (one_more("errored"), ["instances:web1"]),
+        (one_more("waiting restart"), ["instances:web1"]),
+        (one_more("stopped"), []),
         (put("hosts", "web1", "pm2", value=GONE), ["pm2:web1"]),
         (put("hosts", "web1", "saved", value=False), ["saved:web1"]),
         (put("hosts", "web1", "saved", value=None), []),

@@ -16,6 +16,7 @@ from ..verdicts import word
 
 Facts = Mapping[str, Any]
 PURGE = "purge"  # the phase of a run that removes archived rows, as runs/undo.py names it
+_STOPPED = ("stopped", "inactive")  # by a person, in the words of PM2 and of systemd
 
 
 @dataclass(frozen=True)
@@ -377,7 +378,9 @@ def _host(host: str, state: Facts, facts: Facts) -> list[Finding]:
     by_systemd = state.get("under") == "systemd"
     instances = (state.get("pm2") or {}).get("instances")
     elsewhere = [
-        str(one["pm_id"]) for one in instances or [] if state.get("real_path") and one["cwd"] != state["real_path"]
+        str(one["pm_id"])
+        for one in instances or []
+        if state.get("real_path") and one["status"] == "online" and one["cwd"] != state["real_path"]
     ]
     if released and served != released:
         found.append(
@@ -416,7 +419,9 @@ def _host(host: str, state: Facts, facts: Facts) -> list[Finding]:
             ),
         ]
     online = sum(one["status"] == "online" for one in instances)
-    if online < facts["min_instances"]:
+    # Those that a person has stopped are missed by nobody while enough others serve; one that has crashed is.
+    wanted = max(facts["min_instances"], sum(one["status"] not in _STOPPED for one in instances))
+    if online < wanted:
         found.append(
             Finding(
                 f"instances:{host}",
@@ -427,7 +432,7 @@ def _host(host: str, state: Facts, facts: Facts) -> list[Finding]:
                     online=online,
                     declared=len(instances),
                 ),
-                say("at least {min_instances}.", min_instances=facts["min_instances"]),
+                say("at least {min_instances}.", min_instances=wanted),
                 say("read their error logs; `pm2 list` shows them.")
                 if not by_systemd
                 else say("read the log of {units}: journalctl --unit=<unit>.", units=_down(instances)),
