@@ -85,6 +85,17 @@ def test_a_phase_can_be_recorded_after_it_has_ended(login: Login, opening: Openi
     assert 0.1 <= phases["healthcheck"] <= took_s - 0.2 + 0.05  # it is rounded
 
 
+def test_no_phase_has_ended_in_the_future_where_the_control_nodes_clock_was_set_back(
+    login: Login, opening: Opening
+) -> None:
+    run_id = open_run(login, opening).run_id
+    with connect(login) as connection:
+        journal.record(connection, run_id, "pm2_reload", "ok", {}, ago_s=-3_600)
+        journal.record(connection, run_id, "healthcheck", "ok", {})
+        (run,) = journal.read(connection, run_id=run_id)
+    assert all(phase["seconds"] < 600 for phase in run["phases"])
+
+
 def test_a_run_from_beginning_to_end(login: Login, opening: Opening) -> None:
     assert runs(login) == []
     opened = open_run(login, opening)

@@ -178,7 +178,8 @@ def record(
             " greatest(coalesce(max(s.finished_at), r.started_at), clock_timestamp() - %s * interval '1 second'), %s"
             " FROM at_most_one.run r LEFT JOIN at_most_one.step s ON s.run_id = r.run_id"
             " WHERE r.run_id = %s GROUP BY r.run_id",
-            (phase, status, ago_s, _json(details), run_id),
+            # By the control node's clock, which may have been set back since: no phase ends in the future.
+            (phase, status, max(0.0, ago_s), _json(details), run_id),
         )
     renew(connection, run_id)
 
