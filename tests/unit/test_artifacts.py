@@ -69,11 +69,11 @@ def test_the_figures_of_a_monitor_stay_as_they_are() -> None:
     assert without_secrets("at_most_one.prom", text) == text
 
 
-@pytest.mark.parametrize("mask", [0o000, 0o077])
-def test_owner_and_group_may_read_what_was_written_whatever_the_umask(tmp_path: Path, mask: int) -> None:
+@pytest.mark.parametrize(("mask", "above"), [(0o000, 0o770), (0o002, 0o770), (0o022, 0o750), (0o077, 0o750)])
+def test_owner_and_group_may_read_what_was_written_whatever_the_umask(tmp_path: Path, mask: int, above: int) -> None:
     with umask(mask):
         write(directory(tmp_path / "artifacts/staging/run-1") / "report.md", "text\n")
     made = tmp_path / "artifacts"
     modes = {path: path.stat().st_mode & 0o777 for path in [made, *made.rglob("*")]}
     report = made / "staging/run-1/report.md"
-    assert modes == {made: 0o750, report.parents[1]: 0o750, report.parent: 0o750, report: 0o640}
+    assert modes == {made: above, report.parents[1]: above, report.parent: 0o750, report: 0o640}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 from . import files
 from .redaction import MASK, redact, redact_data
 
-DIRECTORY, FILE = 0o750, 0o640  # for owner and group, whatever the umask
+DIRECTORY, FILE = 0o750, 0o640  # for owner and group
 _MARKUP = re.compile(r"(<(?:style|script)\b.*?</(?:style|script)>|<[^<>]*>)", re.DOTALL | re.IGNORECASE)
 _PROGRAM = re.compile(r"<(?:style|script)\b", re.IGNORECASE)  # the project's own, without a value of a run
 _ATTRIBUTE = re.compile(r'(=")([^"]*)(")')
@@ -23,8 +24,16 @@ _LABEL = re.compile(r'"((?:[^"\\\n]|\\.)*)"')
 
 
 def directory(path: str | Path) -> Path:
-    """Make the directory where it is not there, its parents too, for owner and group."""
-    return files.directory(Path(path), DIRECTORY)
+    """Make the directory where it is not there, for owner and group, whatever the umask.
+
+    Of those above it the group may write where the umask lets it: several accounts may deploy from one checkout.
+    """
+    target = Path(path)
+    if not target.is_dir():
+        umask = os.umask(0o022)
+        os.umask(umask)
+        files.directory(target.parent, DIRECTORY | (0o020 & ~umask))
+    return files.directory(target, DIRECTORY)
 
 
 def write(path: str | Path, text: str, mode: int = FILE) -> None:
