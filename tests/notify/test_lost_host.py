@@ -141,3 +141,13 @@ def test_a_host_that_is_lost_once_the_run_is_open_ends_it_like_any_failure(playb
     for play in phases:
         assert play["any_errors_fatal"], play["name"]
         assert play["ignore_unreachable"], play["name"]
+
+
+def test_what_follows_the_opening_of_a_run_in_the_same_play_leaves_none_open() -> None:
+    """Before it is opened a lost host ends the command, and nobody has been told that something begins."""
+    opening = yaml.safe_load((ROOT / "roles/run/tasks/main.yml").read_text(encoding="utf-8"))
+    (going_on,) = [task for task in opening if "rescue" in task]
+    assert going_on["ignore_unreachable"]
+    (baseline,) = yaml.safe_load((ROOT / "roles/watch/tasks/baseline.yml").read_text(encoding="utf-8"))
+    assert baseline["ignore_unreachable"]
+    assert baseline["ignore_errors"]
