@@ -10,7 +10,7 @@ description:
   - Writes texts to files in one directory, each whole or not at all, readable by owner and group.
   - It also writes into the reports of earlier runs what has become of these since; see O(earlier).
   - One call in the place of one or two for each file, since every run ends with them.
-  - What looks like a secret is taken out of each, of data (C(.json)), of texts, and of the words and attributes of pages
+  - What looks like a secret is taken out of each, of data (C(.json)), of texts, and of words and attributes of pages
     (C(.html)).
   - They are a product of the run, not a state of the service. It never reports a change, and writes in check mode too.
 options:

@@ -91,7 +91,7 @@ def test_known_secrets_are_masked_wherever_they_are() -> None:
     assert redact("a tail, a tail-end", ["tail", "tail-end", ""]) == "a ***, a ***"
 
 
-SPELLED = "p@ss/w:r'd \"1\" \\ é%(x)!*&"
+SPELLED = 'p@ss/w:r\'d "1" \\ é%(x)!*&'
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ class Place:
 
     @property
     def authority(self) -> str:
-        """What the header Host names: an IPv6 address in brackets and without its zone, a port that is not the usual."""
+        """What the header Host names: an IPv6 address in brackets, without its zone; a port that is not the usual."""
         name = self.host.partition("%")[0]
         host = f"[{name}]" if ":" in name else name
         return host if self.port in (None, _PORTS[self.scheme]) else f"{host}:{self.port}"

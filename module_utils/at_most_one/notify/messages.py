@@ -153,7 +153,9 @@ def send(notice: Notice, channels: Sequence[Channel | Mail], *, within_s: float)
 
     def work(channel: Channel | Mail) -> None:
         try:
-            problem = _mail(channel, notice, within_s) if isinstance(channel, Mail) else _post(channel, notice, within_s)
+            problem = (
+                _mail(channel, notice, within_s) if isinstance(channel, Mail) else _post(channel, notice, within_s)
+            )
         except Exception as failure:  # whatever it is, it must not be taken for a server that does not answer
             problem = say("it cannot be sent ({failure})", failure=type(failure).__name__)
         done[channel.name] = Outcome(channel.name, problem, round(time.monotonic() - began, 3))
