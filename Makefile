@@ -63,10 +63,11 @@ collection: setup ## The Ansible collection of this tree, for your own repositor
 
 .PHONY: lock
 lock: $(STAMPS)/uv ## Compile the lock files of requirements/ again (UPGRADE=1: to newer versions)
-	for name in run dev site collections lab-node lab-postgres; do \
+	for name in run dev site collections lab-node lab-postgres core-2.20 core-2.21 hosts; do \
+	  case $$name in core-*) python=3.12;; hosts) python=3.9;; *) python=3.11;; esac; \
 	  case $$name in run) more=;; dev) more="--constraint requirements/run.txt";; \
 	    site) more="--constraint requirements/dev.txt";; *) more=--no-deps;; esac; \
-	  $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes $(if $(UPGRADE),--upgrade) $$more \
+	  $(UV) pip compile --quiet --universal --python-version $$python --generate-hashes $(if $(UPGRADE),--upgrade) $$more \
 	    --custom-compile-command "make lock" requirements/$$name.in --output-file requirements/$$name.txt; \
 	done
 
@@ -190,6 +191,10 @@ matrix-ends: setup-dev tools ## On the oldest and the newest: the tests of what 
 matrix-night: setup-dev tools ## On each of them: the tests of what differs between versions
 	@$(BIN)/python matrix/run.py --quick
 
+.PHONY: core-matrix
+core-matrix: setup-dev tools ## Playbooks, tests and a deployment on ansible-core 2.19, 2.20 and 2.21 and on each Python of the hosts: ONLY=2.21
+	@$(BIN)/python -m matrix.core $(if $(ONLY),--only '$(ONLY)') $(if $(STEPS),--steps '$(STEPS)') $(if $(HOSTS),--hosts '$(HOSTS)')
+
 .PHONY: adversarial
 TRIALS ?= 1000
 adversarial: setup-dev tools ## 1,000 clean-ups and builds against eight writers who do not stop (TRIALS=N); CI runs a sample
@@ -256,3 +261,4 @@ docs: setup-dev ## Write the generated parts of the documents again
 	$(BIN)/python -m scripts.catalogue
 	$(BIN)/python scripts/troubleshooting.py
 	$(BIN)/python -m scripts.stops_table
+	$(BIN)/python -m matrix.core --table

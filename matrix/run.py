@@ -90,16 +90,21 @@ def run(major: int, *, quick: bool, arguments: list[str]) -> bool:
         print(f"PostgreSQL {version.split()[-1]:<6} did not end within {SECONDS} s", flush=True)
         return False
     seconds = time.monotonic() - started
-    suite = next(ElementTree.parse(report).iter("testsuite")).attrib if report.exists() else {}
-    counts = {name: int(suite.get(name, 0)) for name in ("tests", "failures", "errors", "skipped")}
-    failed = counts["failures"] + counts["errors"]
-    passed = counts["tests"] - failed - counts["skipped"]
-    print(f"PostgreSQL {version.split()[-1]:<6} {passed:4d} passed, {failed} failed, {counts['skipped']} skipped, "
+    passed, failed, skipped = counted(report)
+    print(f"PostgreSQL {version.split()[-1]:<6} {passed:4d} passed, {failed} failed, {skipped} skipped, "
           f"{seconds:.0f} s", flush=True)  # fmt: skip
-    if done.returncode or failed or counts["skipped"] or not passed:
+    if done.returncode or failed or skipped or not passed:
         print(done.stdout + done.stderr, file=sys.stderr, flush=True)
         return False
     return True
+
+
+def counted(report: Path) -> tuple[int, int, int]:
+    """How many tests of a JUnit report have passed, failed and been skipped; none where pytest wrote none."""
+    suite = next(ElementTree.parse(report).iter("testsuite")).attrib if report.exists() else {}
+    counts = {name: int(suite.get(name, 0)) for name in ("tests", "failures", "errors", "skipped")}
+    failed = counts["failures"] + counts["errors"]
+    return counts["tests"] - failed - counts["skipped"], failed, counts["skipped"]
 
 
 def main() -> int:

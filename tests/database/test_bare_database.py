@@ -6,6 +6,7 @@ No application, no git origin, no release: an inventory that new_service.yml wri
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -48,6 +49,9 @@ SELECT count(*), md5(string_agg(t::text, '|' ORDER BY t::text)) FROM public.enro
 INDEXES = "SELECT indexdef FROM pg_indexes WHERE tablename = 'enrolments' ORDER BY 1"
 PLAN = "one-active-enrolment"
 BACKED_UP = ("-e", f"prepare_backup_taken_at={datetime.now(UTC).isoformat()}")
+# make core-matrix: the Python that starts modules on hosts, where it is not that of ansible-playbook.
+HOSTS_PYTHON = os.environ.get("HOSTS_PYTHON")
+STARTED_BY = ("-e", f"ansible_python_interpreter={HOSTS_PYTHON}") if HOSTS_PYTHON else ()
 
 
 def digests(login: Login) -> list[object]:
@@ -76,7 +80,7 @@ def play(tmp_path: Path, server: Server) -> Callable[..., Run]:
     shutil.copytree(Path(__file__).parents[2] / "plans", tmp_path / "plans")
 
     def run(playbook: str, *arguments: str, limit: str | None = "school") -> Run:
-        given = ("-e", f"project_path={tmp_path}", *arguments)
+        given = ("-e", f"project_path={tmp_path}", *STARTED_BY, *arguments)
         inventory = str(tmp_path / "inventories/school") if limit else "local"
         return run_playbook(playbook, *given, limit=limit, inventory=inventory, environment={"PATH": path})
 
