@@ -95,7 +95,8 @@ class ActionModule(Normal):
             result: dict[str, Any] = {"failed": True, "msg": f"{prefix}{checked.errors.msg}"}
         else:
             result = self._act(call)
-        result["invocation"] = {"module_args": call.params}
+        if getattr(constants, "INJECT_INVOCATION", True):  # before ansible-core 2.21 it was no setting
+            result["invocation"] = {"module_args": call.params}
         if call.warnings:
             result["warnings"] = call.warnings
         if call.phrases:

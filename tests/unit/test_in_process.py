@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible import constants
 from ansible.plugins.loader import action_loader
 from at_most_one.service import traffic_probe
 
@@ -93,9 +94,19 @@ def test_the_checklist(run_module: Module) -> None:
         "backup": False,
         "rehearsal": True,
     }
-    assert result["invocation"]["module_args"]["notice_minutes"] == 30.0
     refused = both(run_module, "deploy_checklist", {**GATES, "gates": ["luck"]})
     assert "value of gates must be one or more of: backup, rehearsal, notice" in refused["msg"]
+
+
+def test_what_it_was_given_is_shown_as_ansible_core_is_set_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before 2.21 always, as a module does it."""
+    given = {**GATES, "gates": ["rehearsal"], "rehearsal_reason": "a test", "notice_minutes": "30"}
+    monkeypatch.setattr(constants, "INJECT_INVOCATION", True, raising=False)
+    assert answered("deploy_checklist", given)["invocation"]["module_args"]["notice_minutes"] == 30.0
+    monkeypatch.setattr(constants, "INJECT_INVOCATION", False)
+    assert "invocation" not in answered("deploy_checklist", given)
+    monkeypatch.delattr(constants, "INJECT_INVOCATION")
+    assert answered("deploy_checklist", given)["invocation"]["module_args"]["gates"] == ["rehearsal"]
 
 
 def test_the_report(run_module: Module, tmp_path: Path) -> None:
@@ -361,7 +372,12 @@ def test_no_python_is_started_no_secret_is_shown_and_the_probe_ends_with_ansible
         (tmp_path / "said").open("w") as said,
         subprocess.Popen(
             [str(PLAYBOOK), "-vvv", "-i", str(tmp_path / "hosts.yml"), str(tmp_path / "play.yml")],
-            env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "NO_COLOR": "1"},
+            env={
+                **os.environ,
+                "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+                "ANSIBLE_INJECT_INVOCATION": "true",  # since ansible-core 2.21 it has to be asked for
+                "NO_COLOR": "1",
+            },
             stdin=subprocess.DEVNULL,
             stdout=said,
             stderr=said,
