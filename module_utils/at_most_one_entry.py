@@ -1,7 +1,4 @@
-"""What every module of library/ shares: the login, the plan, and how an OperatorError becomes a failed task.
-
-This is the only place where the core and Ansible meet.
-"""
+"""What every module of library/ shares: the login, the plan, and how an OperatorError becomes a failed task."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypedDict
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypedDict, TypeVar
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
@@ -24,6 +21,7 @@ if TYPE_CHECKING:
     from ansible.module_utils.at_most_one.pm2.client import Pm2
     from ansible.module_utils.at_most_one.postgres.connection import Hold, Login
     from ansible.module_utils.at_most_one.service.version import Application
+    from ansible.module_utils.at_most_one.system.commands import CommandSettings
     from ansible.module_utils.at_most_one.system.run_token import Guard
     from ansible.module_utils.at_most_one.systemd.client import Systemd
 
@@ -35,6 +33,8 @@ except ImportError:
 else:
     PSYCOPG2_ERROR = None
     DATABASE_ERROR = psycopg2.Error
+
+_Commands = TypeVar("_Commands", bound="CommandSettings")
 
 LOGIN_SPEC: dict[str, Any] = {
     "login": {
@@ -70,34 +70,24 @@ PURGE_SPEC: dict[str, Any] = {
 WRITING_SPEC: dict[str, Any] = {**LOGIN_SPEC, **PLAN_SPEC, "run_id": {"type": "str"}}
 # A module whose call can be the last one of a phase: see record_phase.
 PHASE_SPEC: dict[str, Any] = {"phase": {"type": "str"}}
+
+
+def _commands_spec(*names: str, timeout_s: int) -> dict[str, Any]:
+    return {
+        **{name: {"type": "list", "elements": "str", "required": True} for name in names},
+        "path": {"type": "path", "required": True},
+        "environment": {"type": "dict", "default": {}},
+        "timeout_s": {"type": "int", "default": timeout_s},
+    }
+
+
 # A module that asks or changes a migration tool's history: see history_of.
 HISTORY_SPEC: dict[str, Any] = {
-    "history": {
-        "type": "dict",
-        "options": {
-            "status": {"type": "list", "elements": "str", "required": True},
-            "applied": {"type": "list", "elements": "str", "required": True},
-            "not_applied": {"type": "list", "elements": "str", "required": True},
-            "path": {"type": "path", "required": True},
-            "environment": {"type": "dict", "default": {}},
-            "timeout_s": {"type": "int", "default": 60},
-        },
-    }
+    "history": {"type": "dict", "options": _commands_spec("status", "applied", "not_applied", timeout_s=60)}
 }
 # A module that asks an application's own commands for its version: see application_of.
 COMMANDS_SPEC: dict[str, Any] = {
-    "commands": {
-        "type": "dict",
-        "required": True,
-        "options": {
-            "status": {"type": "list", "elements": "str", "required": True},
-            "apply": {"type": "list", "elements": "str", "required": True},
-            "back": {"type": "list", "elements": "str", "required": True},
-            "path": {"type": "path", "required": True},
-            "environment": {"type": "dict", "default": {}},
-            "timeout_s": {"type": "int", "default": 300},
-        },
-    }
+    "commands": {"type": "dict", "required": True, "options": _commands_spec("status", "apply", "back", timeout_s=300)}
 }
 # A module that asks PM2: see pm2_of.
 PM2_SPEC: dict[str, Any] = {
@@ -406,23 +396,23 @@ def history_of(module: AnsibleModule, plan: Plan) -> ToolHistory | None:
     given = module.params["history"]
     if given is None:
         return None
-    environment = {name: str(value) for name, value in given["environment"].items()}
-    lists = {name: tuple(given[name]) for name in ("status", "applied", "not_applied")}
-    commands = Commands(**lists, path=given["path"], environment=environment, timeout_s=given["timeout_s"])
-    module.no_log_values.update(commands.secrets)
-    return ToolHistory(login_of(module), plan.migration, commands, plan.schema)
+    return ToolHistory(login_of(module), plan.migration, _commands_of(module, Commands, given), plan.schema)
 
 
 def application_of(module: AnsibleModule) -> Application:
     """The application whose version the commands of the module's ``commands`` option change."""
     from ansible.module_utils.at_most_one.service.version import Application, VersionCommands
 
-    given = module.params["commands"]
+    return Application(_commands_of(module, VersionCommands, module.params["commands"]))
+
+
+def _commands_of(module: AnsibleModule, kind: type[_Commands], given: dict[str, Any]) -> _Commands:
+    """The commands of an option; the secrets in their environment are masked in all that the module returns."""
+    lists = {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
     environment = {name: str(value) for name, value in given["environment"].items()}
-    lists = {name: tuple(given[name]) for name in ("status", "apply", "back")}
-    commands = VersionCommands(**lists, path=given["path"], environment=environment, timeout_s=given["timeout_s"])
+    commands = kind(**{**given, **lists, "environment": environment})
     module.no_log_values.update(commands.secrets)
-    return Application(commands)
+    return commands
 
 
 def login_of(module: AnsibleModule) -> Login:

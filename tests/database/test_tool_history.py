@@ -211,7 +211,7 @@ def test_the_environment_is_filled_and_nothing_of_libpq_is_inherited(
     monkeypatch.setenv("PGSERVICE", "another")
     place = replace(login, host="::1", dbname="a b", sslmode="verify-full", sslrootcert="system")
     given = {"URL": "postgresql+psycopg://{address}", "NAME": "{dbname} {migration} {schema} {else}"}
-    history = ToolHistory(place, "0002", Commands((), (), (), str(tmp_path), given, 1), "shop")
+    history = ToolHistory(place, "0002", Commands(str(tmp_path), given, 1, (), (), ()), "shop")
     found = history._environment(place, "mark")
     assert found["URL"].endswith(f"@[::1]:{login.port}/a%20b?sslmode=verify-full&sslrootcert=system")
     assert found["URL"].startswith("postgresql+psycopg://aedpics_admin:only%20for")

@@ -22,8 +22,8 @@ from ..findings import observed, say
 from ..postgres.connection import Hold, Login, connect, unheld
 from ..prisma import cli
 from ..prisma.output import scrub
-from ..system.commands import Ended, how, run, said
-from ..system.redaction import named_secrets, redact
+from ..system.commands import CommandSettings, Ended, how, run, said
+from ..system.redaction import redact
 from ..verdicts import word
 
 APPLIED, PENDING, LATER = "applied", "pending", "later"
@@ -33,20 +33,12 @@ _PLACEHOLDER = re.compile(r"\{(migration|schema|url|address|host|port|dbname|use
 
 
 @dataclass(frozen=True)
-class Commands:
-    """The tool's three commands, where they run, and what they find in their environment besides libpq's variables."""
+class Commands(CommandSettings):
+    """The tool's three commands. Their environment has libpq's variables, too."""
 
     status: tuple[str, ...]
     applied: tuple[str, ...]
     not_applied: tuple[str, ...]
-    path: str
-    environment: Mapping[str, str]
-    timeout_s: float
-
-    @property
-    def secrets(self) -> set[str]:
-        """The values of the environment that have the name of a secret."""
-        return named_secrets(self.environment)
 
 
 @dataclass(frozen=True)

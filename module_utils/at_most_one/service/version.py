@@ -10,13 +10,13 @@ import os
 import re
 import secrets
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from ..errors import OperatorError
 from ..findings import Phrase, observed, say
-from ..system.commands import Ended, how, run, said
-from ..system.redaction import named_secrets, redact
+from ..system.commands import CommandSettings, Ended, how, run, said
+from ..system.redaction import redact
 
 # What the status command's exit code says. Interpreters, shells and tools end with other codes when they fail.
 SERVES, ANOTHER = 0, 3
@@ -30,20 +30,12 @@ def is_version(text: object) -> bool:
 
 
 @dataclass(frozen=True)
-class VersionCommands:
-    """The three commands, where they run, and what their environment has besides that of the task."""
+class VersionCommands(CommandSettings):
+    """The three commands."""
 
     status: tuple[str, ...]
     apply: tuple[str, ...]
     back: tuple[str, ...]
-    path: str
-    environment: Mapping[str, str]
-    timeout_s: float
-
-    @property
-    def secrets(self) -> set[str]:
-        """The values of the environment that have the name of a secret."""
-        return named_secrets(self.environment)
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,26 @@ from typing import IO
 
 from ..findings import Phrase, say
 from .processes import members
+from .redaction import named_secrets
 
 _OUTPUT_LIMIT = 65_536  # bytes that are read of the output: its end
 _MOST_KEPT = 64 * 2**20  # bytes of it on the disk; a looping program must not fill that
 _POLL_S = 0.05
 _PATIENCE_S = 3.0  # from the polite signal to the other, and from that one on
+
+
+@dataclass(frozen=True)
+class CommandSettings:
+    """Where the commands of a tool run, what their environment has besides that of the task, and for how long."""
+
+    path: str
+    environment: Mapping[str, str]
+    timeout_s: float
+
+    @property
+    def secrets(self) -> set[str]:
+        """The values of the environment that have the name of a secret."""
+        return named_secrets(self.environment)
 
 
 @dataclass(frozen=True)
