@@ -9,6 +9,8 @@ import re
 
 from .findings import Phrase, say
 
+PHASES = ("prepare", "cleanup", "migrate", "verify", "pm2_reload", "healthcheck")  # of a deployment, in their order
+
 _WORDS = {
     str(word): word
     for word in (

@@ -13,6 +13,7 @@ from at_most_one.errors import OperatorError
 from at_most_one.plan import filled
 from at_most_one.preflight import inputs
 from at_most_one.preflight.inputs import Asked, Hosts
+from at_most_one.verdicts import PHASES
 
 SPEC = (
     "argument_specs: {main: {options: {run_front_door: {}, run_lease_minutes: {}}}, check: {options: {run_extra: {}}}}"
@@ -68,9 +69,9 @@ def test_a_right_command_gets_its_plan(asked: Asked) -> None:
 @pytest.mark.parametrize(
     ("run", "skip", "whole", "phases"),
     [
-        (["all"], [], True, list(inputs.PHASES)),
-        (["all"], ["pm2-reload"], False, [phase for phase in inputs.PHASES if phase != "pm2_reload"]),
-        (["all"], ["schedule"], True, list(inputs.PHASES)),
+        (["all"], [], True, list(PHASES)),
+        (["all"], ["pm2-reload"], False, [phase for phase in PHASES if phase != "pm2_reload"]),
+        (["all"], ["schedule"], True, list(PHASES)),
         (["healthcheck", "pm2-reload"], [], False, ["pm2_reload", "healthcheck"]),
         (["verify", "cleanup"], ["verify"], False, ["cleanup"]),
         (["always"], [], False, []),
@@ -108,7 +109,7 @@ def test_an_application_of_commands_needs_its_address_and_no_path(asked: Asked) 
     settings = {**BARE, "app_adapter": "command", "app_commands": commands, "app_version": "1.4.2"}
     alone = replace(asked, names=[], settings=settings, is_set=without("app_path"))
     assert inputs.plan_of(alone)["id"] == "rule"
-    assert alone.phases == list(inputs.PHASES)
+    assert alone.phases == list(PHASES)
     assert refused(replace(alone, is_set=without("app_path", "app_url"))).seen == "staging lacks app_url."
 
 

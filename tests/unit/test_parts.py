@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from at_most_one.preflight import inputs, parts
+from at_most_one.preflight import parts
 from at_most_one.preflight.parts import Parts
+from at_most_one.verdicts import PHASES
 
 BARE = {"app_adapter": "none", "migrate_adapter": "sql"}
 NONE = {"app_adapter": "none"}
@@ -28,7 +29,6 @@ UNITS = [
     {"name": "shop@3002.service", "url": "http://127.0.0.1:3002"},
 ]
 UNDER_SYSTEMD = {"app_adapter": "systemd", "app_units": UNITS}
-PHASES = inputs.PHASES
 
 
 def found(

@@ -22,6 +22,7 @@ from ..plan import filled, for_tenant, is_tenant
 from ..prisma import files
 from ..system import command_line
 from ..system.project import COLLECTION
+from ..verdicts import PHASES
 from . import parts, plan_source
 
 # What every environment has to say. The vault's names come first (required): these may be made of them.
@@ -31,7 +32,6 @@ _OF_APPLICATION = ("app_path", "app_url")
 _SERVICE = ("app", "archive", "database", "pm2", "release")
 EACH = "each"  # of a plan's tenants: see Asked.tenants
 GUARDS = ("target.guard", "target_guard.yml")  # the second name is what Ansible's own plugin `auto` reads
-PHASES = ("prepare", "cleanup", "migrate", "verify", "pm2_reload", "healthcheck")
 # What the roles themselves leave for each other (docs/architecture.md); a second run of the same playbook finds it.
 FACTS = frozenset(
     {"run_inputs", "run_host", "run_facts", "run_end", "run_token", "run_traffic"}

@@ -10,11 +10,10 @@ from psycopg2.extras import RealDictCursor
 
 from ..postgres.connection import Connection
 from ..postgres.own_schema import exists, missing
+from ..verdicts import PHASES
 from . import requests
 from .requests import Request
 from .run_status import dead_since
-
-PHASES = ("prepare", "cleanup", "migrate", "verify", "pm2_reload", "healthcheck")
 
 # Through jsonb, because a journal that was only read so far may not have every column yet.
 _RUN = """
