@@ -94,14 +94,6 @@ options:
     type: str
     choices: [all, possible]
     default: all
-  index_dropped_first:
-    description:
-      - For V(restored) in check mode, while the rule's index is still there and is to be dropped before rows return.
-      - Of a row that the index rejects now, its other constraints, the BEFORE triggers and its references are asked.
-        The row that holds the key is locked meanwhile, and AFTER triggers do not run. An updated row counts as one
-        that returns.
-    type: bool
-    default: false
   max_rows:
     description: The ceiling. More O(rows) than this stop the task before anything is written. Default is the plan's.
     type: int
@@ -368,7 +360,6 @@ ARGUMENTS: dict[str, Any] = {
     "digest": {"type": "str"},
     "archived_by": {"type": "str"},
     "restore": {"type": "str", "choices": ["all", "possible"], "default": "all"},
-    "index_dropped_first": {"type": "bool", "default": False},
     "max_rows": {"type": "int"},
     "batch_target_ms": {"type": "int", "default": 50},
     "max_replica_lag_s": {"type": "int", "default": 30},
@@ -565,7 +556,6 @@ def restore(module: AnsibleModule, connection: Connection, plan: Plan, hold: Hol
         run_id=module.params["archived_by"],
         check=module.check_mode,
         possible=module.params["restore"] == "possible",
-        index_dropped_first=module.params["index_dropped_first"],
         hold=hold,
     )
     lines = (" ".join(_pairs(dict(strict_zip(plan.primary_key, row)))) for row in restoration.rows)

@@ -47,10 +47,6 @@ options:
     description: Fewer instances than this are refused, because nobody would serve during the reload.
     type: int
     default: 2
-  min_version:
-    description: An older PM2, on disk or in memory, is refused, because its reload can leave a worker in no list.
-    type: str
-    default: 7.0.4
   restore:
     description: The link has gone back. Reload O(only) the named instances and prove them on O(release_path).
     type: bool
@@ -109,10 +105,6 @@ options:
       - A process that dies later than this is not noticed here.
     type: float
     default: 3
-  log_lines:
-    description: How many lines of a failed instance's log are returned.
-    type: int
-    default: 20
 extends_documentation_fragment:
   - at_most_one.pm2
   - at_most_one.releases
@@ -269,13 +261,11 @@ OPTIONS = {
     "release_path": {"type": "path"},
     "ecosystem": {"type": "str", "default": "ecosystem.config.cjs"},
     "min_instances": {"type": "int", "default": 2},
-    "min_version": {"type": "str", "default": "7.0.4"},
     "restore": {"type": "bool", "default": False},
     "only": {"type": "list", "elements": "int"},
     "probe": {"type": "dict", "options": {"url": {"type": "str", "required": True}, **PROBE_SPEC}},
     "instance_timeout_s": {"type": "float", "default": 60.0},
     "stable_s": {"type": "float", "default": 3.0},
-    "log_lines": {"type": "int", "default": 20},
     **PM2_SPEC,
     **RELEASES_SPEC,
     **RUN_SPEC,
@@ -296,8 +286,6 @@ def _aim(module: AnsibleModule) -> preflight.Aim:
         path=given["path"] or "",
         ecosystem=os.path.join(given["path"] or "", given["ecosystem"]),
         min_instances=given["min_instances"],
-        min_version=given["min_version"],
-        log_lines=given["log_lines"],
     )
 
 

@@ -29,10 +29,6 @@ options:
     description: Fewer instances than this are refused, because nobody would serve during a reload.
     type: int
     default: 2
-  min_version:
-    description: An older PM2, on disk or in memory, is refused, because its reload can leave a worker in no list.
-    type: str
-    default: 7.0.4
   instance_timeout_s:
     description: Seconds for one instance. A reload that somebody else has begun is waited for as long.
     type: float
@@ -103,7 +99,6 @@ def act(module: AnsibleModule) -> dict[str, Any]:
             path=given["path"],
             ecosystem=os.path.join(given["path"], given["ecosystem"]),
             min_instances=given["min_instances"],
-            min_version=given["min_version"],
         )
         preflight.preflight(target, aim, linked=False)
     return {"changed": False, **client.overview(target, given["name"])}
@@ -118,7 +113,6 @@ def main() -> None:
             "path": {"type": "path"},
             "ecosystem": {"type": "str", "default": "ecosystem.config.cjs"},
             "min_instances": {"type": "int", "default": 2},
-            "min_version": {"type": "str", "default": "7.0.4"},
             "instance_timeout_s": {"type": "float", "default": 60.0},
             **PM2_SPEC,
         },

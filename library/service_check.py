@@ -130,11 +130,6 @@ options:
     description: How many creations at once.
     type: int
     default: 8
-  root_statuses:
-    description: Statuses that V(root) accepts.
-    type: list
-    elements: int
-    default: [200]
   health_path:
     description: The health endpoint.
     type: str
@@ -168,10 +163,6 @@ options:
     description: A regular expression; a line that matches is an error line.
     type: str
     default: \bERROR\b|Unhandled|uncaughtException
-  log_warning_pattern:
-    description: A regular expression; lines that match are counted and fail nothing.
-    type: str
-    default: WARN
 attributes:
   check_mode:
     support: full
@@ -303,7 +294,6 @@ OPTIONS = {
     "plan": {"type": "dict"},
     "race_size": {"type": "int", "default": 8},
     "race_rounds": {"type": "int", "default": 1},
-    "root_statuses": {"type": "list", "elements": "int", "default": [200]},
     "health_path": {"type": "str", "default": "/api/health"},
     "health_values": {"type": "list", "elements": "str", "default": ["ok", "healthy"]},
     "sessions_path": {"type": "str", "default": "/api/inspections/sessions"},
@@ -312,7 +302,6 @@ OPTIONS = {
     "log_files": {"type": "dict", "default": {}},
     "log_before": {"type": "dict", "default": {}},
     "log_error_pattern": {"type": "str", "default": log_errors.ERROR_PATTERN},
-    "log_warning_pattern": {"type": "str", "default": log_errors.WARNING_PATTERN},
 }
 
 
@@ -343,15 +332,15 @@ def _settings(params: dict[str, Any]) -> Settings:
             expected=say("race_size 2 or more and race_rounds 1 or more: one creation alone is no race."),
             next_step=say("correct race_size and race_rounds."),
         )
-    for name in ("log_error_pattern", "log_warning_pattern"):
-        try:
-            re.compile(given[name])
-        except re.error as broken:
-            raise OperatorError(
-                observed("AMO-1006", "{name} is not a regular expression: {broken}.", name=name, broken=broken),
-                expected=say("a regular expression as Python's re understands it."),
-                next_step=say("correct {name}.", name=name),
-            ) from broken
+    try:
+        re.compile(given["log_error_pattern"])
+    except re.error as broken:
+        name = "log_error_pattern"
+        raise OperatorError(
+            observed("AMO-1006", "{name} is not a regular expression: {broken}.", name=name, broken=broken),
+            expected=say("a regular expression as Python's re understands it."),
+            next_step=say("correct {name}.", name=name),
+        ) from broken
     for name in ("credentials", "admin_credentials"):
         given[name] = Credentials(**given[name]) if given[name] else None
     earlier = given.pop("log_before")
@@ -359,8 +348,7 @@ def _settings(params: dict[str, Any]) -> Settings:
         path: log_errors.mark_of(mark, earlier.get(path)) for path, mark in given["log_files"].items()
     }
     given["canary"] = given["canary"] or {}
-    for name in ("root_statuses", "health_values"):
-        given[name] = tuple(given[name])
+    given["health_values"] = tuple(given["health_values"])
     return Settings(**given)
 
 

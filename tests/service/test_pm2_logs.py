@@ -29,7 +29,7 @@ def separate(log: Path, **noise: str) -> dict[str, Any]:
 
 def scans(done: dict[str, Any]) -> list[log_errors.Scan]:
     marks = [log_errors.mark_of(mark) for mark in done["log_offsets"].values()]
-    return [log_errors.scan(mark, EVERYTHING, "WARN") for mark in marks]
+    return [log_errors.scan(mark, EVERYTHING) for mark in marks]
 
 
 def lines_of(directory: Path, noise: str) -> int:

@@ -40,7 +40,7 @@ class Log:
 
     def scan(self, *, started_at: float | None = None, seconds: float = 20.0) -> Scan:
         mark = Mark(str(self.path), tuple(self.served), tuple(self.before), started_at)
-        return log_errors.scan(mark, ERROR_PATTERN, "WARN", now=self.now + seconds)
+        return log_errors.scan(mark, ERROR_PATTERN, now=self.now + seconds)
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_a_clock_that_is_set_meanwhile_changes_no_rate(log: Log, hours: int) -> 
     before = (replace(first, up=100.0), replace(last, at=last.at + 3600 * hours, up=110.0))
     served = (replace(serves, at=serves.at + 3600 * hours, up=120.0),)
     mark = Mark(str(log.path), served, before)
-    found = log_errors.scan(mark, ERROR_PATTERN, "WARN", now=served[0].at + 20)
+    found = log_errors.scan(mark, ERROR_PATTERN, now=served[0].at + 20)
     assert (found.errors, found.known, found.compared_s) == (0, 12, 10)
     prepared: dict[str, Any] = {"size": 0, "at": first.at + 3600, "up": 40.0}
     assert log_errors.mark_of(asdict(mark), prepared).before == (Moment(**prepared), *before)
@@ -251,10 +251,10 @@ def test_a_file_of_an_earlier_rotation_is_not_taken_for_the_log(log: Log) -> Non
 
 def test_a_log_that_does_not_exist(tmp_path: Path) -> None:
     mark = Mark(str(tmp_path / "none"), (Served(0, 200, 100, 0, BEGAN),))
-    assert log_errors.scan(mark, ERROR_PATTERN, "WARN").errors == 0
+    assert log_errors.scan(mark, ERROR_PATTERN).errors == 0
     gone = Mark(str(tmp_path / "none"), (Served(0, 200, 100, 5, BEGAN),))
     with pytest.raises(OSError, match="none"):
-        log_errors.scan(gone, ERROR_PATTERN, "WARN")
+        log_errors.scan(gone, ERROR_PATTERN)
 
 
 def test_secrets_are_not_shown(log: Log) -> None:

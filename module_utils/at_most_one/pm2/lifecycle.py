@@ -63,7 +63,7 @@ def start(pm2: Pm2, aim: Aim, *, check: bool = False) -> bool:
                 # There was no process before this one.
                 prove(pm2, aim.demand, replace(instance, pid=0, status="stopped"), len(found.instances))
             except Unproven as unproven:
-                lines = error_lines(pm2, name, instance, heard, {}, aim.log_lines)
+                lines = error_lines(pm2, name, instance, heard, {})
                 raise OperatorError(
                     observed(
                         "AMO-4210",

@@ -28,7 +28,6 @@ class Aim:
     ecosystem: str
     min_instances: int = 2
     min_version: str = "7.0.4"
-    log_lines: int = 20
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from .client import Instance, Listing, Pm2, listing
 
 _POLL_S = 0.2
 _WRONG_DIRECTORY_FOR_S = 2.0  # a worker starts in its daemon's directory and changes to its own before the app loads
+_LINES = 20  # of what a failed instance has logged
 _EXTRA_RESTARTS = 3  # granted to an instance that was already restarting by itself
 _AFTER_ANSWER_S = 1.0  # it lives on after its first answer: some load the application only with the first request
 
@@ -116,20 +117,18 @@ def already_proven(demand: Demand, instance: Instance, instances: int) -> bool:
     return True
 
 
-def error_lines(
-    pm2: Pm2, name: str, instance: Instance, heard: Overheard, offsets: dict[str, int], lines: int
-) -> list[str]:
+def error_lines(pm2: Pm2, name: str, instance: Instance, heard: Overheard, offsets: dict[str, int]) -> list[str]:
     """What the instance said of its failure: overheard, or in its logs since, or what PM2's own log says of it."""
     daemon_log = os.path.join(pm2.home, "pm2.log")
     sources: Iterable[Callable[[], list[str]]] = (
-        lambda: heard.lines(instance.pm_id, lines),
-        lambda: log_tail(instance.err_log, offsets.get(instance.err_log, 0), lines),
-        lambda: log_tail(instance.out_log, offsets.get(instance.out_log, 0), lines),
+        lambda: heard.lines(instance.pm_id, _LINES),
+        lambda: log_tail(instance.err_log, offsets.get(instance.err_log, 0), _LINES),
+        lambda: log_tail(instance.out_log, offsets.get(instance.out_log, 0), _LINES),
         lambda: [
             line
             for line in log_tail(daemon_log, offsets.get(daemon_log, 0), 1000)
             if f"[{name}:{instance.pm_id}]" in line
-        ][-lines:],
+        ][-_LINES:],
     )
     return next((found for source in sources if (found := source())), [])
 

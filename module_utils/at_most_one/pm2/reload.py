@@ -253,7 +253,7 @@ def _fail(
     offsets: dict[str, int],
 ) -> NoReturn:
     name = aim.demand.name
-    lines = error_lines(pm2, name, failed, heard, offsets, aim.log_lines)
+    lines = error_lines(pm2, name, failed, heard, offsets)
     with guard([*_words(done), _begun(failed, unproven.cause)]):
         others = [one for one in listing(pm2, name).instances if one.pm_id != failed.pm_id]
         serving = [one.pm_id for one in others if one.online]

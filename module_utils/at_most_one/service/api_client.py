@@ -10,7 +10,7 @@ from typing import Any
 from ..findings import say
 from ..http.client import Answer, NoAnswer, fetch
 from ..plan import Proof, Request
-from ..system.log_errors import ERROR_PATTERN, WARNING_PATTERN, Mark
+from ..system.log_errors import ERROR_PATTERN, Mark
 from .nextauth import Credentials, Identity, SignInFailed, sign_in
 
 
@@ -26,7 +26,6 @@ class Settings:
     admin_credentials: Credentials | None = None
     bearer_token: str | None = field(default=None, repr=False)
     admin_bearer_token: str | None = field(default=None, repr=False)
-    root_statuses: tuple[int, ...] = (200,)
     health_path: str = "/api/health"
     health_values: tuple[str, ...] = ("ok", "healthy")
     sessions_path: str = "/api/inspections/sessions"
@@ -39,7 +38,6 @@ class Settings:
     before_change: bool = False  # the release that is asked is the one that the change will replace
     log_files: Mapping[str, Mark] = field(default_factory=dict)  # path to where the release's own lines begin
     log_error_pattern: str = ERROR_PATTERN
-    log_warning_pattern: str = WARNING_PATTERN
 
     @property
     def row(self) -> Proof:

@@ -90,9 +90,8 @@ class _Outcome(NamedTuple):
 
 
 def _root(visitor: Visitor) -> _Outcome:
-    allowed = visitor.settings.root_statuses
-    answer = visitor.ask("HEAD", "/", expected=_either(allowed))
-    return _Outcome("HEAD /", _either(allowed), str(answer.status), answer.status in allowed)
+    answer = visitor.ask("HEAD", "/", expected="200")
+    return _Outcome("HEAD /", "200", str(answer.status), answer.status == 200)
 
 
 def _health(visitor: Visitor) -> _Outcome:
@@ -152,7 +151,7 @@ def _log(visitor: Visitor) -> _Outcome:
     scans: list[log_errors.Scan] = []
     for path, mark in settings.log_files.items():
         try:
-            scans.append(log_errors.scan(mark, settings.log_error_pattern, settings.log_warning_pattern))
+            scans.append(log_errors.scan(mark, settings.log_error_pattern))
         except OSError as failure:
             unread = say("{path} cannot be read: {reason}", path=path, reason=failure.strerror)
             raise Failed(request, expected, unread) from failure

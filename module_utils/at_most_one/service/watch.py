@@ -359,7 +359,7 @@ def scans(offsets: Mapping[str, Mapping[str, Any]], pattern: str) -> list[Scan]:
     done = []
     for path, mark in offsets.items():
         try:
-            done.append(log_errors.scan(log_errors.mark_of(mark), pattern, r"(?!)"))
+            done.append(log_errors.scan(log_errors.mark_of(mark), pattern))
         except OSError as failure:
             done.append(
                 Scan(path, errors=1, shown=[say("{path} cannot be read: {reason}", path=path, reason=failure.strerror)])

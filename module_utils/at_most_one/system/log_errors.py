@@ -23,8 +23,8 @@ from .processes import uptime
 from .redaction import redact
 
 ERROR_PATTERN = r"\bERROR\b|Unhandled|uncaughtException"  # also the default of healthcheck_log_error_pattern
-WARNING_PATTERN = "WARN"
 NOT_COUNTED = "not counted: "
+_WARNING = "WARN"  # lines with it are counted, and fail nothing
 
 _HISTORY_BYTES = 1024 * 1024  # of a log with times, from before the run
 _LINE_SHOWN = 300
@@ -162,12 +162,12 @@ def written_at(line: str) -> float | None:
     return int(in_ms[1]) / 1000 if in_ms else None
 
 
-def scan(mark: Mark, errors: str, warnings: str, now: float | None = None) -> Scan:
-    """Count the new release's lines that match the regular expressions. Raises OSError when the log is unreadable.
+def scan(mark: Mark, errors: str, now: float | None = None) -> Scan:
+    """Count the new release's lines that match, and its warnings. Raises OSError when the log is unreadable.
 
     A log that did not exist and still does not has no lines.
     """
-    found, is_error, is_warning = Scan(mark.path), re.compile(errors), re.compile(warnings)
+    found, is_error = Scan(mark.path), re.compile(errors)
     if mark.since == 0 and not os.path.exists(mark.path):
         return found
     mark, earlier = _across_rotation(mark)
@@ -178,7 +178,7 @@ def scan(mark: Mark, errors: str, warnings: str, now: float | None = None) -> Sc
             examples = shown.setdefault(kind(line), [])
             if len(examples) < _LINES_SHOWN:
                 examples.append(line)
-        elif is_warning.search(line):
+        elif _WARNING in line:
             found.warnings += 1
     first = min(mark.served, key=_order, default=Moment(0, 0.0))
     lasted = max(0.0, age(first) if now is None else now - first.at)
