@@ -9,16 +9,15 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from at_most_one.postgres.connection import Login
 
 from tests.database.index_tools import query
+from tests.database.page_project import owned_database, report
 from tests.support import without_node
 from tests.support.playbooks import Run, run_playbook
 from tests.support.postgres import Server
@@ -60,16 +59,10 @@ def digests(login: Login) -> list[object]:
 
 @pytest.fixture
 def school(server: Server) -> Iterator[Login]:
-    """A database of its own, and a role that owns its tables and is no superuser."""
-    server.run("CREATE ROLE school LOGIN PASSWORD 'a secret of the school'", "CREATE DATABASE school OWNER school")
-    login = replace(server.login, dbname="school", user="school", password="a secret of the school")
-    try:
-        for statement in ("GRANT ALL ON SCHEMA public TO school",):
-            query(replace(server.login, dbname="school"), statement)
+    """A database with duplicates."""
+    with owned_database(server, "school", "a secret of the school") as login:
         query(login, SCHEMA)
         yield login
-    finally:
-        server.run("DROP DATABASE school WITH (FORCE)", "DROP ROLE school")
 
 
 @pytest.fixture
@@ -85,12 +78,6 @@ def play(tmp_path: Path, server: Server) -> Callable[..., Run]:
         return run_playbook(playbook, *given, limit=limit, inventory=inventory, environment={"PATH": path})
 
     return run
-
-
-def report(project: Path) -> dict[str, Any]:
-    """report.json of the newest run."""
-    written: dict[str, Any] = json.loads((project / "artifacts/school/latest/report.json").read_text())
-    return written
 
 
 def fill_in(directory: Path, login: Login, server: Server) -> None:

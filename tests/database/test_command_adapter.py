@@ -14,8 +14,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,8 @@ from at_most_one.runs import journal
 from at_most_one.runs.controllers import Controller
 
 from tests.database.index_tools import query, wait_for
-from tests.support.playbooks import ROOT, Run, run_playbook
+from tests.database.page_project import DIGEST, INDEX, owned_database, project, report
+from tests.support.playbooks import ROOT, Run
 from tests.support.postgres import Server
 
 pytestmark = pytest.mark.pg_dump
@@ -46,8 +46,6 @@ INSERT INTO enrolments (user_id, course_id, created_at, status)
 INSERT INTO enrolments (user_id, course_id, created_at, status)
     SELECT u, 2, '2025-11-20'::timestamptz + n * interval '1 hour', 'active'
     FROM generate_series(1, 4) AS u, generate_series(1, 3) AS n"""
-DIGEST = "SELECT count(*), md5(string_agg(t::text, '|' ORDER BY t::text)) FROM public.enrolments AS t"
-INDEX = "SELECT count(*) FROM pg_indexes WHERE indexname = 'one_active_enrolment'"
 
 
 @dataclass(frozen=True)
@@ -76,59 +74,26 @@ def shop(server: Server, tmp_path: Path) -> Iterator[Shop]:
     directory, state = tmp_path / "srv", tmp_path / "state"
     shutil.copytree(ROOT / "examples/command", directory)
     state.mkdir()
-    server.run(f"CREATE ROLE shop LOGIN PASSWORD '{PASSWORD}'", "CREATE DATABASE shop OWNER shop")
-    login = replace(server.login, dbname="shop", user="shop", password=PASSWORD)
-    service = subprocess.Popen(
-        [sys.executable, "shop.py", "serve", "0", "1.4.1"], cwd=directory, env={**os.environ, "SHOP_STATE": str(state)}
-    )
-    try:
-        query(replace(server.login, dbname="shop"), "GRANT ALL ON SCHEMA public TO shop")
+    with owned_database(server, "shop", PASSWORD) as login:
         query(login, TABLE)
-        wait_for((state / "pid").exists)
-        settings = json.loads(json.dumps(SETTINGS).replace("python3", sys.executable))
-        settings["app_commands"] |= {"path": str(directory), "environment": {"SHOP_STATE": str(state)}}
-        settings["app_url"] = f"http://127.0.0.1:{(state / 'port').read_text()}"
-        yield Shop(login, directory, settings)
-    finally:
-        service.terminate()
-        service.wait()
-        server.run("DROP DATABASE shop WITH (FORCE)", "DROP ROLE shop")
+        command = [sys.executable, "shop.py", "serve", "0", "1.4.1"]
+        service = subprocess.Popen(command, cwd=directory, env={**os.environ, "SHOP_STATE": str(state)})
+        try:
+            wait_for((state / "pid").exists)
+            settings = json.loads(json.dumps(SETTINGS).replace("python3", sys.executable))
+            settings["app_commands"] |= {"path": str(directory), "environment": {"SHOP_STATE": str(state)}}
+            settings["app_url"] = f"http://127.0.0.1:{(state / 'port').read_text()}"
+            yield Shop(login, directory, settings)
+        finally:
+            service.terminate()
+            service.wait()
 
 
 @pytest.fixture
 def play(shop: Shop, server: Server, tmp_path: Path) -> Callable[..., Run]:
-    """Runs a playbook on a database runner, with the settings of the page."""
-    shutil.copytree(ROOT / "examples/plans", tmp_path / "plans")
-    inventory = tmp_path / "inventories/shop"
-    variables = inventory / "group_vars/shop"
-    variables.mkdir(parents=True)
-    shutil.copy(ROOT / "inventories/production/target.guard", inventory)
-    runner = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
-    (inventory / "hosts.yml").write_text(yaml.safe_dump({"shop": {"hosts": {"runner": runner}}}))
-    given = {
-        **{"environment_name": "shop", "plan": "one-active-enrolment", "report_language": "en", "app_name": "shop"},
-        **shop.settings,
-        **{"database_host": shop.login.host, "database_port": shop.login.port, "database_name": "shop"},
-        **{"database_user": "shop", "database_password": "{{ vault_database_password }}"},
-        **{"prepare_gates": ["backup"], "prepare_backup_path": str(tmp_path / "backups")},
-        "app_environment_path": str(server.binaries),  # pg_dump
-        "pm2_reload_probe_rate_per_s": 10,  # what a machine with other tests on it answers in time
-        "prepare_backup_taken_at": datetime.now(UTC).isoformat(),
-    }
-    (variables / "main.yml").write_text(yaml.safe_dump(given))
-    (variables / "vault.yml").write_text(yaml.safe_dump({"vault_database_password": PASSWORD}))
-
-    def run(playbook: str, *arguments: str) -> Run:
-        return run_playbook(
-            playbook, "-e", f"project_path={tmp_path}", *arguments, limit="shop", inventory=str(inventory)
-        )
-
-    return run
-
-
-def report(project: Path) -> dict[str, Any]:
-    written: dict[str, Any] = json.loads((project / "artifacts/shop/latest/report.json").read_text())
-    return written
+    """Runs a playbook with the settings of the page."""
+    slowly = {"pm2_reload_probe_rate_per_s": 10}  # what a machine with other tests on it answers in time
+    return project(tmp_path, shop.login, server, **shop.settings, **slowly)
 
 
 def test_deployed_taken_back_and_deployed_again_without_a_lost_request(

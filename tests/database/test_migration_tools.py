@@ -12,8 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,8 @@ import yaml
 from at_most_one.postgres.connection import Login
 
 from tests.database.index_tools import query
-from tests.support.playbooks import ROOT, Run, run_playbook
+from tests.database.page_project import DIGEST, INDEX, owned_database, project, report
+from tests.support.playbooks import ROOT, Run
 from tests.support.postgres import Server
 
 pytestmark = pytest.mark.pg_dump
@@ -40,8 +40,6 @@ INSERT INTO enrolments (user_id, course_id, created_at, status)
 INSERT INTO enrolments (user_id, course_id, created_at, status)
     SELECT u, 2, '2025-11-20'::timestamptz + n * interval '1 hour', 'active'
     FROM generate_series(1, 4) AS u, generate_series(1, 3) AS n"""
-DIGEST = "SELECT count(*), md5(string_agg(t::text, '|' ORDER BY t::text)) FROM public.enrolments AS t"
-INDEX = "SELECT count(*) FROM pg_indexes WHERE indexname = 'one_active_enrolment'"
 
 
 @dataclass(frozen=True)
@@ -76,65 +74,30 @@ class Tool:
 @pytest.fixture(params=["alembic", pytest.param("django", marks=pytest.mark.thorough)])
 def tool(request: pytest.FixtureRequest, server: Server, tmp_path: Path) -> Iterator[Tool]:
     """The example, with the first migration applied by the tool, and rows with duplicates."""
-    server.run(f"CREATE ROLE school LOGIN PASSWORD '{PASSWORD}'", "CREATE DATABASE school OWNER school")
-    login = replace(server.login, dbname="school", user="school", password=PASSWORD)
     directory = tmp_path / "srv"
     shutil.copytree(ROOT / "examples" / request.param, directory)
     settings = yaml.safe_load(json.dumps(SETTINGS[request.param]).replace(".venv/bin", HERE))
     settings["migrate_history"]["path"] = str(directory)
-    python, alembic = sys.executable, f"{HERE}/alembic"
-    if request.param == "alembic":
-        made = Tool(
-            login, directory, settings, (alembic, "upgrade"), (alembic, "current"), lambda said: MIGRATION in said
-        )
-    else:
-        manage = (python, "manage.py")
-        made = Tool(
-            *(login, directory, settings, (*manage, "migrate", "school"), (*manage, "showmigrations", "school")),
-            lambda said: f"[X] {MIGRATION}" in said,
-        )
-    try:
-        query(replace(server.login, dbname="school"), "GRANT ALL ON SCHEMA public TO school")
+    alembic, manage = f"{HERE}/alembic", (sys.executable, "manage.py")
+    with owned_database(server, "school", PASSWORD) as login:
+        if request.param == "alembic":
+            made = Tool(
+                login, directory, settings, (alembic, "upgrade"), (alembic, "current"), lambda said: MIGRATION in said
+            )
+        else:
+            made = Tool(
+                *(login, directory, settings, (*manage, "migrate", "school"), (*manage, "showmigrations", "school")),
+                lambda said: f"[X] {MIGRATION}" in said,
+            )
         made.run(*made.migrate, "0001_enrolments")
         query(login, f"SET search_path = public; {ROWS}")
         yield made
-    finally:
-        server.run("DROP DATABASE school WITH (FORCE)", "DROP ROLE school")
 
 
 @pytest.fixture
 def play(tool: Tool, server: Server, tmp_path: Path) -> Callable[..., Run]:
-    """Runs a playbook on a database runner, with the settings of the page."""
-    shutil.copytree(ROOT / "examples/plans", tmp_path / "plans")
-    inventory = tmp_path / "inventories/school"
-    variables = inventory / "group_vars/school"
-    variables.mkdir(parents=True)
-    shutil.copy(ROOT / "inventories/production/target.guard", inventory)
-    runner = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
-    (inventory / "hosts.yml").write_text(yaml.safe_dump({"school": {"hosts": {"runner": runner}}}))
-    given = {
-        **{"environment_name": "school", "plan": "one-active-enrolment", "report_language": "en"},
-        **{"app_adapter": "none", "app_name": "school", **tool.settings},
-        **{"database_host": tool.login.host, "database_port": tool.login.port, "database_name": "school"},
-        **{"database_user": "school", "database_password": "{{ vault_database_password }}"},
-        **{"prepare_gates": ["backup"], "prepare_backup_path": str(tmp_path / "backups")},
-        "app_environment_path": str(server.binaries),  # pg_dump
-        "prepare_backup_taken_at": datetime.now(UTC).isoformat(),
-    }
-    (variables / "main.yml").write_text(yaml.safe_dump(given))
-    (variables / "vault.yml").write_text(yaml.safe_dump({"vault_database_password": PASSWORD}))
-
-    def run(playbook: str, *arguments: str) -> Run:
-        return run_playbook(
-            playbook, "-e", f"project_path={tmp_path}", *arguments, limit="school", inventory=str(inventory)
-        )
-
-    return run
-
-
-def outcome(project: Path) -> str:
-    report = json.loads((project / "artifacts/school/latest/report.json").read_text())
-    return str(report["outcome"])
+    """Runs a playbook with the settings of the page."""
+    return project(tmp_path, tool.login, server, app_adapter="none", **tool.settings)
 
 
 def state(tool: Tool) -> tuple[bool, bool]:
@@ -150,18 +113,18 @@ def test_deployed_taken_back_and_deployed_again_as_the_tool_sees_it(
     assert (predicted.code, state(tool)) == (0, (False, False)), predicted.output
 
     deployed = play("deploy.yml")
-    assert (deployed.code, outcome(tmp_path), state(tool)) == (0, "deployed", (True, True)), deployed.output
+    assert (deployed.code, report(tmp_path)["outcome"], state(tool)) == (0, "deployed", (True, True)), deployed.output
     assert PASSWORD not in deployed.output + deployed.events
 
     again = play("deploy.yml")
-    assert (again.code, again.changed, outcome(tmp_path), state(tool)) == (0, 0, "unchanged", (True, True))
+    assert (again.code, again.changed, report(tmp_path)["outcome"], state(tool)) == (0, 0, "unchanged", (True, True))
 
     back = play("rollback.yml")
-    assert (back.code, outcome(tmp_path), state(tool)) == (0, "rolled_back", (False, False)), back.output
+    assert (back.code, report(tmp_path)["outcome"], state(tool)) == (0, "rolled_back", (False, False)), back.output
     assert query(tool.login, DIGEST) == before
 
     forward = play("deploy.yml")
-    assert (forward.code, outcome(tmp_path), state(tool)) == (0, "deployed", (True, True)), forward.output
+    assert (forward.code, report(tmp_path)["outcome"], state(tool)) == (0, "deployed", (True, True)), forward.output
 
 
 @pytest.mark.parametrize("tool", ["alembic"], indirect=True)  # what the tool is makes no difference here
@@ -173,7 +136,7 @@ def test_a_tool_that_cannot_record_is_a_failure_that_takes_itself_back(
     stopped = play("deploy.yml", "-e", json.dumps({"migrate_history": broken}))
     assert stopped.code != 0
     assert "AMO-3632" in stopped.output + stopped.events
-    assert (outcome(tmp_path), state(tool)) == ("rolled_back", (False, False)), stopped.output
+    assert (report(tmp_path)["outcome"], state(tool)) == ("rolled_back", (False, False)), stopped.output
     assert query(tool.login, DIGEST) == before
 
 
@@ -183,7 +146,7 @@ def test_the_tools_own_migration_leaves_nothing_to_do(tool: Tool, play: Callable
     query(tool.login, "DELETE FROM public.enrolments")
     tool.run(*tool.migrate, "0003_notes")
     done = play("deploy.yml")
-    assert (done.code, outcome(tmp_path)) == (0, "unchanged"), done.output
+    assert (done.code, report(tmp_path)["outcome"]) == (0, "unchanged"), done.output
 
 
 def test_the_page_shows_the_examples_and_the_versions_that_are_run() -> None:
