@@ -61,10 +61,15 @@ def load(name: str) -> ModuleType:
 
 
 class ActionModule(Normal):
-    """One action for one module: a subclass names it."""
+    """One action for one module: `of`, or a subclass, names it."""
 
     module: ClassVar[ModuleType]
     load = staticmethod(load)
+
+    @classmethod
+    def of(cls, name: str) -> type[Any]:
+        """The action for a module of library/ that needs no more than its name."""
+        return type("ActionModule", (cls,), {"module": load(name)})
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         if not self._is_here(task_vars or {}):
