@@ -37,6 +37,10 @@ def remove(connection: Connection, plan: Plan, found: surplus_rows.Report, **mor
     return surplus_rows.remove(connection, plan, rows=found.rows, digest=found.digest, run_id="run-1", **more)
 
 
+def clean_up(connection: Connection, plan: Plan, **more: Any) -> surplus_rows.Removal:
+    return remove(connection, plan, surplus_rows.report(connection, plan), **more)
+
+
 class Waiting:
     """Another session that holds row locks, and our removal that waits for them in a thread."""
 

@@ -12,7 +12,8 @@ from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan, SortKey
 from at_most_one.postgres.connection import Connection
 
-TABLE = "aedpics.inspection_sessions"
+from tests.database.cleaning import TABLE, run
+
 OPEN = "status IN ('active', 'paused')"
 
 
@@ -21,15 +22,6 @@ def archived(connection: Connection, plan: Plan, example: Any) -> Any:
     """The guide's example after its clean-up."""
     clean_up(connection, plan)
     return example
-
-
-def run(connection: Connection, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-    """Run and commit."""
-    with connection.cursor() as cursor:
-        cursor.execute(statement, values)
-        rows = cursor.fetchall() if cursor.description else []
-    connection.commit()
-    return rows
 
 
 def clean_up(connection: Connection, plan: Plan, run_id: str = "run-1") -> surplus_rows.Report:

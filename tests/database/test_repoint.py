@@ -17,19 +17,7 @@ from at_most_one.postgres.connection import Connection, Login, connect
 from at_most_one.preflight.out_and_back import try_out
 
 from tests.database.citext import make_citext
-
-TABLE = "aedpics.inspection_sessions"
-
-
-def run(connection: Connection, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-    with connection, connection.cursor() as cursor:
-        cursor.execute(statement, values)
-        return cursor.fetchall() if cursor.description else []
-
-
-def clean_up(connection: Connection, plan: Plan, **more: Any) -> surplus_rows.Removal:
-    found = surplus_rows.report(connection, plan)
-    return surplus_rows.remove(connection, plan, rows=found.rows, digest=found.digest, run_id="run-1", **more)
+from tests.database.cleaning import TABLE, clean_up, run
 
 
 @pytest.fixture

@@ -6,13 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from at_most_one.duplicates import surplus_rows
 from at_most_one.duplicates.restore import restore
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan, Surplus
 from at_most_one.postgres.connection import Connection
 
-TABLE = "aedpics.inspection_sessions"
+from tests.database.cleaning import TABLE, clean_up
 
 _SERVICE_PATH = """DO $$BEGIN
     EXECUTE format('ALTER DATABASE %I SET search_path = aedpics', current_database());
@@ -27,11 +26,6 @@ def run(connection: Connection, statement: str, *values: Any) -> list[tuple[Any,
 
 def content(connection: Connection) -> list[tuple[Any, ...]]:
     return run(connection, f"SELECT t::text FROM {TABLE} AS t ORDER BY 1")
-
-
-def clean_up(connection: Connection, plan: Plan, **more: Any) -> surplus_rows.Removal:
-    found = surplus_rows.report(connection, plan)
-    return surplus_rows.remove(connection, plan, rows=found.rows, digest=found.digest, run_id="run-1", **more)
 
 
 def updating(plan: Plan, **values: str | None) -> Plan:
