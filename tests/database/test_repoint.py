@@ -287,3 +287,68 @@ def test_the_trial_knows_whose_rows_can_be_pointed_back(
     assert clean_up(connection, repointing).removed == 25
     assert restore(connection, repointing, run_id="run-1").restored == 25
     assert run(connection, "SELECT * FROM aedpics.notes ORDER BY id") == before
+
+
+ANOTHER_KEY = (
+    "ALTER TABLE aedpics.photos DROP CONSTRAINT photos_pkey, ADD COLUMN uid uuid PRIMARY KEY DEFAULT gen_random_uuid()"
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "name", "words"),
+    [
+        (ANOTHER_KEY, "key", "id", "their table has no unique index over id any more"),
+        ("ALTER TABLE aedpics.photos RENAME TO pictures", "table", "", "there is no such table any more"),
+    ],
+    ids=["another primary key", "renamed"],
+)
+def test_rows_that_are_not_known_any_more_are_named_and_all_others_return(
+    connection: Connection,
+    repointing: Plan,
+    example: Any,
+    photos: list[tuple[Any, ...]],
+    change: str,
+    reason: str,
+    name: str,
+    words: str,
+) -> None:
+    run(
+        connection,
+        f"CREATE TABLE aedpics.notes (id int PRIMARY KEY, session uuid REFERENCES {TABLE});"
+        f"INSERT INTO aedpics.notes SELECT row_number() OVER (), id FROM {TABLE}",
+    )
+    before = run(connection, "SELECT n::text FROM aedpics.notes AS n ORDER BY 1")
+    clean_up(connection, repointing)
+    run(connection, change)
+    for check in (True, False):
+        done = restore(connection, repointing, run_id="run-1", check=check, possible=True)
+        assert (done.restored, done.pointed_back) == (25, 25), "the notes"
+        assert [(left.table, left.reason, left.name, left.count) for left in done.left] == [
+            ("aedpics.photos", reason, name, 50)
+        ]
+        assert words in str(done.left[0])
+    assert run(connection, "SELECT n::text FROM aedpics.notes AS n ORDER BY 1") == before
+
+
+def test_a_primary_key_that_goes_between_two_batches_stops_the_next_one(
+    connection: Connection, login: Login, repointing: Plan, example: Any, photos: list[tuple[Any, ...]]
+) -> None:
+    """Who is pointed elsewhere could not be found again."""
+    calls: list[None] = []
+
+    def drop(*_: Any) -> float:
+        calls.append(None)
+        if len(calls) == 2:
+            with connect(login) as other:
+                run(other, "ALTER TABLE aedpics.photos DROP CONSTRAINT photos_pkey")
+        return 0.0
+
+    with pytest.raises(OperatorError, match=r"aedpics\.photos, which has no primary key"):
+        clean_up(connection, repointing, pace=Pace(first=4, smallest=4, largest=4), checkpoint=drop)
+    assert len(calls) == 2
+    gone = run(connection, "SELECT count(*) FROM at_most_one.archived_row")
+    assert run(connection, "SELECT count(*) FROM at_most_one.repointed_row WHERE primary_key ? 'id'") == [
+        (2 * gone[0][0],)
+    ]
+    restore(connection, repointing, run_id="run-1", possible=True)
+    assert run(connection, "SELECT count(*) FROM aedpics.photos") == [(len(photos),)]

@@ -10,7 +10,7 @@ from typing import Any
 from psycopg2 import sql
 
 from ..plan import Plan
-from ..postgres.catalog import Column, Cursor, table_name, usual_search_path
+from ..postgres.catalog import Column, Cursor, table_name, unidentified, usual_search_path
 from ..postgres.partitions import names_in_tree
 from .archive import image, sha256
 from .ranking import listed, of
@@ -172,7 +172,10 @@ class Table:
     def __init__(self, cursor: Cursor, plan: Plan, columns: Mapping[str, Column], *, behind: bool) -> None:
         self.plan, self.columns, self.behind = plan, columns, behind
         self.path = usual_search_path(cursor)
-        self.key = unique_key(cursor, plan.schema, plan.table, plan.primary_key)
+        key = unique_key(cursor, plan.schema, plan.table, plan.primary_key)
+        if key is None:  # dropped since its columns were read
+            raise unidentified(plan)
+        self.key = key
         name = sql.Identifier(plan.schema, plan.table).as_string(cursor)
         self.rule_index = _rule_index(cursor, plan, name) if behind else None
         # Of a partitioned table an error names the partition, and its own index.
@@ -199,8 +202,9 @@ class _Way:
         }
         self.in_batch = sql.SQL("r.shape = {}::jsonb").format(sql.Literal(json.dumps(shape, ensure_ascii=False)))
 
-    def lost_columns(self) -> list[str]:
-        return sorted(set(self.names) - set(self.into.columns))
+    def barred(self) -> tuple[str, str] | None:
+        lost = sorted(set(self.names) - set(self.into.columns))
+        return ("column", ", ".join(lost)) if lost else None
 
     def write(self) -> list[sql.Composed]:
         return [self._with(_UPDATE if self.update else _INSERT, self.in_batch), self._with(_MARK, self.in_batch)]

@@ -267,6 +267,8 @@ def point_to_keepers(cursor: Cursor, plan: Plan, locked: sql.Composable, values:
     total = 0
     for constraint, schema, table, pointing, pointed, _, comparisons in foreign_keys(cursor, plan):
         key = _primary_key(cursor, schema, table)
+        if not key:  # dropped, or created without one, since the removal began
+            refuse_unpointable(cursor, plan)
         old = [sql.Identifier(f"at_most_one_old{number}") for number in range(len(pointed))]
         new = [sql.Identifier(f"at_most_one_new{number}") for number in range(len(pointed))]
         ours = [sql.Identifier("pointing", name) for name in pointing]

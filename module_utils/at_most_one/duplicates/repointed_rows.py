@@ -43,14 +43,19 @@ def way_of(cursor: Cursor, path: str, shape: Mapping[str, Any]) -> Way:
 
 class _Way:
     def __init__(self, cursor: Cursor, path: str, shape: Mapping[str, Any], types: Mapping[str, str]) -> None:
-        self.cursor, self.path, self.shape, self.types = cursor, path, shape, types
+        self.path, self.shape, self.types = path, shape, types
         self.table: str = shape["table"]
         self.own = f"{shape['schema']}.{shape['table']}"
         self.tables: Collection[str] = (self.table,)
         self.judges: Mapping[str, tuple[str, str]] = {}
+        self.key = unique_key(cursor, shape["schema"], shape["table"], shape["key"])
 
-    def lost_columns(self) -> list[str]:
-        return sorted({*self.shape["key"], *self.shape["columns"]} - set(self.types))
+    def barred(self) -> tuple[str, str] | None:
+        if not self.types:
+            return "table", ""
+        if lost := sorted({*self.shape["key"], *self.shape["columns"]} - set(self.types)):
+            return "column", ", ".join(lost)
+        return ("key", ", ".join(sorted(self.shape["key"]))) if self.key is None else None
 
     def write(self) -> list[sql.Composed]:
         return [
@@ -63,14 +68,14 @@ class _Way:
         return sql.SQL(_ONE).format(change=self._point_back(sql.SQL("r.id = item.id")))
 
     def _point_back(self, which: sql.Composable) -> sql.Composed:
-        key = unique_key(self.cursor, self.shape["schema"], self.table, self.shape["key"])
+        assert self.key is not None  # noqa: S101  (a way that is barred is not taken)
         return sql.SQL(_POINT_BACK).format(
             path=sql.Literal(self.path),
             in_batch=IN_BATCH,
             which=which,
             table=sql.Identifier(self.shape["schema"], self.table),
             key=listed(self._stored("p", "primary_key", name) for name in self.shape["key"]),
-            same=key.same("pointing", "stored"),
+            same=self.key.same("pointing", "stored"),
             assign=listed(
                 sql.SQL("{} = (stored.at_most_one_before ->> {})::{}").format(
                     sql.Identifier(name), sql.Literal(name), sql.SQL(self.types[name])

@@ -306,7 +306,7 @@ class _Work:
 
         def remembered(shape: Any) -> Way:
             way = way_of(cursor, shape)
-            if not way.lost_columns():
+            if not way.barred():
                 shown = way.write()[0].as_string(cursor).strip()
                 self.done.statements = list(dict.fromkeys([*self.done.statements, shown]))
             return way

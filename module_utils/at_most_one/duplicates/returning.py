@@ -65,7 +65,9 @@ REASONS = {
     "writes": say("triggers write to {name} when they return, which is neither archived nor taken back", name="{name}"),
     "changed_since": say("they are no longer as the clean-up left them, and newer data is never overwritten"),
     "moved": say("they no longer point to the row that stayed"),
+    "table": say("there is no such table any more"),
     "column": say("the table no longer has column {name}", name="{name}"),
+    "key": say("their table has no unique index over {name} any more, by which each is known", name="{name}"),
     "partition": say("the table has no partition for them"),
     "error": say("{name}", name="{name}"),
 }
@@ -79,8 +81,8 @@ class Way(Protocol):
     # By the name of a unique index of ``tables``: the reason (empty: the row counts as back), and the table's index.
     judges: Mapping[str, tuple[str, str]]
 
-    def lost_columns(self) -> list[str]:
-        """The columns that these rows need and that their table no longer has."""
+    def barred(self) -> tuple[str, str] | None:
+        """The reason, and the name in it, where none of these rows can be written: what they need is gone."""
 
     def write(self) -> list[sql.Composed]:
         """The statements for the whole batch; the number of rows of the last is how many are back, marked so."""
@@ -111,12 +113,12 @@ def put_back(cursor: Cursor, source: str, way_of: Callable[[Any], Way], guard: s
     total = 0
     for shape, size in cursor.fetchall():
         way = way_of(json.loads(shape))
-        if lost := way.lost_columns():
+        if barred := way.barred():
             cursor.execute(
-                sql.SQL("INSERT INTO {} SELECT %s, id, 'column', %s FROM {} WHERE shape = %s::jsonb").format(
+                sql.SQL("INSERT INTO {} SELECT %s, id, %s, %s FROM {} WHERE shape = %s::jsonb").format(
                     LEFT_OUT, IN_BATCH
                 ),
-                (source, ", ".join(lost), shape),
+                (source, *barred, shape),
             )
         elif _whole(cursor, way, size, guard):
             total += size
@@ -199,10 +201,13 @@ class UniqueKey:
         )
 
 
-def unique_key(cursor: Cursor, schema: str, table: str, key: Sequence[str]) -> UniqueKey:
-    """The unique index over exactly these columns; the table has one, or its rows would not have been archived."""
+def unique_key(cursor: Cursor, schema: str, table: str, key: Sequence[str]) -> UniqueKey | None:
+    """The unique index over exactly these columns; the table had one when its rows were archived."""
     cursor.execute(_KEY, {"table": sql.Identifier(schema, table).as_string(cursor), "key": sorted(key)})
-    ((index, names, operators, collations),) = cursor.fetchall()
+    found = cursor.fetchone()
+    if found is None:
+        return None
+    index, names, operators, collations = found
     return UniqueKey(index, dict(strict_zip(names, strict_zip(operators, collations))))
 
 

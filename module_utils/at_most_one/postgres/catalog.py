@@ -289,12 +289,17 @@ def columns_of(cursor: Cursor, plan: Plan) -> Mapping[str, Column]:
     unique = any(set(names) == set(plan.primary_key) for (names,) in cursor.fetchall())
     nullable = {name for name, *_, not_null, _, _ in attributes if not not_null} & set(plan.primary_key)
     if not unique or nullable:
-        raise _unfit(
-            plan,
-            say("({primary_key}) does not identify a row", primary_key=", ".join(plan.primary_key)),
-            say("the table's own primary key"),
-        )
+        raise unidentified(plan)
     return columns
+
+
+def unidentified(plan: Plan) -> OperatorError:
+    """Says that no unique index is there by which the plan's primary key means one row."""
+    return _unfit(
+        plan,
+        say("({primary_key}) does not identify a row", primary_key=", ".join(plan.primary_key)),
+        say("the table's own primary key"),
+    )
 
 
 def _unfit(plan: Plan, seen: str, expected: str) -> OperatorError:
