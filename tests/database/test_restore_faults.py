@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 import pytest
 from at_most_one.duplicates.restore import Restoration, Size, restore
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan
+from at_most_one.postgres.catalog import LockNotObtained
 from at_most_one.postgres.connection import Connection, Login, connect
 
-from tests.database.cleaning import run
+from tests.database.cleaning import TABLE, Waiting, run
 from tests.database.test_restore import TOUCH, pending, run_read
 from tests.database.test_restore import archived as archived  # the fixture
 from tests.support.ports import wait_until
@@ -64,3 +66,43 @@ def test_a_deadlock_is_tried_again_in_a_smaller_batch(
         restoring.join(20)
     assert [(one.restored, one.left) for one in done] == [(25, [])]
     assert done[0].batches > 1
+
+
+def test_no_transaction_of_the_application_is_ended_in_a_deadlock_with_it(
+    connection: Connection, plan: Plan, archived: Any, waiting: Waiting
+) -> None:
+    """The server ends who looks for the deadlock, deadlock_timeout (200 ms here) after he began to wait. Ours looks
+    once; the application's comes into the wait after that, and would look again, and be ended."""
+    ((key, inspector),) = run(
+        connection,
+        "SELECT primary_key ->> 'id', row ->> 'inspector_id' FROM at_most_one.archived_row ORDER BY id DESC LIMIT 1",
+    )
+    waiting.change(
+        f"INSERT INTO {TABLE} (id, equipment_serial, inspector_id, status) VALUES (%s, 'AED-new', %s, 'completed')",
+        *(key, inspector),
+    )
+    restoring = waiting.start(
+        lambda own: restore(own, plan, run_id="run-1", possible=True), lock_timeout_ms=20_000, statement_timeout_ms=0
+    )
+    time.sleep(0.25)
+    waiting.change("SELECT FROM aedpics.user_profiles WHERE id = %s FOR UPDATE", inspector)
+    waiting.other.rollback()
+    assert restoring.result(20).restored == 25
+
+
+def test_a_lock_that_is_not_to_be_had_is_asked_for_as_long_as_lock_timeout_says(
+    connection: Connection, plan: Plan, archived: Any, waiting: Waiting
+) -> None:
+    ((key, inspector),) = run(
+        connection, "SELECT primary_key ->> 'id', row ->> 'inspector_id' FROM at_most_one.archived_row LIMIT 1"
+    )
+    waiting.change(
+        f"INSERT INTO {TABLE} (id, equipment_serial, inspector_id, status) VALUES (%s, 'AED-new', %s, 'completed')",
+        *(key, inspector),
+    )
+    began = time.monotonic()
+    restoring = waiting.start(lambda own: restore(own, plan, run_id="run-1", possible=True), lock_timeout_ms=1_000)
+    with pytest.raises(LockNotObtained):
+        restoring.result(20)
+    assert 1 <= time.monotonic() - began < 5
+    assert len(pending(connection)) == 25

@@ -20,8 +20,19 @@ from ..errors import OperatorError
 from ..findings import joined, observed, say
 from ..plan import Plan
 from ..postgres import own_schema
-from ..postgres.catalog import WRITING, Cursor, Row, columns_of, explain, table_name, transaction, undone
+from ..postgres.catalog import (
+    WRITING,
+    Cursor,
+    LockNotObtained,
+    Row,
+    columns_of,
+    explain,
+    table_name,
+    transaction,
+    undone,
+)
 from ..postgres.connection import Connection, Hold, unheld
+from ..postgres.lock_retry import WHILE_HOLDING, pause_s
 from . import archived_rows, effects, repointed_rows
 from .batch_size import next_size
 from .returning import LeftOut, Way, begin, put_back
@@ -212,6 +223,7 @@ class _Work:
         self.outer: Cursor | None = None  # of the one transaction that a check rolls back
         self.only_own = False  # whether only what is written to the plan's own table keeps a row out
         self.guard: sql.Composable | None = None
+        self.patience_s = 0.0  # how long one batch asks for its locks
         self.values: dict[str, Any] = {
             "run_id": run_id,
             "plan": plan.id,
@@ -272,16 +284,24 @@ class _Work:
     def _pass(self, source: _Source, way_of: Callable[[Cursor, Any], Way]) -> int:
         """Try every row of a source once. Returns how many are back."""
         total = after = 0
+        asking_since: float | None = None  # for the locks of one batch
         while True:
             started = time.monotonic()
             try:
                 with self._step() as cursor:
                     found, back, examples = self._batch(cursor, source, way_of, after)
+            except LockNotObtained:
+                asking_since = asking_since or started
+                if time.monotonic() - asking_since >= self.patience_s:
+                    raise
+                time.sleep(pause_s(0, first_s=0.05, longest_s=0.05))
+                continue
             except OperatorError as stop:
                 if stop.details.get("sqlstate") not in _RETRIED_SMALLER or self.size.rows == 1:
                     raise
                 self.size.rows = max(1, self.size.rows // 8)
                 continue
+            asking_since = None
             if not found:
                 return total
             took_ms = (time.monotonic() - started) * 1000
@@ -295,6 +315,9 @@ class _Work:
         """The last row's id in the archive (0: there was none), how many are back, and some of them."""
         if self.outer is None:  # two restorations at once: the second waits here, and then finds these rows marked
             cursor.execute("LOCK TABLE at_most_one.archived_row IN SHARE ROW EXCLUSIVE MODE")
+            cursor.execute(WHILE_HOLDING)
+            ((asked_ms, _),) = cursor.fetchall()
+            self.patience_s = asked_ms / 1000 if asked_ms else float("inf")
         cursor.execute("TRUNCATE pg_temp.at_most_one_returning")
         # By the primary key, from where the last batch ended, instead of sorting what is left for every batch.
         cursor.execute("SET LOCAL enable_sort = off")
