@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from at_most_one.duplicates import surplus_rows, worklist
+from at_most_one.duplicates import effects, surplus_rows, worklist
 from at_most_one.duplicates.batches import Batches, Pace
 from at_most_one.plan import Plan, Surplus
 from at_most_one.postgres import own_schema
@@ -26,7 +26,8 @@ def removed(connection: Connection, plan: Plan, rows: list[list[str]], *, again:
         own_schema.ensure(connection)
         worklist.load(cursor, plan, columns, rows)
         work = worklist.rank(cursor, plan, columns)
-        batches = Batches(plan, columns, "run-1", usual_search_path(cursor), WAITS, unheld)
+        known = effects.known(cursor, plan)
+        batches = Batches(plan, columns, "run-1", usual_search_path(cursor), WAITS, unheld, known=known)
     if between:
         between()
     connection.autocommit = True

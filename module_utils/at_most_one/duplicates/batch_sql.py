@@ -15,7 +15,7 @@ from ..postgres import replication
 from ..postgres.catalog import Column, predicate_sql, without_null_keys
 from ..postgres.partitions import tree
 from ..system.strict_zip import strict_zip
-from . import archive
+from . import archive, effects
 from .ranking import equal, listed, numbered, of, text_array
 from .worklist import MEMBER, member, member_at_its_place
 
@@ -204,14 +204,15 @@ class Statements:
         return sql.SQL("(SELECT {} FROM locked)").format(listed([*names, *map(sql.Identifier, others)]))
 
     def wrong(self) -> sql.Composed:
-        """How many rows of the archive, from first_id to last_id, are not as they should be in the table."""
+        """How many rows of the archive, from first_id to last_id, are not as they should be in the table; and what
+        there is now that a removal has to know (effects.KNOWN)."""
         keys = [
             sql.SQL("(at_most_one_archived.primary_key ->> {})::{}").format(
                 sql.Literal(name), sql.SQL(self.columns[name].type)
             )
             for name in self.plan.primary_key
         ]
-        return self._with(
+        wrong = self._with(
             _WRONG[self.plan.surplus.action],
             archived=sql.SQL("at_most_one.archived_row AS at_most_one_archived"),
             is_archived=equal(of(self.plan.table, self.plan.primary_key), keys),
@@ -219,3 +220,4 @@ class Statements:
             recorded=archive.sha256(archive.image(list(self.columns.values()), sql.Identifier(self.plan.table))),
             tree=sql.SQL(tree("pg_catalog.to_regclass(pg_catalog.format('%%I.%%I', %(schema)s, %(table)s))::oid")),
         )
+        return sql.SQL("SELECT ({}), {}").format(wrong, sql.SQL(effects.KNOWN))

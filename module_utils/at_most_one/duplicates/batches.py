@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import psycopg2
@@ -116,16 +116,18 @@ class Batches:
         pace: Pace,
         hold: Hold,
         *,
+        known: Collection[effects.Effect],
         only_unchanged: bool = False,
         checkpoint: Checkpoint = unasked,
     ) -> None:
         self.plan, self.pace, self.hold, self.checkpoint = plan, pace, hold, checkpoint
+        self.known = known  # as it was before anything was decided by it
         self.progress = Progress()
         self.statements = Statements(
             plan, columns, run_id, search_path, held=hold is not unheld, only_unchanged=only_unchanged
         )
         self.parameters = self.statements.parameters
-        self.set_off: bool  # whether a trigger or rule may write to other tables; known once it runs
+        self.set_off: bool  # whether something may write to other tables; known once it runs
 
     def _prepare(self, cursor: Cursor) -> None:
         """Planning one batch would cost as much as removing a hundred rows. Names are resolved now, too: with our empty
@@ -142,7 +144,12 @@ class Batches:
             )
         cursor.execute(
             sql.SQL("PREPARE at_most_one_wrong (bigint, bigint) AS {}").format(self.statements.wrong()),
-            {**self.parameters, "first_id": AsIs("$1"), "last_id": AsIs("$2")},
+            {
+                **self.parameters,
+                **effects.known_values(cursor, self.plan),
+                "first_id": AsIs("$1"),
+                "last_id": AsIs("$2"),
+            },
         )
 
     def run(self, connection: Connection, work: Work, requested: int, *, refers: bool, again: bool) -> int:
@@ -162,8 +169,11 @@ class Batches:
             if again:
                 self.statements.find_by_key()
             self._prepare(cursor)
+            follows = self.plan.surplus.action == "update" and any(one.kind == "foreign key" for one in self.known)
             self.set_off = bool(
-                self.plan.surplus.triggers or effects.of_table(cursor, self.plan.schema, self.plan.table)
+                self.plan.surplus.triggers
+                or follows
+                or effects.of_table(cursor, self.plan.schema, self.plan.table)
             )
             if self.set_off:
                 effects.require_counts(cursor, self.plan)
@@ -257,17 +267,19 @@ class Batches:
         return done.removed
 
     def _prove(self, cursor: Cursor, done: _Done) -> None:
-        """Stop unless each row that the batch has archived is what it should be now."""
+        """Stop unless each row that the batch has archived is what it should be now and whole, and nothing acts on
+        them but what did when the removal began. Until the commit the batch's lock lets nobody add to that."""
         if done.unlike:
             raise self._unaccounted(
                 cursor, say("{unlike} of them got other values than the plan's", unlike=done.unlike)
             )
         cursor.execute(_PROVE, (done.first, done.last))
-        ((wrong,),) = cursor.fetchall()
+        ((wrong, known),) = cursor.fetchall()
         if wrong:
             raise self._unaccounted(
                 cursor, say("{wrong} of them are in the table otherwise than they should be", wrong=wrong)
             )
+        effects.refuse_new(self.plan, [effects.Effect(*one) for one in known], self.known)
 
     def _kept(self, cursor: Cursor, done: _Done) -> OperatorError:
         return self._unaccounted(cursor, say("{count} of them did not go", count=done.expected - done.removed))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from psycopg2 import sql
 
 from ..errors import OperatorError
 from ..findings import Phrase, joined, observed, say
 from ..plan import Plan
-from ..postgres.catalog import Cursor, table_name
+from ..postgres.catalog import NOTHING_WRITTEN, Cursor, table_name
 from ..postgres.connection import TEXT_SETTINGS
 from ..postgres.partitions import tree
 from ..verdicts import word
@@ -131,6 +132,63 @@ def of_table(
     values = {"relation": relation, "events": events, "level": level}
     cursor.execute(f"{_TRIGGERS} UNION ALL {_RULES} ORDER BY 1, 2", values)
     return [Effect(*row) for row in cursor.fetchall()]
+
+
+# What a removal knows of its rows, at one moment: the columns that it archives, and what acts on rows that leave: the
+# triggers and rules of the table, and the foreign keys that change who refers to it. Whoever creates, changes or
+# enables any of it needs a lock on the table that a transaction which has written to it keeps from others.
+KNOWN = f"""(
+    SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(kind, name, of_table, acts, runs)), '[]')
+    FROM ({_TRIGGERS} UNION ALL {_RULES}
+        UNION ALL SELECT kind, name, of_table, acts, runs FROM ({_FOREIGN_KEYS})
+            AS key (kind, name, of_table, acts, runs, in_schema, in_table, depth) WHERE depth = 1
+        UNION ALL SELECT 'column', a.attname::text, n.nspname || '.' || c.relname, 'type',
+            pg_catalog.format_type(a.atttypid, NULL)
+        FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid
+        JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+        WHERE a.attrelid = pg_catalog.to_regclass(%(relation)s) AND a.attnum > 0 AND NOT a.attisdropped)
+        AS found (kind, name, of_table, acts, runs))"""  # noqa: S608  (the parts are constants)
+
+
+def known_values(cursor: Cursor, plan: Plan) -> dict[str, Any]:
+    """The parameters of :data:`KNOWN`."""
+    return {
+        "relation": sql.Identifier(plan.schema, plan.table).as_string(cursor),
+        "events": _DELETE if plan.surplus.action == "delete" else UPDATE,
+        "level": _ANY_LEVEL,
+        "action": plan.surplus.action,
+        "columns": list(plan.surplus.values),
+    }
+
+
+def known(cursor: Cursor, plan: Plan) -> frozenset[Effect]:
+    """What there is of it now. Read before anything is decided by it, it is what a batch compares with."""
+    cursor.execute(f"SELECT {KNOWN}", known_values(cursor, plan))
+    ((found,),) = cursor.fetchall()
+    return frozenset(Effect(*one) for one in found)
+
+
+def refuse_new(plan: Plan, now: Iterable[Effect], before: Collection[Effect]) -> None:
+    """Stop if there is something that was not there when the removal began: nobody has asked what it does to the
+    rows, and the values of a new column are not archived."""
+    new = sorted((one for one in now if one not in before), key=str)
+    if new:
+        raise OperatorError(
+            observed(
+                "AMO-3219",
+                "Something of {table} was created, changed or enabled after its rows had begun to leave: {new}."
+                "{undone}",
+                table=table_name(plan),
+                new=in_words(new),
+                undone=NOTHING_WRITTEN,
+            ),
+            expected=say(
+                "the columns, triggers, rules and foreign keys of the beginning: what else belongs to a row, or is done"
+                " to others with it, is neither archived nor taken back."
+            ),
+            next_step=say("run this again: it begins with what is there now, and asks what that does."),
+            effects=[str(effect) for effect in new],
+        )
 
 
 def of_plan(cursor: Cursor, plan: Plan) -> tuple[list[Effect], list[Effect]]:

@@ -213,6 +213,10 @@ _POINTING = _Source(
 )
 
 
+class _SetOffByNow(Exception):
+    """Something is set off by rows that return, and was not when they began to: the batch is written once more."""
+
+
 class _Work:
     """One restoration: its batches, and what they have done so far."""
 
@@ -248,9 +252,7 @@ class _Work:
             if not own_schema.has_archive(cursor.connection):
                 return self.done  # nothing ever left
             table = archived_rows.Table(cursor, self.plan, columns_of(cursor, self.plan), behind=self.behind)
-            if self.plan.surplus.triggers or effects.of_plan(cursor, self.plan)[0]:
-                effects.require_counts(cursor, self.plan)
-                self.guard = effects.guard(cursor, self.plan, only_own=self.only_own)
+            self.guard = self._guard(cursor)
             begin(cursor)
         while self._pass(_ROWS, lambda _, shape: table.way_of(shape)) and self._named("constraint", "trigger"):
             self._forget()
@@ -264,6 +266,13 @@ class _Work:
             cursor.execute("DROP TABLE pg_temp.at_most_one_returning, pg_temp.at_most_one_left_out")
         self.done.rows.sort()
         return self.done
+
+    def _guard(self, cursor: Cursor) -> sql.Composable | None:
+        """What counts the rows that are written elsewhere; None as long as nothing is set off by what returns."""
+        if not (self.plan.surplus.triggers or effects.of_plan(cursor, self.plan)[0]):
+            return None
+        effects.require_counts(cursor, self.plan)
+        return effects.guard(cursor, self.plan, only_own=self.only_own)
 
     @contextlib.contextmanager
     def _step(self) -> Iterator[Cursor]:
@@ -290,6 +299,8 @@ class _Work:
             try:
                 with self._step() as cursor:
                     found, back, examples = self._batch(cursor, source, way_of, after)
+            except _SetOffByNow:
+                continue
             except LockNotObtained:
                 asking_since = asking_since or started
                 if time.monotonic() - asking_since >= self.patience_s:
@@ -335,6 +346,10 @@ class _Work:
             return way
 
         back = put_back(cursor, source.name, remembered, self.guard)
+        if self.guard is None and self.outer is None:
+            self.guard = self._guard(cursor)  # again, now that nobody can create a trigger until this is committed
+            if self.guard is not None:
+                raise _SetOffByNow
         limit = _EXAMPLES - len(self.done.rows) if source is _ROWS else 0
         cursor.execute(source.query(_BACK), {**self.values, "limit": limit})
         return last, back, [key for (key,) in cursor.fetchall()]

@@ -35,7 +35,7 @@ from ..postgres.catalog import (
 )
 from ..postgres.checkpoint import Checkpoint, unasked
 from ..postgres.connection import Connection, Hold, unheld
-from . import archive, plan_file, ranking, update_action, worklist
+from . import archive, effects, plan_file, ranking, update_action, worklist
 from .batches import EXAMPLES, Batches, Pace
 from .groups import Group, described
 from .key_equality import refuse_other_equality
@@ -185,6 +185,7 @@ def remove(
         with transaction(connection, WRITING, plan) as cursor:
             if not check:
                 hold(connection)
+            known = effects.known(cursor, plan)  # first: what comes after it, a batch sees
             columns = columns_of(cursor, plan)
             refuse_other_equality(cursor, plan)
             requested = _load_reviewed(cursor, plan, columns, rows, digest, max_rows, only_unchanged)
@@ -207,6 +208,7 @@ def remove(
                 usual_search_path(cursor),
                 pace or Pace(),
                 hold,
+                known=known,
                 only_unchanged=only_unchanged,
                 checkpoint=checkpoint,
             )

@@ -187,7 +187,8 @@ def _there_and_back(
     own_schema.ensure(cursor.connection)
     worklist.load(cursor, narrowed, columns, rows)
     work = worklist.rank(cursor, narrowed, columns)
-    batches = Batches(narrowed, columns, _RUN_ID, usual_search_path(cursor), Pace(), unheld)
+    known = effects.known(cursor, plan)
+    batches = Batches(narrowed, columns, _RUN_ID, usual_search_path(cursor), Pace(), unheld, known=known)
     pointing = pointing_rows(cursor, plan, columns, rows) if _repoints(plan) else []
     before = effects.written(cursor)
     refers = plan.surplus.action == "delete" and bool(foreign_keys(cursor, plan))
