@@ -8,8 +8,10 @@ from dataclasses import replace
 from at_most_one.plan import Plan
 from at_most_one.postgres import own_schema
 from at_most_one.postgres.connection import Connection, Login, connect
-from at_most_one.runs import journal
+from at_most_one.runs import control_status, journal
 from at_most_one.runs.controllers import Controller
+
+from tests.database.cleaning import run
 
 
 def opening(plan: Plan, above: int = 0) -> journal.Opening:
@@ -57,3 +59,20 @@ def test_runs_that_are_opened_at_once_get_different_numbers(login: Login, plan: 
     with ThreadPoolExecutor(8) as pool:
         numbers = list(pool.map(lambda one: start(login, one), plans))
     assert sorted(numbers) == list(range(2, 10))
+
+
+def test_the_newest_run_is_the_one_with_the_highest_number(login: Login, connection: Connection, plan: Plan) -> None:
+    """A clock was set back, or that of a promoted standby is behind: the later run says that it began earlier."""
+    assert [start(login, plan), start(login, plan), start(login, plan)] == [1, 2, 3]
+    run(connection, "UPDATE at_most_one.run SET started_at = started_at - number * interval '1 hour'")
+    run(
+        connection,
+        "UPDATE at_most_one.run SET finished_at = clock_timestamp(), outcome = 'stopped', error = number::text"
+        " WHERE finished_at IS NULL",
+    )
+    runs = journal.read(connection, plan_id=plan.id)
+    assert runs[0]["error"] == "3"
+    assert [one["taken_over_by"] for one in runs] == [None, runs[0]["run_id"], runs[1]["run_id"]]
+    assert control_status.read(connection, plan.id)["run_id"] == runs[0]["run_id"]
+    run(connection, "ALTER TABLE at_most_one.run DROP COLUMN number")
+    assert [one["run_id"] for one in journal.read(connection)] == [one["run_id"] for one in reversed(runs)]

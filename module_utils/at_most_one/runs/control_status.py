@@ -29,7 +29,8 @@ SELECT r.run_id, r.plan_id, r.environment, r.who, r.controller, r.controller_pid
            AS waiting_s,
        coalesce((SELECT jsonb_agg(s.phase ORDER BY s.position) FROM at_most_one.step AS s WHERE s.run_id = r.run_id),
            '[]') AS finished
-FROM at_most_one.run AS r WHERE r.plan_id = %s ORDER BY r.finished_at IS NOT NULL, r.started_at DESC LIMIT 1"""
+FROM at_most_one.run AS r WHERE r.plan_id = %s
+ORDER BY r.finished_at IS NOT NULL, (to_jsonb(r) ->> 'number')::bigint DESC NULLS LAST, r.started_at DESC LIMIT 1"""
 
 
 def read(connection: Connection, plan_id: str) -> dict[str, Any]:

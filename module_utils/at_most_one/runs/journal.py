@@ -40,6 +40,8 @@ SELECT r.run_id, r.plan_id, r.who, r.environment, r.controller, r.controller_pid
 FROM at_most_one.run r
 WHERE r.plan_id = %s AND r.finished_at IS NULL
 """
+# In the order in which they were opened, by their numbers: a clock may be set back, and a promoted standby has another.
+# A journal that was only read so far may not have that column yet; then the name means the one of without_numbers.
 _RUNS = """
 SELECT r.run_id, r.plan_id, r.plan_sha256, r.environment, r.who, r.controller, r.controller_pid, r.commit_before,
        r.commit_after, r.outcome, r.failed_phase, r.error, r.report, r.taken_over_by,
@@ -55,9 +57,10 @@ SELECT r.run_id, r.plan_id, r.plan_sha256, r.environment, r.who, r.controller, r
                       'name', s.phase, 'status', s.status, 'details', s.details, 'seconds',
                       round(extract(epoch FROM s.finished_at - s.started_at)::numeric, 3)) ORDER BY s.position)
            FROM at_most_one.step s WHERE s.run_id = r.run_id), '[]') AS phases
-FROM at_most_one.run r
+FROM (SELECT NULL::bigint AS number) AS without_numbers
+CROSS JOIN LATERAL (SELECT run.*, number AS place FROM at_most_one.run) AS r
 WHERE (%(run_id)s::text IS NULL OR r.run_id = %(run_id)s) AND (%(plan_id)s::text IS NULL OR r.plan_id = %(plan_id)s)
-ORDER BY r.started_at DESC, r.run_id DESC
+ORDER BY r.place DESC NULLS LAST, r.started_at DESC, r.run_id DESC
 LIMIT %(limit)s
 """
 

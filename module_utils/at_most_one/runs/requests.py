@@ -49,9 +49,11 @@ SELECT r.run_id, r.who, r.controller, r.controller_pid, r.controller_process, r.
        to_char(r.lease_until - r.lease, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS last_sign_at,
        r.lease_until < clock_timestamp() AS lease_expired
 FROM at_most_one.run AS r WHERE r.plan_id = %s AND r.finished_at IS NULL"""
+# Through jsonb, because an older journal has no numbers.
 _LAST = """
 SELECT run_id, outcome, to_char(finished_at, 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
-FROM at_most_one.run WHERE plan_id = %s ORDER BY started_at DESC LIMIT 1"""
+FROM at_most_one.run AS r WHERE plan_id = %s
+ORDER BY (to_jsonb(r) ->> 'number')::bigint DESC NULLS LAST, started_at DESC LIMIT 1"""
 
 
 @dataclass(frozen=True)
