@@ -11,11 +11,12 @@ import psycopg2
 import psycopg2.errors
 import pytest
 from at_most_one.duplicates import effects, row_size, surplus_rows
+from at_most_one.duplicates.batches import Pace
 from at_most_one.duplicates.references import count_references
 from at_most_one.duplicates.restore import restore
 from at_most_one.errors import OperatorError
 from at_most_one.fence import write_fence
-from at_most_one.indexes import build_concurrently, definitions, usage_stats, verification
+from at_most_one.indexes import build_concurrently, definitions, on_partitions, usage_stats, verification
 from at_most_one.indexes.build_concurrently import Limits
 from at_most_one.migration import build as options_of
 from at_most_one.migration import by_sql, race
@@ -365,6 +366,68 @@ def test_who_points_to_one_partition_points_to_the_table(connection: Connection,
     assert (found.constraint, found.table, found.rows) == ("of_visit", "aedpics.photos", 1)
     with pytest.raises(OperatorError, match=r"1 of aedpics\.photos by of_visit"):
         remove(connection, parted, surplus_rows.report(connection, parted))
+
+
+def test_each_partition_that_is_attached_while_the_index_is_built_has_it(
+    login: Login, connection: Connection, parted: Plan
+) -> None:
+    """One right before the index of the whole is there, which gives it none; and one after, to which it does."""
+    run(connection, f"UPDATE {VISITS} SET open = false")
+    run(connection, f"CREATE TABLE aedpics.visits_daegu (LIKE {VISITS} INCLUDING ALL)")
+    with connect(login, lock_timeout_ms=0, autocommit=True) as building, building.cursor() as cursor:
+        steps = iter(on_partitions.steps(building, parted.rule_index, parted.schema))
+        whole = next(steps)
+        run(connection, f"ALTER TABLE {VISITS} ATTACH PARTITION aedpics.visits_daegu FOR VALUES IN ('daegu')")
+        whole.run(cursor)
+        run(connection, f"CREATE TABLE aedpics.visits_gwangju PARTITION OF {VISITS} FOR VALUES IN ('gwangju')")
+        built = ""
+        for step in steps:
+            step.run(cursor)
+            built += step.statement.as_string(cursor)
+    assert verdicts(connection, parted)[0] == "present"
+    assert ("visits_daegu" in built, "visits_gwangju" in built) == (True, False)
+
+
+def test_what_is_said_beforehand_is_done_although_an_abandoned_index_has_parts(
+    login: Login, connection: Connection, parted: Plan
+) -> None:
+    """They are attached to it now, and go with it before the new one is there."""
+    run(connection, f"UPDATE {VISITS} SET open = false")
+    ((oid,),) = run(connection, "SELECT 'south.visits'::regclass::oid::int")
+    run(connection, f"CREATE UNIQUE INDEX one_open_visit ON ONLY {VISITS} (region, serial) WHERE open;"
+        f"CREATE UNIQUE INDEX one_open_visit_p{oid} ON south.visits (region, serial) WHERE open;"
+        f"ALTER INDEX aedpics.one_open_visit ATTACH PARTITION south.one_open_visit_p{oid}")  # fmt: skip
+    assert verdicts(connection, parted)[0] == "invalid"
+    steps = build_concurrently.build_steps(connection, parted, parted.rule_index, abandoned=True)
+    said = [step.statement.as_string(connection) for step in steps]
+    connection.rollback()
+    done = list(build(login, parted).statements)
+    assert said == done[: len(said)]
+    assert sum("visits_" in statement or "south" in statement for statement in said) > 4
+
+
+def test_rows_of_a_partition_that_is_detached_between_two_batches_stay_where_they_are(
+    login: Login, connection: Connection, parted: Plan
+) -> None:
+    calls: list[None] = []
+
+    def detach(*_: Any) -> float:
+        calls.append(None)
+        if len(calls) == 2:
+            with connect(login) as other:
+                run(other, f"ALTER TABLE {VISITS} DETACH PARTITION aedpics.visits_seoul")
+        return 0.0
+
+    ((before,),) = run(connection, f"SELECT count(*) FROM {VISITS}")
+    found = surplus_rows.report(connection, parted)
+    done = remove(connection, parted, found, pace=Pace(first=4, smallest=4, largest=4), checkpoint=detach)
+    assert (done.removed + done.gone_meanwhile, done.rows_left) == (SURPLUS, 0)
+    assert done.gone_meanwhile > 0
+    ((left,), (detached,)) = run(
+        connection, f"SELECT count(*) FROM {VISITS} UNION ALL SELECT count(*) FROM aedpics.visits_seoul"
+    )
+    assert left + detached == before - done.removed
+    assert run(connection, "SELECT count(*) FROM at_most_one.archived_row") == [(done.removed,)]
 
 
 class TestTheWayBack:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import psycopg2
@@ -144,7 +144,7 @@ class Build:
         if left.get(name) or (name in left and drop(connection, self.plan, [name], _LEFTOVER_MS, self.hold)):
             self.others = [*self.others, name]
 
-    def _steps(self, cursor: Cursor, rows: Sequence[Row], *, plain: bool, shown: bool = False) -> list[Step]:
+    def _steps(self, cursor: Cursor, rows: Sequence[Row], *, plain: bool, shown: bool = False) -> Iterable[Step]:
         index = exempting_index.index_of(cursor, self.plan, self.columns, self.name, rows, shown=shown)
         if plain:
             return [Step(definitions.create_statement(index, self.plan.schema))]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,10 +98,14 @@ def build(
     )
 
 
-def build_steps(connection: Connection, plan: Plan, index: Index, *, abandoned: bool) -> list[Step]:
-    """What builds a planned index; first what drops it, where a build was ``abandoned`` and has left it INVALID."""
-    drop = [on_partitions.drop_step(connection, index.name, index.table, plan.schema)] if abandoned else []
-    return [*drop, *on_partitions.steps(connection, index, plan.schema)]
+def build_steps(connection: Connection, plan: Plan, index: Index, *, abandoned: bool) -> Iterator[Step]:
+    """What builds a planned index; first what drops it, where a build was ``abandoned`` and has left it INVALID.
+
+    Each is to be run before the next is asked for.
+    """
+    if abandoned:
+        yield on_partitions.drop_step(connection, index.name, index.table, plan.schema)
+    yield from on_partitions.steps(connection, index, plan.schema)
 
 
 class _Session:

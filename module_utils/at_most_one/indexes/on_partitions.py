@@ -8,6 +8,7 @@ https://www.postgresql.org/docs/current/ddl-partitioning.html#DDL-PARTITIONING-D
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from psycopg2 import sql
@@ -36,22 +37,32 @@ class Step:
             cursor.execute(self.statement)
 
 
-def steps(connection: Connection, index: Index, schema: str) -> list[Step]:
-    """What builds an index that is not there, in this order; on a table without partitions one statement."""
+def steps(connection: Connection, index: Index, schema: str) -> Iterator[Step]:
+    """What builds an index that is not there, in this order; on a table without partitions one statement.
+
+    Each is to be run before the next is asked for: which partitions are without an index of their own is read once the
+    one above them is there. From then on PostgreSQL gives one to each that is attached, and before that to none. Where
+    nothing is run, they are those of now.
+    """
     if not is_partitioned(connection, schema, index.table):
-        return [Step(definitions.create_statement(index, schema, concurrently=True))]
-    found = left_over(connection, index.name, index.table, schema)
-    found.append(Step(definitions.create_statement(index, schema, only=True), briefly=True))
+        yield Step(definitions.create_statement(index, schema, concurrently=True))
+        return
+    attached = {one[0] for one in _parts(connection, index.table, schema, index.name) if one[-1]}  # to one that goes
+    yield from left_over(connection, index.name, index.table, schema)
+    yield Step(definitions.create_statement(index, schema, only=True), briefly=True)
     names: dict[int, sql.Identifier] = {}
-    for oid, parent, partitioned, in_schema, table in _parts(connection, index.table, schema):
+    while True:
+        left = _parts(connection, index.table, schema, index.name)
+        left = [one for one in left if one[0] not in names and (not one[-1] or one[0] in attached)]
+        if not left:
+            return
+        oid, parent, partitioned, in_schema, table, _ = left[0]
         own = replace(index, name=_name_on(index.name, oid), table=table)
-        create = definitions.create_statement(own, in_schema, only=partitioned, concurrently=not partitioned)
         names[oid] = sql.Identifier(in_schema, own.name)
-        attach = sql.SQL("ALTER INDEX {} ATTACH PARTITION {}").format(
-            names.get(parent, sql.Identifier(schema, index.name)), names[oid]
-        )
-        found += [Step(create, briefly=partitioned), Step(attach, briefly=True)]
-    return found
+        create = definitions.create_statement(own, in_schema, only=partitioned, concurrently=not partitioned)
+        yield Step(create, briefly=partitioned)
+        whole = names.get(parent, sql.Identifier(schema, index.name))
+        yield Step(sql.SQL("ALTER INDEX {} ATTACH PARTITION {}").format(whole, names[oid]), briefly=True)
 
 
 _UNATTACHED = """
@@ -92,15 +103,20 @@ def _name_on(index: str, partition: int) -> str:
 
 
 _PARTS = """
-SELECT t.relid::oid::bigint, t.parentrelid::oid::bigint, c.relkind = 'p', n.nspname::text, c.relname::text
+SELECT t.relid::oid::bigint, t.parentrelid::oid::bigint, c.relkind = 'p', n.nspname::text, c.relname::text,
+    EXISTS (SELECT FROM pg_catalog.pg_partition_tree(pg_catalog.to_regclass(%s)) AS i
+            JOIN pg_catalog.pg_index AS x ON x.indexrelid = i.relid WHERE x.indrelid = t.relid)
 FROM pg_catalog.pg_partition_tree(pg_catalog.to_regclass(%s)) AS t
 JOIN pg_catalog.pg_class AS c ON c.oid = t.relid JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 WHERE t.level > 0 ORDER BY t.level, n.nspname, c.relname"""
 
 
-def _parts(connection: Connection, table: str, schema: str) -> list[tuple[int, int, bool, str, str]]:
-    """Each partition's oid and its parent's, whether it has partitions itself, its schema and its name; the upper ones
-    first. None of a table that is not partitioned."""
+def _parts(
+    connection: Connection, table: str, schema: str, index: str = ""
+) -> list[tuple[int, int, bool, str, str, bool]]:
+    """Each partition's oid and its parent's, whether it has partitions itself, its schema and its name, and whether its
+    part of ``index`` is there; the upper ones first. None of a table that is not partitioned."""
     with connection.cursor() as cursor:
-        cursor.execute(_PARTS, (sql.Identifier(schema, table).as_string(cursor),))
+        names = (sql.Identifier(schema, name).as_string(cursor) if name else None for name in (index, table))
+        cursor.execute(_PARTS, (*names,))
         return cursor.fetchall()
