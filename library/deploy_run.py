@@ -304,8 +304,9 @@ def _asked(wanted: dict[str, Any]) -> dict[str, Any]:
 
 
 def _open(module: AnsibleModule, connection: Connection, plan: Plan) -> dict[str, Any]:
+    from ansible.module_utils.at_most_one.findings import warning
     from ansible.module_utils.at_most_one.postgres import catalog_snapshot
-    from ansible.module_utils.at_most_one.runs import journal, reached, requests, undo
+    from ansible.module_utils.at_most_one.runs import journal, left_fences, reached, requests, undo
     from ansible.module_utils.at_most_one.runs.controllers import Controller
 
     wanted = module.params
@@ -322,8 +323,11 @@ def _open(module: AnsibleModule, connection: Connection, plan: Plan) -> dict[str
         reads_requests=wanted["reads_requests"],
         hold_cutover=wanted["hold_before"] == "pm2_reload",
     )
+    left = left_fences.read(connection, plan)  # before this run is the last one of its plan
     do = journal.look if module.check_mode else journal.open_run
     opened = do(connection, opening, takeover=wanted["takeover"])
+    for one in left:
+        module.warn(warning(one))
     took = dict(opened.took_over or {})
     if took:
         took["reached"] = reached.read(connection, plan, took["run_id"])

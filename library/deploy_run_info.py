@@ -46,6 +46,12 @@ runs:
   type: list
   elements: dict
   sample: [{run_id: 20251110T053000Z-1a2b3c, outcome: deployed, dead_since: null, rows: {archived: 25, restored: 0}}]
+fences:
+  description: Of each write fence that no run is at work behind a phrase that names it and the command that drops it.
+  returned: success
+  type: list
+  elements: dict
+  sample: []
 archive:
   description: >-
     The archived rows of every plan: their size, the age of the oldest, and what purge.yml would remove, by plan. Null
@@ -68,8 +74,9 @@ from ansible.module_utils.basic import AnsibleModule
 
 
 def act(module: AnsibleModule) -> dict[str, Any]:
+    from ansible.module_utils.at_most_one.findings import warning
     from ansible.module_utils.at_most_one.postgres.connection import connect
-    from ansible.module_utils.at_most_one.runs import archive_age, journal, run_error, run_status
+    from ansible.module_utils.at_most_one.runs import archive_age, journal, left_fences, run_error, run_status
 
     given = module.params
     plan_id = parse(given["plan"]).id if given["plan"] is not None else None
@@ -78,7 +85,8 @@ def act(module: AnsibleModule) -> dict[str, Any]:
         rows = run_status.rows_of(connection, [one["run_id"] for one in runs])
         phrases = {one["run_id"]: run_error.of(one).as_data() for one in runs}
         found: dict[str, Any] = {
-            "runs": [{**one, "rows": rows.get(one["run_id"]), "error_phrase": phrases[one["run_id"]]} for one in runs]
+            "runs": [{**one, "rows": rows.get(one["run_id"]), "error_phrase": phrases[one["run_id"]]} for one in runs],
+            "fences": [warning(left).as_data() for left in left_fences.read(connection)],
         }
         if given["keep_days"] is not None:
             found["archive"] = archive_age.summary(connection, given["keep_days"])

@@ -77,10 +77,12 @@ use:
   type: dict
   sample: {indexes: []}
 journal:
-  description: The newest runs and the archive, as M(deploy_run) returns them, or an error.
+  description:
+    - The newest runs and the archive, as M(deploy_run_info) returns them, or an error. C(fences) are findings of write
+      fences that no run is at work behind, without that of the plan.
   returned: always
   type: dict
-  sample: {runs: [], archive: null}
+  sample: {runs: [], archive: null, fences: []}
 """
 
 from collections.abc import Callable
@@ -157,13 +159,15 @@ def _use(module: AnsibleModule, plan: Plan) -> dict[str, Any]:
 
 def _journal(module: AnsibleModule, plan: Plan) -> dict[str, Any]:
     from ansible.module_utils.at_most_one.postgres.connection import connect
-    from ansible.module_utils.at_most_one.runs import archive_age, journal, run_status
+    from ansible.module_utils.at_most_one.runs import archive_age, journal, left_fences, run_status
 
     with connect(login_of(module), **timeouts_of(module)) as connection:
         runs = journal.read(connection, limit=module.params["limit"])
         rows = run_status.rows_of(connection, [one["run_id"] for one in runs])
         archive = archive_age.summary(connection, module.params["keep_days"])
-    return {"runs": [{**one, "rows": rows.get(one["run_id"])} for one in runs], "archive": archive}
+        fences = [one.as_data() for one in left_fences.read(connection, plan)]
+    shown = [{**one, "rows": rows.get(one["run_id"])} for one in runs]
+    return {"runs": shown, "archive": archive, "fences": fences}
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from filter_plugins.at_most_one import told, word
 TEMPLATES = Path(__file__).parents[2] / "roles/history/templates"
 
 
-def table(language: str, **run: Any) -> str:
+def table(language: str, *, fences: tuple[dict[str, Any], ...] = (), **run: Any) -> str:
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined)
     environment.filters["at_most_one_told"] = told
     environment.filters["at_most_one_word"] = word
@@ -31,7 +31,7 @@ def table(language: str, **run: Any) -> str:
     shown["error_phrase"] = run_error.of(shown).as_data()
     return environment.get_template(f"table.{language}.j2").render(
         {
-            **{"__history_journal": {"runs": [shown]}, "report_language": language},
+            **{"__history_journal": {"runs": [shown], "fences": fences}, "report_language": language},
             **{"environment_name": "production", "project_artifacts": "/h/artifacts"},
         }
     )
@@ -129,3 +129,9 @@ def test_how_a_run_ended_is_in_the_reader_s_language(language: str, run: dict[st
 
 def test_a_secret_in_how_a_run_ended_stays_hidden() -> None:
     assert "hunter2" not in table("en", **STOPPED, error="password=hunter2 was refused")
+
+
+def test_a_fence_that_no_run_is_at_work_behind_is_named_beneath() -> None:
+    left = observed("AMO-2231", "The write fence {index} is up.", index="aedpics.at_most_one_fence_0")
+    for language in ("en", "ko"):
+        assert "\nThe write fence aedpics.at_most_one_fence_0 is up.\n" in table(language, fences=(left.as_data(),))

@@ -112,6 +112,8 @@ def test_what_a_module_hands_over_is_not_taken_apart_again() -> None:
     assert service == Finding("service", stop.seen, "this.", "do that.")
 
 
+LEFT = Finding("fence:aedpics.f", "The write fence aedpics.f is up.", "none.", "by hand: DROP INDEX aedpics.f;")
+
 INVALID = [{"name": "idx_a", "verdict": "different", "parts": [{"part": "unique", "expected": "yes", "seen": "no"}]}]
 
 
@@ -126,6 +128,7 @@ INVALID = [{"name": "idx_a", "verdict": "different", "parts": [{"part": "unique"
         (fence_of(unfinished()), []),
         (fence_of(unfinished(plan_id="another")), ["fence"]),
         (fence_of(DEAD), ["run:R1"]),
+        (put("database", "journal", "fences", value=[LEFT.as_data()]), ["fence:aedpics.f"]),
         (put("database", "journal", "runs", value=[{**DEAD, "environment": "staging"}]), []),
         (put("database", "history", "verdict", value="failed"), ["history"]),
         (put("database", "history", value={"verdict": "not_kept", "repair": None}), []),
@@ -399,3 +402,10 @@ def test_what_a_foreign_error_says_of_a_secret_is_not_repeated() -> None:
     (found,) = (one for one in findings.findings(facts) if one.name == "pm2:web1")
     assert "ssh: ProxyCommand" in found.seen
     assert "hunter2" not in found.seen
+
+
+def test_a_fence_of_another_plan_is_not_over_as_long_as_the_journal_cannot_be_read() -> None:
+    facts = copy.deepcopy(GOOD)
+    assert findings.findings(facts, ["fence:aedpics.f"]) == []
+    facts["database"]["journal"] = GONE
+    assert "fence:aedpics.f" in [one.name for one in findings.findings(facts, ["fence:aedpics.f"])]

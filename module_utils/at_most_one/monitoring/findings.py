@@ -34,7 +34,7 @@ _PARTS = (
     ("fence", "state", ("fence",)),
     ("history", "verdict", ("history",)),
     ("use", "indexes", ()),
-    ("journal", "runs", ("run:", "fence", "commit:")),
+    ("journal", "runs", ("run:", "fence", "fence:", "commit:")),
 )
 
 
@@ -127,6 +127,7 @@ def _database(facts: Facts) -> list[Finding]:
     found = _unread_parts(read, unread)
     dead = [] if "journal" in unread else [run for run in _unfinished(facts) if run.get("dead_since")]
     found += [_dead_run(run, facts) for run in dead]
+    found += map(Finding.of_data, (read.get("journal") or {}).get("fences") or ())
     if "verified" not in unread:
         found += _rule(read["verified"])
     # While a run is at work its fence is where it belongs; a dead run's fence is in the finding about that run.
