@@ -20,6 +20,7 @@ FILES = tuple(
             "key_equality",
             "batch_sql",
             "batches",
+            "batch_size",
             "update_action",
             "effects",
             "archive",
@@ -37,12 +38,16 @@ FILES = tuple(
         ),
         "postgres": (
             "fence_names",
+            "partitions",
             "publications",
         ),
         "indexes": (
             "definitions",
             "verification",
             "build_concurrently",
+            "on_partitions",
+            "brief_lock",
+            "dropping",
         ),
     }.items()
     for name in names
