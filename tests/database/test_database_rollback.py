@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +14,11 @@ from at_most_one.duplicates import surplus_rows
 from at_most_one.errors import OperatorError
 from at_most_one.fence import write_fence
 from at_most_one.migration import take_back as core
-from at_most_one.plan import Plan
+from at_most_one.plan import Plan, parse
 from at_most_one.postgres import catalog_snapshot
 from at_most_one.postgres.connection import Connection, Login, connect
 from at_most_one.prisma import migration_history
-from at_most_one.runs import journal
+from at_most_one.runs import journal, reached, way_back
 from at_most_one.runs.controllers import Controller
 
 from tests.database.cleaning import TABLE, ids, run
@@ -36,11 +38,11 @@ class Deployed:
     rows_before: set[str]
 
 
-def _open(login: Login, plan: Plan) -> str:
+def _open(login: Login, plan: Plan, commit: str = "b" * 40) -> str:
     with connect(login) as connection:
         before = {"hosts": {}, **catalog_snapshot.take(connection, plan).kept()}
         opening = journal.Opening(
-            plan, "production", "minsu", Controller("gateway-2", 1), "a" * 40, "b" * 40, before=before
+            plan, "production", "minsu", Controller("gateway-2", 1), "a" * 40, commit, before=before
         )
         return journal.open_run(connection, opening).run_id
 
@@ -297,6 +299,36 @@ def test_rows_of_a_table_that_the_plan_does_not_name_stop_it(
     assert recorded() == []
 
 
+def test_after_a_table_was_renamed_nothing_is_lost_and_the_statement_that_is_named_brings_the_rows_back(
+    login: Login, connection: Connection, plan_data: dict[str, Any], deployed: Deployed, take_back: Call
+) -> None:
+    """The plan names it by its new name, as it has to; the archive knows the old one."""
+    run(connection, f"ALTER TABLE {TABLE} RENAME TO sessions")
+    unnamed = take_back()
+    assert (unnamed["failed"], "aedpics.inspection_sessions" in unnamed["msg"]) == (True, True), "by its old name"
+    assert run(connection, "SELECT count(*) FROM at_most_one.archived_row WHERE restored_at IS NULL") == [(25,)]
+    renamed = {**copy.deepcopy(plan_data), "table": "sessions"}
+    stopped = take_back(plan=renamed)
+    assert "25 rows are in the archive only" in stopped["msg"]
+    assert "rows of aedpics.inspection_sessions are kept" in stopped["msg"]
+    plan = parse(renamed)
+    found = reached.read(connection, plan)
+    (forbids,) = way_back.asked_for(plan, found, way_back.Asked(), {}).findings
+    connection.rollback()
+    named = re.search(r"(UPDATE at_most_one\.archived_row SET .*? restored_at IS NULL);", forbids.next_step)
+    assert named
+    run(
+        connection,
+        "INSERT INTO at_most_one.archived_row SELECT nextval('at_most_one.archived_row_id_seq'), 'of-another', plan_id,"
+        " table_schema, 'never_renamed', primary_key, keeper, row, row_sha256, action, archived_at, NULL, after_sha256"
+        " FROM at_most_one.archived_row LIMIT 1",
+    )
+    run(connection, named[1])
+    assert run(connection, "SELECT count(*) FROM at_most_one.archived_row WHERE table_name = 'never_renamed'") == [(1,)]
+    assert take_back(plan=renamed)["restored"] == 25
+    assert {row for (row,) in run(connection, "SELECT id::text FROM aedpics.sessions")} == deployed.rows_before
+
+
 def test_another_migration_is_waited_for_before_anything_is_dropped(
     login: Login,
     connection: Connection,
@@ -315,3 +347,56 @@ def test_another_migration_is_waited_for_before_anything_is_dropped(
         assert write_fence.fence_state(connection, plan) == "raised"
         assert len(existing(login, plan)) == 3
     assert take_back()["restored"] == 25
+
+
+def test_what_a_run_on_the_way_to_another_commit_has_archived_returns_with_the_next_rollback(
+    login: Login,
+    connection: Connection,
+    plan: Plan,
+    release: Path,
+    seed_guide_example: Callable[[Connection], Any],
+    present: Callable[..., Any],
+) -> None:
+    """A stopped after ten rows; B, of another commit, went on and was deployed. Each takes back its own."""
+    run(connection, "DELETE FROM aedpics.user_profiles")
+    seed_guide_example(connection)
+    connection.commit()
+    before = set(ids(connection))
+
+    def clean(run_id: str, most: int) -> None:
+        rows = surplus_rows.report(connection, plan).rows[:most]
+        surplus_rows.remove(connection, plan, rows=rows, digest=surplus_rows.digest(rows), run_id=run_id)
+
+    def take_back(run_id: str) -> list[str]:
+        told: list[str] = []
+        back = _open(login, plan)
+        core.take_back(login, plan, core.Wanted(rule=True, restore_rows=True, archived_by=(run_id,)), warn=told.append)
+        with connect(login) as other:
+            journal.record(other, back, "rollback", "ok", {"runs": [run_id]})
+            journal.close_run(other, back, "rolled_back")
+        return told
+
+    first = _open(login, plan, "c" * 40)
+    clean(first, 10)
+    with connect(login) as other:
+        journal.record(other, first, "cleanup", "failed", {"removed": 10})
+        journal.close_run(other, first, "stopped", failed_phase="cleanup")
+    second = _open(login, plan)
+    clean(second, 25)
+    assert present(run_id=second, phase="migrate")["changed"]
+    with connect(login) as other:
+        journal.record(other, second, "cleanup", "ok", {"planned": 15})
+        journal.close_run(other, second, "deployed")
+
+    found = reached.read(connection, plan)
+    connection.rollback()
+    assert (found["runs"], found["begun_before"]) == ((second,), {first: 10})
+    (told,) = take_back(second)
+    assert told.startswith("10 rows are in the archive of runs that were on the way to another commit")
+    assert first in told
+    assert len(before - ids(connection)) == 10
+    found = reached.read(connection, plan)
+    connection.rollback()
+    assert (found["runs"], found["content"]["pending"], found["begun_before"]) == ((first,), 10, {})
+    assert take_back(first) == []
+    assert ids(connection) == before

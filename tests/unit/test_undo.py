@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from at_most_one.runs.undo import (
+    begun_before,
     faults_before,
     in_the_way,
     last_deployment,
@@ -222,6 +223,44 @@ def test_the_runs_that_were_taken_back_are_those_that_rollbacks_named() -> None:
     assert taken_back(runs) == {"1", "2"}
 
 
+BEGUN: dict[str, tuple[list[dict[str, Any]], tuple[str, ...]]] = {
+    "nothing": ([], ()),
+    "a completed deployment is none": (
+        [run("2", "deployed", "BC", **WHOLE), run("1", "deployed", "AB", **WHOLE)],
+        (),
+    ),
+    "a stopped run of the same commit is the deployment's own": (
+        [run("2", "deployed", "AB", **WHOLE), run("1", "stopped", "AB", cleanup="failed10")],
+        (),
+    ),
+    "those of other commits, down to what was deployed": (
+        [
+            run("5", "deployed", "AE", **WHOLE),
+            run("4", "stopped", "AD", cleanup="failed3"),
+            run("3", "abandoned", "AC"),
+            run("2", "stopped", "AC", cleanup="failed10"),
+            run("1", "deployed", "ZA", **WHOLE),
+        ],
+        ("4", "3", "2"),
+    ),
+    "not what was taken back": (
+        [
+            run("4", "deployed", "AC", **WHOLE),
+            back("3", "2"),
+            run("2", "stopped", "AB", cleanup="failed10"),
+            run("1", "stopped", "AX", cleanup="failed10"),
+        ],
+        ("1",),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BEGUN)
+def test_the_runs_that_a_further_rollback_would_take_back(case: str) -> None:
+    runs, expected = BEGUN[case]
+    assert begun_before(runs) == expected
+
+
 NEEDED: dict[str, tuple[list[dict[str, Any]], dict[str, int], dict[str, int], dict[str, str]]] = {
     "the newest deployment alone": (
         [run("2", "deployed", "BC", **WHOLE), run("1", "deployed", "AB", **WHOLE)],
@@ -232,6 +271,12 @@ NEEDED: dict[str, tuple[list[dict[str, Any]], dict[str, int], dict[str, int], di
     "with the stopped run that it went on from": (
         [run("2", "deployed", "AB", **WHOLE), run("1", "stopped", "AB", cleanup="ok", migrate="failed")],
         {"1": 25},
+        {},
+        {"1": "rollback", "2": "rollback"},
+    ),
+    "a stopped run of another commit beneath it": (
+        [run("2", "deployed", "AC", **WHOLE), run("1", "stopped", "AB", cleanup="failed10")],
+        {"1": 10, "2": 15},
         {},
         {"1": "rollback", "2": "rollback"},
     ),

@@ -256,8 +256,9 @@ def take_back(
         with connect(login, **wanted.timeouts) as connection:
             _read_again(connection, plan, wanted, done)
             connection.rollback()
+        _warn_of_others(wanted, done, warn)
         if not check:
-            _require_taken_back(wanted, done, ours=ours)
+            _require_taken_back(plan, wanted, done, ours=ours)
     return done
 
 
@@ -381,7 +382,21 @@ def content_of(wanted: Wanted, found: dict[str, Any]) -> dict[str, Any]:
     return content
 
 
-def _require_taken_back(wanted: Wanted, done: TakenBack, *, ours: bool) -> None:
+def _warn_of_others(wanted: Wanted, done: TakenBack, warn: Callable[[str], None]) -> None:
+    """Name the rows that are not this deployment's, so that nobody takes all of them to be back."""
+    rows: dict[str, int] = done.reached["begun_before"]
+    if rows and wanted.rule and wanted.restore_rows and wanted.failed_run is None:
+        warn(
+            say(
+                "{rows} rows are in the archive of runs that were on the way to another commit and did not get there:"
+                " {runs}. Next: ansible-playbook rollback.yml -l <environment> once more takes those back.",
+                rows=sum(rows.values()),
+                runs=", ".join(rows),
+            )
+        )
+
+
+def _require_taken_back(plan: Plan, wanted: Wanted, done: TakenBack, *, ours: bool) -> None:
     content = content_of(wanted, done.reached)
     pending = content["pending"] + sum(content["elsewhere"].values())
     rule_is_gone = not wanted.rule or (
@@ -403,7 +418,17 @@ def _require_taken_back(wanted: Wanted, done: TakenBack, *, ours: bool) -> None:
                 "every planned index missing, rolled_back, and every row back that can return, where "
                 "rollback_restore_rows says so."
             ),
-            next_step=say("run rollback.yml again; it goes on from what it finds."),
+            next_step=(
+                say(
+                    "rows of {tables} are kept: ansible-playbook rollback.yml -l <environment> names the statement by"
+                    " which the archive learns that the table is {schema}.{table} now, and puts them back after it.",
+                    tables=", ".join(content["elsewhere"]),
+                    schema=plan.schema,
+                    table=plan.table,
+                )
+                if wanted.restore_rows and content["elsewhere"]
+                else say("run rollback.yml again; it goes on from what it finds.")
+            ),
         )
     if wanted.as_before and done.reached["differences"]:
         raise OperatorError(

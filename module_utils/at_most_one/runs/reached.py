@@ -24,6 +24,7 @@ def read(connection: Connection, plan: Plan, run_id: str | None = None) -> dict[
     content = catalog_snapshot.content(connection, plan, found.runs if found else None)
     rows = run_status.rows_of(connection, sorted(undo.taken_back(ours)))
     left = undo.left_behind(ours, {name: of["archived"] for name, of in rows.items()})
+    begun = run_status.rows_of(connection, undo.begun_before(ours))
     nothing = {"runs": (), "commit_before": None, "commit_after": None, "database": False}
     return {
         **(asdict(found) if found else nothing),
@@ -32,6 +33,7 @@ def read(connection: Connection, plan: Plan, run_id: str | None = None) -> dict[
         "content": asdict(content),
         "point": "migration" if change["built"] or change["applied"] else "rows" if content.pending else "nothing",
         "left_behind": {"runs": left, "content": asdict(catalog_snapshot.content(connection, plan, left))},
+        "begun_before": {name: of["archived"] for name, of in sorted(begun.items()) if of["archived"]},
         "purged": [one for one in map(run_status.purged, ours) if found and one and one["run_id"] in found.runs],
         "in_the_way": undo.in_the_way(runs, plan.id, found),
     }

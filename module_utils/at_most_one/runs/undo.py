@@ -94,6 +94,22 @@ def whose_rows(runs: Sequence[Run]) -> tuple[str, ...] | None:
     return last.runs if last else None
 
 
+def begun_before(runs: Sequence[Run]) -> tuple[str, ...]:
+    """The runs before the last deployment that were on the way to another commit and did not get there, newest first.
+
+    What they have archived is not the last deployment's: rollback.yml puts it back when it is called again.
+    """
+    found: list[str] = []
+    last = last_deployment(runs)
+    while last:
+        runs = [{"run_id": "", "outcome": "rolled_back", "phases": [{"details": {"runs": last.runs}}]}, *runs]
+        last = last_deployment(runs)
+        if last is None or any(run["outcome"] == "deployed" for run in runs if run["run_id"] in last.runs):
+            break
+        found += last.runs
+    return tuple(found)
+
+
 def needed_by_rollback(runs: Sequence[Run], pending: Mapping[str, int], restored: Mapping[str, int]) -> dict[str, str]:
     """Why the archived rows of a run are still needed, by run: what a rollback may yet put back is not purged.
 
@@ -105,7 +121,7 @@ def needed_by_rollback(runs: Sequence[Run], pending: Mapping[str, int], restored
     wanted = whose_rows(runs)
     found.update((name, "every_run") for name, rows in pending.items() if rows and wanted is None)
     found.update((name, "left_behind") for name in left_behind(runs, pending))
-    found.update((name, "rollback") for name in wanted or ())
+    found.update((name, "rollback") for name in (*(wanted or ()), *begun_before(runs)))
     found.update((run["run_id"], "open") for run in runs if run["outcome"] is None)
     return found
 

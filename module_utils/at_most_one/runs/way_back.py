@@ -241,11 +241,13 @@ def _forbidding(
             say(
                 "where that table was renamed, let the archive know, as the role of this login: UPDATE "
                 "at_most_one.archived_row SET table_schema = '{schema}', table_name = '{table}' WHERE plan_id = "
-                "'{plan_id}' AND restored_at IS NULL; otherwise name it again in plans/{plan_id}.yml. Without the "
-                "rows: ansible-playbook rollback.yml -l <environment> -e rollback_restore_rows=false.",
+                "'{plan_id}' AND table_schema || '.' || table_name = '{old}' AND restored_at IS NULL; otherwise name it"
+                " again in plans/{plan_id}.yml. Without the rows: ansible-playbook rollback.yml -l <environment> -e "
+                "rollback_restore_rows=false.",
                 schema=plan.schema,
                 table=plan.table,
                 plan_id=plan.id,
+                old=next(iter(elsewhere)),
             ),
         )
     if found["in_the_way"]:
