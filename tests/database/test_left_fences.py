@@ -53,6 +53,7 @@ def test_it_is_left_by_a_run_that_has_ended_and_goes_by_the_command_that_is_name
     with connect(login, autocommit=True) as by_hand, by_hand.cursor() as cursor:
         cursor.execute(drop[1])
     assert left_fences.read(connection) == []
+    connection.rollback()
     assert write_fence.fence_state(connection, plan) == "lowered"
 
 

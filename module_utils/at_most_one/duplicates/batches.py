@@ -171,9 +171,7 @@ class Batches:
             self._prepare(cursor)
             follows = self.plan.surplus.action == "update" and any(one.kind == "foreign key" for one in self.known)
             self.set_off = bool(
-                self.plan.surplus.triggers
-                or follows
-                or effects.of_table(cursor, self.plan.schema, self.plan.table)
+                self.plan.surplus.triggers or follows or effects.of_table(cursor, self.plan.schema, self.plan.table)
             )
             if self.set_off:
                 effects.require_counts(cursor, self.plan)
