@@ -10,6 +10,7 @@ from ..indexes import on_partitions
 from ..plan import Plan
 from ..postgres.connection import Connection
 from ..postgres.fence_names import PATTERN, name_of
+from ..postgres.own_schema import exists
 from . import journal
 
 _FENCES = """
@@ -25,7 +26,7 @@ def read(connection: Connection, plan: Plan | None = None) -> list[Finding]:
         cursor.execute(_FENCES, (PATTERN,))
         fences = cursor.fetchall()
         plans: dict[str, str] = {}
-        if fences and journal.exists(connection):
+        if fences and exists(connection):
             cursor.execute("SELECT DISTINCT plan_id FROM at_most_one.run")
             plans = {name_of(plan_id): plan_id for (plan_id,) in cursor.fetchall()}
     found = []
