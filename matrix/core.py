@@ -241,6 +241,8 @@ def copy_tree(place: Path) -> None:
             (place / name).symlink_to((ROOT / name).resolve())
     execute(["git", "init", "--quiet"], place)
     execute(["git", "add", "--all"], place)
+    someone = ["-c", "user.name=core-matrix", "-c", "user.email=core-matrix@localhost"]  # a checkout has a commit
+    execute(["git", *someone, "commit", "--quiet", "--no-verify", "--message", "This tree as it stands"], place)
 
 
 # ---- What is run -----------------------------------------------------------------------------------------------------

@@ -155,6 +155,31 @@ def test_python_of_another_distribution_is_started_by_its_own_loader(
     assert f"home = {tree}/usr/bin\n" in (place / "pyvenv.cfg").read_text()
 
 
+def test_a_copy_is_a_checkout_of_what_stands_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, copy = tmp_path / "here", tmp_path / "copy"
+    for name, text in ((".gitignore", "*.log\n.venv/\n"), ("a/kept.py", "1"), ("gone.py", ""), ("run.log", "")):
+        (here / name).parent.mkdir(parents=True, exist_ok=True)
+        (here / name).write_text(text)
+    for words in (["init", "--quiet"], ["add", "--all"]):
+        subprocess.run(["git", *words], cwd=here, check=True)
+    (here / "gone.py").unlink()
+    (here / "new.py").write_text("")
+    (copy / ".venv").mkdir(parents=True)
+    (copy / "old").mkdir()
+    monkeypatch.setattr(core, "ROOT", here)
+    core.copy_tree(copy)
+    assert {path.name for path in copy.iterdir()} - {".git", ".lab", "collections"} == {
+        ".gitignore",
+        ".venv",
+        "a",
+        "new.py",
+    }
+    shown = subprocess.run(
+        ["git", "ls-tree", "-r", "--name-only", "HEAD"], cwd=copy, capture_output=True, text=True
+    ).stdout
+    assert shown.split() == [".gitignore", "a/kept.py", "new.py"]
+
+
 def test_a_python_of_the_hosts_proves_that_it_was_started(tmp_path: Path) -> None:
     log, command = tmp_path / "log", tmp_path / "python"
     log.write_text("")
