@@ -50,8 +50,8 @@ $(STAMPS)/collections: requirements/collections.txt requirements.yml scripts/col
 	@touch $@
 
 .PHONY: new-service
-new-service: setup ## An inventory for a service of your own, with one file to fill in: NAME=shop URL=https://shop.example.org
-	@$(PLAYBOOK) new_service.yml -e new_service_name='$(NAME)' -e new_service_url='$(URL)'
+new-service: setup ## An inventory for a service of your own, with one file to fill in: NAME=shop URL=https://shop.example.org ADAPTER=pm2
+	@$(PLAYBOOK) new_service.yml -e new_service_name='$(NAME)' -e new_service_url='$(URL)' -e new_service_adapter='$(or $(ADAPTER),pm2)'
 
 .PHONY: plan-check
 plan-check: setup ## Every error of a plan at once, by line, without a server: PLAN=name (all), RELEASE=path compares the migration

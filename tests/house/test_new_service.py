@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from tests.house.command_checks import environment
 from tests.support.playbooks import ROOT, Run, run_playbook
 
 GIVEN = ("-e", "new_service_name=shop", "-e", "new_service_url=https://shop.example.org")
@@ -24,9 +26,18 @@ def files(directory: Path) -> dict[str, str]:
 
 def to_fill_in(written: dict[str, str]) -> list[str]:
     """The names of the values that a person has to give."""
-    service = re.findall(r'^(\w+): "" # \[fill in\]', written["shop/group_vars/shop/service.yml"], re.MULTILINE)
+    marked = r'^(\w+): (?:""|\[\]) # \[fill in\]'
+    service = re.findall(marked, written["shop/group_vars/shop/service.yml"], re.MULTILINE)
     needed, _ = written["shop/group_vars/shop/vault.example.yml"].split("# May stay empty")
     return [*service, *re.findall(r'^(\w+): ""', needed, re.MULTILINE)]
+
+
+def known() -> set[str]:
+    """The names that an inventory may set."""
+    specs = [yaml.safe_load(path.read_text()) for path in (ROOT / "roles").glob("*/meta/argument_specs.yml")]
+    options = {name for spec in specs for entry in spec["argument_specs"].values() for name in entry.get("options", {})}
+    common = yaml.safe_load((ROOT / "inventories/all.yml").read_text())
+    return options | {*common} | {"environment_name", "rehearsal_allowed"}
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +58,8 @@ def test_a_person_fills_in_at_most_20_values(shop: Path) -> None:
         "shop/target.guard",
     ]
     assert len(to_fill_in(files(shop))) <= 20
-    options: set[str] = {"rehearsal_allowed"}
-    for path in (ROOT / "roles").glob("*/meta/argument_specs.yml"):
-        for entry in yaml.safe_load(path.read_text())["argument_specs"].values():
-            options.update(entry.get("options", {}))
-    common = yaml.safe_load((ROOT / "inventories/all.yml").read_text())
     service: dict[str, Any] = yaml.safe_load(files(shop)["shop/group_vars/shop/service.yml"])
-    assert set(service) <= options | set(common) | {"environment_name"}
+    assert set(service) <= known()
 
 
 def lacking(shop: Path) -> list[str]:
@@ -112,10 +118,7 @@ def test_an_application_that_commands_deploy_needs_an_address_and_no_host(tmp_pa
     assert (service["app_adapter"], service["migrate_adapter"]) == ("command", "sql")
     assert (service["app_url"], service["healthcheck_checks"]) == ("https://shop.example.org", ["root", "health"])
     assert all("{version}" in service["app_commands"][name] for name in ("status", "apply", "back"))
-    specs = [yaml.safe_load(path.read_text()) for path in (ROOT / "roles").glob("*/meta/argument_specs.yml")]
-    options = {name for spec in specs for entry in spec["argument_specs"].values() for name in entry.get("options", {})}
-    common = yaml.safe_load((ROOT / "inventories/all.yml").read_text())
-    assert set(service) <= options | {*common} | {"environment_name"}
+    assert set(service) <= known()
 
 
 def test_the_database_alone_needs_no_address_and_no_application(tmp_path: Path) -> None:
@@ -129,12 +132,35 @@ def test_the_database_alone_needs_no_address_and_no_application(tmp_path: Path) 
     service = yaml.safe_load(written["shop/group_vars/shop/service.yml"])
     assert (service["app_adapter"], service["migrate_adapter"]) == ("none", "sql")
     assert not {"app_path", "app_url", "healthcheck_checks"} & set(service)
-    options = {
-        name
-        for path in (ROOT / "roles").glob("*/meta/argument_specs.yml")
-        for entry in yaml.safe_load(path.read_text())["argument_specs"].values()
-        for name in entry.get("options", {})
-    }
-    assert set(service) <= options | set(yaml.safe_load((ROOT / "inventories/all.yml").read_text())) | {
-        "environment_name"
-    }
+    assert set(service) <= known()
+
+
+def test_units_of_systemd_are_asked_for_and_named_before_anything_starts(tmp_path: Path) -> None:
+    done = new_service(tmp_path, *GIVEN, "-e", "new_service_adapter=systemd")
+    assert done.code == 0, done.output
+    written = files(tmp_path)
+    assert "put every host into hosts.yml" in done.events
+    assert to_fill_in(written) == [
+        *("plan", "app_units", "app_path", "database_name", "database_user"),
+        *("vault_host", "vault_user", "vault_database_host", "vault_database_password"),
+    ]
+    text = written["shop/group_vars/shop/service.yml"]
+    service = yaml.safe_load(text)
+    assert (service["app_adapter"], service["app_name"], service["app_units"]) == ("systemd", "shop", [])
+    assert set(service) <= known()
+    assert "pm2" not in "".join(written.values()).lower()
+    assert "app_ecosystem" not in service
+    example = yaml.safe_load((ROOT / "examples/systemd/service.yml").read_text())
+    assert yaml.safe_load("\n".join(re.findall(r"^#   (- \{.*\})$", text, re.MULTILINE))) == example["app_units"]
+
+    stopped = run_playbook("deploy.yml", "--check", limit="shop", inventory=str(tmp_path / "shop"))
+    assert stopped.code != 0
+    assert "app_adapter is systemd, and app_units has no unit." in " ".join(stopped.failures)
+
+
+def test_make_hands_the_adapter_on() -> None:
+    given = ("NAME=shop", "URL=https://shop.example.org")
+    for words, adapter in ((given, "pm2"), ((*given, "ADAPTER=systemd"), "systemd")):
+        command = ["make", "--no-print-directory", "-n", "-o", "setup", "new-service", *words]
+        shown = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=True).stdout
+        assert f"-e new_service_adapter='{adapter}'" in shown
