@@ -112,6 +112,9 @@ PYTEST := $(BIN)/python -m pytest $(if $(THOROUGH),,-m "not thorough")
 WORKERS := --numprocesses auto # each with a PostgreSQL or a browser of its own; what a suite starts must stand that
 PLAYBOOKS := $(wildcard *.yml)
 FRONT_DOORS := $(filter-out requirements.yml,$(PLAYBOOKS))
+# A systemd of the tests' own is booted as root: sudo has to ask for nothing where somebody else makes it.
+BOOTED := /lib/systemd/systemd:systemd nsenter:util-linux
+AS_ROOT = $(if $(filter 0,$(shell id -u)),,sudo --non-interactive env PYTHONDONTWRITEBYTECODE=1)
 # Linters that import modules find this project's module_utils through scripts/lint/sitecustomize.py.
 LINT_ENV := ANSIBLE_LINT_SKIP_SCHEMA_UPDATE=1 PYTHONPATH=scripts/lint PATH=$(CURDIR)/$(BIN):$(PATH)
 
@@ -122,7 +125,7 @@ LINT_ENV := ANSIBLE_LINT_SKIP_SCHEMA_UPDATE=1 PYTHONPATH=scripts/lint PATH=$(CUR
 BESIDE := lint unit database
 SUITES := molecule deploy-tests chaos-essential service hosts matrix-ends
 ALL_BESIDE := lint unit pages database adversarial matrix-night
-ALL_SUITES := molecule molecule-fault deploy-tests chaos-sample service hosts
+ALL_SUITES := molecule molecule-fault deploy-tests chaos-sample service systemd hosts
 
 .PHONY: test test-all test-packages lint unit pages database service hosts molecule molecule-fault deploy-tests chaos \
   chaos-essential chaos-sample docs
@@ -135,7 +138,7 @@ test-all: setup-dev tools test-packages ## The same with every repetition: what 
 
 test-packages: ## The system packages that only tests need: installed by root on Debian and Ubuntu, named elsewhere
 	@scripts/test_packages.sh sshd:openssh-server nginx:nginx-light chromium:chromium \
-	  pgbouncer:pgbouncer fc-list:fontconfig lang=ko:fonts-nanum $(if $(THOROUGH),promtool:prometheus)
+	  pgbouncer:pgbouncer fc-list:fontconfig lang=ko:fonts-nanum $(if $(THOROUGH),promtool:prometheus $(BOOTED))
 
 lint: setup-dev site ## Style, types, links, the packages' layers, the hosts' Python, the playbooks' rules, ansible-test's checks, the docs' tables
 	$(BIN)/ruff format --check .
@@ -211,8 +214,11 @@ hosts: setup-dev tools test-packages ## Several hosts over ssh behind nginx: bat
 	$(PYTEST) tests/hosts
 
 .PHONY: systemd
-systemd: setup-dev test-packages ## Units of a systemd that is booted in namespaces of its own: root, and a machine that has systemd
-	$(PYTEST) tests/systemd
+systemd: setup-dev tools test-packages ## Units of a systemd that is booted in namespaces of its own, 10,000 requests, deploy.yml: root
+	@scripts/test_packages.sh $(BOOTED)
+	@$(AS_ROOT) true || { echo "make systemd: a systemd is booted as root, and this account is $$(id -un). Expected: root, or a" \
+	  "sudo that asks for nothing. Next: sudo make systemd." >&2; exit 1; }
+	$(AS_ROOT) $(PYTEST) -p no:cacheprovider --durations 8 tests/systemd
 
 molecule: setup-dev lab-up ## The playbooks as a user's CI would run them
 	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/molecule test --scenario-name default

@@ -1,6 +1,7 @@
 #!/bin/sh
 # The system packages that only tests need: there already, or installed by root on Debian and Ubuntu, or named.
 #   scripts/test_packages.sh sshd:openssh-server nginx:nginx-light chromium:chromium      program:package, any of them
+#   scripts/test_packages.sh /lib/systemd/systemd:systemd                a program that is not in PATH, by its place
 #   scripts/test_packages.sh fc-list:fontconfig lang=ko:fonts-nanum      a font with a language's letters, as fc-list knows it
 set -eu
 PATH="$PATH:/usr/sbin:/usr/local/sbin"

@@ -137,7 +137,7 @@ def test_a_sum_is_run_when_its_parts_are() -> None:
 
 
 def test_ci_runs_what_its_targets_need() -> None:
-    assert run_by_ci() >= {"test", "lint", "setup-dev", "tools", "lab-up", "test-all", "matrix-night"}
+    assert run_by_ci() >= {"test", "lint", "setup-dev", "tools", "lab-up", "test-all", "matrix-night", "systemd"}
     assert not run_by_ci() & {"bench", "chaos", "lab-down", "demo"}
 
 

@@ -136,7 +136,7 @@ def test_the_database_alone_needs_no_address_and_no_application(tmp_path: Path) 
 
 
 def test_units_of_systemd_are_asked_for_and_named_before_anything_starts(tmp_path: Path) -> None:
-    done = new_service(tmp_path, *GIVEN, "-e", "new_service_adapter=systemd")
+    done = new_service(tmp_path, *GIVEN, "-e", "new_service_adapter=systemd", "-e", "report_language=en")
     assert done.code == 0, done.output
     written = files(tmp_path)
     assert "put every host into hosts.yml" in done.events

@@ -18,6 +18,8 @@ if fault == "crash at boot":
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
+    wbufsize = -1  # an answer is sent whole or not at all, also by a process that ends meanwhile
+
     def do_GET(self) -> None:
         if fault == "silent":
             time.sleep(3600)
@@ -27,7 +29,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("x-app-pid", str(os.getpid()))
         self.send_header("content-length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_HEAD = do_GET
 
     def log_message(self, format: str, *given: object) -> None:
         pass

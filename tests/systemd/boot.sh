@@ -20,7 +20,8 @@ for node in "null 1 3" "zero 1 5" "full 1 7" "random 1 8" "urandom 1 9" "tty 5 0
   set -- "$1" "$2" $node
   mknod -m 666 "$root/dev/$3" c "$4" "$5"
 done
-mkdir "$root/dev/shm" "$root/dev/pts"
+mkdir -m 1777 "$root/dev/shm" # PostgreSQL is another account there
+mkdir "$root/dev/pts"
 ip link set lo up
 # What the machine itself would start is not there: one target, and systemd's own log.
 units=$root/etc/systemd/system

@@ -35,7 +35,7 @@ class Machine:
     def inside(self) -> list[str]:
         """What goes before a command that is to run there."""
         ways = [f"--{name}" for name in NAMESPACES]
-        return ["nsenter", f"--target={self.init}", *ways, f"--root={self.root}", "--wd=/", "--"]
+        return ["nsenter", f"--target={self.init}", *ways, f"--root={self.root}", "--", "env", "--chdir=/"]
 
     def run(self, *command: str, check: bool = True) -> str:
         done = subprocess.run([*self.inside, *command], capture_output=True, text=True, timeout=60)
@@ -66,7 +66,7 @@ def _removed(group: Path) -> bool:
 
 @pytest.fixture(scope="session")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    """A machine that has booted. It needs root, and the systemd of this machine (make systemd says so)."""
+    """A machine that has booted. It needs root, and the systemd of this machine."""
     directory, group = tmp_path_factory.mktemp("machine"), _cgroup()
     group.mkdir()
     options = [*(f"--{name}" for name in NAMESPACES), "--fork", "--kill-child", "--propagation=private"]
@@ -115,4 +115,7 @@ def needed() -> None:
     lacks = [name for name in ("unshare", "nsenter", "systemctl", "journalctl", "nginx") if not shutil.which(name)]
     lacks += [] if Path("/lib/systemd/systemd").exists() else ["systemd"]
     lacks += [] if os.geteuid() == 0 else ["root"]
-    assert not lacks, f"A systemd is booted in namespaces here, which needs {', '.join(lacks)}."
+    assert not lacks, (
+        f"No systemd can be booted in namespaces here. Expected: {', '.join(lacks)}. Next: make systemd, as root or by "
+        "a sudo that asks for nothing; it installs or names the packages."
+    )

@@ -4,51 +4,25 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from tests.support.ports import wait_until
+from tests.systemd import shop
 from tests.systemd.conftest import Machine
+from tests.systemd.shop import NAMES, PATH, RELEASES, ROOT, UNITS, Users, directories, pids, served
 
-ROOT = Path(__file__).resolve().parents[2]
-EXAMPLE = ROOT / "examples/systemd"
 OLD, NEW, BROKEN = "a" * 40, "b" * 40, "c" * 40
-UNITS = yaml.safe_load((EXAMPLE / "service.yml").read_text())["app_units"]
-NAMES = [unit["name"] for unit in UNITS]
-# The unit of the example, with a server of Python in the place of Next.js, and the account of these tests.
-REPLACED = {
-    "User=deploy\n": "",
-    "/usr/bin/node node_modules/next/dist/bin/next start --hostname 127.0.0.1 --port %i": (
-        f"{sys.executable} server.py %i"
-    ),
-    "RestartSec=1\n": "RestartSec=100ms\n",
-    "multi-user.target": "at-most-one.target",
-}
-ASKING = """
-import sys, time, urllib.request
-asked = lost = 0
-until = time.monotonic() + float(sys.argv[1])
-while time.monotonic() < until:
-    asked += 1
-    try:
-        urllib.request.urlopen("http://127.0.0.1:8080/", timeout=5).read()
-    except Exception as failure:
-        lost += 1
-        print(failure, file=sys.stderr)
-    time.sleep(0.01)
-print(asked, lost)
-"""
+REQUESTS = 10_000  # so many are answered while units are being restarted, and none of them lost
+REQUESTS_BESIDE_A_FAULT = 2_000
 
 
 def release(machine: Machine, commit: str, **behaviour: Any) -> str:
-    path = f"/srv/shop.releases/{commit}"
+    path = f"{RELEASES}/{commit}"
     machine.write(f"{path}/behaviour.json", json.dumps({"commit": commit, **behaviour}))
     shutil.copy(ROOT / "tests/support/unit_server.py", machine.root / path.lstrip("/") / "server.py")
     return path
@@ -56,84 +30,97 @@ def release(machine: Machine, commit: str, **behaviour: Any) -> str:
 
 def link(machine: Machine, path: str) -> None:
     machine.run("ln", "-sfn", path, "/srv/.next")
-    machine.run("mv", "-T", "/srv/.next", "/srv/shop")
-
-
-def shown(machine: Machine, name: str) -> str:
-    return machine.run("systemctl", "show", "--property=MainPID", "--value", name).strip()
-
-
-def directories(machine: Machine) -> list[str]:
-    return [machine.run("readlink", f"/proc/{shown(machine, name)}/cwd").strip() for name in NAMES]
+    machine.run("mv", "-T", "/srv/.next", PATH)
 
 
 @pytest.fixture
 def site(machine: Machine) -> Iterator[Machine]:
     """Both units serve the old release, behind the proxy of the example."""
-    text = (EXAMPLE / "shop@.service").read_text()
-    for old, new in REPLACED.items():
-        assert old in text
-        text = text.replace(old, new)
-    machine.write("/etc/systemd/system/shop@.service", text)
+    shop.install(machine)
     link(machine, release(machine, OLD))
-    machine.run("systemctl", "daemon-reload")
-    machine.run("systemctl", "enable", *NAMES)
-    machine.run("systemctl", "reset-failed")
-    machine.run("systemctl", "restart", *NAMES)
-    http = "http { access_log off; include /etc/nginx-shop.conf; }"
-    machine.write("/etc/nginx-shop.conf", (EXAMPLE / "nginx.conf").read_text())
-    machine.write("/etc/nginx-test.conf", f"daemon off; pid /run/nginx-test.pid; user root; events {{}} {http}")
-    ask = (sys.executable, "-c", ASKING, "0.001")
-    proxy = subprocess.Popen([*machine.inside, "nginx", "-c", "/etc/nginx-test.conf"], stderr=subprocess.DEVNULL)
-    try:
-        wait_until(lambda: machine.run(*ask, check=False).split() == ["1", "0"], 30, "the proxy does not answer")
+    with shop.serving(machine):
         time.sleep(1)  # only then a unit counts as proven
         yield machine
-    finally:
-        machine.run("nginx", "-c", "/etc/nginx-test.conf", "-s", "stop")
-        proxy.wait(30)
 
 
 def arguments(path: str, **changes: Any) -> dict[str, Any]:
     return {
-        **{"name": "shop", "units": UNITS, "path": "/srv/shop", "state": "restarted", "release_path": path},
+        **{"name": "shop", "units": UNITS, "path": PATH, "state": "restarted", "release_path": path},
         **{"stable_s": 1, "instance_timeout_s": 15},
         "probe": {"path": "/", "build": Path(path).name, "build_header": "x-app-commit", "pid_header": "x-app-pid"},
         **changes,
     }
 
 
-def test_a_release_is_switched_without_a_lost_request(site: Machine, module: Callable[..., dict[str, Any]]) -> None:
-    new = release(site, NEW)
-    before = [shown(site, name) for name in NAMES]
+def test_releases_are_switched_until_10_000_requests_were_answered_and_none_is_lost(
+    site: Machine, module: Callable[..., dict[str, Any]]
+) -> None:
+    """Nothing but switches goes on meanwhile: each of these requests was asked while a unit was being restarted."""
+    old, new = f"{RELEASES}/{OLD}", release(site, NEW)
     predicted = module("systemd_app", arguments(new), check=True)
     assert [one["pm_id"] for one in predicted["instances"]] == NAMES
-    link(site, new)
-    users = subprocess.Popen([*site.inside, sys.executable, "-c", ASKING, "8"], stdout=subprocess.PIPE, text=True)
-    done = module("systemd_app", arguments(new))
-    assert done["changed"], done
-    assert [str(one["old_pid"]) for one in done["instances"]] == before
-    asked, lost = map(int, users.communicate(timeout=60)[0].split())
-    assert asked > 200
-    assert lost == 0
-    assert directories(site) == [new] * 2
-    assert not module("systemd_app", arguments(new))["changed"]
-    assert not module("systemd_app", arguments(new, state="kept"))["changed"]
+    assert served(site) == [OLD] * 2
+    switches = 0
+    with Users(site) as users:
+        while switches < 2 or users.counted().total < REQUESTS:
+            assert switches < 100, users.counted()
+            there, before = (old if switches % 2 else new), pids(site)
+            site.run("systemctl", "reset-failed", *NAMES)  # forgets how often they were started within a minute
+            link(site, there)
+            done = module("systemd_app", arguments(there))
+            assert [one["old_pid"] for one in done["instances"]] == before, done
+            assert [one["new_pid"] for one in done["instances"]] == pids(site)
+            assert not {*before} & {*pids(site)}
+            assert served(site) == [Path(there).name] * 2
+            assert directories(site) == [there] * 2
+            switches += 1
+    print(f"{users.end.total} requests answered in {switches} switches; {users.end}")
+    assert users.end.lost == {}
+    assert users.end.total >= REQUESTS
+    assert set(users.end.answered) == {OLD, NEW}
+    assert not module("systemd_app", arguments(there))["changed"]
+    assert not module("systemd_app", arguments(there, state="kept"))["changed"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "cause"), [("crash at boot", "crashed"), ("crash after boot", "crashed"), ("silent", "no_answer")]
+)
+def test_a_release_that_does_not_serve_is_taken_back_and_no_request_is_lost(
+    site: Machine, module: Callable[..., dict[str, Any]], fault: str, cause: str
+) -> None:
+    broken, before = release(site, BROKEN, fault=fault), pids(site)
+    with Users(site) as users:
+        link(site, broken)
+        failed = module("systemd_app", arguments(broken, instance_timeout_s=4))
+        assert (failed["details"]["failed"]["pm_id"], failed["details"]["failed"]["cause"]) == (NAMES[0], cause), failed
+        assert failed["details"]["serving"] == NAMES[1:]
+        assert site.run("systemctl", "is-active", NAMES[0], check=False).strip() != "active", "it keeps nobody waiting"
+        link(site, f"{RELEASES}/{OLD}")
+        back = module("systemd_app", arguments(f"{RELEASES}/{OLD}"))
+        assert [one["pm_id"] for one in back["instances"]] == NAMES[:1], back
+        wait_until(lambda: users.counted().total >= REQUESTS_BESIDE_A_FAULT, 60, "the users get no answers")
+    print(f"{fault}: {users.end}")
+    assert users.end.lost == {}
+    # Who was sent to a silent unit has waited until that was stopped, and then got the answer of the other one.
+    assert users.end.longest_s < 20
+    assert served(site) == [OLD] * 2
+    assert directories(site) == [f"{RELEASES}/{OLD}"] * 2
+    assert pids(site)[1] == before[1], "the other unit was never touched"
 
 
 def test_a_release_that_crashes_again_and_again_is_taken_back(
     site: Machine, module: Callable[..., dict[str, Any]]
 ) -> None:
-    broken, second = release(site, BROKEN, fault="crash at boot"), shown(site, NAMES[1])
+    broken, second = release(site, BROKEN, fault="crash at boot"), pids(site)[1]
     link(site, broken)
     failed = module("systemd_app", arguments(broken))
     assert failed["details"]["failed"]["cause"] == "crashed", failed
     assert failed["details"]["failed"]["isolated"]
     assert "Its log says: Error: boot: postgresql://***@db.example/app" in failed["msg"]
     assert "s3cret" not in json.dumps(failed)
-    assert shown(site, NAMES[1]) == second
+    assert pids(site)[1] == second
 
-    old = f"/srv/shop.releases/{OLD}"
+    old = f"{RELEASES}/{OLD}"
     link(site, old)
     # As often as systemd starts a unit at most within its interval: it would refuse to start it once more.
     for _attempt in range(12):
@@ -143,13 +130,13 @@ def test_a_release_that_crashes_again_and_again_is_taken_back(
     back = module("systemd_app", arguments(old))
     assert [one["pm_id"] for one in back["instances"]] == NAMES[:1], back
     assert directories(site) == [old] * 2
-    assert shown(site, NAMES[1]) == second
+    assert pids(site)[1] == second
 
 
 def test_a_unit_that_no_reboot_brings_back_or_that_starts_elsewhere_is_refused(
     site: Machine, module: Callable[..., dict[str, Any]]
 ) -> None:
-    asked = {"name": "shop", "units": UNITS, "path": "/srv/shop"}
+    asked = {"name": "shop", "units": UNITS, "path": PATH}
     found = module("systemd_app_info", asked)["instances"]
     assert [(one["pm_id"], one["status"], one["enabled"]) for one in found] == [
         (name, "online", "enabled") for name in NAMES
@@ -159,10 +146,10 @@ def test_a_unit_that_no_reboot_brings_back_or_that_starts_elsewhere_is_refused(
     site.run("systemctl", "enable", NAMES[1])
 
     file = site.root / "etc/systemd/system/shop@.service"
-    file.write_text(file.read_text().replace("=/srv/shop\n", f"=-/srv/shop.releases/{OLD}\n"))
-    assert "warnings" in module("systemd_app", arguments(f"/srv/shop.releases/{OLD}")), "systemd has not read it yet"
+    file.write_text(file.read_text().replace(f"={PATH}\n", f"=-{RELEASES}/{OLD}\n"))
+    assert "warnings" in module("systemd_app", arguments(f"{RELEASES}/{OLD}")), "systemd has not read it yet"
     site.run("systemctl", "daemon-reload")
     refused = module("systemd_app_info", asked)
-    assert f"would start {NAMES[0]} in /srv/shop.releases/{OLD}, whatever /srv/shop leads to" in refused["msg"]
+    assert f"would start {NAMES[0]} in {RELEASES}/{OLD}, whatever {PATH} leads to" in refused["msg"]
     nobody = [{"name": "nobody.service", "url": "http://127.0.0.1:1"}]
     assert "it is not-found" in module("systemd_app_info", {**asked, "units": [*nobody, *UNITS]})["msg"]
