@@ -1,7 +1,7 @@
 """deploy.yml and rollback.yml on the booted machine: its PostgreSQL, its git origin, its units behind nginx, its users.
 
 ansible-playbook runs there as well: the one host of the service is its control node. The application is a small server
-of Python; its build leaves what a release is asked for.
+of Python, with nothing of Node.js or Prisma.
 """
 
 from __future__ import annotations
@@ -26,8 +26,6 @@ INVENTORY = f"{PROJECT}/inventories/shop"
 BUILD = """\
 set -eu
 commit=$(git rev-parse HEAD)
-mkdir -p .next/server .next/static
-echo "$commit" > .next/BUILD_ID
 printf '{"commit": "%s", "fault": "%s"}' "$commit" "$(cat fault)" > behaviour.json
 """
 DIGEST = "SELECT count(*), md5(string_agg(t::text, '|' ORDER BY t::text)) FROM public.enrolments AS t"
@@ -121,7 +119,8 @@ def write_inventory(machine: Machine, login: dict[str, Any]) -> None:
         **{"migrate_adapter": "sql", "database_host": login["host"], "database_port": login["port"]},
         **{"database_name": login["dbname"], "database_user": login["user"]},
         "database_password": "{{ vault_database_password }}",
-        **{"prepare_build_commands": [["sh", "build.sh"]], "prepare_shared_files": [], "prepare_gates": []},
+        **{"prepare_build_commands": [["sh", "build.sh"]], "prepare_needed_files": ["behaviour.json"]},
+        **{"prepare_shared_files": [], "prepare_gates": []},
         **{"prepare_backup_path": f"{PROJECT}/backups", "app_environment_path": login["binaries"]},  # pg_dump
         **{"release_min_free_mb": 10, "pm2_reload_probe_rate_per_s": 10},
     }
