@@ -124,8 +124,8 @@ LINT_ENV := ANSIBLE_LINT_SKIP_SCHEMA_UPDATE=1 PYTHONPATH=scripts/lint PATH=$(CUR
 # own there, and a part of it here: 200 of 1,000 adversarial trials, a sample of chaos, the matrix for what differs.
 BESIDE := lint unit database
 SUITES := molecule deploy-tests chaos-essential service hosts matrix-ends
-ALL_BESIDE := lint unit pages database adversarial matrix-night
-ALL_SUITES := molecule molecule-fault deploy-tests chaos-sample service systemd hosts
+ALL_BESIDE := lint unit pages database adversarial matrix-night systemd
+ALL_SUITES := molecule molecule-fault deploy-tests chaos-sample service hosts
 
 .PHONY: test test-all test-packages lint unit pages database service hosts molecule molecule-fault deploy-tests chaos \
   chaos-essential chaos-sample docs
