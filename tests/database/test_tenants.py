@@ -84,10 +84,9 @@ def play(shops: Login, tmp_path: Path) -> Play:
         },
         "ansible_python_interpreter": "{{ ansible_playbook_python }}",
     }
-    (inventory / "host_vars").mkdir(parents=True)
-    (inventory / "group_vars").mkdir()
-    (inventory / "hosts.yml").write_text("staging: {hosts: {runner: }}\n")
-    (inventory / "host_vars/runner.yml").write_text(json.dumps(values))
+    (inventory / "group_vars").mkdir(parents=True)
+    (inventory / "hosts.yml").write_text("staging: {hosts: {runner: , another: }}\n")
+    (inventory / "group_vars/staging.yml").write_text(json.dumps(values))
     (inventory / "group_vars/all.yml").write_text((ROOT / "inventories/all.yml").read_text())
     (project / "plans").mkdir(parents=True)
     write(project, {"schemas": SCHEMAS})
