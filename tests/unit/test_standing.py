@@ -288,6 +288,22 @@ def test_an_archive_past_its_time_is_a_warning_and_no_finding() -> None:
     assert other.next_step == "ansible-playbook purge.yml -l <environment> -e plan=another lists what would go."
 
 
+def test_what_is_of_another_tenant_its_own_monitor_says() -> None:
+    facts = copy.deepcopy(GOOD)
+    plans = ("rule@eu.shop", "rule@a$", "rule", "rules@a")
+    facts["database"]["journal"] = {
+        "runs": [unfinished(run_id=plan, plan_id=plan, dead_since="T0") for plan in plans],
+        "archive": {**ARCHIVE, "overdue": [{**OVERDUE, "plan_id": plan} for plan in plans]},
+    }
+    told = [f"run:{plan}" for plan in plans], [f"archive:{plan}" for plan in plans]
+    for plan, left_out in (("other", []), ("rule", []), ("rule@eu.shop", ["rule@a$"])):
+        facts["plan"] = plan
+        found = [finding.name for finding in findings.findings(facts)], [one.name for one in findings.warnings(facts)]
+        assert found == tuple([name for name in names if name.partition(":")[2] not in left_out] for names in told)
+    facts["plan"] = "other"
+    assert "purge.yml -l <environment> -e plan='rule@a$' lists" in findings.warnings(facts)[1].next_step
+
+
 @pytest.mark.parametrize("journal", [GONE, {"runs": []}, {"runs": [], "archive": None}])
 def test_an_archive_that_was_not_read_is_no_warning(journal: dict[str, Any]) -> None:
     facts = copy.deepcopy(GOOD)

@@ -6,6 +6,7 @@ reads anything itself.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -73,13 +74,14 @@ def warnings(facts: Facts) -> list[Finding]:
             (
                 say(
                     "ansible-playbook purge.yml -l <environment> -e plan={plan_id} lists what would go.",
-                    plan_id=one["plan_id"],
+                    plan_id=shlex.quote(one["plan_id"]),
                 )
                 if one["plan_id"] != facts["plan"]
                 else say("ansible-playbook purge.yml -l <environment> lists what would go.")
             ),
         )
         for one in archive.get("overdue") or []
+        if not _is_of_another_tenant(one["plan_id"], facts)
     ]
 
 
@@ -226,12 +228,18 @@ def _parts_unread(key: str) -> set[str]:
 
 def _unfinished(facts: Facts) -> list[Facts]:
     """The runs of this environment that were not closed, newest first."""
-    runs = facts["database"]["journal"]["runs"]
-    return [run for run in runs if run.get("outcome") is None and run.get("environment") == facts["environment"]]
+    runs = [run for run in facts["database"]["journal"]["runs"] if run.get("environment") == facts["environment"]]
+    return [run for run in runs if run.get("outcome") is None and not _is_of_another_tenant(run.get("plan_id"), facts)]
 
 
 def _is_of_plan(run: Facts, facts: Facts) -> bool:
     return run.get("plan_id") in (None, facts["plan"])
+
+
+def _is_of_another_tenant(plan_id: str | None, facts: Facts) -> bool:
+    """Whether this is the plan of another tenant of the plan that is monitored: the monitor of that tenant says so."""
+    plan, _, tenant = facts["plan"].partition("@")
+    return bool(tenant) and plan_id not in (None, facts["plan"]) and str(plan_id).startswith(f"{plan}@")
 
 
 def is_purge(run: Facts) -> bool:
@@ -253,7 +261,7 @@ def _dead_run(run: Facts, facts: Facts) -> Finding:
     ]
     phases = run.get("phases") or []
     done = say("after {name}", name=phases[-1]["name"]) if phases else say("before its first phase ended")
-    plan = "" if same_plan else f" -e plan={run['plan_id']}"
+    plan = "" if same_plan else f" -e plan={shlex.quote(run['plan_id'])}"
     if is_purge(run):
         return Finding(
             f"run:{run['run_id']}",
