@@ -54,7 +54,8 @@ def test_a_run_that_begins_has_no_end_to_tell() -> None:
 def test_who_is_waited_for_is_told_how_to_let_it_go_on() -> None:
     told_of = told("hold", {})
     assert told_of.title == "Deployment waits before the cutover: staging | aedpics"
-    assert ("To go on", "ansible-playbook control.yml -l staging -e control_action=continue") in told_of.facts
+    named = "-e plan=one-active-inspection-session -e control_action=continue"
+    assert ("To go on", f"ansible-playbook control.yml -l staging {named}") in told_of.facts
     assert ("By", "minsu") in told_of.facts
     assert told("hold", {}, language="ko").title.startswith("전환 전에 대기 중")
 

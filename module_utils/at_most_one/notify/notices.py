@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -70,7 +71,8 @@ def _facts(event: Event, report: Mapping[str, Any], words: Words) -> list[tuple[
         (words["run"], report["run_id"]),
     ]
     if event.name == "hold":
-        go_on = f"ansible-playbook control.yml -l {event.environment} -e control_action=continue"
+        plan = shlex.quote(f"plan={event.plan['id']}")  # it is of this plan that a run waits
+        go_on = f"ansible-playbook control.yml -l {event.environment} -e {plan} -e control_action=continue"
         facts.append((words["go_on"], go_on))
     if not event.ended:
         return facts
