@@ -80,6 +80,8 @@ def test_the_recovery_time_is_that_of_the_way_back_and_the_commit_that_of_the_la
     assert document["recovery_seconds"] == 12.25
     assert document["commit"] == {"before": "a" * 40, "after": "c" * 40}
     assert after(document, "deployed", seconds=30.0)["recovery_seconds"] == 12.25
+    without_application = after(document, "deployed", commit_after=None)
+    assert without_application["commit"]["after"] == "", "as the deployment that asks for it has it"
 
 
 def test_a_difference_is_named_with_its_turn_and_fails_the_rehearsal_at_its_end(plan: Plan) -> None:

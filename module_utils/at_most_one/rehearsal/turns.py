@@ -132,7 +132,7 @@ def with_turn(
     if turn.outcome == "rolled_back":
         grown["recovery_seconds"] = run["seconds"]
     else:
-        grown["commit"] = {**evidence["commit"], "after": run["commit_after"]}
+        grown["commit"] = {**evidence["commit"], "after": run["commit_after"] or ""}  # none without an application
     if turn is TURNS[-1]:
         grown["outcome"] = "failed" if found else "passed"
     return grown
