@@ -44,6 +44,11 @@ options:
     description: The inventory, as it is to be given.
     type: str
     required: true
+  variables:
+    description: What C(-e) is given, such as V(tenants_action=monitor).
+    type: list
+    elements: str
+    default: []
   vault_password_file:
     description: The file that opens the vault; empty where no vault is used.
     type: str
@@ -164,6 +169,7 @@ def main() -> None:
             "playbook": {"type": "str", "required": True},
             "programs": {"type": "str", "required": True},
             "inventory": {"type": "str", "required": True},
+            "variables": {"type": "list", "elements": "str", "default": []},
             "vault_password_file": {"type": "str", "default": "", "no_log": False},
         },
         act,

@@ -168,6 +168,17 @@ def test_a_timer_does_not_outlive_the_change_to_cron(tmp_path: Path, project: Pa
     assert f"#Ansible: {name}\n30 7 * * * /bin/true\n" in (tmp_path / "crontab").read_text()
 
 
+def test_of_a_plan_with_tenants_each_of_them_is_monitored(tmp_path: Path, project: Path) -> None:
+    (project / "plans").unlink()
+    (project / "plans").mkdir()
+    plan = (ROOT / "tests/unit/plans/good.yml").read_text()
+    (project / "plans/good.yml").write_text(f"{plan}tenants: {{schemas: [shop_a, shop_b]}}\n")
+    of_tenants = ("-e", "plan=good", "-e", "migrate_adapter=sql", "-e", "monitor_schedule_scheduler=cron")
+    play(tmp_path, project, "monitor.yml", "--tags", "schedule", *of_tenants)
+    assert " tenants.yml -i " in (tmp_path / "crontab").read_text()
+    assert " -l staging -e tenants_action=monitor >" in (tmp_path / "crontab").read_text()
+
+
 def test_systemd_accepts_the_units(tmp_path: Path, project: Path) -> None:
     (tmp_path / "render.yml").write_text(RENDER)
     (tmp_path / "staging").mkdir()

@@ -26,6 +26,7 @@ def test_the_scheduler() -> None:
 
 def test_the_project_has_to_be_there(tmp_path: Path) -> None:
     assert schedule.programs("/p", "monitor.yml", "/usr/bin") == "/p/.venv/bin"
+    assert schedule.programs("/p", "tenants.yml", "/usr/bin") == "/p/.venv/bin"
     assert schedule.programs("/p", "aedpics.at_most_one.monitor", "/usr/bin") == "/usr/bin"
     with pytest.raises(OperatorError, match=r"gw has no .*/ansible-playbook"):
         schedule.require_project(HOST, str(tmp_path), "/p")
@@ -43,5 +44,7 @@ def test_the_line_is_whole_and_escaped_for_who_reads_it() -> None:
         "> '/a b%/artifacts/staging/monitor.log' 2>&1"
     )
     assert "--vault-password-file" not in schedule.command({**given, "vault_password_file": ""}, "/b")
+    of_tenants = schedule.command({**given, "variables": ["a=b c"], "vault_password_file": ""}, "/b")
+    assert "monitor.yml -i in -l staging -e 'a=b c' >" in of_tenants
     assert schedule.cron_job("100 %") == "100 \\%"
     assert schedule.exec_start('a\\b "c" 1% $d') == '/bin/sh -c "a\\\\b \\"c\\" 1%% $$d"'

@@ -46,7 +46,7 @@ def scheduler(host: Host, asked: str) -> str:
 
 def programs(project: str, playbook: str, python_programs: str) -> str:
     """Where ansible-playbook is: in the checkout, or with an installed collection where it runs now."""
-    return f"{project}/.venv/bin" if playbook == "monitor.yml" else python_programs
+    return f"{project}/.venv/bin" if playbook.endswith(".yml") else python_programs
 
 
 def require_project(host: Host, directory: str, project: str) -> None:
@@ -72,6 +72,7 @@ def command(given: Mapping[str, Any], directory: str) -> str:
         *("LC_ALL=C.UTF-8", f"PATH={shlex.quote(directory)}:/usr/local/bin:/usr/bin:/bin"),
         *(shlex.quote(f"{directory}/ansible-playbook"), given["playbook"]),
         *("-i", shlex.quote(given["inventory"]), "-l", environment),
+        *(word for value in given.get("variables") or () for word in ("-e", shlex.quote(value))),
         *(("--vault-password-file", shlex.quote(vault)) if vault else ()),
         *(">", shlex.quote(log), "2>&1"),
     ]
