@@ -18,5 +18,5 @@ class ActionModule(InProcess):
     module = InProcess.load("monitor_report")
 
     def _do(self, call: Any) -> dict[str, Any]:
-        filled = command_line.filled(super()._do(call), context.CLIARGS, str(project.base()))
-        return dict(filled)
+        with command_line.about(str(call.params["facts"].get("plan") or "")):  # where it is one of a tenant
+            return dict(command_line.filled(super()._do(call), context.CLIARGS, str(project.base())))

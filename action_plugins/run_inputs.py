@@ -35,7 +35,7 @@ class ActionModule(InProcess):
         return {
             "changed": False,
             "plan": plan,
-            "tenant": asked.schema,
+            "tenant": asked.named,
             "who": self._who(),
             "controller": os.uname().nodename,
             # A task has a process of its own: its parent is ansible-playbook, whose life is the run's.
@@ -90,6 +90,7 @@ class ActionModule(InProcess):
             tenant=self._text("plan_tenant"),
             listed=self._list("tenants_schemas"),
             artifacts=self._text("project_artifacts"),
+            database=str(self._templar.evaluate_expression(_DATABASE) or ""),
         )
 
     def _hosts(self) -> Any:
@@ -125,3 +126,4 @@ class ActionModule(InProcess):
 
 
 _ADDRESS = trust_as_template("hostvars[host].app_instance_url | default('')")
+_DATABASE = trust_as_template("database_login.dbname | default('')")

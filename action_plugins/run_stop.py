@@ -28,7 +28,9 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         self._variables = task_vars or {}
         begins = self._task.args["state"] == "begun"
-        return {"changed": False, **(self._begin() if begins else self._end(dict(self._task.args["begun"])))}
+        with command_line.about(str(self._task.args["plan"]["id"])):  # where it is one of a tenant
+            answer = self._begin() if begins else self._end(dict(self._task.args["begun"]))
+        return {"changed": False, **answer}
 
     def _begin(self) -> Answer:
         given = self._task.args

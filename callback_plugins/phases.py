@@ -23,12 +23,13 @@ author:
   - the at-most-one maintainers (@at-most-one)
 """
 
+import functools
 import json
 import os
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,7 @@ class CallbackModule(DefaultCallback):
         self._closing: list[str] = []  # what is to be read last
         self._ended_by: str | None = None  # the task that had failed when the run said its last words
         self._earlier: dict[str, float] | None = None
+        self._plan: object = ""
         self._ticker: terminal.Ticker | None = None
         self._record: live_step.Record | None = None
 
@@ -141,6 +143,7 @@ class CallbackModule(DefaultCallback):
         variables = self._variables(play)
         language = "ko" if variables.get("report_language") == "ko" else "en"
         self._language, self._words = language, WORDS[language]
+        self._plan = variables.get("plan")
         name = play.get_name().strip()
         if not self._phases or self._phases[-1].name != name:  # not the next batch of the same one
             self._end_phase()
@@ -153,6 +156,11 @@ class CallbackModule(DefaultCallback):
         if self._verbose:
             super().v2_playbook_on_play_start(play)
         self._play = play
+
+    def _filter(self, name: str, task: Any) -> Callable[..., Any]:
+        """A filter that names commands, as a template of this task would have it: about the tenant that it is at."""
+        variables = {"plan": self._plan, "plan_tenant": task.get_vars().get("plan_tenant")}
+        return functools.partial(filter_loader.get(name).j2_function, variables)
 
     def _variables(self, play: Any) -> Mapping[str, Any]:
         """Those of the play's first host. What cannot be had is not worth a run."""
@@ -293,7 +301,7 @@ class CallbackModule(DefaultCallback):
         phrases = {str(phrase): phrase for phrase in handed if isinstance(phrase, findings.Phrase)}
         current = self._current_task_result
         if phrases and current is not None and res.pop("warnings", None):
-            told = filter_loader.get("at_most_one_told").j2_function
+            told = self._filter("at_most_one_told", current.task)
             for warning in current.warnings:
                 if phrase := phrases.get(warning.event.msg):
                     (shown,) = told([phrase.as_data()], self._language)
@@ -316,10 +324,9 @@ class CallbackModule(DefaultCallback):
             self._error(result, self._words["hidden"])
         else:
             # The filters that make the report's error: a command with what it printed last, and no secret.
-            first_error = filter_loader.get("at_most_one_first_error").j2_function
-            first_findings = filter_loader.get("at_most_one_first_findings").j2_function
+            names = ("at_most_one_first_error", "at_most_one_first_findings", "at_most_one_told")
+            first_error, first_findings, told = (self._filter(name, result.task) for name in names)
             failed = [{"ansible_failed_result": result.result}]
-            told = filter_loader.get("at_most_one_told").j2_function
             behind = told(result.result.get("afterwards") or [], self._language)
             self._error(
                 result,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible import context
+from jinja2 import pass_context
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "module_utils"))
 from at_most_one import catalogue, findings, verdicts
@@ -207,14 +208,14 @@ class FilterModule:
         return {
             "at_most_one_any_true": any_true,
             "at_most_one_first_afterwards": first_afterwards,
-            "at_most_one_first_error": first_error,
-            "at_most_one_first_findings": first_findings,
+            "at_most_one_first_error": pass_context(command_line.of_tenant(first_error)),
+            "at_most_one_first_findings": pass_context(command_line.of_tenant(first_findings)),
             "at_most_one_first_phrases": first_phrases,
             "at_most_one_first_reason": first_reason,
             "at_most_one_in_words": catalogue.in_words,
             "at_most_one_is_lost": is_lost,
             "at_most_one_short": short,
-            "at_most_one_shown": shown,
-            "at_most_one_told": told,
+            "at_most_one_shown": pass_context(command_line.of_tenant(shown)),
+            "at_most_one_told": pass_context(command_line.of_tenant(told)),
             "at_most_one_word": word,
         }

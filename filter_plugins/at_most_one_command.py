@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ansible import context
+from jinja2 import pass_context
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "module_utils"))
 from at_most_one.system import command_line, project
@@ -20,22 +20,18 @@ def command(
     without: Sequence[str] = (),
     vault: bool = False,
     inventory: str | None = None,
-    plan: str = "",
 ) -> str:
     """``'rollback.yml' | at_most_one_command``: the command with this run's inventory, limit and ``-e`` values.
 
     Secrets are left out, and the variables in ``without``. With ``vault`` it asks for the vault's password, unless this
-    run was told where that is. ``inventory`` replaces the one that was given, ``plan`` the plan.
+    run was told where that is. ``inventory`` replaces the one that was given.
     """
     options = dict(context.CLIARGS)
     options["inventory"] = [inventory] if inventory else options.get("inventory")
     options["ask_vault_pass"] = options.get("ask_vault_pass") or (
         vault and not options.get("vault_ids") and not options.get("vault_password_files")
     )
-    without = [*without, "plan"] if plan else without
-    return command_line.command(playbook, options, str(project.base()), limit=limit, without=without) + (
-        f" -e plan={shlex.quote(plan)}" if plan else ""
-    )
+    return command_line.command(playbook, options, str(project.base()), limit=limit, without=without)
 
 
 def fill(value: Any) -> Any:
@@ -53,8 +49,8 @@ class FilterModule:
 
     def filters(self) -> dict[str, Any]:
         return {
-            "at_most_one_command": command,
-            "at_most_one_fill_commands": fill,
+            "at_most_one_command": pass_context(command_line.of_tenant(command)),
+            "at_most_one_fill_commands": pass_context(command_line.of_tenant(fill)),
             "at_most_one_inventory": inventory,
             "at_most_one_playbook": project.playbook,
         }

@@ -70,6 +70,7 @@ reached:
       description: By run, rows that runs on the way to another commit have archived; a further rollback puts them back.
       type: dict
     in_the_way: {description: Runs of other plans that are at work or serve on top., type: list, elements: str}
+    at_work: {description: Runs of the plan that have not ended., type: list, elements: str}
   sample: {runs: [20251110T053000Z-1a2b3c], point: migration, built: [idx_inspection_schedules_active], applied: true}
 """
 

@@ -29,6 +29,12 @@ options:
     description: What identifies its wording. The rehearsal has to have been of the same.
     type: str
     required: true
+  plan:
+    description:
+      - The content of the plan of a tenant. A rehearsal with another tenant of the same plan counts for it, too, and is
+        looked for beside O(rehearsal_evidence) where that is not there.
+    type: dict
+    default: {}
   commit:
     description: The commit that is deployed. The rehearsal has to have been of the same.
     type: str
@@ -161,6 +167,7 @@ OPTIONS = {
     "environment": {"type": "str", "required": True},
     "plan_id": {"type": "str", "required": True},
     "plan_sha256": {"type": "str", "required": True},
+    "plan": {"type": "dict", "default": {}},
     "commit": {"type": "str", "required": True},
     "backup_taken_at": TEXT,
     "backup_command": {"type": "list", "elements": "str", "default": []},
@@ -190,6 +197,7 @@ def act(call: Call) -> dict[str, Any]:
         environment=given["environment"],
         max_age_hours=given["rehearsal_max_age_hours"],
         how=given["rehearsal_how"],
+        plan=given["plan"],
     )
     backup = checklist.Backup(
         given["backup_taken_at"], given["backup_command"], given["backup_url"], given["backup_max_age_hours"]

@@ -58,7 +58,7 @@ plan:
   returned: success
   type: dict
 tenant:
-  description: The schema of the tenant that the command names; empty where it names none.
+  description: The tenant that the command names; empty where it names none.
   returned: success
   type: str
   sample: shop_seoul

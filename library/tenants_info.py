@@ -5,20 +5,20 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: tenants_info
-short_description: Read in which schemas the rule of a plan with tenants holds one by one
+short_description: Read in which schemas, and of which databases, the rule of a plan with tenants holds one by one
 description:
   - The list of the inventory, or else that of the plan, or what the plan's query answers in a transaction that only
     reads.
-  - Whether a schema has the tables is for the run of that tenant to find out, so that one without them keeps no other
-    tenant from its own run.
+  - Whether a database and its schema are there and have the tables is for the run of that tenant to find out, so that
+    one without them keeps no other tenant from its own run. No other database than that of O(login) is connected to.
 options:
   listed:
-    description: The inventory's list of schemas, which counts before the plan's list or query. Empty for none.
+    description: The inventory's list of tenants, which counts before the plan's list or query. Empty for none.
     type: list
     elements: str
     default: []
   only:
-    description: The schema of the one tenant that is asked for, which has to be one of them. Empty for all of them.
+    description: The one tenant that is asked for, which has to be one of them. Empty for all of them.
     type: str
     default: ""
 extends_documentation_fragment:
@@ -38,19 +38,19 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-schemas:
-  description: The schemas of the tenants, in the order in which they are gone through.
+names:
+  description: The tenants in the order in which they are gone through, each a schema, or <database>.<schema>.
   returned: success
   type: list
   elements: str
-  sample: [shop_busan, shop_seoul]
+  sample: [shop_busan, shop_eu.shop_berlin]
 source:
   description: Where the list comes from, V(inventory), V(plan) or V(query).
   returned: success
   type: str
   sample: plan
 others:
-  description: Schemas that have a table of the rule's name and are no tenant of the plan.
+  description: Schemas of this database that have a table of the rule's name and are no tenant of the plan.
   returned: success
   type: list
   elements: str
@@ -71,7 +71,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
     given, plan = module.params, parse(module.params["plan"])
     with connect(login_of(module), **timeouts_of(module)) as connection:
         found = tenants.find(connection, plan, given["listed"], given["only"])
-    return {"changed": False, "schemas": found.schemas, "source": found.source, "others": found.others}
+    return {"changed": False, "names": found.names, "source": found.source, "others": found.others}
 
 
 def main() -> None:

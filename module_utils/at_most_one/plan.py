@@ -106,7 +106,7 @@ class Proof:
 
 @dataclass(frozen=True)
 class Tenants:
-    """The schemas in each of which the rule holds for itself. Neither of the two: the inventory has the list."""
+    """The tenants by name, in each of which the rule holds. Neither of the two: the inventory has the list."""
 
     schemas: tuple[str, ...] = ()
     query: str | None = None  # one that answers their names
@@ -143,7 +143,7 @@ class Plan:
 
 
 _UNREAD = "?"  # stands in for a text that is missing
-_TENANT = re.compile(r"[\w$-]+")
+_TENANT = re.compile(r"(?:[\w$-]+\.)?[\w$-]+")
 _LONGEST_NAME = 63  # bytes: https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-IDENTIFIERS
 _LITERAL = re.compile(r"'(?:[^']|'')*'")
 
@@ -309,12 +309,12 @@ def filled(data: Mapping[str, Any]) -> dict[str, Any]:
     return {**data, "title": {"ko": title["en"], **title}}
 
 
-def for_tenant(data: Mapping[str, Any], schema: str) -> dict[str, Any]:
-    """The content of a valid plan with tenants as that of one of them, whose schema this is: a plan of its own.
+def for_tenant(data: Mapping[str, Any], tenant: str) -> dict[str, Any]:
+    """The content of a valid plan with tenants as that of one of them, by its name: a plan of its own.
 
     The id is its own too, so that runs, archived rows and reports of one tenant are never those of another.
     """
-    own = f"{data['schema'].strip()}."
+    own, (_, schema) = f"{data['schema'].strip()}.", tenant_place(tenant)
     content = {key: value for key, value in filled(data).items() if key != "tenants"}
     surplus = dict(content["surplus"])
     if surplus.get("writes"):
@@ -322,16 +322,31 @@ def for_tenant(data: Mapping[str, Any], schema: str) -> dict[str, Any]:
         surplus["writes"] = list(dict.fromkeys(moved))
     return {
         **content,
-        "id": f"{data['id'].strip()}@{schema}",
-        "title": {language: f"{text} [{schema}]" for language, text in content["title"].items()},
+        "id": f"{data['id'].strip()}@{tenant}",
+        "title": {language: f"{text} [{tenant}]" for language, text in content["title"].items()},
         "schema": schema,
         "surplus": surplus,
     }
 
 
+def for_other_tenant(data: Mapping[str, Any], tenant: str) -> dict[str, Any]:
+    """The content of a tenant's plan as :func:`for_tenant` has it for another tenant of the same plan."""
+    plan_id, _, own = data["id"].partition("@")
+    title = {language: text.removesuffix(f" [{own}]") for language, text in data["title"].items()}
+    return for_tenant({**data, "id": plan_id, "title": title}, tenant)
+
+
 def is_tenant(name: Any) -> bool:
-    """Whether a tenant's schema may have this name: it stands behind the plan's id, in commands and names of files."""
-    return isinstance(name, str) and bool(_TENANT.fullmatch(name)) and len(name.encode()) <= _LONGEST_NAME
+    """Whether this may name a tenant: <schema> or <database>.<schema>. It stands in commands and names of files."""
+    if not isinstance(name, str) or not _TENANT.fullmatch(name):
+        return False
+    return all(len(part.encode()) <= _LONGEST_NAME for part in name.split("."))
+
+
+def tenant_place(name: str) -> tuple[str, str]:
+    """The database of a tenant, empty for the environment's own, and its schema. No part of a name has a point."""
+    database, _, schema = name.rpartition(".")
+    return database, schema
 
 
 def _read(data: Any) -> tuple[Plan, list[Fault]]:
@@ -474,7 +489,10 @@ def _tenants(top: _Reader) -> Tenants | None:
             reader.fault(
                 ("schemas", number),
                 repr(name),
-                say("the name of a schema: letters, digits, _, $ and -, at most {most} bytes", most=_LONGEST_NAME),
+                say(
+                    "a schema, or <database>.<schema>: letters, digits, _, $ and -, at most {most} bytes each",
+                    most=_LONGEST_NAME,
+                ),
             )
     query = reader.optional_text("query")
     if schemas and query is not None:

@@ -35,6 +35,8 @@ INSERT INTO {0}.orders VALUES (4, 'second', 'open', '2025-11-01'), (5, 'third', 
 MORE = "INSERT INTO busan.orders VALUES (7, 'fourth', 'open', '2025-11-01'), (8, 'fourth', 'open', '2025-11-02')"
 REFERENCE = "INSERT INTO suwon.invoices VALUES (1)"  # a surplus row that another table needs: the plan says stop
 SCHEMAS = ["busan", "seoul", "suwon"]
+BERLIN = '"Berlin-1"'  # a schema in another database
+MONITOR = "tenants_action=monitor"
 SURPLUS = {"busan": {1, 2, 7}, "seoul": {1, 2}, "suwon": {1, 2}}
 PLAN: dict[str, Any] = {
     "id": "one-open-order",
@@ -146,10 +148,13 @@ def test_each_tenant_is_told_apart_and_the_same_command_does_what_is_left(
     assert [name for name, outcome in outcomes(tmp_path).items() if outcome == "deployed"] == ["busan", "seoul"]
     reports = [json.loads(path.read_text()) for path in tmp_path.glob("project/artifacts/staging/2*/report.json")]
     assert {report["plan"]["id"] for report in reports} == {f"one-open-order@{name}" for name in SCHEMAS}
+    pages = [path.read_text() for path in tmp_path.glob("project/artifacts/staging/2*/report.md")]
+    assert sum("rollback.yml -i" in page and "-e plan=one-open-order@busan" in page for page in pages) == 1
 
     looked = play("tenants.yml", "-e", "tenants_action=monitor", code=2)
     assert "2 of 3 tenants: as it should be" in looked
     assert outcomes(tmp_path) == {"busan": "holds", "seoul": "holds", "suwon": "not_held"}
+    assert "-e plan=one-open-order -e tenants_action=monitor" in looked, "not the command that would deploy again"
     monitored = tmp_path / "project/artifacts/staging/monitor/one-open-order@seoul/monitor.json"
     assert json.loads(monitored.read_text())["plan"] == "one-open-order@seoul"
 
@@ -165,12 +170,18 @@ def test_each_tenant_is_told_apart_and_the_same_command_does_what_is_left(
     assert (rows(shops, "busan"), rows(shops, "seoul")) == (before["busan"], after["seoul"])
     assert indexes(shops) == ["seoul", "suwon"]
 
-    rest = play("tenants.yml", "-e", "tenants_action=rollback", code=2)
-    assert "2 of 3 tenants: taken back" in rest
-    assert "There is nothing to roll back" in rest
-    assert "-e plan=one-open-order -e tenants_action=rollback" in rest, "not the command that would deploy again"
+    rest = play("tenants.yml", "-e", "tenants_action=rollback")
+    assert "3 of 3 tenants: taken back" in rest
+    assert "busan nothing to take back" in rest
+    assert outcomes(tmp_path) == {"busan": "nothing", "seoul": "rolled_back", "suwon": "rolled_back"}
     assert {schema: rows(shops, schema) for schema in before} == before
     assert indexes(shops) == []
+
+    runs = query(shops, "SELECT run_id FROM at_most_one.run")
+    twice = play("tenants.yml", "-e", "tenants_action=rollback")
+    assert "3 of 3 tenants: taken back" in twice
+    assert set(outcomes(tmp_path).values()) == {"nothing"}
+    assert query(shops, "SELECT run_id FROM at_most_one.run") == runs, "no run has failed for it"
 
 
 @pytest.mark.thorough  # variations of the test above
@@ -203,6 +214,60 @@ def test_by_choice_a_failure_takes_the_tenants_before_back_and_check_mode_change
     assert indexes(shops) == []
 
 
+def test_a_tenant_may_be_in_a_database_of_its_own_with_a_login_of_its_own(
+    play: Play, shops: Login, server: Server, tmp_path: Path
+) -> None:
+    there = server.create("shops_eu")
+    try:
+        query(there, TENANT.format('"Berlin-1"'))
+        query(there, "CREATE ROLE berlin LOGIN PASSWORD %s", shops.password)
+        query(there, "ALTER DATABASE shops_eu OWNER TO berlin")
+        for owned in (f"SCHEMA {BERLIN}", f"TABLE {BERLIN}.orders", f"TABLE {BERLIN}.invoices"):
+            query(there, f"ALTER {owned} OWNER TO berlin")
+        before, here = rows(there, BERLIN), rows(shops, "seoul")
+        # The list is read with the environment's login, the tenant's rows with its own.
+        user = f"{{{{ 'berlin' if database_of_tenant == 'shops_eu' else '{shops.user}' }}}}"
+        own = {"database_user": user, "tenants_schemas": ["shops_eu.Berlin-1", "shops_eu.gone", "nowhere.seoul"]}
+        with_login = ("-e", json.dumps(own))
+
+        said = play("tenants.yml", *with_login, code=2)
+        assert "1 of 3 tenants: deployed" in said
+        assert "shops_eu.Berlin-1 deployed, 2 rows removed" in said
+        assert "There is no table gone.orders" in said.partition("1 of 3 tenants")[2]
+        assert "nowhere.seoul not begun: " in said, "the table has the reason"
+        found = {"shops_eu.Berlin-1": "deployed", "shops_eu.gone": "stopped", "nowhere.seoul": "not_begun"}
+        assert outcomes(tmp_path) == found
+        assert [row for row in before if row[0] not in (1, 2)] == rows(there, BERLIN)
+        assert rows(shops, "seoul") == here
+        assert indexes(there) == ["Berlin-1"]
+        journal = "SELECT plan_id, nspowner::regrole::text FROM at_most_one.run, pg_namespace"
+        kept = query(there, f"{journal} WHERE nspname = 'at_most_one' AND outcome = 'deployed'")
+        assert kept == [("one-open-order@shops_eu.Berlin-1", "berlin")]
+        assert query(shops, "SELECT to_regnamespace('at_most_one')") == [(None,)], "nothing is written elsewhere"
+
+        named = ("-e", "plan=one-open-order@shops_eu.Berlin-1")
+        assert "1 of 1 tenants: as it should be" in play("tenants.yml", *with_login, *named, "-e", MONITOR)
+        assert "one-open-order@shops_eu.Berlin-1" in play("history.yml", *with_login, *named)
+        assert "At most one open order per customer [shops_eu.Berlin-1]" in play("rollback.yml", *with_login, *named)
+        assert rows(there, BERLIN) == before
+        assert indexes(there) == []
+    finally:
+        server.drop("shops_eu")
+        server.run("DROP ROLE IF EXISTS berlin")
+
+
+@pytest.mark.thorough
+def test_a_rehearsal_with_one_tenant_is_what_production_asks_for_in_another(play: Play, tmp_path: Path) -> None:
+    """Without an application. That evidence of the same environment is none, shows that it was found and read."""
+    play("rehearse.yml", "-e", "plan=one-open-order@seoul", "-e", "rehearsal_allowed=true")
+    evidence = json.loads((tmp_path / "project/artifacts/staging/rehearsal/one-open-order@seoul.json").read_text())
+    assert (evidence["outcome"], evidence["commit"]["after"]) == ("passed", "")
+    gated = json.dumps({"prepare_gates": ["rehearsal"], "tenants_schemas": ["busan"]})
+    refused = play("tenants.yml", "-e", gated, code=2)
+    assert "The rehearsal was in staging itself." in refused
+    assert "rehearse.yml -i inventories/staging -l staging -e plan=one-open-order@busan, and" in refused
+
+
 def asked(plan: Plan, text: str) -> Plan:
     return replace(plan, tenants=Tenants(query=text))
 
@@ -232,6 +297,8 @@ def test_a_query_names_each_tenant_once_and_the_others_are_known(connection: Con
         ("SELECT NULL::text", "name 1 of the list"),
         ("SELECT ARRAY['a']", "name 1 of the list"),
         ("VALUES ('a'), ('b c')", "name 2 of the list"),
+        ("VALUES ('a.b'), ('a.b.c')", "name 2 of the list"),
+        ("VALUES ('a\"b')", "name 1 of the list"),
         ("SELECT name FROM public.names WHERE false", "an empty list"),
     ],
 )
@@ -254,8 +321,15 @@ def test_a_query_that_does_not_name_them_is_refused_and_writes_nothing(
 
 def test_a_tenant_that_is_none_is_answered_with_those_that_are(connection: Connection, plan: Plan) -> None:
     listed = replace(plan, tenants=Tenants(("b", "a")))
-    assert tenants.find(connection, listed).schemas == ("b", "a"), "in their own order"
+    assert tenants.find(connection, listed).names == ("b", "a"), "in their own order"
     with pytest.raises(OperatorError, match=r"c is no tenant of plan .* one of b, a\."):
         tenants.find(connection, listed, only="c")
+    elsewhere = replace(plan, tenants=Tenants(("there.aedpics", "지점", "Shop-1$")))
+    found = tenants.find(connection, elsewhere)
+    assert found.names == ("there.aedpics", "지점", "Shop-1$")
+    assert found.others == ("aedpics",), "the schema of this database, and not that of the other one"
+    own = connection.info.dbname
+    with pytest.raises(OperatorError, match="name 2 of the list has this very database in it"):
+        tenants.find(connection, replace(plan, tenants=Tenants(("a", f"{own}.aedpics"))))
     with pytest.raises(OperatorError, match=r"tenants\.schemas does not name the tenants of plan .*: an empty list"):
         tenants.find(connection, replace(plan, tenants=Tenants()))

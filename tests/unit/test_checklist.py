@@ -15,7 +15,7 @@ from at_most_one.preflight import checklist
 from at_most_one.preflight.checklist import Backup, Notice
 from at_most_one.rehearsal import evidence
 
-from tests.unit.test_evidence import NOW, WANTED, rehearsed
+from tests.unit.test_evidence import NOW, OF_A, SHOP_B, WANTED, rehearsed, with_tenant
 
 FRESH = "2025-11-10T03:00:00Z"
 
@@ -112,6 +112,16 @@ def test_a_rehearsal_passes_with_its_times_and_a_reason_with_what_was_missing(tm
     answer = checklist.rehearsal(path, "not needed", WANTED, NOW)
     assert answer.facts["evidence"]["sha256"] == written["sha256"], "evidence comes before a reason"
     assert "reason" not in answer.facts
+
+
+def test_a_rehearsal_with_another_tenant_passes_and_is_named(tmp_path: Path) -> None:
+    written = evidence.write(str(tmp_path / "good@eu.shop_b.json"), with_tenant(SHOP_B))
+    answer = checklist.rehearsal(str(tmp_path / "good@shop_a.json"), "", OF_A, NOW)
+    assert answer.passed
+    assert answer.seen == (
+        f"rehearsed in staging as good@eu.shop_b, ended 2025-11-09T12:00:00Z ({written['sha256'][:12]})."
+    )
+    assert answer.facts["evidence"]["plan"] == "good@eu.shop_b"
 
 
 @pytest.mark.parametrize(

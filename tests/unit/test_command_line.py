@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from ansible.cli.playbook import PlaybookCLI
 from at_most_one.system import project
-from at_most_one.system.command_line import command, fill
+from at_most_one.system.command_line import about, command, fill, of_tenant
 
 PROJECT = "/srv/at-most-one"
 
@@ -136,3 +136,32 @@ def test_what_tenants_yml_has_begun_is_repeated_by_it_and_never_taken_back_in_al
     )
     asked = options("rollback.yml", "-l", "local", "-e", "tenants_action=rollback")
     assert command("deploy.yml", asked, PROJECT) == "ansible-playbook deploy.yml -l local"
+
+
+def test_what_a_tenant_s_run_names_is_about_that_tenant() -> None:
+    asked = options("tenants.yml", "-l", "local", "-e", "plan=other tenants_on_failure=stop run_lease_minutes=9")
+    said = "ansible-playbook {}.yml -l <environment>"
+    with about("other@eu.shop"):
+        for name in ("rollback", "history", "control", "monitor", "purge"):
+            assert fill(said.format(name), asked, PROJECT) == (
+                f"ansible-playbook {name}.yml -l local -e run_lease_minutes=9 -e plan=other@eu.shop"
+            )
+        assert fill(said.format("deploy"), asked, PROJECT) == (
+            "ansible-playbook tenants.yml -l local -e plan=other -e tenants_on_failure=stop -e run_lease_minutes=9"
+        ), "what is left is done in all of them"
+        assert "plan" not in fill(f"{said.format('rollback')} without plan", asked, PROJECT)
+    assert fill(said.format("rollback"), asked, PROJECT).endswith("-l local -e plan=other -e run_lease_minutes=9")
+
+    by_the_inventory = options("tenants.yml", "-l", "local")
+    with about("other@지점$"):
+        assert command("rollback.yml", by_the_inventory, PROJECT).endswith("-l local -e 'plan=other@지점$'")
+    with about("other"):
+        assert command("rollback.yml", by_the_inventory, PROJECT).endswith("-l local"), "the plan of no tenant"
+
+
+def test_a_filter_finds_the_tenant_in_its_template() -> None:
+    asked = options("tenants.yml", "-l", "local", "-e", "plan=other")
+    tell = of_tenant(lambda name: command(name, asked, PROJECT))
+    assert tell({"plan": "other", "plan_tenant": "shop"}, "rollback.yml").endswith("-l local -e plan=other@shop")
+    assert tell({"plan": "other@shop", "plan_tenant": "shop"}, "rollback.yml").endswith("-e plan=other@shop")
+    assert tell({"plan": "other"}, "rollback.yml").endswith("-l local -e plan=other")

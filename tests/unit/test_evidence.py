@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from at_most_one.errors import OperatorError
+from at_most_one.plan import for_tenant, parse
 from at_most_one.rehearsal import evidence
 
 NOW = datetime(2025, 11, 10, 12, 0, tzinfo=UTC)
@@ -143,3 +145,53 @@ def test_the_age_is_counted_from_its_end(hours: float) -> None:
     evidence.judge(document, replace(WANTED, max_age_hours=hours), NOW)
     with pytest.raises(OperatorError, match="hours ago"):
         evidence.judge(document, replace(WANTED, max_age_hours=hours - 0.1), NOW)
+
+
+PLAN: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "plans/good.yml").read_text())
+SHOP_A, SHOP_B, SHOP_C = (for_tenant({**PLAN, "tenants": {}}, name) for name in ("shop_a", "eu.shop_b", "shop_c"))
+OF_A = replace(WANTED, plan_id=SHOP_A["id"], plan_sha256=parse(SHOP_A).sha256, plan=SHOP_A)
+
+
+def with_tenant(plan: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return rehearsed(plan={"id": plan["id"], "sha256": parse(plan).sha256}, **changes)
+
+
+@pytest.mark.parametrize("plan", [SHOP_A, SHOP_B])
+def test_a_rehearsal_with_any_tenant_is_one_of_the_plan(plan: dict[str, Any]) -> None:
+    evidence.judge(evidence.seal(with_tenant(plan)), OF_A, NOW)
+
+
+@pytest.mark.parametrize(
+    ("plan", "wanted", "message"),
+    [
+        ({**SHOP_B, "ceiling": 9_999}, OF_A, "The plan good@eu.shop_b was changed since the rehearsal"),
+        ({**SHOP_B, "schema": "shop_z"}, OF_A, "The plan good@eu.shop_b was changed since the rehearsal"),
+        ({**SHOP_B, "id": "other@eu.shop_b"}, OF_A, "was of plan other@eu.shop_b, and good@shop_a is deployed"),
+        (PLAN, OF_A, "was of plan good, and good@shop_a is deployed"),
+        (SHOP_B, replace(OF_A, plan={}), "was of plan good@eu.shop_b, and good@shop_a is deployed"),
+        (SHOP_B, replace(OF_A, plan_id="good", plan_sha256=parse(PLAN).sha256), "and good is deployed"),
+    ],
+)
+def test_a_rehearsal_of_another_plan_or_of_other_words_is_none(
+    plan: dict[str, Any], wanted: evidence.Wanted, message: str
+) -> None:
+    with pytest.raises(OperatorError) as refused:
+        evidence.judge(evidence.seal(with_tenant(plan)), wanted, NOW)
+    assert message in refused.value.seen
+
+
+def test_without_evidence_of_its_own_a_tenant_has_that_of_the_one_rehearsed_last(tmp_path: Path) -> None:
+    own, last = tmp_path / "good@shop_a.json", tmp_path / "good@shop_c.json"
+    assert evidence.of_any_tenant(str(tmp_path / "nowhere/good@shop_a.json"), OF_A).endswith("nowhere/good@shop_a.json")
+    assert evidence.of_any_tenant(str(own), OF_A) == str(own), "there is none"
+    evidence.write(str(tmp_path / "good@eu.shop_b.json"), with_tenant(SHOP_B, ended_at="2025-11-08T12:00:00Z"))
+    evidence.write(str(tmp_path / "good.json"), with_tenant(PLAN, ended_at="2025-11-10T11:00:00Z"))
+    (tmp_path / "good@z.json").write_text("{}")
+    assert evidence.of_any_tenant(str(own), OF_A) == str(tmp_path / "good@eu.shop_b.json")
+    evidence.write(str(last), with_tenant(SHOP_C, outcome="failed"))
+    assert evidence.of_any_tenant(str(own), OF_A) == str(last), "a later one, however it has ended"
+    assert evidence.of_any_tenant(str(tmp_path / "given.json"), OF_A) == str(tmp_path / "given.json")
+    of_the_plan = replace(OF_A, plan_id="good")
+    assert evidence.of_any_tenant(str(tmp_path / "x/good.json"), of_the_plan) == str(tmp_path / "x/good.json")
+    evidence.write(str(own), with_tenant(SHOP_A, outcome="unfinished"))
+    assert evidence.of_any_tenant(str(own), OF_A) == str(own), "its own counts, however it has ended"

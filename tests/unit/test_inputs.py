@@ -324,6 +324,15 @@ def test_all_tenants_and_those_that_do_not_matter_have_the_plan_as_it_is(shops: 
         ({"plan": "rule@"}, "Plan rule has tenants, and the command names none", "-e plan=rule@shop_a"),
         ({"plan": "rule@shop_c"}, "shop_c is no tenant of plan rule.", "-l staging -e plan=rule@shop_"),
         ({"plan": "rule@a.b", "listed": []}, "a.b is no tenant of plan rule.", "-e plan=rule@shop_a"),
+        ({"plan": "rule@a.b.c"}, "a.b.c is no tenant of plan rule.", "-e plan=rule@shop_a"),
+        ({"plan": "rule@shop_$", "listed": ["shop_$b"]}, "shop_$ is no tenant of plan rule.", "-e 'plan=rule@shop_$b'"),
+        (
+            {"playbook": "rollback.yml"},
+            "Plan rule has tenants, and the command names none of them.",
+            "ansible-playbook tenants.yml -i inventories/staging -l staging -e tenants_action=rollback; or "
+            "ansible-playbook rollback.yml -i inventories/staging -l staging -e plan=rule@shop_a",
+        ),
+        ({"playbook": "monitor.yml"}, "Plan rule has tenants, and", "-e tenants_action=monitor; or ansible-"),
         ({"plan": "rule@shop_a", "listed": ["shop_z"]}, "shop_a is no tenant of plan rule.", "-e plan=rule@shop_z"),
         ({"tenants": "each", "plan": "rule@shop_c"}, "shop_c is no tenant of plan rule.", "-e plan=rule@shop_"),
         ({"tenants": "each", "run_tags": ["cleanup"]}, "Only a part is asked for (cleanup).", "without --tags"),
@@ -342,6 +351,30 @@ def test_a_command_names_the_tenants_that_it_is_about(
 
 def test_the_list_of_the_inventory_counts_before_that_of_the_plan(shops: Asked) -> None:
     assert inputs.plan_of(replace(shops, plan="rule@shop_z", listed=["shop_z"]))["schema"] == "shop_z"
+
+
+def test_what_tenants_yml_does_not_do_is_not_answered_with_it(shops: Asked) -> None:
+    error = refused(replace(shops, playbook="purge.yml"))
+    assert error.next_step == "ansible-playbook purge.yml -i inventories/staging -l staging -e plan=rule@shop_a"
+
+
+def test_a_tenant_in_another_database_is_named_with_it_and_reached_there(shops: Asked) -> None:
+    there = replace(shops, plan="rule@eu.shop_z", listed=["eu.shop_z"], database="eu")
+    plan = inputs.plan_of(there)
+    assert (plan["id"], plan["schema"]) == ("rule@eu.shop_z", "shop_z")
+    here = replace(shops, plan="rule@shop_a", database="shops", settings={**shops.settings, "database_name": "shops"})
+    assert inputs.plan_of(here)["schema"] == "shop_a"
+    for asked in (replace(there, database="shops"), replace(here, database="eu")):
+        error = refused(asked)
+        assert error.seen == f"database_login leads to database {asked.database}, and {asked.named} is not there."
+        assert "take database_login and database_of_tenant out" in error.next_step
+
+
+def test_a_tenant_has_one_name(shops: Asked) -> None:
+    named: dict[str, Any] = {"plan": "rule@shops.shop_a", "listed": ["shops.shop_a"], "database": "shops"}
+    error = refused(replace(shops, **named, settings={**shops.settings, "database_name": "shops"}))
+    assert error.seen == "shops.shop_a names database_name of staging, which is meant without being named."
+    assert error.next_step.endswith("-l staging -e plan=rule@shop_a")
 
 
 @pytest.mark.parametrize("change", [{"plan": "rule@shop_a"}, {"tenants": "each"}])

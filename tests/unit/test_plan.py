@@ -13,7 +13,19 @@ from typing import Any
 import pytest
 import yaml
 from at_most_one.errors import OperatorError
-from at_most_one.plan import Expected, IndexKey, SortKey, Surplus, Tenants, filled, for_tenant, is_tenant, parse
+from at_most_one.plan import (
+    Expected,
+    IndexKey,
+    SortKey,
+    Surplus,
+    Tenants,
+    filled,
+    for_other_tenant,
+    for_tenant,
+    is_tenant,
+    parse,
+    tenant_place,
+)
 
 PLANS = Path(__file__).resolve().parents[2] / "plans"
 PLAN_FILE = PLANS / "one-active-inspection-session.yml"
@@ -289,9 +301,27 @@ class TestTenants:
         assert "names the schema aedpics" in stop.value.seen
 
     @pytest.mark.parametrize(
-        ("name", "may"), [("shop_1", True), ("a-b$", True), ("지점", True), ("a.b", False), ("a/b", False), ("", False)]
+        ("name", "may"),
+        [
+            *((name, True) for name in ("shop_1", "a-b$", "지점", "Shop", "eu.shop", "A-1.지점")),
+            *((name, False) for name in ("a.b.c", ".b", "a.", "a/b", "a b", 'a"b', "a@b", "a\n", "")),
+        ],
     )
     def test_a_name_stands_in_commands_and_files(self, name: str, may: bool) -> None:
         assert is_tenant(name) is may
         assert not is_tenant(None)
         assert (is_tenant("a" * 63), is_tenant("a" * 64), is_tenant("지" * 22)) == (True, False, False)
+        assert (is_tenant(f"{'a' * 63}.{'b' * 63}"), is_tenant(f"{'a' * 64}.b")) == (True, False), "each by itself"
+
+    def test_one_in_another_database_is_named_with_it(self, data: dict[str, Any]) -> None:
+        data |= {"tenants": {"schemas": ["seoul", "eu.seoul"]}}
+        data["surplus"]["writes"] = ["aedpics.audit", "shared.log"]
+        assert parse(data).tenants == Tenants(("seoul", "eu.seoul"))
+        here, there = (parse(for_tenant(data, name)) for name in ("seoul", "eu.seoul"))
+        assert (there.id, there.schema, there.file) == (f"{data['id']}@eu.seoul", "seoul", data["id"])
+        assert there.title["en"].endswith(" [eu.seoul]")
+        assert there.surplus.writes == here.surplus.writes == ("seoul.audit", "shared.log")
+        assert there.sha256 != here.sha256
+        assert for_other_tenant(for_tenant(data, "seoul"), "eu.seoul") == for_tenant(data, "eu.seoul")
+        assert for_other_tenant(for_tenant(data, "eu.seoul"), "busan") == for_tenant(data, "busan")
+        assert [tenant_place(name) for name in ("seoul", "eu.seoul")] == [("", "seoul"), ("eu", "seoul")]

@@ -144,7 +144,7 @@ def rehearsal(path: str, reason: str, wanted: Wanted, now: datetime) -> Answer:
     """Whether this change was rehearsed; a reason in words lets it pass too, and is kept with what was missing."""
     expected = say("the evidence of a rehearsal of this plan and commit, or a reason for the journal.")
     try:
-        document = evidence.read(path, wanted.how)
+        document = evidence.read(evidence.of_any_tenant(path, wanted), wanted.how)
         evidence.judge(document, wanted, now)
     except OperatorError as stop:
         if not reason.strip():
@@ -153,12 +153,11 @@ def rehearsal(path: str, reason: str, wanted: Wanted, now: datetime) -> Answer:
         seen = say("no rehearsal: {reason} ({instead_of})", reason=reason.strip(), instead_of=stop.seen)
         return Answer(True, seen, expected, say("nothing."), facts)
     kept = evidence.summary(document)
-    seen = say(
-        "rehearsed in {environment}, ended {ended_at} ({sha256}).",
-        environment=kept["environment"],
-        ended_at=kept["ended_at"],
-        sha256=kept["sha256"][:12],
-    )
+    values = {**{name: kept[name] for name in ("environment", "ended_at", "plan")}, "sha256": kept["sha256"][:12]}
+    if kept["plan"] == wanted.plan_id:
+        seen = say("rehearsed in {environment}, ended {ended_at} ({sha256}).", **values)
+    else:
+        seen = say("rehearsed in {environment} as {plan}, ended {ended_at} ({sha256}).", **values)
     return Answer(True, seen, expected, say("nothing."), {"evidence": kept})
 
 

@@ -18,7 +18,7 @@ import yaml
 
 from ..errors import OperatorError
 from ..findings import Finding, observed, say
-from ..plan import filled, for_tenant, is_tenant
+from ..plan import filled, for_tenant, is_tenant, tenant_place
 from ..prisma import files
 from ..system import command_line
 from ..system.project import COLLECTION
@@ -31,6 +31,8 @@ _OF_APPLICATION = ("app_path", "app_url")
 # Prefixes of what describes the service, beside the roles' own.
 _SERVICE = ("app", "archive", "database", "pm2", "release")
 EACH = "each"  # of a plan's tenants: see Asked.tenants
+# What tenants.yml does in all tenants in the place of a playbook that is about one.
+_FOR_ALL = {"deploy.yml": "", **{f"{action}.yml": f" -e tenants_action={action}" for action in ("rollback", "monitor")}}
 GUARDS = ("target.guard", "target_guard.yml")  # the second name is what Ansible's own plugin `auto` reads
 # What the roles themselves leave for each other (docs/architecture.md); a second run of the same playbook finds it.
 FACTS = frozenset(
@@ -68,8 +70,9 @@ class Asked:
     run_tags: Sequence[str] = ("all",)
     skip_tags: Sequence[str] = ()
     tenants: str = "one"  # which tenants of a plan that has some the command is about: one, each, or any
-    tenant: str = ""  # the schema of the one, where the plan's name does not say it: <plan>@<schema>
-    listed: Sequence[str] = ()  # the inventory's list of schemas, which counts before the plan's
+    tenant: str = ""  # the one, where the plan's name does not say it: <plan>@<tenant>
+    listed: Sequence[str] = ()  # the inventory's list of tenants, which counts before the plan's
+    database: str = ""  # that of database_login, as this command has it; empty where it is not known
     artifacts: str = ""  # the directory of the reports of all environments
 
     @property
@@ -78,8 +81,8 @@ class Asked:
         return (self.plan or "").partition("@")[0]
 
     @property
-    def schema(self) -> str:
-        """The schema of the one tenant that the command is about; empty for a plan without, and for all of them."""
+    def named(self) -> str:
+        """The one tenant that the command is about; empty for a plan without, and for all of them."""
         return self.tenant or (self.plan or "").partition("@")[2]
 
     @property
@@ -135,7 +138,7 @@ def plan_of(asked: Asked, hosts: Hosts | None = None) -> dict[str, Any]:
     if not asked.needs_plan:
         return {}
     content = filled(plan_source.read(_path(asked)).content)
-    return for_tenant(content, asked.schema) if asked.schema and asked.tenants != EACH else content
+    return for_tenant(content, asked.named) if asked.named and asked.tenants != EACH else content
 
 
 def migration_sql(asked: Asked, plan: Mapping[str, Any]) -> str:
@@ -143,7 +146,7 @@ def migration_sql(asked: Asked, plan: Mapping[str, Any]) -> str:
 
     That file is of one schema: for a tenant the plan's own definitions are built.
     """
-    if asked.parts.prisma or asked.schema or not plan:
+    if asked.parts.prisma or asked.named or not plan:
         return ""
     path = _path(asked).with_suffix("") / "prisma/migrations" / str(plan["migration"]) / "migration.sql"
     return files.decode(path.read_bytes(), str(plan["migration"])) if path.is_file() else ""
@@ -238,7 +241,7 @@ def _tenants(asked: Asked, content: Mapping[str, Any], shown: str) -> Iterator[F
     """Whether the plan has tenants, and the command is about them as its playbook is."""
     known = list(asked.listed) or list((content.get("tenants") or {}).get("schemas") or ())
     if "tenants" not in content:
-        if asked.schema or asked.tenants == EACH:
+        if asked.named or asked.tenants == EACH:
             yield Finding(
                 "tenants",
                 observed(
@@ -260,35 +263,70 @@ def _tenants(asked: Asked, content: Mapping[str, Any], shown: str) -> Iterator[F
             say("all phases, in every tenant that the command is about."),
             say("the same command without --tags and --skip-tags."),
         )
-    elif asked.tenants == "one" and not asked.schema:
+    elif asked.tenants == "one" and not asked.named:
+        one, every = _about(asked, known[0] if known else "<schema>"), _FOR_ALL.get(asked.playbook)
+        all_of_them = replace(asked, playbook="tenants.yml").command() + (every or "")
         yield Finding(
             "tenants",
             observed("AMO-2384", "Plan {plan} has tenants, and the command names none of them.", plan=asked.file),
-            say("tenants.yml, which goes through all of them, or one of them with this playbook."),
-            say(
-                "{all}; or {command} -e plan={plan}@{schema}",
-                all=replace(asked, playbook="tenants.yml").command(),
-                command=asked.command(without=["plan"]),
-                plan=asked.file,
-                schema=known[0] if known else "<schema>",
+            (
+                say("one of them with this playbook.")
+                if every is None
+                else say("tenants.yml, which goes through all of them, or one of them with this playbook.")
             ),
+            one if every is None else say("{all}; or {one}", all=all_of_them, one=one),
         )
-    elif asked.schema and (not is_tenant(asked.schema) or (known and asked.schema not in known)):
+    elif asked.named and (not is_tenant(asked.named) or (known and asked.named not in known)):
         yield Finding(
             "tenants",
-            observed("AMO-2385", "{schema} is no tenant of plan {plan}.", schema=asked.schema, plan=asked.file),
+            observed("AMO-2385", "{schema} is no tenant of plan {plan}.", schema=asked.named, plan=asked.file),
             (
                 say("one of {known}.", known=", ".join(known))
                 if known
-                else say("the name of a schema, of letters, digits, _, $ and -.")
+                else say("a schema, or <database>.<schema> in another database, of letters, digits, _, $ and -.")
             ),
+            _about(asked, (difflib.get_close_matches(asked.named, known, n=1) or known or ["<schema>"])[0]),
+        )
+    elif asked.named:
+        yield from _database(asked)
+
+
+def _database(asked: Asked) -> Iterator[Finding]:
+    """Whether the tenant's name is its only one, and leads to the database in which the command would be at work."""
+    (database, schema), own = tenant_place(asked.named), str(asked.settings.get("database_name") or "")
+    if database and database == own:
+        yield Finding(
+            "tenants",
+            observed(
+                "AMO-2391",
+                "{tenant} names database_name of {environment}, which is meant without being named.",
+                tenant=asked.named,
+                environment=asked.environment,
+            ),
+            say("{schema}: by another name the tenant would have another history of runs.", schema=schema),
+            _about(asked, schema),
+        )
+    elif asked.database and asked.database != (database or own or asked.database):
+        yield Finding(
+            "tenants",
+            observed(
+                "AMO-2390",
+                "database_login leads to database {database}, and {tenant} is not there.",
+                database=asked.database,
+                tenant=asked.named,
+            ),
+            say("database {wanted}, as database_of_tenant names it.", wanted=database or own),
             say(
-                "{command} -e plan={plan}@{schema}",
-                command=asked.command(without=["plan"]),
-                plan=asked.file,
-                schema=(difflib.get_close_matches(asked.schema, known, n=1) or known or ["<schema>"])[0],
+                "take database_login and database_of_tenant out of the inventory and the command, where they are set;"
+                " docs/tenants.md shows how a tenant gets a login of its own. Then {command}",
+                command=asked.command(),
             ),
         )
+
+
+def _about(asked: Asked, tenant: str) -> str:
+    """The command about this tenant. Its name may have a $, which the shell would read."""
+    return f"{asked.command(without=['plan'])} -e {shlex.quote(f'plan={asked.file}@{tenant}')}"
 
 
 def _names(asked: Asked) -> Iterator[Finding]:
@@ -322,7 +360,7 @@ def _names(asked: Asked) -> Iterator[Finding]:
 
 def _parts(asked: Asked) -> Iterator[Finding]:
     phases = asked_phases(asked.run_tags, asked.skip_tags) if asked.playbook == "deploy.yml" else ()
-    about_tenants = asked.tenants == EACH or bool(asked.schema)
+    about_tenants = asked.tenants == EACH or bool(asked.named)
     return parts.findings(asked.settings, asked.playbook, phases, asked.command(), tenants=about_tenants)
 
 

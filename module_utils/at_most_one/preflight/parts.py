@@ -21,7 +21,7 @@ OF_APPLICATION = ("pm2_reload", "healthcheck")  # phases that have nothing to do
 # What an inventory or -e may say that decides, or does not go with a decision.
 SETTINGS = (
     *(*ADAPTERS, "app_commands", "app_units", "app_version", "app_commit", "migrate_strategy", "migrate_history"),
-    *("watch_minutes", "rollback_commit", "prepare_backup_keep"),
+    *("watch_minutes", "rollback_commit", "prepare_backup_keep", "database_name"),
 )
 _OF_HISTORY = ("status", "applied", "not_applied", "path")  # what migrate_history must have
 _OF_COMMANDS = ("status", "apply", "back", "path")  # what app_commands must have

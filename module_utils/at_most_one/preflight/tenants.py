@@ -1,4 +1,4 @@
-"""The tenants of a plan: the schemas that the inventory, the plan's list or its query names, and which are left out."""
+"""The tenants of a plan: those that the inventory, the plan's list or its query names; and schemas left out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from psycopg2 import sql
 
 from ..errors import OperatorError
 from ..findings import observed, say
-from ..plan import Plan, Tenants, is_tenant
+from ..plan import Plan, Tenants, is_tenant, tenant_place
 from ..postgres.connection import Connection, lost
 from ..postgres.server_errors import first_line
 
@@ -26,9 +26,12 @@ ORDER BY 1"""
 
 @dataclass(frozen=True)
 class Found:
-    """The tenants in their order. ``others`` are schemas with a table of the rule's name, for which nothing is said."""
+    """The tenants in their order.
 
-    schemas: tuple[str, ...]
+    ``others`` are schemas of this database with a table of the rule's name, for which nothing is said.
+    """
+
+    names: tuple[str, ...]
     source: str  # inventory | plan | query
     others: tuple[str, ...]
 
@@ -40,26 +43,31 @@ def find(connection: Connection, plan: Plan, listed: Sequence[str] = (), only: s
     """
     with connection.cursor() as cursor:
         cursor.execute("SET TRANSACTION READ ONLY")
+        cursor.execute("SELECT pg_catalog.current_database()::text")
+        own = str((cursor.fetchone() or ("",))[0])
     tenants = plan.tenants or Tenants()
     source = "inventory" if listed else "plan" if tenants.query is None else "query"
     names = listed or (tenants.schemas if tenants.query is None else _asked(connection, plan, tenants.query))
     for place, name in enumerate(names, 1):
         if not is_tenant(name):
             raise _unusable(plan, source, say("name {place} of the list", place=place))
-    schemas = tuple(dict.fromkeys(names))
-    if not schemas:
+        if tenant_place(name)[0] == own:  # it would be another plan there than by its schema alone
+            raise _unusable(plan, source, say("name {place} of the list has this very database in it", place=place))
+    known = tuple(dict.fromkeys(names))
+    if not known:
         raise _unusable(plan, source, say("an empty list"))
-    if only and only not in schemas:
+    if only and only not in known:
         raise OperatorError(
             observed("AMO-2386", "{schema} is no tenant of plan {plan_id}.", schema=only, plan_id=plan.id),
-            expected=say("one of {known}.", known=", ".join(schemas)),
+            expected=say("one of {known}.", known=", ".join(known)),
             next_step=say("the same command with one of them behind the @ of the plan, or the plan alone for all."),
-            known=list(schemas),
+            known=list(known),
         )
+    here = [schema for database, schema in map(tenant_place, known) if not database]
     with connection.cursor() as cursor:
-        cursor.execute(_OTHERS, {"table": plan.table, "schemas": list(schemas)})
+        cursor.execute(_OTHERS, {"table": plan.table, "schemas": here})
         others = tuple(name for (name,) in cursor.fetchall())
-    return Found((only,) if only else schemas, source, others)
+    return Found((only,) if only else known, source, others)
 
 
 def _asked(connection: Connection, plan: Plan, query: str) -> list[Any]:
@@ -99,7 +107,10 @@ def _unusable(plan: Plan, source: str, seen: str) -> OperatorError:
             plan_id=plan.id,
             seen=seen,
         ),
-        expected=say("one column or list of names of schemas, each of letters, digits, _, $ and -, and at least one."),
+        expected=say(
+            "one column or list with at least one name: a schema, or <database>.<schema> in another database, of"
+            " letters, digits, _, $ and -."
+        ),
         next_step=say("correct it in plans/{plan_id}.yml, or in the inventory; nothing was changed.", plan_id=plan.id),
         source=source,
     )

@@ -6,15 +6,18 @@ journal of the environment that was rehearsed in keeps the same document.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from ..errors import OperatorError
 from ..findings import joined, observed, say
+from ..plan import for_other_tenant, is_tenant, parse
 from ..system import files
 from ..verdicts import difference, word
 
@@ -34,6 +37,20 @@ class Wanted:
     environment: str  # where it is deployed: rehearsed is somewhere else
     max_age_hours: float
     how: str  # the command that rehearses
+    plan: Mapping[str, Any] = field(default_factory=dict)  # its content, where it is that of a tenant
+
+    def digest_of(self, plan_id: str) -> str:
+        """The digest of the plan that was to be rehearsed by this name; empty where it is another plan.
+
+        The plans of tenants differ in the tenant alone. So the deployed one says what that of another tenant has to be,
+        and a rehearsal with any of them is one of the plan.
+        """
+        (ours, _, own), (theirs, _, tenant) = self.plan_id.partition("@"), plan_id.partition("@")
+        if plan_id == self.plan_id:
+            return self.plan_sha256
+        if not own or ours != theirs or not is_tenant(tenant) or not self.plan:
+            return ""
+        return parse(for_other_tenant(self.plan, tenant)).sha256
 
 
 def digest(document: Mapping[str, Any]) -> str:
@@ -99,6 +116,20 @@ def read(path: str, how: str) -> dict[str, Any]:
     return document
 
 
+def of_any_tenant(path: str, wanted: Wanted) -> str:
+    """``path``, unless it is to be a tenant's own evidence and is not there: then that of the tenant rehearsed last."""
+    plan_id, _, tenant = wanted.plan_id.partition("@")
+    directory, name = os.path.split(path)
+    if not tenant or name != f"{wanted.plan_id}.json" or os.path.exists(path) or not os.path.isdir(directory):
+        return path
+    found = []
+    for other in os.listdir(directory):
+        if other.startswith(f"{plan_id}@") and other.endswith(".json"):
+            with contextlib.suppress(OperatorError):  # it is none
+                found.append((str(read(os.path.join(directory, other), wanted.how)["ended_at"]), other))
+    return os.path.join(directory, max(found)[1]) if found else path
+
+
 def judge(document: Mapping[str, Any], wanted: Wanted, now: datetime) -> None:
     """Raise OperatorError unless the rehearsal ended well, elsewhere, not long ago, with the same plan and commit."""
     plan, commit = document["plan"], document["commit"]["after"]
@@ -109,7 +140,8 @@ def judge(document: Mapping[str, Any], wanted: Wanted, now: datetime) -> None:
             observed("AMO-2419", "The rehearsal was in {environment} itself.", environment=wanted.environment),
             wanted.how,
         )
-    if plan["id"] != wanted.plan_id:
+    wanted_sha256 = wanted.digest_of(plan["id"])
+    if not wanted_sha256:
         raise _refused(
             observed(
                 "AMO-2420",
@@ -119,14 +151,14 @@ def judge(document: Mapping[str, Any], wanted: Wanted, now: datetime) -> None:
             ),
             wanted.how,
         )
-    if plan["sha256"] != wanted.plan_sha256:
+    if plan["sha256"] != wanted_sha256:
         raise _refused(
             observed(
                 "AMO-2426",
                 "The plan {plan_id} was changed since the rehearsal: then {then}, now {now}.",
-                plan_id=wanted.plan_id,
+                plan_id=plan["id"],
                 then=plan["sha256"][:12],
-                now=wanted.plan_sha256[:12],
+                now=wanted_sha256[:12],
             ),
             wanted.how,
         )
@@ -171,6 +203,7 @@ def summary(document: Mapping[str, Any]) -> dict[str, Any]:
     forward = turns[0]
     return {
         "sha256": document["sha256"],
+        "plan": document["plan"]["id"],
         "environment": document["environment"],
         "ended_at": document["ended_at"],
         "who": document["who"],

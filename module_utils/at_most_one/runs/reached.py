@@ -36,6 +36,7 @@ def read(connection: Connection, plan: Plan, run_id: str | None = None) -> dict[
         "begun_before": {name: of["archived"] for name, of in sorted(begun.items()) if of["archived"]},
         "purged": [one for one in map(run_status.purged, ours) if found and one and one["run_id"] in found.runs],
         "in_the_way": undo.in_the_way(runs, plan.id, found),
+        "at_work": [run["run_id"] for run in ours if run["outcome"] is None],
     }
 
 

@@ -5,11 +5,14 @@ Only the control node calls this: it needs the options with which ansible-playbo
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import os
 import re
 import shlex
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import yaml
@@ -31,6 +34,36 @@ _OF_ONE = {
     **dict.fromkeys(("tenants_action", "tenants_on_failure", "tenants_schemas"), "tenants.yml"),
 }
 
+# The plan of one tenant, about which a command of tenants.yml is at the moment: its options name all of them.
+_tenant: ContextVar[str] = ContextVar("tenant", default="")
+
+
+@contextlib.contextmanager
+def about(plan: str) -> Iterator[None]:
+    """Have every command in the block name this plan where it is one of a tenant, ``<plan>@<tenant>``."""
+    token = _tenant.set(plan if plan.partition("@")[2] else "")
+    try:
+        yield
+    finally:
+        _tenant.reset(token)
+
+
+def tenant_plan(plan: object, tenant: object) -> str:
+    """The name of the plan of a tenant of ``plan``, which may name it already."""
+    return f"{str(plan).partition('@')[0]}@{tenant}"
+
+
+def of_tenant(tell: Callable[..., Any]) -> Callable[..., Any]:
+    """A filter that has the variables of its template in front: its commands are about the tenant that they name."""
+
+    @functools.wraps(tell)
+    def within(variables: Mapping[str, Any], *given: Any, **named: Any) -> Any:
+        tenant = variables.get("plan_tenant")
+        with about(tenant_plan(variables.get("plan"), tenant) if tenant else ""):
+            return tell(*given, **named)
+
+    return within
+
 
 def command(
     playbook: str,
@@ -45,15 +78,19 @@ def command(
     ``options`` are those of ansible-playbook, as ``ansible.context.CLIARGS`` has them. ``limit`` replaces their limit.
     A value that is or may be a secret is left out, and the variables ``without`` which the command is to run. The tags
     are repeated for the playbook that was started with them. What tenants.yml has begun is repeated by tenants.yml,
-    which does what is left.
+    which does what is left; what else it names is about the one tenant, within :func:`about`.
     """
     started = [os.path.basename(name) for name in options.get("args") or ()]
     others = {name for name, of_one in _OF_ONE.items() if of_one != playbook}
+    tenant = _tenant.get()
     if playbook == "deploy.yml" and started == [projects.playbook("tenants.yml")]:
         playbook, others = "tenants.yml", {"control_action", "tenants_action"}
+    if playbook == "tenants.yml":
+        tenant = ""
     playbook = projects.playbook(playbook)
     words = ["ansible-playbook", playbook, *_target(options, project, limit)]
-    words += [*_extra(options, {*without, *others}), *_vault(options)]
+    named = ["-e", f"plan={tenant}"] if tenant and "plan" not in without else []
+    words += [*_extra(options, {*without, *others, *(("plan",) if tenant else ())}), *named, *_vault(options)]
     if started == [playbook]:
         for option, name in (("--tags", "tags"), ("--skip-tags", "skip_tags")):
             tags = [tag for tag in options.get(name) or () if tag != "all"]
