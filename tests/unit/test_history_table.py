@@ -37,7 +37,10 @@ def table(language: str, *, fences: tuple[dict[str, Any], ...] = (), **run: Any)
     )
 
 
-DEAD: dict[str, Any] = {"dead_since": "2025-11-10T06:00:00Z", "rows": {"archived": 25, "restored": 0, "restored_at": None}}
+DEAD: dict[str, Any] = {
+    "dead_since": "2025-11-10T06:00:00Z",
+    "rows": {"archived": 25, "restored": 0, "restored_at": None},
+}
 BACK = {"outcome": "deployed", "rows": {"archived": 0, "restored": 25, "restored_at": "2025-11-11T01:02:03Z"}}
 PURGED = {"outcome": "deployed", "phases": [{"name": "purged", "details": {"rows": 25, "at": "2026-03-01T05:30:00Z"}}]}
 PURGE = {"outcome": "unchanged", "phases": [{"name": "purge", "details": {}}]}
