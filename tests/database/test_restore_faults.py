@@ -77,15 +77,14 @@ def test_no_transaction_of_the_application_is_ended_in_a_deadlock_with_it(
         connection,
         "SELECT primary_key ->> 'id', row ->> 'inspector_id' FROM at_most_one.archived_row ORDER BY id DESC LIMIT 1",
     )
-    waiting.change(
-        f"INSERT INTO {TABLE} (id, equipment_serial, inspector_id, status) VALUES (%s, 'AED-new', %s, 'completed')",
-        *(key, inspector),
-    )
+    insert = f"INSERT INTO {TABLE} (id, equipment_serial, inspector_id, status) VALUES (%s, 'AED-new', %s, 'completed')"
+    waiting.change(insert, key, inspector)
     restoring = waiting.start(
         lambda own: restore(own, plan, run_id="run-1", possible=True), lock_timeout_ms=20_000, statement_timeout_ms=0
     )
     time.sleep(0.25)
-    waiting.change("SELECT FROM aedpics.user_profiles WHERE id = %s FOR UPDATE", inspector)
+    ((first,),) = run(connection, "SELECT primary_key ->> 'id' FROM at_most_one.archived_row ORDER BY id LIMIT 1")
+    waiting.change(insert, first, inspector)
     waiting.other.rollback()
     assert restoring.result(20).restored == 25
 

@@ -327,7 +327,7 @@ class _Work:
         if self.outer is None:  # two restorations at once: the second waits here, and then finds these rows marked
             cursor.execute("LOCK TABLE at_most_one.archived_row IN SHARE ROW EXCLUSIVE MODE")
             cursor.execute(WHILE_HOLDING)
-            ((asked_ms, _),) = cursor.fetchall()
+            ((asked_ms, _at_once),) = cursor.fetchall()
             self.patience_s = asked_ms / 1000 if asked_ms else float("inf")
         cursor.execute("TRUNCATE pg_temp.at_most_one_returning")
         # By the primary key, from where the last batch ended, instead of sorting what is left for every batch.

@@ -56,7 +56,7 @@ def steps(connection: Connection, index: Index, schema: str) -> Iterator[Step]:
         left = [one for one in left if one[0] not in names and (not one[-1] or one[0] in attached)]
         if not left:
             return
-        oid, parent, partitioned, in_schema, table, _ = left[0]
+        oid, parent, partitioned, in_schema, table = left[0][:5]
         own = replace(index, name=_name_on(index.name, oid), table=table)
         names[oid] = sql.Identifier(in_schema, own.name)
         create = definitions.create_statement(own, in_schema, only=partitioned, concurrently=not partitioned)

@@ -247,7 +247,7 @@ def _forbidding(
                 schema=plan.schema,
                 table=plan.table,
                 plan_id=plan.id,
-                old=next(iter(elsewhere)),
+                old=[*elsewhere][0],  # noqa: RUF015  (inside a generator, pylint reads next() as its end)
             ),
         )
     if found["in_the_way"]:
