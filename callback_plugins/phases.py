@@ -157,10 +157,10 @@ class CallbackModule(DefaultCallback):
             super().v2_playbook_on_play_start(play)
         self._play = play
 
-    def _filter(self, name: str, task: Any) -> Callable[..., Any]:
+    def _about(self, task: Any, filter_: Any) -> Callable[..., Any]:
         """A filter that names commands, as a template of this task would have it: about the tenant that it is at."""
         variables = {"plan": self._plan, "plan_tenant": task.get_vars().get("plan_tenant")}
-        return functools.partial(filter_loader.get(name).j2_function, variables)
+        return functools.partial(filter_.j2_function, variables)
 
     def _variables(self, play: Any) -> Mapping[str, Any]:
         """Those of the play's first host. What cannot be had is not worth a run."""
@@ -301,7 +301,7 @@ class CallbackModule(DefaultCallback):
         phrases = {str(phrase): phrase for phrase in handed if isinstance(phrase, findings.Phrase)}
         current = self._current_task_result
         if phrases and current is not None and res.pop("warnings", None):
-            told = self._filter("at_most_one_told", current.task)
+            told = self._about(current.task, filter_loader.get("at_most_one_told"))
             for warning in current.warnings:
                 if phrase := phrases.get(warning.event.msg):
                     (shown,) = told([phrase.as_data()], self._language)
@@ -324,8 +324,9 @@ class CallbackModule(DefaultCallback):
             self._error(result, self._words["hidden"])
         else:
             # The filters that make the report's error: a command with what it printed last, and no secret.
-            names = ("at_most_one_first_error", "at_most_one_first_findings", "at_most_one_told")
-            first_error, first_findings, told = (self._filter(name, result.task) for name in names)
+            first_error = self._about(result.task, filter_loader.get("at_most_one_first_error"))
+            first_findings = self._about(result.task, filter_loader.get("at_most_one_first_findings"))
+            told = self._about(result.task, filter_loader.get("at_most_one_told"))
             failed = [{"ansible_failed_result": result.result}]
             behind = told(result.result.get("afterwards") or [], self._language)
             self._error(
