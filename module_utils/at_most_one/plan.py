@@ -314,7 +314,7 @@ def for_tenant(data: Mapping[str, Any], tenant: str) -> dict[str, Any]:
 
     The id is its own too, so that runs, archived rows and reports of one tenant are never those of another.
     """
-    own, (_, schema) = f"{data['schema'].strip()}.", tenant_place(tenant)
+    own, schema = f"{data['schema'].strip()}.", tenant_place(tenant)[1]
     content = {key: value for key, value in filled(data).items() if key != "tenants"}
     surplus = dict(content["surplus"])
     if surplus.get("writes"):
@@ -331,7 +331,7 @@ def for_tenant(data: Mapping[str, Any], tenant: str) -> dict[str, Any]:
 
 def for_other_tenant(data: Mapping[str, Any], tenant: str) -> dict[str, Any]:
     """The content of a tenant's plan as :func:`for_tenant` has it for another tenant of the same plan."""
-    plan_id, _, own = data["id"].partition("@")
+    plan_id, own = data["id"].partition("@")[::2]
     title = {language: text.removesuffix(f" [{own}]") for language, text in data["title"].items()}
     return for_tenant({**data, "id": plan_id, "title": title}, tenant)
 
@@ -345,8 +345,8 @@ def is_tenant(name: Any) -> bool:
 
 def tenant_place(name: str) -> tuple[str, str]:
     """The database of a tenant, empty for the environment's own, and its schema. No part of a name has a point."""
-    database, _, schema = name.rpartition(".")
-    return database, schema
+    *database, schema = name.rsplit(".", 1)
+    return "".join(database), schema
 
 
 def _read(data: Any) -> tuple[Plan, list[Fault]]:

@@ -45,7 +45,7 @@ class Wanted:
         The plans of tenants differ in the tenant alone. So the deployed one says what that of another tenant has to be,
         and a rehearsal with any of them is one of the plan.
         """
-        (ours, _, own), (theirs, _, tenant) = self.plan_id.partition("@"), plan_id.partition("@")
+        (ours, own), (theirs, tenant) = (name.partition("@")[::2] for name in (self.plan_id, plan_id))
         if plan_id == self.plan_id:
             return self.plan_sha256
         if not own or ours != theirs or not is_tenant(tenant) or not self.plan:
@@ -118,7 +118,7 @@ def read(path: str, how: str) -> dict[str, Any]:
 
 def of_any_tenant(path: str, wanted: Wanted) -> str:
     """``path``, unless it is to be a tenant's own evidence and is not there: then that of the tenant rehearsed last."""
-    plan_id, _, tenant = wanted.plan_id.partition("@")
+    plan_id, tenant = wanted.plan_id.partition("@")[::2]
     directory, name = os.path.split(path)
     if not tenant or name != f"{wanted.plan_id}.json" or os.path.exists(path) or not os.path.isdir(directory):
         return path
