@@ -95,7 +95,7 @@ def test_module_reads_scans_and_knows_the_planned_ones(
     assert result["verified"]["exact"]
     assert result["verified"]["duplicates_left"] == 0
     assert result["fence"] == {"state": "lowered", "indexes": [], "statements": []}
-    assert result["journal"] == {"runs": [], "archive": None}
+    assert result["journal"] == {"runs": [], "archive": None, "fences": []}
     assert "/nowhere" in result["history"]["msg"]
     gone = run_module("monitor_database_info", {**arguments, "login": {**login_args, "port": 1}})
     parts = ("verified", "fence", "history", "use", "journal")
