@@ -104,10 +104,10 @@ def surplus(cursor: Cursor, plan: Plan) -> list[Row] | None:
     return None if len(rows) > MOST else rows
 
 
-def staying(cursor: Cursor, plan: Plan, columns: Mapping[str, Column], fence: Fence) -> tuple[list[Row], bool]:
-    """The exempt rows that are still in the table, and whether one of them is no surplus row any more.
+def staying(cursor: Cursor, plan: Plan, columns: Mapping[str, Column], fence: Fence) -> tuple[list[Row], list[Row]]:
+    """The exempt rows that are still in the table, and those of them that are surplus rows now.
 
-    Such a row was closed, or is the only one of its group by now. It could be opened again, or another beside it.
+    Any other was closed, or is the only one of its group by now. It could be opened again, or another beside it.
     """
     here = ranking.of(plan.table, plan.primary_key)
     there = sql.SQL("SELECT {} FROM {} JOIN ({}) AS r ON {}").format(
@@ -119,9 +119,9 @@ def staying(cursor: Cursor, plan: Plan, columns: Mapping[str, Column], fence: Fe
     cursor.execute(there, ranking.parameters(plan, fence.exempt))
     left = [list(row) for row in cursor.fetchall()]
     if not left:
-        return left, False
+        return left, left
     now = surplus(cursor, plan)
-    return left, now is not None and any(row not in now for row in left)
+    return left, left if now is None else [row for row in left if row in now]
 
 
 def index_of(

@@ -59,7 +59,7 @@ class _Seen:
     triggers: list[str]  # of an older release
     current: Fence | None  # the one that counts
     stale: bool  # it exempts a row that is no surplus row any more
-    left: list[Row]  # rows that it exempts and that are in the table
+    surplus: list[Row]  # rows that it exempts and that are surplus rows now
     gone: list[Row]  # rows that it exempts and that have left: a rollback may bring them back under it
 
 
@@ -108,14 +108,15 @@ def tighten(
     """
     seen = _look(connection, plan, exempt=True)
     if not (seen.current and seen.stale):
-        return Change(seen.state, seen.state, [], 0, len(seen.left))
+        return Change(seen.state, seen.state, [], 0, len(seen.surplus))
     pause_ms = None if seen.current.plain else -1  # as it was built
     try:
         return _replace(connection, plan, seen, lock_attempts, pause_ms, deadline_s, check=False, hold=hold)
     except OperatorError as stop:
         if "fence" not in stop.details:
             raise
-        return Change(seen.state, seen.state, [], lock_attempts, warnings=[whole(stop.findings)])
+        warnings: list[str] = [whole(stop.findings)]
+        return Change(seen.state, seen.state, [], lock_attempts, len(seen.surplus), warnings=warnings)
 
 
 def lower_fence(
@@ -151,12 +152,12 @@ def _look(connection: Connection, plan: Plan, *, exempt: bool = False) -> _Seen:
         wanted = exempting_index.definition(cursor, plan)
         current = next((one for one in reversed(fences) if one.usable and one.definition == wanted), None)
         left: list[Row] = []
-        stale = False
+        surplus: list[Row] = []
         if exempt and current:
-            left, stale = exempting_index.staying(cursor, plan, columns, current)
+            left, surplus = exempting_index.staying(cursor, plan, columns, current)
         gone = [row for row in current.exempt if row not in left] if current else []
     state = "raised" if current else "partial" if fences or triggers else "lowered"
-    return _Seen(state, columns, fences, triggers, current, stale, left, gone)
+    return _Seen(state, columns, fences, triggers, current, len(surplus) < len(left), surplus, gone)
 
 
 def _replace(
