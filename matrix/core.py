@@ -321,7 +321,7 @@ def deploy(tree: Path, python: HostPython) -> Outcome:
 
 
 def run_tests(tree: Path) -> Outcome:
-    """Pure functions, and the house's own rules."""
+    """Pure functions, and the project's own rules."""
     return tested(tree, ["tests/unit", "tests/house", "--numprocesses", "auto"])
 
 

@@ -258,7 +258,7 @@ def test_a_tenant_may_be_in_a_database_of_its_own_with_a_login_of_its_own(
 
 @pytest.mark.thorough
 def test_a_rehearsal_with_one_tenant_is_what_production_asks_for_in_another(play: Play, tmp_path: Path) -> None:
-    """Without an application. That evidence of the same environment is none, shows that it was found and read."""
+    """Without an application. The refusal of evidence of the same environment shows that it was found and read."""
     play("rehearse.yml", "-e", "plan=one-open-order@seoul", "-e", "rehearsal_allowed=true")
     evidence = json.loads((tmp_path / "project/artifacts/staging/rehearsal/one-open-order@seoul.json").read_text())
     assert (evidence["outcome"], evidence["commit"]["after"]) == ("passed", "")

@@ -183,7 +183,7 @@ def test_a_rehearsal_of_another_plan_or_of_other_words_is_none(
 def test_without_evidence_of_its_own_a_tenant_has_that_of_the_one_rehearsed_last(tmp_path: Path) -> None:
     own, last = tmp_path / "good@shop_a.json", tmp_path / "good@shop_c.json"
     assert evidence.of_any_tenant(str(tmp_path / "nowhere/good@shop_a.json"), OF_A).endswith("nowhere/good@shop_a.json")
-    assert evidence.of_any_tenant(str(own), OF_A) == str(own), "there is none"
+    assert evidence.of_any_tenant(str(own), OF_A) == str(own), "no tenant was rehearsed"
     evidence.write(str(tmp_path / "good@eu.shop_b.json"), with_tenant(SHOP_B, ended_at="2025-11-08T12:00:00Z"))
     evidence.write(str(tmp_path / "good.json"), with_tenant(PLAN, ended_at="2025-11-10T11:00:00Z"))
     (tmp_path / "good@z.json").write_text("{}")

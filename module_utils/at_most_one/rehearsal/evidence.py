@@ -125,7 +125,7 @@ def of_any_tenant(path: str, wanted: Wanted) -> str:
     found = []
     for other in os.listdir(directory):
         if other.startswith(f"{plan_id}@") and other.endswith(".json"):
-            with contextlib.suppress(OperatorError):  # it is none
+            with contextlib.suppress(OperatorError):  # another file than evidence
                 found.append((str(read(os.path.join(directory, other), wanted.how)["ended_at"]), other))
     return os.path.join(directory, max(found)[1]) if found else path
 
