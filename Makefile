@@ -227,7 +227,7 @@ molecule-fault: setup-dev lab-up ## The same with new code that crashes at its b
 	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/molecule test --scenario-name fault
 
 deploy-tests: setup-dev lab-up test-packages ## The whole procedure on the lab, its faults and its way back
-	$(PYTEST) --durations 12 tests/deploy
+	$(PYTEST) --durations $(or $(DURATIONS),12) tests/deploy
 
 # Resumable: what was struck with this very code is not struck again. CHAOS_OPTIONS="--minutes 60", "--only restart", ...
 chaos: setup-dev lab-up ## Kill, end, restart, freeze, fill and cut off at every point of deploy.yml and rollback.yml, run once more: K of K

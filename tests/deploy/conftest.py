@@ -192,6 +192,7 @@ def make(*targets: str) -> None:
 def lab() -> Lab:
     """The lab, up. Built releases are kept between resets: a commit's build does not depend on the database."""
     os.environ["LAB_KEEP_BUILDS"] = "true"
+    os.environ["LAB_STABLE_S"] = "1"  # two instances wait it out, one by one, in each reload and each way back
     make("lab-up")
     return Lab(json.loads((ROOT / ".lab/lab.json").read_text()))
 

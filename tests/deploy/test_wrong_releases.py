@@ -22,7 +22,7 @@ PATIENT = ("-e", "{healthcheck_max_failed_percent: 100, healthcheck_max_gap_ms: 
 # The log is asked before the checks that these are about, and a busy machine leaves the database's timeouts in it.
 CHECKS_ONLY = (*PATIENT, "-e", "{healthcheck_log_error_pattern: ERROR monitoring}")
 WRONG = {
-    "crash after 2 s": ("crash-later", ()),
+    "crash after 2 s": ("crash-later", ("-e", "pm2_reload_stable_s=3")),  # the default
     "boot slower than the timeout": ("slow-boot", ("-e", "app_instance_timeout_s=4")),
     "wrong build served": ("wrong-build", ("-e", "app_build_header=x-app-commit")),
     "removed BUILD_ID": ("wrong-build", ()),
