@@ -143,7 +143,7 @@ def test_a_playbook_that_makes_plans_needs_none(asked: Asked) -> None:
             "No target: --limit is missing.",
             "ansible-playbook deploy.yml -i inventories/staging -l staging",
         ),
-        ({"plan": "other"}, "There is no plan other: plans/other.yml does not exist.", "-l staging -e plan=rule"),
+        ({"plan": "other"}, "There is no plan other: plans/other.yml does not exist.", "-l staging -e plan=<its name>"),
         ({"plan": ""}, "plan is empty.", "-l staging -e plan=rule"),
         ({"names": ["run_lease_minute"]}, "No role knows run_lease_minute.", "correct the name, or take it out: "),
         ({"names": ["app_nome"]}, "No role knows app_nome.", "correct the name, or take it out: "),
@@ -190,6 +190,15 @@ def test_in_a_project_of_somebody_else_only_mistakes_of_our_names_are_refused(as
     assert refused(replace(theirs, names=["app_nmae"])).seen == "No role knows app_nmae."
     given = {**asked.options, "extra_vars": ("run_every_day=1",)}
     assert refused(replace(theirs, options=given)).seen == "No role knows run_every_day.", "-e is for this very run"
+
+
+def test_no_other_rule_is_offered_in_the_place_of_one_that_is_gone(asked: Asked) -> None:
+    """Copied at night, the command would take the other one back."""
+    (asked.project / "plans/a-first-one.yml").touch()
+    for plan, offered in (("rul", "rule"), ("gone", "<its name>"), ("", "<its name>")):
+        error = refused(replace(asked, names=[], playbook="rollback.yml", plan=plan))
+        assert error.next_step == f"ansible-playbook rollback.yml -i inventories/staging -l staging -e plan={offered}"
+        assert error.expected == "one of a-first-one, rule."
 
 
 def test_a_project_without_a_plan_is_told_where_to_see_one(asked: Asked, tmp_path: Path) -> None:

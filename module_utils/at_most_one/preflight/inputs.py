@@ -208,6 +208,8 @@ def _plan(asked: Asked) -> Iterator[Finding]:
     shown = command_line.inventory(str(path), str(asked.base))
     if not path.is_file():
         known = sorted(file.stem for file in path.parent.glob("*.yml"))
+        # Never a rule that nobody named: the command is copied, and may take a deployment back.
+        meant = known if len(known) == 1 and not asked.plan else difflib.get_close_matches(asked.file, known, n=1)
         yield Finding(
             "plan",
             (
@@ -217,7 +219,11 @@ def _plan(asked: Asked) -> Iterator[Finding]:
             ),
             (say("one of {known}.", known=", ".join(known)) if known else say("a plan there.")),
             (
-                say("{command} -e plan={plan}", command=asked.command(without=["plan"]), plan=known[0])
+                say(
+                    "{command} -e plan={plan}",
+                    command=asked.command(without=["plan"]),
+                    plan=meant[0] if meant else "<its name>",
+                )
                 if known
                 else say(
                     "write it as {home}/plans/README.md explains; the plans beside that are examples.", home=asked.home
