@@ -201,6 +201,41 @@ def test_no_other_rule_is_offered_in_the_place_of_one_that_is_gone(asked: Asked)
         assert error.expected == "one of a-first-one, rule."
 
 
+@pytest.mark.parametrize(
+    ("playbook", "run", "skip", "wrong"),
+    [
+        ("deploy.yml", ["pm2-relaod"], [], "pm2-relaod"),
+        ("deploy.yml", ["prepare", "clean-up"], [], "clean-up"),
+        ("deploy.yml", ["all"], ["pm2_relaod"], "pm2_relaod"),
+        ("deploy.yml", ["nightly", "rollback"], [], "nightly, rollback"),
+        ("rollback.yml", ["rolback"], [], "rolback"),
+        ("rollback.yml", ["verify"], [], "verify"),
+    ],
+)
+def test_tags_that_name_no_phase_are_refused(
+    asked: Asked, playbook: str, run: list[str], skip: list[str], wrong: str
+) -> None:
+    """Such a run ended well, as one with nothing to do; or reloaded what was to be skipped."""
+    error = refused(replace(asked, names=[], playbook=playbook, run_tags=run, skip_tags=skip))
+    assert error.seen == f"{playbook} has no phase {wrong}."
+    assert error.expected == f"one of {', '.join(PHASES if playbook == 'deploy.yml' else ['rollback'])}."
+    assert len(error.findings) == 1
+
+
+@pytest.mark.parametrize(
+    ("playbook", "run", "skip"),
+    [
+        ("deploy.yml", ["pm2-reload", "mine"], []),
+        ("deploy.yml", ["all"], ["schedule", "pm2-reload"]),
+        ("deploy.yml", ["always"], []),
+        ("rollback.yml", ["rollback"], ["mine"]),
+        ("monitor.yml", ["schedule"], []),
+    ],
+)
+def test_other_tags_are_let_through(asked: Asked, playbook: str, run: list[str], skip: list[str]) -> None:
+    assert inputs.plan_of(replace(asked, names=[], playbook=playbook, run_tags=run, skip_tags=skip))["id"] == "rule"
+
+
 def test_a_project_without_a_plan_is_told_where_to_see_one(asked: Asked, tmp_path: Path) -> None:
     error = refused(replace(asked, names=[], project=tmp_path / "theirs"))
     assert error.seen == "There is no plan rule: theirs/plans/rule.yml does not exist."

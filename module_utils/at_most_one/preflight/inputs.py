@@ -44,6 +44,7 @@ FACTS = frozenset(
 )
 HOOKED_PHASES = (*PHASES, "rollback")
 _OF_ALL_HOSTS = ("deploy.yml", "rollback.yml")  # what they change in the database holds for each host that serves
+_PHASES_OF = {"deploy.yml": PHASES, "rollback.yml": ("rollback",)}  # what their tags name
 _BATCH = re.compile(r"([1-9][0-9]*|[1-9][0-9]?%|100%)")
 
 
@@ -126,6 +127,7 @@ def plan_of(asked: Asked, hosts: Hosts | None = None) -> dict[str, Any]:
     """
     findings = [*_target(asked)] or [
         *(_plan(asked) if asked.needs_plan else ()),
+        *_tags(asked),
         *_names(asked),
         *_parts(asked),
         *_values(asked),
@@ -333,6 +335,25 @@ def _database(asked: Asked) -> Iterator[Finding]:
 def _about(asked: Asked, tenant: str) -> str:
     """The command about this tenant. Its name may have a $, which the shell would read."""
     return f"{asked.command(without=['plan'])} -e {shlex.quote(f'plan={asked.file}@{tenant}')}"
+
+
+def _tags(asked: Asked) -> Iterator[Finding]:
+    """Whether the tags name phases. With a mistyped one nothing is skipped, or everything, and the run would end well.
+
+    Beside a phase, a project's hooks may have tags of their own.
+    """
+    phases = _PHASES_OF.get(asked.playbook, ())
+    given = {tag: tag.replace("-", "_") for tag in (*asked.run_tags, *asked.skip_tags)}
+    wrong = [tag for tag, name in given.items() if any(0 < _edits(name, phase) <= 2 for phase in phases)]
+    if not {"all", "always", *phases} & {given[tag] for tag in asked.run_tags}:
+        wrong = list(asked.run_tags)
+    if phases and wrong:
+        yield Finding(
+            "tags",
+            observed("AMO-2392", "{playbook} has no phase {tags}.", playbook=asked.playbook, tags=", ".join(wrong)),
+            say("one of {known}.", known=", ".join(phases)),
+            say("correct --tags or --skip-tags, then the same command."),
+        )
 
 
 def _names(asked: Asked) -> Iterator[Finding]:
