@@ -62,6 +62,10 @@ reached:
     left_behind:
       description: C(runs) that were taken back and whose rows are not all back, and their C(content).
       type: dict
+    unplanned:
+      description: Indexes that they have verified, that are still there and that the plan names no more.
+      type: list
+      elements: str
     purged:
       description: Those of C(runs) whose archived rows a purge has removed, with C(at) and how many C(rows).
       type: list

@@ -114,6 +114,20 @@ def test_a_run_that_began_with_the_indexes_says_what_is_there_now(
     assert (found["there"], found["kept"], found["built"]) == ([], [RULE], [])
 
 
+def test_an_index_that_a_changed_plan_names_no_more_is_named_while_it_is_there(
+    login: Login, deploy_run: Module, reached: Module
+) -> None:
+    run_id = deploy_run("opened")["run_id"]
+    for name in ("idx_gone", "idx_new"):
+        execute(login, f"CREATE INDEX {name} ON aedpics.inspection_sessions (status)")
+    present = [{"name": name, "verdict": "present"} for name in (RULE, "idx_gone", "idx_never")]
+    details = {"indexes": [*present, {"name": "idx_new", "verdict": "unexpected"}]}
+    deploy_run("recorded", run_id=run_id, phase="verify", status="ok", details=details)
+    assert reached(run_id=run_id)["unplanned"] == ["idx_gone"]
+    execute(login, "DROP INDEX aedpics.idx_gone")
+    assert reached(run_id=run_id)["unplanned"] == []
+
+
 def test_what_the_service_changes_afterwards_is_counted_and_is_no_fault(
     login: Login, plan: Plan, example: Any, deploy_run: Module, reached: Module
 ) -> None:

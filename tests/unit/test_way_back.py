@@ -27,6 +27,7 @@ CONTENT = {"archived": 25, "pending": 25, "taken": []}
 FOUND: dict[str, Any] = {
     **{"runs": ["run-2"], "commit_before": OLD, "commit_after": NEW, "database": True, "point": "migration"},
     **{"built": ["rule"], "kept": [], "fence": False, "hosts": {}, "in_the_way": [], "purged": [], "content": CONTENT},
+    "unplanned": [],
     "left_behind": {"runs": ["run-1"], "content": {**CONTENT, "pending": 2}},
 }
 
@@ -56,7 +57,7 @@ def test_a_host_that_serves_it_from_its_own_checkout_stays() -> None:
 
 
 def test_rows_alone_leave_application_and_indexes() -> None:
-    way = asked(only_rows=True)
+    way = asked({"unplanned": ["idx_old"]}, only_rows=True)
     assert (way.rule, way.rows, way.found["runs"], way.found["content"]["pending"]) == (False, True, ["run-1"], 2)
     assert way.hosts[0].build == NEW
     assert way.refusal == "", "whatever is served stays"
@@ -81,6 +82,11 @@ def test_the_rule_goes_where_the_deployment_brought_it(found: dict[str, Any], ru
 REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "nothing": ({"runs": [], "content": {**CONTENT, "pending": 0}}, {}, "There is nothing to roll back"),
     "rows that stay": ({"runs": []}, {"restore_rows": False}, "(rollback_restore_rows=false)"),
+    "a plan that was changed": (
+        {"unplanned": ["idx_old", "idx_other"]},
+        {},
+        f"This deployment has built idx_old, idx_other, which plan {PLAN.id} names no more",
+    ),
     "in the way": ({"in_the_way": ["run-9"]}, {}, "1 runs of other plans are at work"),
     "elsewhere": (
         {"runs": [], "content": {**CONTENT, "pending": 0, "elsewhere": {"aedpics.was": 25}}},

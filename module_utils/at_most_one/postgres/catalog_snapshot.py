@@ -108,6 +108,18 @@ def take(connection: Connection, plan: Plan) -> Snapshot:
     return Snapshot(tuple(objects), tuple(migrations), tuple(there), tuple(usable), fence)
 
 
+def indexes_there(connection: Connection, schema: str, names: Sequence[str]) -> list[str]:
+    """Those of the names that are an index of the schema, in any state, on whatever table."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT c.relname::text FROM pg_catalog.pg_class AS c"
+            " JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace"
+            " WHERE n.nspname = %s AND c.relkind IN ('i', 'I') AND c.relname = ANY (%s) ORDER BY 1",
+            (schema, list(names)),
+        )
+        return [name for (name,) in cursor.fetchall()]
+
+
 def differences(before: Mapping[str, Any], now: Snapshot) -> list[str]:
     """What is gone (``-``) and what is new (``+``) since ``before``, which is a :meth:`Snapshot.kept`.
 

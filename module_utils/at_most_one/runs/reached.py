@@ -17,6 +17,7 @@ def read(connection: Connection, plan: Plan, run_id: str | None = None) -> dict[
     runs = journal.read(connection, limit=10_000)
     ours = [run for run in runs if run["plan_id"] == plan.id]
     found = _deployment(ours, run_id)
+    deployed = [run for run in ours if found and run["run_id"] in found.runs]
     before = journal.before(connection, found.runs[-1]) if found else None
     change = asdict(catalog_snapshot.changed_since(before, catalog_snapshot.take(connection, plan), plan))
     if not before and not (found and found.database):
@@ -34,7 +35,8 @@ def read(connection: Connection, plan: Plan, run_id: str | None = None) -> dict[
         "point": "migration" if change["built"] or change["applied"] else "rows" if content.pending else "nothing",
         "left_behind": {"runs": left, "content": asdict(catalog_snapshot.content(connection, plan, left))},
         "begun_before": {name: of["archived"] for name, of in sorted(begun.items()) if of["archived"]},
-        "purged": [one for one in map(run_status.purged, ours) if found and one and one["run_id"] in found.runs],
+        "unplanned": _unplanned(connection, plan, deployed, change["kept"]),
+        "purged": [purged for run in deployed if (purged := run_status.purged(run))],
         "in_the_way": undo.in_the_way(runs, plan.id, found),
         "at_work": [run["run_id"] for run in ours if run["outcome"] is None],
     }
@@ -45,6 +47,22 @@ def objects_changed(connection: Connection, plan: Plan, run_id: str | None = Non
     found = _deployment(journal.read(connection, plan_id=plan.id, limit=10_000), run_id)
     before = journal.before(connection, found.runs[-1]) if found else None
     return catalog_snapshot.changed_since(before, catalog_snapshot.take(connection, plan), plan)
+
+
+def _unplanned(
+    connection: Connection, plan: Plan, deployed: Sequence[Mapping[str, Any]], kept: Sequence[str]
+) -> list[str]:
+    """The indexes that these runs have verified as theirs, that are still there, and that the plan names no more."""
+    verified = {
+        index["name"]
+        for run in deployed
+        for phase in run["phases"]
+        if phase["name"] == "verify"
+        for index in phase["details"].get("indexes") or ()
+        if index["verdict"] == "present"
+    }
+    names = verified - {*kept, *(index.name for index in plan.indexes)}
+    return catalog_snapshot.indexes_there(connection, plan.schema, sorted(names)) if names else []
 
 
 def _deployment(ours: Sequence[Mapping[str, Any]], run_id: str | None) -> undo.Deployment | None:

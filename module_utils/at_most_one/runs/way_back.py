@@ -21,7 +21,7 @@ CUTOVER = ("pm2_reload", "healthcheck")  # the phases in which a host may serve 
 # What stays as it is where nothing but rows returns: whatever is deployed now, application and indexes.
 _ROWS_ALONE: Answer = {
     **{"commit_before": "", "database": False, "point": "nothing", "fence": False, "hosts": {}},
-    **{"built": [], "kept": [], "in_the_way": [], "purged": []},
+    **{"built": [], "kept": [], "unplanned": [], "in_the_way": [], "purged": []},
 }
 
 
@@ -248,6 +248,22 @@ def _forbidding(
                 table=plan.table,
                 plan_id=plan.id,
                 old=[*elsewhere][0],  # noqa: RUF015  (inside a generator, pylint reads next() as its end)
+            ),
+        )
+    if unplanned := found.get("unplanned"):
+        yield Finding(
+            "unplanned",
+            observed(
+                "AMO-2232",
+                "This deployment has built {indexes}, which plan {plan_id} names no more: its file was changed since.",
+                indexes=", ".join(unplanned),
+                plan_id=plan.id,
+            ),
+            say("the plan by which it was deployed: what another one does not name would stay. Nothing was touched."),
+            say(
+                "give plans/{file}.yml the content that it had then, then ansible-playbook rollback.yml"
+                " -l <environment>; the new content can be deployed after it.",
+                file=plan.file,
             ),
         )
     if found["in_the_way"]:
