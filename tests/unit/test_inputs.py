@@ -143,6 +143,8 @@ def test_a_playbook_that_makes_plans_needs_none(asked: Asked) -> None:
             "No target: --limit is missing.",
             "ansible-playbook deploy.yml -i inventories/staging -l staging",
         ),
+        ({"limit": ""}, "No target: --limit is missing.", "deploy.yml -i inventories/staging -l staging"),
+        ({"limit": " ,"}, "No target: --limit is missing.", "deploy.yml -i inventories/staging -l staging"),
         ({"plan": "other"}, "There is no plan other: plans/other.yml does not exist.", "-l staging -e plan=<its name>"),
         ({"plan": ""}, "plan is empty.", "-l staging -e plan=rule"),
         ({"names": ["run_lease_minute"]}, "No role knows run_lease_minute.", "correct the name, or take it out: "),

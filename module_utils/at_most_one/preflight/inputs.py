@@ -196,7 +196,7 @@ def _target(asked: Asked) -> Iterator[Finding]:
             say("a directory with {guards} in it, named as a directory.", guards=GUARDS[bool(COLLECTION)]),
             say("{copy}{command}", copy=copy if missing else "", command=asked.command(inventory=asked.inventory)),
         )
-    elif asked.limit is None:
+    elif not (asked.limit or "").strip(" ,:"):  # with an empty one Ansible takes every host
         yield Finding(
             "limit",
             observed("AMO-2306", "No target: --limit is missing."),
