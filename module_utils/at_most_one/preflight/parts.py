@@ -200,9 +200,13 @@ def _commands(settings: Mapping[str, Any], playbook: str, command: str) -> Itera
     yield from _watch(settings, playbook)
 
 
+def _watches(settings: Mapping[str, Any], playbook: str) -> bool:
+    return playbook == "watch.yml" or float(settings.get("watch_minutes") or 0) > 0
+
+
 def _watch(settings: Mapping[str, Any], playbook: str) -> Iterator[Finding]:
     """The watch knows no other instances than PM2's."""
-    if playbook == "watch.yml" or float(settings.get("watch_minutes") or 0) > 0:
+    if _watches(settings, playbook):
         yield Finding(
             "adapter",
             observed(
@@ -265,7 +269,7 @@ def _versions(settings: Mapping[str, Any], playbook: str, command: str) -> Itera
 
 
 def _without_application(settings: Mapping[str, Any], playbook: str, phases: Sequence[str]) -> Iterator[Finding]:
-    watches = playbook == "watch.yml" or float(settings.get("watch_minutes") or 0) > 0
+    watches = _watches(settings, playbook)
     if watches or settings.get("rollback_commit"):
         yield Finding(
             "adapter",
