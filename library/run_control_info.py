@@ -44,7 +44,8 @@ run:
     lease_until: {description: Until when nobody may take it over., type: str}
     dead_since: {description: "Since when it is dead, as M(deploy_run) has it; null while it lives.", type: str}
     reads_requests: {description: "Whether it reads requests; a rollback and a purge read none.", type: bool}
-    phase: {description: The phase that is at work., type: str}
+    phase: {description: "The phase that is at work, or where it has failed.", type: str}
+    failed_phase: {description: "The phase that has failed, after which a run goes back or ends.", type: str}
     unit: {description: "What is counted, rows, indexes or hosts; null in a phase without steps.", type: str}
     done: {description: How many of them are done., type: int}
     total: {description: Of how many., type: int}

@@ -83,6 +83,16 @@ def test_it_shows_asks_and_lifts_and_a_second_time_changes_nothing(
     assert [one.action for one in asked(service, run_id)] == ["pause", "resume"]
 
 
+def test_a_run_that_takes_itself_back_is_shown_at_the_phase_that_has_failed(service: Service, play: Play) -> None:
+    run_id = opened(service)
+    with connect(service.login) as connection:
+        journal.record(connection, run_id, "cleanup", "failed", {})
+    shown = play("control.yml", *ENGLISH)
+    assert "Phase: cleanup It has failed there: it takes back what it has reached, or ends." in shown
+    assert "It waits for nobody." not in shown
+    assert "이 단계에서 실패했습니다." in play("control.yml")
+
+
 def test_a_run_that_waits_is_shown_with_what_lets_it_go_on(service: Service, play: Play) -> None:
     run_id = opened(service)
     note = '{"phase": "pm2_reload", "unit": "hosts", "done": 0, "total": 2, "seconds": 0, "at": "2025-11-10T05:31:00Z",'

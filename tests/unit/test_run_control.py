@@ -115,10 +115,11 @@ def test_the_rate_and_what_is_left(steps: dict[str, Any], expected: tuple[float 
 
 
 def row(**values: Any) -> dict[str, Any]:
-    run = dict.fromkeys(
+    run: dict[str, Any] = dict.fromkeys(
         ("run_id", "plan_id", "environment", "who", "controller", "started_at", "finished_at", "outcome", "lease_until")
     )
-    return {**run, "seconds": 60, "waiting_s": None, "finished": [], "progress": {"phase": "prepare"}, **values}
+    run |= {"failed_phase": None, "seconds": 60, "waiting_s": None, "finished": [], "progress": {"phase": "prepare"}}
+    return {**run, **values}
 
 
 STEPS = {"phase": "cleanup", "unit": "rows", "done": 20, "total": 80, "seconds": 4.0, "at": "2025-11-10T05:31:00Z"}
@@ -143,6 +144,19 @@ def test_a_waiting_run_says_for_what_by_whom_since_when_and_what_lifts_it() -> N
 def test_steps_of_a_phase_that_has_ended_are_not_those_of_the_next() -> None:
     found = control_status.describe(row(progress=STEPS, finished=["prepare", "cleanup"]), [])
     assert (found["phase"], found["done"], found["waiting"], found["rate_per_s"]) == ("migrate", None, None, None)
+
+
+def test_a_run_that_waits_in_a_clean_up_that_migrate_calls_is_not_said_to_wait_for_nobody() -> None:
+    waiting = {"for": "pause", "since": "2025-11-10T05:31:00Z"}
+    found = control_status.describe(row(progress={**STEPS, "waiting": waiting}, finished=["prepare", "cleanup"]), [])
+    assert (found["phase"], found["done"], found["waiting"]["lifted_by"]) == ("migrate", 20, "resume")
+
+
+def test_a_run_that_has_failed_is_not_said_to_be_at_the_next_phase() -> None:
+    run = row(progress=STEPS, finished=["prepare", "cleanup"], failed_phase="cleanup")
+    found = control_status.describe(run, [])
+    assert (found["phase"], found["failed_phase"]) == ("cleanup", "cleanup")
+    assert (found["done"], found["rate_per_s"]) == (None, None)
 
 
 def test_hosts_are_counted_between_their_batches_and_while_the_run_waits_before_them() -> None:

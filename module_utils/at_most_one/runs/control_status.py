@@ -27,6 +27,8 @@ SELECT r.run_id, r.plan_id, r.environment, r.who, r.controller, r.controller_pid
        to_jsonb(r) -> 'progress' AS progress,
        extract(epoch FROM clock_timestamp() - (to_jsonb(r) #>> '{progress,waiting,since}')::timestamptz)::integer
            AS waiting_s,
+       (SELECT s.phase FROM at_most_one.step AS s WHERE s.run_id = r.run_id AND s.status = 'failed'
+        ORDER BY s.position LIMIT 1) AS failed_phase,
        coalesce((SELECT jsonb_agg(s.phase ORDER BY s.position) FROM at_most_one.step AS s WHERE s.run_id = r.run_id),
            '[]') AS finished
 FROM at_most_one.run AS r WHERE r.plan_id = %s
@@ -53,8 +55,10 @@ def describe(run: Mapping[str, Any], asked: Sequence[Request]) -> dict[str, Any]
     """
     progress = run["progress"] or {}
     is_open, in_force = run["outcome"] is None, requests.in_force(asked)
-    phase = phase_of(progress.get("phase"), run["finished"]) if is_open else None
-    steps = progress if is_open and phase == progress.get("phase") else {}
+    phase = (run["failed_phase"] or phase_of(progress.get("phase"), run["finished"])) if is_open else None
+    # Migrate may call the clean-up once more: a run that waits there waits, whatever the phase.
+    is_noted = phase == progress.get("phase") or bool(progress.get("waiting"))
+    steps = progress if is_open and is_noted and not run["failed_phase"] else {}
     waiting = steps.get("waiting")
     hosts = steps.get("unit") == "hosts"
     if hosts and not waiting and not steps.get("done"):
@@ -62,7 +66,7 @@ def describe(run: Mapping[str, Any], asked: Sequence[Request]) -> dict[str, Any]
     by = getattr(in_force, waiting["for"], None) if waiting else None
     kept = ("run_id", "plan_id", "environment", "who", "controller", "started_at", "finished_at", "outcome")
     return {
-        **{name: run[name] for name in (*kept, "seconds", "lease_until")},
+        **{name: run[name] for name in (*kept, "failed_phase", "seconds", "lease_until")},
         "is_open": is_open,
         "reads_requests": run["progress"] is not None,
         "phase": phase,
