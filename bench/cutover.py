@@ -14,7 +14,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -31,6 +30,8 @@ from at_most_one.http.served_build import Probe
 from at_most_one.pm2 import client as pm2
 from at_most_one.pm2 import lifecycle, preflight, reload
 from at_most_one.service import traffic_probe
+
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 NAME = "aedpics"
@@ -65,9 +66,7 @@ class Ground:
 @contextlib.contextmanager
 def ground(build: Path, lab: dict[str, Any], *, drain: bool) -> Iterator[Ground]:
     """Start the application from ``build``; ``drain`` says whether its own draining is on."""
-    with contextlib.closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     root = Path(tempfile.mkdtemp(prefix="amo-"))
     path = root / "app"
     releases = (root / "app.releases" / ("a" * 40), root / "app.releases" / ("b" * 40))

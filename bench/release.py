@@ -9,15 +9,11 @@ from pathlib import Path
 
 from at_most_one.postgres.connection import Login
 
+from tests.support.prisma_stand_in import HISTORY
+
 from .seed import PLAN
 from .server import ROOT, superuser
 
-# As Prisma 6 creates it.
-_HISTORY = """
-CREATE TABLE aedpics._prisma_migrations (
-    id varchar(36) PRIMARY KEY, checksum varchar(64) NOT NULL, finished_at timestamptz,
-    migration_name varchar(255) NOT NULL, logs text, rolled_back_at timestamptz,
-    started_at timestamptz NOT NULL DEFAULT now(), applied_steps_count integer NOT NULL DEFAULT 0)"""
 _APPLIED = """
 INSERT INTO aedpics._prisma_migrations (id, checksum, migration_name, finished_at, applied_steps_count)
 VALUES (gen_random_uuid(), %s, %s, now(), 1)"""
@@ -34,7 +30,7 @@ def lay_out(directory: Path) -> Path:
 def record(login: Login, release: Path) -> None:
     """Write the history."""
     with contextlib.closing(superuser(login)) as connection, connection.cursor() as cursor:
-        cursor.execute(_HISTORY)
+        cursor.execute(HISTORY)
         for file in sorted(release.glob("prisma/migrations/*/migration.sql")):
             if file.parent.name != PLAN.migration:
                 cursor.execute(_APPLIED, (hashlib.sha256(file.read_bytes()).hexdigest(), file.parent.name))

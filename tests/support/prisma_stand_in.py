@@ -13,6 +13,7 @@ RULE = "idx_inspection_sessions_active_session_per_equipment"
 EARLIER = "20251001_init"
 OURS = "20251110_add_partial_unique_indexes"
 
+# As Prisma 6 creates it.
 HISTORY = """
 CREATE TABLE aedpics._prisma_migrations (
     id varchar(36) PRIMARY KEY, checksum varchar(64) NOT NULL, finished_at timestamptz,
