@@ -10,19 +10,11 @@ from typing import Any
 import yaml
 from at_most_one.postgres.connection import Login
 
+from tests.support.module_process import HARNESS
+
 from . import peak
 from .seed import PLAN_FILE
 from .server import ROOT
-
-# What AnsiballZ does, without the archive: our module_utils join Ansible's, the parameters are there before main().
-HARNESS = """
-import runpy, sys
-import ansible.module_utils
-ansible.module_utils.__path__.append(sys.argv[2])
-from ansible.module_utils import basic
-basic._ANSIBLE_ARGS, basic._ANSIBLE_PROFILE = sys.stdin.buffer.read(), "legacy"
-runpy.run_path(sys.argv[1], run_name="__main__")
-"""
 
 
 def run(name: str, login: Login, **arguments: Any) -> tuple[dict[str, Any], int]:

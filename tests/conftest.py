@@ -15,6 +15,7 @@ from at_most_one.postgres.connection import Connection
 from at_most_one.system import live_step
 
 from tests.support import pm2
+from tests.support.module_process import HARNESS
 from tests.support.postgres import Server
 from tests.support.service_database import GuideExample, running_server
 from tests.support.service_database import seed_guide_example as seed
@@ -22,16 +23,6 @@ from tests.support.service_database import seed_guide_example as seed
 ROOT = Path(__file__).parents[1]
 # As Ansible ships it to a host: at_most_one_entry imports the core by this name, whichever test comes first.
 ansible.module_utils.__path__.append(str(ROOT / "module_utils"))
-
-# What AnsiballZ does, without the archive: our module_utils join Ansible's, the parameters are there before main().
-_HARNESS = """
-import runpy, sys
-import ansible.module_utils
-ansible.module_utils.__path__ += sys.argv[2:]
-from ansible.module_utils import basic
-basic._ANSIBLE_ARGS, basic._ANSIBLE_PROFILE = sys.stdin.buffer.read(), "legacy"
-runpy.run_path(sys.argv[1], run_name="__main__")
-"""
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +41,7 @@ def run_module() -> Callable[..., dict[str, Any]]:
         parameters = {**args, "_ansible_check_mode": check, "_ansible_diff": diff, "_ansible_module_name": name}
         paths = [str(directory / "module_utils") for directory in dict.fromkeys((home, ROOT))]
         done = subprocess.run(
-            [*before, sys.executable, "-c", _HARNESS, str(home / "library" / f"{name}.py"), *paths],
+            [*before, sys.executable, "-c", HARNESS, str(home / "library" / f"{name}.py"), *paths],
             input=json.dumps({"ANSIBLE_MODULE_ARGS": parameters}),
             capture_output=True,
             text=True,

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.module import HARNESS
 from tests.chaos.points import Course
 from tests.chaos.proxy import Proxy, Strike
 from tests.chaos.world import ROOT, World
+from tests.support.module_process import HARNESS
 
 
 @dataclass(frozen=True)
