@@ -164,16 +164,16 @@ def unpack_debian(tree: Path, wanted: Sequence[str]) -> None:
             "Debian 13. Expected: one or the other. Next: install a Python, or debootstrap (on Debian and Ubuntu: "
             "apt-get install debootstrap)."
         )
-    packages, partial = tree.with_name("debian-13.packages"), tree.with_name("debian-13.partial")
-    for place in (packages, partial):
+    packages, unpacked = tree.with_name("debian-13.packages"), tree.with_name("debian-13.partial")
+    for place in (packages, unpacked):
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True)
     mirror = [address for address in [os.environ.get("DEBIAN_MIRROR")] if address]
     options = ["--download-only", "--variant=minbase", "--include=python3"]
     execute([str(shutil.which("debootstrap", path=path)), *options, DEBIAN, str(packages), *mirror])
     for package in sorted(packages.glob("var/cache/apt/archives/*.deb")):
-        execute(["dpkg-deb", "--extract", str(package), str(partial)])
-    partial.rename(tree)
+        execute(["dpkg-deb", "--extract", str(package), str(unpacked)])
+    unpacked.rename(tree)
     shutil.rmtree(packages, ignore_errors=True)
 
 
