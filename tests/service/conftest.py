@@ -18,7 +18,7 @@ import pytest
 from at_most_one.errors import OperatorError
 from at_most_one.http.proof import Demand
 from at_most_one.http.served_build import Probe
-from at_most_one.pm2 import client as pm2_room
+from at_most_one.pm2 import client as pm2_client
 from at_most_one.pm2.preflight import Aim
 
 from tests.support.ports import free_port
@@ -29,17 +29,17 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
-def daemon(pm2_executable: str) -> Iterator[pm2_room.Pm2]:
+def daemon(pm2_executable: str) -> Iterator[pm2_client.Pm2]:
     """A PM2 home of our own. PM2 starts the daemon by itself; the path is short because its sockets live in it."""
     home = tempfile.mkdtemp(prefix="amo-")
-    target = pm2_room.Pm2(pm2_executable, home)
+    target = pm2_client.Pm2(pm2_executable, home)
     try:
         yield target
     finally:
-        running = pm2_room.daemon_of(target)
+        running = pm2_client.daemon_of(target)
         if running:
             with contextlib.suppress(OperatorError):
-                pm2_room.run(target, "kill")
+                pm2_client.run(target, "kill")
             with contextlib.suppress(ProcessLookupError):
                 os.kill(running.pid, signal.SIGTERM)
         shutil.rmtree(home, ignore_errors=True)
@@ -49,7 +49,7 @@ def daemon(pm2_executable: str) -> Iterator[pm2_room.Pm2]:
 class App:
     """An application behind a link, and its releases."""
 
-    pm2: pm2_room.Pm2
+    pm2: pm2_client.Pm2
     name: str
     port: int
     path: Path
@@ -81,11 +81,11 @@ class App:
     def start(self, release: Path) -> None:
         """Link the release and start it the way a person does."""
         self.link(release)
-        pm2_room.run(self.pm2, "start", str(self.path / "ecosystem.config.cjs"), "--only", self.name)
+        pm2_client.run(self.pm2, "start", str(self.path / "ecosystem.config.cjs"), "--only", self.name)
         assert self.instances(), "PM2 did not start the application"
 
-    def instances(self) -> tuple[pm2_room.Instance, ...]:
-        return pm2_room.listing(self.pm2, self.name).instances
+    def instances(self) -> tuple[pm2_client.Instance, ...]:
+        return pm2_client.listing(self.pm2, self.name).instances
 
     def module_arguments(self) -> dict[str, Any]:
         """The options that every call of pm2_app or pm2_app_info for this application has."""
@@ -93,10 +93,10 @@ class App:
 
 
 @pytest.fixture
-def app(daemon: pm2_room.Pm2, tmp_path: Path) -> Iterator[App]:
+def app(daemon: pm2_client.Pm2, tmp_path: Path) -> Iterator[App]:
     """An application of which nothing is released or started yet."""
     number = next(_numbers)
     made = App(daemon, f"app{number}", free_port(), tmp_path / "app")
     yield made
-    if pm2_room.daemon_of(daemon):
-        pm2_room.run(daemon, "delete", made.name)
+    if pm2_client.daemon_of(daemon):
+        pm2_client.run(daemon, "delete", made.name)

@@ -18,7 +18,7 @@ from urllib.request import urlopen
 
 import pytest
 import yaml
-from at_most_one.pm2 import client as pm2_room
+from at_most_one.pm2 import client as pm2_client
 from at_most_one.postgres.connection import Login
 
 from tests.support.nginx import Nginx
@@ -63,8 +63,8 @@ class Host:
         return f"http://{self.ssh.address}:{self.app_port}"
 
     @property
-    def pm2(self) -> pm2_room.Pm2:
-        return pm2_room.Pm2(self.pm2_executable, str(self.ssh.directory / "pm2"), f"{ROOT}/.lab/bin")
+    def pm2(self) -> pm2_client.Pm2:
+        return pm2_client.Pm2(self.pm2_executable, str(self.ssh.directory / "pm2"), f"{ROOT}/.lab/bin")
 
     @property
     def link(self) -> str:
@@ -72,7 +72,7 @@ class Host:
         return Path(os.readlink(self.path)).name if self.path.is_symlink() else "in place"
 
     def pids(self) -> list[int]:
-        return sorted(one.pid for one in pm2_room.listing(self.pm2, "light").instances)
+        return sorted(one.pid for one in pm2_client.listing(self.pm2, "light").instances)
 
     def served(self, answers: int = 6) -> set[str]:
         """The commits that answer just now."""
@@ -87,7 +87,7 @@ class Host:
         fresh = self.path.with_name("fresh")
         fresh.symlink_to(self.path.parent / "light.releases" / commit)
         fresh.rename(self.path)
-        pm2_room.run(self.pm2, "reload", "light")
+        pm2_client.run(self.pm2, "reload", "light")
 
     def start(self, origin: Path, commit: str) -> None:
         """Deploy as people did until now: a checkout in place, built there, started by hand, saved for a reboot."""
@@ -102,8 +102,8 @@ class Host:
         }
         (self.path / ".env.production").write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
         _run("sh", "build.sh", cwd=self.path)
-        pm2_room.run(self.pm2, "start", str(self.path / "ecosystem.config.cjs"))
-        pm2_room.run(self.pm2, "save")
+        pm2_client.run(self.pm2, "start", str(self.path / "ecosystem.config.cjs"))
+        pm2_client.run(self.pm2, "save")
 
     def wait(self) -> None:
         """Wait until it answers that it is well."""
@@ -111,16 +111,16 @@ class Host:
 
     def stop(self) -> None:
         """End PM2 and everything under it, and forget the application."""
-        if pm2_room.daemon_of(self.pm2):
-            pm2_room.run(self.pm2, "kill")
+        if pm2_client.daemon_of(self.pm2):
+            pm2_client.run(self.pm2, "kill")
         for path in (self.path.parent, Path(self.pm2.home)):
             shutil.rmtree(path, ignore_errors=True)
 
     def reboot(self) -> None:
         """What a reboot does to PM2: the daemon and its processes are gone, and pm2's start-up script resurrects."""
-        pm2_room.run(self.pm2, "kill")
-        assert pm2_room.daemon_of(self.pm2) is None
-        pm2_room.run(self.pm2, "resurrect")
+        pm2_client.run(self.pm2, "kill")
+        assert pm2_client.daemon_of(self.pm2) is None
+        pm2_client.run(self.pm2, "resurrect")
 
     def variables(self) -> dict[str, Any]:
         return {
