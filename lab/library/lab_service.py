@@ -156,15 +156,15 @@ class Service:
         """Ask for health until all instances are online and had several turns to answer. Returns their processes."""
         wanted = self.params["instances"]
         deadline = time.monotonic() + self.params["timeout_s"]
-        while not self.strange() and time.monotonic() < deadline:
+        while not self.find_stranger() and time.monotonic() < deadline:
             online = {pid for pid, status in self.instances().items() if status == "online"}
             if len(online) >= wanted and all(self.answers() for _ in range(4 * wanted)):
                 return online
             time.sleep(POLL_S)
         return set()
 
-    def strange(self) -> str:
-        """Another process than PM2's that holds the port, if there is one."""
+    def find_stranger(self) -> str:
+        """The pid of a process that holds the port and is not PM2's; empty without one. Keeps it in ``stranger``."""
         found = listeners(urlsplit(self.params["url"]).port or 80)
         self.stranger = "" if found & {str(self.daemon()), *self.instances()} else "".join(sorted(found)[:1])
         return self.stranger
@@ -194,8 +194,8 @@ class Service:
         return any([remove(entry) for entry in sorted(self.home.iterdir())]) if self.home.is_dir() else False
 
 
-def stranger(url: str, pid: str) -> str:
-    """What is said when another lab answers in this one's place."""
+def answered_by_stranger(url: str, pid: str) -> str:
+    """The error where another lab answers in this one's place, by the process ``pid``."""
     return (
         f"{url} is answered by process {pid}, which is not one of this lab's. Expected: an instance of its own PM2. "
         "Next: take the other lab down (make lab-down in its checkout) and repeat; or, for a port of its own, "
@@ -207,8 +207,8 @@ def started(module: AnsibleModule, service: Service) -> dict[str, Any]:
     """Start it unless it runs; either way it has to answer."""
     instances = service.instances()
     if "online" in instances.values():
-        if service.strange():
-            module.fail_json(msg=stranger(module.params["url"], service.stranger))
+        if service.find_stranger():
+            module.fail_json(msg=answered_by_stranger(module.params["url"], service.stranger))
         if not service.answers():
             module.fail_json(
                 msg=f"The application runs but {module.params['url']}/api/health is not healthy. Expected: 200. "
@@ -220,7 +220,7 @@ def started(module: AnsibleModule, service: Service) -> dict[str, Any]:
     service.start()
     pids = service.wait_for_answers()
     if service.stranger:
-        module.fail_json(msg=stranger(module.params["url"], service.stranger))
+        module.fail_json(msg=answered_by_stranger(module.params["url"], service.stranger))
     if len(pids) < module.params["instances"]:
         log = Path(f"{module.params['path']}.logs/production.log")
         tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-8:] if log.exists() else []
