@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from at_most_one.indexes import verification
+from at_most_one.indexes import definitions, verification
 from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Connection, Login, connect
 
@@ -136,7 +136,7 @@ def build(login: Login, plan: Plan) -> Callable[..., None]:
         with connect(login) as connection, connection.cursor() as cursor:
             for index in plan.indexes:
                 if index.name not in without:
-                    cursor.execute(verification.create_statement(index, plan.schema))
+                    cursor.execute(definitions.create_statement(index, plan.schema))
 
     return do
 

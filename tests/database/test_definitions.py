@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from at_most_one.indexes import verification
+from at_most_one.indexes import definitions, verification
 from at_most_one.plan import Plan, parse
 from at_most_one.postgres.connection import Connection, Login, connect
 
@@ -78,7 +78,7 @@ def words(plan_data: dict[str, Any]) -> Plan:
 def build(connection: Connection, plan: Plan) -> None:
     with connection, connection.cursor() as cursor:
         for index in plan.indexes:
-            cursor.execute(verification.create_statement(index, plan.schema))
+            cursor.execute(definitions.create_statement(index, plan.schema))
 
 
 def faults(connection: Connection, plan: Plan) -> list[str]:

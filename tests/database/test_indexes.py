@@ -184,7 +184,7 @@ def test_what_a_plan_declares_is_what_it_builds(
     declared = other_plan(plan_data, name, **changes)
     with connect(login) as connection, connection.cursor() as cursor:
         for index in declared.indexes:
-            cursor.execute(verification.create_statement(index, declared.schema))
+            cursor.execute(definitions.create_statement(index, declared.schema))
     assert inspect(login, declared).exact
 
 

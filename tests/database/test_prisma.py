@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from at_most_one.errors import OperatorError
-from at_most_one.indexes import verification
+from at_most_one.indexes import definitions
 from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Login, connect
 from at_most_one.prisma import migration_history
@@ -172,7 +172,7 @@ def test_indexes_that_are_there_already_are_recorded_and_not_built_again(
 ) -> None:
     with connect(login) as connection, connection.cursor() as cursor:
         for index in plan.indexes:
-            cursor.execute(verification.create_statement(index, plan.schema))
+            cursor.execute(definitions.create_statement(index, plan.schema))
     assert "are there already" in history()["repair"]
     done = present()
     assert [text.split()[0] for text in done["statements"]] == ["INSERT"]
@@ -192,7 +192,7 @@ def test_an_attempt_that_was_cut_off_between_its_statements_is_finished(
     """Prisma's adapter sends a migration statement by statement, and would begin again with the first."""
     with connect(login) as connection, connection.cursor() as cursor:
         for index in plan.indexes[:built]:
-            cursor.execute(verification.create_statement(index, plan.schema))
+            cursor.execute(definitions.create_statement(index, plan.schema))
         cursor.execute(
             "INSERT INTO aedpics._prisma_migrations (id, checksum, migration_name) VALUES ('x', 'y', %s)", (OURS,)
         )
@@ -209,7 +209,7 @@ def test_what_more_a_cut_off_attempt_would_have_done_stops_it(
     migration = release / "prisma/migrations" / OURS / "migration.sql"
     migration.write_text(migration.read_text() + "ALTER TABLE aedpics.inspection_sessions ADD COLUMN more int;\n")
     with connect(login) as connection, connection.cursor() as cursor:
-        cursor.execute(verification.create_statement(plan.indexes[0], plan.schema))
+        cursor.execute(definitions.create_statement(plan.indexes[0], plan.schema))
         cursor.execute(
             "INSERT INTO aedpics._prisma_migrations (id, checksum, migration_name) VALUES ('x', 'y', %s)", (OURS,)
         )

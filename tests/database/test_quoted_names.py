@@ -13,7 +13,7 @@ import pytest
 from at_most_one.duplicates import surplus_rows
 from at_most_one.duplicates.restore import restore
 from at_most_one.fence import write_fence
-from at_most_one.indexes import verification
+from at_most_one.indexes import definitions, verification
 from at_most_one.plan import Plan, parse
 from at_most_one.postgres.connection import Connection, Login, connect
 from at_most_one.preflight import server_checks
@@ -82,7 +82,7 @@ def test_report_fence_clean_up_build_verify_lower_drop_restore(
 
     with connection, connection.cursor() as cursor:
         for index in odd.indexes:
-            cursor.execute(verification.create_statement(index, odd.schema))
+            cursor.execute(definitions.create_statement(index, odd.schema))
     inspection = verification.inspect(connection, odd)
     connection.rollback()
     assert (inspection.exact, inspection.faults()) == (True, [])

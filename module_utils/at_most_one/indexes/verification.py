@@ -19,7 +19,6 @@ from ..postgres.connection import Connection, Hold, Login, connect, unheld
 from ..postgres.server_errors import first_line
 from ..verdicts import word
 from . import definitions, on_partitions
-from .definitions import create_statement as create_statement
 from .dropping import drop_concurrently
 
 # What makes two indexes the same; `name` and `schema` are how they were found. The last three are the index's health:
