@@ -466,10 +466,10 @@ def _race(module: AnsibleModule, plan: Plan) -> dict[str, Any]:
 def _history(module: AnsibleModule, plan: Plan, inspection: Inspection) -> str:
     """Prisma's history on the plan's migration, which O(fail) wants to be applied."""
     from ansible.module_utils.at_most_one.postgres.connection import connect
-    from ansible.module_utils.at_most_one.prisma import migration_history
+    from ansible.module_utils.at_most_one.prisma import files, migration_history
 
     release = Path(module.params["release_path"])
-    migrations = migration_history.read_migrations(release, may_be_unbuilt=module.check_mode)
+    migrations = files.read_migrations(release, may_be_unbuilt=module.check_mode)
     with connect(login_of(module), **timeouts_of(module)) as connection:
         history = migration_history.read_history(connection, plan.schema)
         connection.rollback()

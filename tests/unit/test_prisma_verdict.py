@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from at_most_one.errors import OperatorError
 from at_most_one.prisma import files, migration_history
-from at_most_one.prisma.migration_history import Migration, Row
+from at_most_one.prisma.files import Migration
+from at_most_one.prisma.migration_history import Row
 
 OURS = "20251110_add_partial_unique_indexes"
 EARLIER = "20251001_init"
@@ -116,13 +117,13 @@ def test_the_checksum_is_that_of_the_file(tmp_path: Path) -> None:
         (tmp_path / "prisma/migrations" / name / "migration.sql").write_bytes(f"-- {name}\r\n".encode())
     (tmp_path / "prisma/migrations/migration_lock.toml").write_text("provider = 'postgresql'")
 
-    found = migration_history.read_migrations(tmp_path)
+    found = files.read_migrations(tmp_path)
     assert found is not None
     assert [(migration.name, migration.sha256) for migration in found] == [
         (name, hashlib.sha256(f"-- {name}\r\n".encode()).hexdigest()) for name in (EARLIER, LATER)
     ]
     with pytest.raises(OperatorError, match="holds no migration"):
-        migration_history.read_migrations(tmp_path / "prisma")
+        files.read_migrations(tmp_path / "prisma")
 
 
 def test_what_prisma_would_stop_at_is_found_before(tmp_path: Path) -> None:
@@ -132,11 +133,11 @@ def test_what_prisma_would_stop_at_is_found_before(tmp_path: Path) -> None:
     (directory / OURS / "migration.sql").write_text("")
     (directory / "20990101_empty").mkdir()
     with pytest.raises(OperatorError, match=r"has no migration\.sql in 20990101_empty"):
-        migration_history.read_migrations(tmp_path)
+        files.read_migrations(tmp_path)
     (directory / "20990101_empty").rmdir()
     (directory / "migration_lock.toml").write_text('# provider = "x"\nprovider = "mysql"\n')
     with pytest.raises(OperatorError, match="names the provider mysql"):
-        migration_history.read_migrations(tmp_path)
+        files.read_migrations(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"SELECT 1;\nSELECT 2;\n", b"SELECT 1;\r\nSELECT 2;\r\n"])

@@ -84,7 +84,7 @@ class Intent:
     predicted_ms: int = 0
     repaired: bool = False  # a failed attempt of which nothing is there: its row is marked rolled back first
     stalled_by: tuple[dict[str, Any], ...] = ()
-    migration: prisma.Migration | None = None  # to be recorded
+    migration: files.Migration | None = None  # to be recorded
     obstacles: tuple[str, ...] = ()  # why it could not be built concurrently
     comments: tuple[CommentOnIndex, ...] = ()  # what the migration says about the indexes
     marks: bool = False  # the migration is to be recorded by its tool (tool_history)
@@ -105,7 +105,7 @@ class Outcome:
 
 def decide(login: Login, plan: Plan, release: Path, options: Options, *, check: bool = False) -> Intent:
     """Look, refuse what cannot end well, and choose. Writes nothing; ``check``: the release may not be there yet."""
-    migrations = prisma.read_migrations(release, may_be_unbuilt=check)
+    migrations = files.read_migrations(release, may_be_unbuilt=check)
     before = inspect(login, plan, options)
     with connect(login, **options.timeouts) as connection:
         verdict = prisma.judge(prisma.read_history(connection, plan.schema), migrations, plan.migration, before.exact)

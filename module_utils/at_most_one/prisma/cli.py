@@ -27,7 +27,7 @@ from ..postgres.lock_retry import pause_s
 from ..postgres.locks import Watch
 from ..system import commands
 from ..verdicts import word
-from . import migration_history
+from . import files, migration_history
 from .output import error_code, first_lines, scrub
 
 _POLL_S = 0.05
@@ -106,9 +106,7 @@ def deploy(
             hold(connection)
             built = catalog(connection)
             history = migration_history.read_history(connection, plan.schema)
-            verdict = migration_history.judge(
-                history, migration_history.read_migrations(release), plan.migration, built.exact
-            )
+            verdict = migration_history.judge(history, files.read_migrations(release), plan.migration, built.exact)
             if call.returncode == 0 and verdict.verdict == "applied":
                 return Deployed(attempt, round(time.monotonic() - started, 1), verdict)
             if not _lost_a_lock(call, verdict, watch.build_wait_ms, limits.lock_timeout_ms):

@@ -20,8 +20,7 @@ from ..errors import OperatorError
 from ..findings import Phrase, filled, observed, say
 from ..postgres.connection import Connection
 from ..verdicts import word
-from .files import Migration as Migration
-from .files import read_migrations as read_migrations
+from .files import Migration
 
 # `migrate deploy` holds this session advisory lock for its whole run; a second one gives up after 10 s with P1002.
 ADVISORY_LOCK = 72_707_369
