@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from at_most_one import catalogue
-from at_most_one.display import terminal
+from .. import catalogue
+from . import terminal
 
 _HOSTS_NAMED = 4
 _NUMBERS = re.compile(r"\((\d+)/(\d+)\) ")
