@@ -8,6 +8,7 @@ import select
 import time
 
 _POLL_S = 0.2
+_PARENT, _GROUP = 1, 2  # the places of these numbers among the fields of _stat
 
 
 def start_ticks(pid: int) -> int | None:
@@ -46,14 +47,12 @@ def is_stopped(pid: int) -> bool:
 
 def children(pid: int) -> list[int]:
     """The pids of the living processes whose parent is ``pid``."""
-    entries = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
-    return [entry for entry in entries if (fields := _stat(entry)) and fields[1] == str(pid)]
+    return _living(_PARENT, pid)
 
 
 def members(group: int) -> list[int]:
     """The pids of the living processes of a process group."""
-    entries = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
-    return [entry for entry in entries if (fields := _stat(entry)) and fields[2] == str(group)]
+    return _living(_GROUP, group)
 
 
 def nobody_reads(descriptor: int = 1) -> bool:
@@ -72,6 +71,12 @@ def account(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
+
+
+def _living(field: int, value: int) -> list[int]:
+    """The pids of the living processes that have this number in that field of their :func:`_stat`."""
+    pids = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
+    return [pid for pid in pids if (fields := _stat(pid)) and fields[field] == str(value)]
 
 
 def _stat(pid: int) -> list[str] | None:
