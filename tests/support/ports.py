@@ -22,9 +22,11 @@ def listens(address: str, port: int) -> bool:
         return probe.connect_ex((address, port)) == 0
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 30, why: str = "it does not come true") -> None:
-    """Wait for a condition, and fail with ``why`` when it does not come in time."""
+def wait_until(
+    condition: Callable[[], object], seconds: float = 30, why: str | Callable[[], str] = "it does not come true"
+) -> None:
+    """Wait for a condition, and fail with ``why`` when it does not come in time; what it calls tells of that moment."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, why
+        assert time.monotonic() < deadline, why if isinstance(why, str) else why()
         time.sleep(0.02)

@@ -88,7 +88,7 @@ class SshHost:
         )
         with (self.directory / "sshd.log").open("ab") as log:
             self._sshd = subprocess.Popen([SSHD, "-D", "-e", "-f", str(configuration)], stdout=log, stderr=log)
-        wait_until(lambda: listens(self.address, self.port), why=(self.directory / "sshd.log").read_text())
+        wait_until(lambda: listens(self.address, self.port), why=(self.directory / "sshd.log").read_text)
 
     def lose(self) -> None:
         """The host is gone for everybody who comes by ssh: its sshd ends, and every connection through it."""
