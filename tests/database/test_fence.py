@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -18,6 +17,8 @@ from at_most_one.fence import write_fence
 from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Connection, Login, connect
 from at_most_one.postgres.fence_names import PATTERN
+
+from tests.support.ports import wait_until
 
 pytestmark = pytest.mark.versions
 
@@ -202,12 +203,9 @@ class TestWriters:
 
 
 def until_somebody_waits(login: Login, locktype: str) -> None:
-    deadline = time.monotonic() + 10
+    query = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = %s"
     with connect(login) as watcher:
-        query = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = %s"
-        while run(watcher, query, locktype) == [(0,)]:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_until(lambda: run(watcher, query, locktype) != [(0,)], 10)
 
 
 class TestManyRows:

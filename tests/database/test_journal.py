@@ -25,6 +25,9 @@ from at_most_one.postgres.connection import Login, connect
 from at_most_one.runs import controllers, journal, undo
 from at_most_one.runs.controllers import Controller
 from at_most_one.runs.journal import Opening
+from at_most_one.system.processes import start_ticks
+
+from tests.support.ports import wait_until
 
 HERE = socket.gethostname()
 
@@ -235,7 +238,7 @@ def test_a_dead_process_on_this_host_frees_the_plan(
         open_run(login, opening)
 
     sleeper.kill()
-    time.sleep(0.1)  # a zombie until it is waited for: gone all the same
+    wait_until(lambda: start_ticks(sleeper.pid) is None)  # a zombie until it is waited for: gone all the same
     second = open_run(login, replace(opening, who="jiwoo"))
 
     assert second.took_over is not None

@@ -18,6 +18,7 @@ from at_most_one.service import traffic_probe
 from at_most_one.system.processes import working_directory
 
 from tests.service.conftest import App
+from tests.support.ports import wait_until
 
 RunModule = Callable[..., dict[str, Any]]
 
@@ -40,8 +41,7 @@ class Traffic:
         return self
 
     def wait_for(self, requests: int) -> None:
-        while len(self.samples) < requests:
-            time.sleep(0.05)
+        wait_until(lambda: len(self.samples) >= requests, 120, f"the prober has not sent {requests} requests")
 
     def __exit__(self, *_: object) -> None:
         ended = time.monotonic()

@@ -25,7 +25,7 @@ from at_most_one.systemd import client, proof, restart
 from at_most_one.systemd.client import State, Systemd, Unit
 from at_most_one.systemd.preflight import Aim
 
-from tests.support.ports import free_port
+from tests.support.ports import free_port, wait_until
 
 RunModule = Callable[..., dict[str, Any]]
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,10 +78,7 @@ class App:
         for unit in self.units:
             self.say(unit)
             client.restart(self.systemd, client.state(self.systemd, unit), 10)
-        deadline = time.monotonic() + 20
-        while not all(ask(Probe(unit.url)).problem is None for unit in self.units):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_until(lambda: all(ask(Probe(unit.url)).problem is None for unit in self.units), 20)
         time.sleep(STABLE_S)  # only then a unit counts as proven
 
     def aim(self, release: Path, **changes: Any) -> Aim:

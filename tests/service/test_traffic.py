@@ -22,7 +22,7 @@ from at_most_one.system import daemon
 from at_most_one.system.processes import start_ticks
 
 from tests.service.conftest import ROOT, App
-from tests.support.ports import free_port
+from tests.support.ports import free_port, wait_until
 
 
 def settings(url: str, **changes: Any) -> traffic_probe.Settings:
@@ -230,9 +230,7 @@ def test_a_stop_right_after_the_start_is_not_lost(tmp_path: Path) -> None:
 def test_it_ends_by_itself(tmp_path: Path) -> None:
     output = str(tmp_path / "receipt.json")
     traffic_probe.start(settings(f"http://127.0.0.1:{free_port()}/", max_s=0.5), output)
-    deadline = time.monotonic() + 5
-    while traffic_probe.running(output) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_until(lambda: not traffic_probe.running(output), 5)
     receipt, ran = traffic_probe.stop(output)
     assert (ran, receipt["ended_by"]) == (False, "max_s")
 
@@ -296,9 +294,7 @@ def test_it_ends_with_its_controller(tmp_path: Path) -> None:
         time.sleep(0.3)
         assert traffic_probe.running(output)
         controller.kill()
-    deadline = time.monotonic() + 10
-    while traffic_probe.running(output) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_until(lambda: not traffic_probe.running(output), 10)
     receipt, ran = traffic_probe.stop(output)
     assert (ran, receipt["ended_by"]) == (False, "controller_gone")
     assert receipt["requests"] > 0

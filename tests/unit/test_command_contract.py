@@ -10,7 +10,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,8 @@ import pytest
 import yaml
 from at_most_one.errors import OperatorError
 from at_most_one.service.version import Application, ServedVersion, VersionChange, VersionCommands
+
+from tests.support.ports import wait_until
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/command.md").read_text()
@@ -118,10 +119,7 @@ def way(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Way]:
         service.wait()
 
     try:
-        deadline = time.monotonic() + 20
-        while not (tmp_path / "pid").exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_until((tmp_path / "pid").exists, 20)
         lists = {name: [sys.executable, program, name, "{version}"] for name in ("status", "apply")}
         yield Way(commands({**lists, "back": lists["apply"]}, tmp_path, environment), None, silence)
     finally:

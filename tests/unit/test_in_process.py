@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -22,6 +21,7 @@ from ansible.plugins.loader import action_loader
 from at_most_one.service import traffic_probe
 
 from tests.conftest import ROOT
+from tests.support.ports import wait_until
 
 PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
 SECRET = "planted-s3cret/with+signs"
@@ -385,22 +385,15 @@ def test_no_python_is_started_no_secret_is_shown_and_the_probe_ends_with_ansible
     ):
         try:
             said_of_it = tmp_path / "said"  # the next task begins when the probe's is over
-            _await(lambda: NEXT in said_of_it.read_text() or ansible.poll() is not None, within_s=60)
+            wait_until(lambda: NEXT in said_of_it.read_text() or ansible.poll() is not None, 60)
             shown = said_of_it.read_text()
             assert ansible.poll() is None, shown
             assert traffic_probe.running(output), "its task is over, it goes on"
         finally:
             ansible.send_signal(signal.SIGKILL)
-    _await(lambda: not traffic_probe.running(output), within_s=10)
+    wait_until(lambda: not traffic_probe.running(output), 10)
     receipt, _ = traffic_probe.stop(output)
     assert receipt["ended_by"] == "controller_gone"
     assert started.read_text().split() == ["start"], "the check on the host"
     assert "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER" in shown, "-vvv shows what was given"
     assert SECRET not in shown
-
-
-def _await(what: Callable[[], object], *, within_s: float) -> None:
-    deadline = time.monotonic() + within_s
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,12 +15,7 @@ from at_most_one.release import building
 from at_most_one.system import live_step
 from at_most_one.system.live_step import NAME, Record
 
-
-def until(found: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not found():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+from tests.support.ports import wait_until
 
 
 def test_steps_and_details_are_read_until_another_task_begins(live_record: Record) -> None:
@@ -108,10 +102,10 @@ def test_a_build_tells_its_last_line_without_its_secrets(
     written, gone = tmp_path / "written", tmp_path / "gone"
     written.write_text("first\n")
     with live_step.following(str(written), every_s=0.02):
-        until(lambda: live_record.read().get("detail") == "first")
+        wait_until(lambda: live_record.read().get("detail") == "first")
         with written.open("a") as file:
             file.write("Compiling PASSWORD=hunter2 ...\n\n")
-        until(lambda: "Compiling" in str(live_record.read().get("detail")))
+        wait_until(lambda: "Compiling" in str(live_record.read().get("detail")))
     assert "hunter2" not in str(live_record.read())
     with live_step.following(str(gone), every_s=0.02):
         time.sleep(0.1)
