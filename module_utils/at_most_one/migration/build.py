@@ -1,4 +1,4 @@
-"""The planned indexes built and in Prisma's history: first the way is chosen, then it is gone.
+"""The planned indexes built and in Prisma's history: choose a build strategy, then run it.
 
 ``prisma``: ``prisma migrate deploy`` builds; writers wait meanwhile. ``concurrent``: built one by one while they write,
 then recorded as Prisma records it, and Prisma is asked whether it agrees. ``auto``: the first, unless its forecast is a

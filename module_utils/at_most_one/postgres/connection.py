@@ -1,4 +1,4 @@
-"""The one way to a connection: every timeout set, every output format fixed, row level security never silent."""
+"""Open connections with fixed session settings: timeouts, output formats, and no row level security in silence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The guide's checklist before a deployment: backup, rehearsal, notice. Each gate is answered, none is believed."""
+"""The guide's checklist before a deployment: backup, rehearsal, notice. Evaluate each gate from evidence."""
 
 from __future__ import annotations
 
