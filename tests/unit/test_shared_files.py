@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from at_most_one.errors import OperatorError
-from at_most_one.release import shared_files
+from at_most_one.release import retention, shared_files
 
 
 @pytest.fixture
@@ -107,13 +107,13 @@ def test_the_call_says_what_it_links_and_builds_nothing_that_is_built(
         assert done["diff"]["after"] == f"{file}\n{release}/.env.production -> {file}\n"
         assert "A=1" not in str(done)
     assert run_module("release_build", arguments)["changed"] is False
-    assert not (release / shared_files.MARKER).exists(), "only a build marks it"
+    assert not (release / retention.MARKER).exists(), "only a build marks it"
 
 
 def test_a_finished_release_that_has_lost_files_is_refused(ground: tuple[Path, Path, Path]) -> None:
     _path, _releases, release = ground
     (release / ".next").mkdir(parents=True)
-    (release / shared_files.MARKER).write_text("{}")
+    (release / retention.MARKER).write_text("{}")
     (release / ".env.production").symlink_to(ground[0] / ".env.production")
     found = shared_files.inspect(*ground, [".env.production"])
     assert (found.built, found.shared) == (True, True)
@@ -138,7 +138,7 @@ def test_a_full_disk_is_named_before_a_release_is_made(
 
     assert not run_module("release_info", {**arguments, "release": str(path)}, check=check)["built"]
     release.mkdir(parents=True)
-    (release / shared_files.MARKER).write_text("{}")
+    (release / retention.MARKER).write_text("{}")
     assert run_module("release_info", arguments, check=check)["built"]
 
 

@@ -23,12 +23,12 @@ from ..errors import OperatorError
 from ..findings import observed, say
 from ..system import files
 from ..system.redaction import redact
+from . import retention
 
 ASK_TIMEOUT_S = 60.0
 FETCH_TIMEOUT_S = 900.0
 _USER, _PASSWORD = "AT_MOST_ONE_GIT_USER", "AT_MOST_ONE_GIT_PASSWORD"
 _HELPER = f'!f() {{ test "$1" = get && echo "username=${_USER}" && echo "password=${_PASSWORD}"; }}; f'
-_MARKER = ".at-most-one.json"  # written by the phase prepare when the build is complete
 _NO_SUCH_BRANCH = 2  # `git ls-remote --exit-code`
 _POINTER = b"version https://git-lfs.github.com/spec/"  # begins what stands in the place of a file of Git LFS
 
@@ -102,7 +102,7 @@ def _modified(status: str) -> Iterator[tuple[str, str]]:
 def _is_of_the_build(release: Path, name: str) -> bool:
     """Whether the release's own build has changed the file, and nobody since the build was complete."""
     try:
-        return (release / name).lstat().st_ctime <= (release / _MARKER).lstat().st_ctime
+        return (release / name).lstat().st_ctime <= (release / retention.MARKER).lstat().st_ctime
     except OSError:
         return False
 
@@ -120,7 +120,7 @@ def _changes(release: Path, commit: str, in_place: bool) -> list[str]:
             )
         )
     try:
-        marker = json.loads((release / _MARKER).read_text(encoding="utf-8"))
+        marker = json.loads((release / retention.MARKER).read_text(encoding="utf-8"))
         built = marker.get("build_id_sha256")
     except (OSError, ValueError, AttributeError):
         built = None  # an adopted checkout, or a release of an earlier version of this tool

@@ -13,7 +13,7 @@ from ..errors import OperatorError
 from ..findings import observed, say
 from ..system.processes import working_directory
 
-MARKER = ".at-most-one.json"  # roles/prepare writes it when a release is built
+MARKER = ".at-most-one.json"  # the phase prepare writes it when the build is complete
 _GOING = ".going-"  # the name of a release while it is being removed
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 

@@ -17,7 +17,6 @@ from ..http.build_probe import require_files
 from ..system import files
 from . import retention
 
-MARKER = ".at-most-one.json"
 _DIRECTORY, _FILE = 0o700, 0o600  # they hold the service's passwords
 
 
@@ -58,7 +57,7 @@ def inspect(path: Path, releases: Path, release: Path, names: Sequence[str], min
     file is nowhere, when a finished build has lost files since, or when the disk is too full for a new one.
     """
     _require(path, releases, names)
-    built = (release / MARKER).is_file()
+    built = (release / retention.MARKER).is_file()
     if release.resolve() != path.resolve():  # what serves is neither built again nor judged by its files
         if built:
             require_files(release)
