@@ -25,6 +25,11 @@ def run(connection: Connection, statement: str, *values: Any) -> list[tuple[Any,
         return cursor.fetchall() if cursor.description else []
 
 
+def content(connection: Connection, table: str = TABLE) -> list[tuple[Any, ...]]:
+    """Every row of the table as text, in order: what a call that changes nothing leaves equal."""
+    return run(connection, f"SELECT t::text FROM {table} AS t ORDER BY 1")
+
+
 def ids(connection: Connection, condition: str = "true") -> set[str]:
     return {identifier for (identifier,) in run(connection, f"SELECT id::text FROM {TABLE} WHERE {condition}")}
 

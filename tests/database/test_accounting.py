@@ -18,7 +18,7 @@ from at_most_one.postgres.connection import Connection, Login, connect
 from at_most_one.preflight.out_and_back import try_out
 from psycopg2 import sql
 
-from tests.database.cleaning import TABLE, ids, keys, remove, run
+from tests.database.cleaning import TABLE, content, ids, keys, remove, run
 
 GROUP_BY_GROUP = Pace(first=4, smallest=4, largest=4)
 CANCELLING = Surplus("update", {"status": "cancelled"}, "stop")
@@ -31,10 +31,6 @@ def trigger(connection: Connection, when: str, body: str, each: str = "ROW", kin
         f"CREATE {kind} TRIGGER meddle {when} ON {TABLE} {'DEFERRABLE INITIALLY DEFERRED' if kind else ''}"
         f" FOR EACH {each} EXECUTE FUNCTION aedpics.meddle()",
     )
-
-
-def content(connection: Connection) -> list[tuple[Any, ...]]:
-    return run(connection, f"SELECT t::text FROM {TABLE} AS t ORDER BY 1")
 
 
 def archived(connection: Connection) -> int:

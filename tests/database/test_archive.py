@@ -12,7 +12,7 @@ from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan, SortKey
 from at_most_one.postgres.connection import Connection
 
-from tests.database.cleaning import TABLE, run
+from tests.database.cleaning import TABLE, content, run
 
 OPEN = "status IN ('active', 'paused')"
 
@@ -28,10 +28,6 @@ def clean_up(connection: Connection, plan: Plan, run_id: str = "run-1") -> surpl
     found = surplus_rows.report(connection, plan)
     surplus_rows.remove(connection, plan, rows=found.rows, digest=found.digest, run_id=run_id)
     return found
-
-
-def content(connection: Connection, table: str = TABLE) -> list[tuple[Any, ...]]:
-    return run(connection, f"SELECT t::text FROM {table} AS t ORDER BY 1")
 
 
 class TestArchivedRow:

@@ -15,16 +15,12 @@ from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Connection, Login, connect
 
-from tests.database.cleaning import INSPECTOR, SETTINGS, TABLE, Waiting, ids, keys, remove, run
+from tests.database.cleaning import INSPECTOR, SETTINGS, TABLE, Waiting, content, ids, keys, remove, run
 from tests.support.ports import wait_until
 
 GROUP_BY_GROUP = Pace(first=4, smallest=4, largest=4)  # the guide's first five groups have four rows each
 THREES = Pace(first=3, smallest=3, largest=3)
 PATIENT = {"lock_timeout_ms": 30_000}
-
-
-def content(connection: Connection) -> list[tuple[Any, ...]]:
-    return run(connection, f"SELECT t::text FROM {TABLE} AS t ORDER BY 1")
 
 
 def archived(connection: Connection) -> set[str]:

@@ -17,7 +17,7 @@ from at_most_one.plan import Plan, SortKey, Surplus
 from at_most_one.postgres.connection import Connection, Login, connect
 
 from tests.database.citext import make_citext
-from tests.database.cleaning import INSPECTOR, SETTINGS, TABLE, ids, run
+from tests.database.cleaning import INSPECTOR, SETTINGS, TABLE, content, ids, run
 from tests.support.ports import wait_until
 
 TOUCH = """
@@ -35,10 +35,6 @@ def archived(connection: Connection, plan: Plan, example: Any) -> Any:
 def clean_up(connection: Connection, plan: Plan) -> None:
     found = surplus_rows.report(connection, plan)
     surplus_rows.remove(connection, plan, rows=found.rows, digest=found.digest, run_id="run-1")
-
-
-def content(connection: Connection, table: str = TABLE) -> list[tuple[Any, ...]]:
-    return run(connection, f"SELECT t::text FROM {table} AS t ORDER BY 1")
 
 
 def pending(connection: Connection) -> set[str]:

@@ -11,7 +11,7 @@ from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan, Surplus
 from at_most_one.postgres.connection import Connection
 
-from tests.database.cleaning import TABLE, clean_up
+from tests.database.cleaning import TABLE, clean_up, content
 
 _SERVICE_PATH = """DO $$BEGIN
     EXECUTE format('ALTER DATABASE %I SET search_path = aedpics', current_database());
@@ -22,10 +22,6 @@ def run(connection: Connection, statement: str, *values: Any) -> list[tuple[Any,
     with connection, connection.cursor() as cursor:
         cursor.execute(statement, values or None)
         return cursor.fetchall() if cursor.description else []
-
-
-def content(connection: Connection) -> list[tuple[Any, ...]]:
-    return run(connection, f"SELECT t::text FROM {TABLE} AS t ORDER BY 1")
 
 
 def updating(plan: Plan, **values: str | None) -> Plan:
