@@ -15,7 +15,7 @@ from typing import IO
 from ..errors import OperatorError
 from ..findings import observed, say
 from ..system.redaction import redact
-from .connection import NETWORK, Login, answering
+from .connection import CONNECT_TIMEOUT_S, NETWORK, Login, answering
 from .server_errors import without_value
 
 _DATA = re.compile(r"(?P<table>COPY failed for table \"[^\n]*?\"):.*")
@@ -76,7 +76,7 @@ def access(login: Login) -> Iterator[Access]:
             "PGPASSFILE": f"/proc/self/fd/{number}",
             "PGSERVICEFILE": f"/proc/self/fd/{service}",
             "PGSERVICE": "network",
-            "PGCONNECT_TIMEOUT": "10",
+            "PGCONNECT_TIMEOUT": str(CONNECT_TIMEOUT_S),
             "PGAPPNAME": "at-most-one",
             "PGOPTIONS": "-c client_min_messages=warning",
         }

@@ -102,6 +102,7 @@ NETWORK = {
     "keepalives_count": 4,
     "tcp_user_timeout": 30_000,
 }
+CONNECT_TIMEOUT_S = 10  # of a connection of ours, and of those of pg_dump and pg_restore
 
 
 VERIFYING = ("verify-ca", "verify-full")  # the modes that ask who the server is
@@ -162,7 +163,6 @@ def connect(
     *,
     lock_timeout_ms: int = 3_000,
     statement_timeout_ms: int = 60_000,
-    connect_timeout_s: int = 10,
     autocommit: bool = False,
 ) -> Iterator[Connection]:
     """A connection that commits when the block ends well, rolls back when it does not, and is always closed.
@@ -177,7 +177,7 @@ def connect(
         "statement_timeout": _shown(statement_timeout_ms),
         "idle_in_transaction_session_timeout": _shown(60_000),
     }
-    connection = _open(login, settings, connect_timeout_s)
+    connection = _open(login, settings)
     try:
         connection.autocommit = autocommit
         with answering(login, lambda: _is_waiting(connection), lambda: _hang_up(connection)):
@@ -283,7 +283,7 @@ def _place(login: Login) -> dict[str, Any]:
     }
 
 
-def _open(login: Login, settings: Mapping[str, str], connect_timeout_s: int) -> Connection:
+def _open(login: Login, settings: Mapping[str, str]) -> Connection:
     """A connection in autocommit on which the settings are in force. Raises OperatorError when there is none."""
     settings = {**settings, _MARK: secrets.token_hex(8)}
     for name in _OVERRULING:
@@ -292,7 +292,7 @@ def _open(login: Login, settings: Mapping[str, str], connect_timeout_s: int) -> 
     try:
         connection = psycopg2.connect(
             **_place(login),
-            connect_timeout=connect_timeout_s,
+            connect_timeout=CONNECT_TIMEOUT_S,
             application_name="at-most-one",
             # At connect, not by SET: through a transaction pooler SET would change a connection that the application
             # gets next. Inside `options` a backslash keeps a space.
