@@ -205,6 +205,10 @@ def test_what_a_transaction_has_written(connection: Connection, login: Login, ex
         )
         wrote = effects.written(cursor, {**before, own: before.get(own, 0) + 1})
         assert wrote == {("aedpics", "beside"): 6, ("aedpics", "emptied"): 1}
+        before = effects.written(cursor)
+        cursor.execute("SELECT pg_catalog.lo_from_bytea(0, 'jpeg')")
+        wrote = effects.written(cursor, before)
+        assert wrote == {("pg_catalog", "pg_largeobject"): 1, ("pg_catalog", "pg_largeobject_metadata"): 1}
         connection.rollback()
 
 

@@ -293,6 +293,22 @@ class TestTheWayBack:
         assert restore(connection, allowed, run_id="run-1").restored == 25
         assert content(connection) == before
 
+    def test_a_large_object_that_goes_with_its_row_is_refused_although_the_trigger_is_named(
+        self, connection: Connection, plan: Plan, example: Any
+    ) -> None:
+        """As lo_manage does it: the row would come back byte for byte, with the number of an object that is gone."""
+        run(connection, f"ALTER TABLE {TABLE} ADD COLUMN picture oid")
+        run(connection, f"UPDATE {TABLE} SET picture = pg_catalog.lo_from_bytea(0, 'jpeg')")
+        trigger(connection, "AFTER DELETE", "PERFORM pg_catalog.lo_unlink(OLD.picture); RETURN NULL;")
+        allowed, seen = allowing(plan, "meddle"), "triggers write to pg_catalog.pg_largeobject"
+        assert seen in refusal(connection, allowed).seen
+        before = content(connection)
+        with pytest.raises(OperatorError, match=seen):
+            remove(connection, allowed, surplus_rows.report(connection, allowed))
+        assert content(connection) == before
+        pictures = f"SELECT count(*) FROM {TABLE} JOIN pg_catalog.pg_largeobject_metadata AS m ON m.oid = picture"
+        assert run(connection, pictures) == [(len(before),)]
+
     def test_another_row_of_the_table_that_is_written_along_is_refused(
         self, connection: Connection, plan: Plan, example: Any
     ) -> None:

@@ -415,6 +415,15 @@ FAULTS = {
         "nothing was touched: the batch is taken back before it commits, and the fence goes",
         f"{REAL}::test_what_only_a_row_outside_the_sample_sets_off_stops_the_clean_up",
     ),
+    "trigger that removes large objects": Fault(
+        "an AFTER DELETE trigger that unlinks the large object of its row, as lo_manage does, named by the plan",
+        "prepare",
+        "stopped",
+        ("triggers write to pg_catalog.pg_largeobject",),
+        "nothing was touched: it stops before a row is removed, by --check as well",
+        "tests/database/test_trial.py::TestTheWayBack"
+        "::test_a_large_object_that_goes_with_its_row_is_refused_although_the_trigger_is_named",
+    ),
     "reader who stays": Fault(
         "an idle session that has read the table, and a snapshot with a lock on every table, open all along",
         None,

@@ -57,6 +57,7 @@ DEMANDED = {
     "trigger that changes settings",
     "trigger that writes to another table",
     "trigger that writes for few rows",
+    "trigger that removes large objects",
     "trigger that writes on the way back",
     "reader who stays",
     "reader who stays, on the way back",

@@ -295,11 +295,14 @@ def require_counts(cursor: Cursor, plan: Plan) -> None:
 Written = dict[tuple[str, str], int]  # (schema, table) to rows
 
 # TRUNCATE counts no rows; its lock, which only TRUNCATE and DDL take, lasts as long as the transaction. What is written
-# to a partition is written to its table.
+# to a partition is written to its table. Large objects are rows of two tables of the catalog.
 _WRITTEN = """
 SELECT n.nspname, c.relname, pg_catalog.sum(rows)::bigint FROM (
     SELECT coalesce(pg_catalog.pg_partition_root(relid)::oid, relid), n_tup_ins + n_tup_upd + n_tup_del
     FROM pg_catalog.pg_stat_xact_user_tables
+    UNION ALL
+    SELECT relid, n_tup_ins + n_tup_upd + n_tup_del FROM pg_catalog.pg_stat_xact_sys_tables
+    WHERE relname IN ('pg_largeobject', 'pg_largeobject_metadata')
     UNION ALL
     SELECT coalesce(pg_catalog.pg_partition_root(c.oid::regclass)::oid, c.oid), 1 FROM pg_catalog.pg_locks AS l
     JOIN pg_catalog.pg_class AS c ON c.oid = l.relation
