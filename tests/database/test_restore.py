@@ -120,11 +120,15 @@ class TestWhatCannotReturn:
         run(connection, TOUCH.format(stamp))
         self.both(connection, plan, stays, "changed_value", "notes, updated_at")
 
-    def test_what_a_trigger_refuses(self, connection: Connection, plan: Plan, archived: Any) -> None:
+    @pytest.mark.parametrize(
+        ("refusal", "code"), [("RAISE 'secret of %%', NEW.notes", "P0001"), ("ASSERT false, NEW.notes", "P0004")]
+    )
+    def test_what_a_trigger_refuses(
+        self, connection: Connection, plan: Plan, archived: Any, refusal: str, code: str
+    ) -> None:
         stays = {min(archived.surplus)}
-        refuse = f"IF NEW.id = '{min(stays)}' THEN RAISE 'secret of %%', NEW.notes; END IF; RETURN NEW;"
-        run(connection, TOUCH.format(refuse))
-        self.both(connection, plan, stays, "trigger", "aedpics.touch(), SQLSTATE P0001")
+        run(connection, TOUCH.format(f"IF NEW.id = '{min(stays)}' THEN {refusal}; END IF; RETURN NEW;"))
+        self.both(connection, plan, stays, "trigger", f"aedpics.touch(), SQLSTATE {code}")
 
     def test_what_a_trigger_keeps_out(self, connection: Connection, plan: Plan, archived: Any) -> None:
         stays = {min(archived.surplus)}

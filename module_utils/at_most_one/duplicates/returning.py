@@ -213,6 +213,7 @@ def unique_key(cursor: Cursor, schema: str, table: str, key: Sequence[str]) -> U
 
 # A variable keeps its value when the subtransaction is undone; search_path goes back with it. The context names
 # functions: this block itself is left out, and no text of a statement is kept, because it may hold row values.
+# OTHERS does not catch what ASSERT raises.
 _ONE_BY_ONE = r"""
 #variable_conflict use_column
 DECLARE
@@ -233,7 +234,7 @@ BEGIN
                 reason := 'writes';
             END IF;
             IF NOT done THEN RAISE EXCEPTION USING ERRCODE = 'AM001'; END IF;
-        EXCEPTION WHEN others THEN
+        EXCEPTION WHEN others OR assert_failure THEN
             GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, constrained = CONSTRAINT_NAME, of_table = TABLE_NAME,
                 context = PG_EXCEPTION_CONTEXT;
             IF code = {rights} OR left(code, 2) = ANY ({classes}) THEN RAISE; END IF;
