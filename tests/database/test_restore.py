@@ -139,6 +139,11 @@ class TestWhatCannotReturn:
         run(connection, f"ALTER TABLE {TABLE} DROP COLUMN notes")
         self.both(connection, plan, set(archived.surplus), "column", "notes")
 
+    def test_what_a_new_column_keeps_out(self, connection: Connection, plan: Plan, archived: Any) -> None:
+        run(connection, f"ALTER TABLE {TABLE} ADD COLUMN reviewer text NOT NULL DEFAULT 'x'")
+        run(connection, f"ALTER TABLE {TABLE} ALTER COLUMN reviewer DROP DEFAULT")
+        self.both(connection, plan, set(archived.surplus), "constraint", "reviewer NOT NULL")
+
     def test_of_rows_of_two_shapes_each_by_its_own(self, connection: Connection, plan: Plan, example: Any) -> None:
         """Those that left with a column that is gone stay, and of the others the one that a trigger refuses."""
         early = surplus_rows.report(connection, plan).rows[:4]

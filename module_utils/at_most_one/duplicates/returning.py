@@ -218,7 +218,7 @@ _ONE_BY_ONE = r"""
 #variable_conflict use_column
 DECLARE
     item record; done boolean; changed bigint; reason text; name text;
-    code text; constrained text; of_table text; context text; written jsonb;
+    code text; constrained text; of_table text; of_column text; context text; written jsonb;
 BEGIN
     FOR item IN SELECT r.id FROM pg_temp.at_most_one_returning AS r WHERE r.shape = {shape}::jsonb ORDER BY r.id LOOP
         name := NULL;
@@ -236,7 +236,7 @@ BEGIN
             IF NOT done THEN RAISE EXCEPTION USING ERRCODE = 'AM001'; END IF;
         EXCEPTION WHEN others OR assert_failure THEN
             GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, constrained = CONSTRAINT_NAME, of_table = TABLE_NAME,
-                context = PG_EXCEPTION_CONTEXT;
+                of_column = COLUMN_NAME, context = PG_EXCEPTION_CONTEXT;
             IF code = {rights} OR left(code, 2) = ANY ({classes}) THEN RAISE; END IF;
             IF code <> 'AM001' THEN
                 context := (SELECT m[1] FROM pg_catalog.regexp_matches(
@@ -249,6 +249,9 @@ BEGIN
                     name := coalesce({judges}::jsonb -> constrained ->> 1, name);
                 ELSIF code = '23514' AND constrained = '' AND of_table = ANY ({tables}) THEN
                     reason := 'partition';
+                ELSIF code = '23502' AND context IS NULL AND of_column <> '' THEN  -- only the column is named
+                    reason := 'constraint';
+                    name := of_column || ' NOT NULL';
                 END IF;
             END IF;
             IF reason <> '' THEN
