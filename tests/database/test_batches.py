@@ -13,6 +13,7 @@ from at_most_one.duplicates.batches import Batches, Pace
 from at_most_one.duplicates.restore import restore
 from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan
+from at_most_one.postgres.checkpoint import Place
 from at_most_one.postgres.connection import Connection, Login, connect
 
 from tests.database.cleaning import INSPECTOR, SETTINGS, TABLE, Waiting, content, ids, keys, remove, run
@@ -115,21 +116,55 @@ class TestAStopBetweenTwoBatches:
         assert keys(found.rows) - ids(connection) == archived(connection)
 
 
+def hot_key(connection: Connection, size: int) -> list[str]:
+    """So many rows of one equipment, the best one first."""
+    run(connection, "INSERT INTO aedpics.user_profiles VALUES (%s, 'a@example.test', 'A')", INSPECTOR)
+    run(
+        connection,
+        f"INSERT INTO {TABLE} (id, equipment_serial, inspector_id, status, started_at) SELECT gen_random_uuid(),"
+        " 'AED-HOT', %s, 'active', timestamptz '2025-11-03 10:00+09' + n * interval '1 min'"
+        " FROM generate_series(1, %s) AS n",
+        *(INSPECTOR, size),
+    )
+    return [key for (key,) in run(connection, f"SELECT id::text FROM {TABLE} ORDER BY started_at DESC")]
+
+
+@pytest.mark.parametrize(
+    ("acting", "first"),
+    [
+        ("SELECT", [0]),
+        (f"CREATE TABLE aedpics.parts (session uuid REFERENCES {TABLE})", [0, 99]),
+        (
+            "CREATE FUNCTION aedpics.pass() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RETURN OLD; END$$;"
+            f"CREATE TRIGGER pass BEFORE DELETE ON {TABLE} FOR EACH ROW EXECUTE FUNCTION aedpics.pass()",
+            [0, 99],
+        ),
+    ],
+    ids=["nothing", "a foreign key", "a trigger"],
+)
+def test_the_first_batch_is_small_where_each_row_sets_something_off(
+    connection: Connection, plan: Plan, acting: str, first: list[int]
+) -> None:
+    """A foreign key without an index reads its whole table for each row, while all rows of the batch are locked."""
+    hot_key(connection, 400)
+    run(connection, acting)
+    gone: list[int] = []
+
+    def note(_connection: Connection, place: Place) -> float:
+        gone.append(place.done)
+        return 0.0
+
+    found = surplus_rows.report(connection, plan)
+    assert remove(connection, plan, found, max_rows=399, expected_rows=399, checkpoint=note).removed == 399
+    assert gone[:2] == first
+
+
 class TestAHotKey:
     """A group of twenty rows, which several batches share."""
 
     @pytest.fixture
     def hot(self, connection: Connection) -> list[str]:
-        """The rows of one equipment, the best one first."""
-        run(connection, "INSERT INTO aedpics.user_profiles VALUES (%s, 'a@example.test', 'A')", INSPECTOR)
-        run(
-            connection,
-            f"INSERT INTO {TABLE} (id, equipment_serial, inspector_id, status, started_at) SELECT gen_random_uuid(),"
-            " 'AED-HOT', %s, 'active', timestamptz '2025-11-03 10:00+09' + n * interval '1 min'"
-            " FROM generate_series(1, 20) AS n",
-            INSPECTOR,
-        )
-        return [key for (key,) in run(connection, f"SELECT id::text FROM {TABLE} ORDER BY started_at DESC")]
+        return hot_key(connection, 20)
 
     @pytest.mark.parametrize(("size", "batches"), [(3, 7), (1, 20)])
     def test_exactly_the_best_row_stays(

@@ -50,7 +50,7 @@ class Pace:
     target_ms: int = 50
     max_replica_lag_s: float = 30
     max_replica_wait_s: float = 600
-    first: int = 1_000  # rows of the first batch; from then on the size follows the time
+    first: int = 1_000  # rows of the first batch, a tenth if triggers or foreign keys act on each; then time decides
     smallest: int = 20
     largest: int = 20_000
 
@@ -176,6 +176,8 @@ class Batches:
             if self.set_off:
                 effects.require_counts(cursor, self.plan)
             first, size, before = 1, float(self.pace.first), self.progress.removed
+            if self.set_off or refers:  # a slow trigger, or a foreign key without an index, is met with few rows locked
+                size = max(self.pace.smallest, size / 10)
             large = row_size.stored_apart(cursor, self.plan) > row_size.BATCH_BYTES
             while first <= work.members:
                 self.checkpoint(connection, Place("cleanup", "rows", self.progress.removed, requested))
