@@ -281,7 +281,7 @@ def _rule_in_force(connection: Connection, plan: Plan, trial: Trial) -> list[str
     """By definition, by count, and by trying: a real second INSERT is refused by the index's name."""
     with connection:
         faults = verification.inspect(connection, plan).faults()
-    if write_fence.fence_state(connection, plan) != "lowered":
+    if write_fence.query(connection, plan)[0].state != "lowered":
         faults.append("the fence is still up")
     with connection.cursor() as cursor:
         insert = sql.SQL("INSERT INTO {} (serial, status) VALUES ('AED-last', %s)").format(

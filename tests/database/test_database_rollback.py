@@ -108,7 +108,7 @@ def test_all_of_it_is_taken_back_and_recorded_once(
 ) -> None:
     predicted = take_back(check=True)
     assert (predicted["changed"], predicted["restored"], recorded()) == (True, 25, [])
-    assert write_fence.fence_state(connection, plan) == "raised"
+    assert write_fence.query(connection, plan)[0].state == "raised"
     assert len(existing(login, plan)) == 3
 
     done = take_back()
@@ -220,7 +220,7 @@ def test_without_the_rule_neither_fence_nor_index_is_touched(
 ) -> None:
     done = take_back(rule=False, restore_rows=False)
     assert not done["changed"]
-    assert write_fence.fence_state(connection, plan) == "raised"
+    assert write_fence.query(connection, plan)[0].state == "raised"
     assert len(existing(login, plan)) == 3
     assert len(recorded()) == 1
 
@@ -278,7 +278,7 @@ def test_a_lost_run_takes_nothing_back(
         journal.open_run(other, opening, takeover=True)
     stopped = take_back()
     assert "was closed as abandoned by run" in stopped["msg"]
-    assert write_fence.fence_state(connection, plan) == "raised"
+    assert write_fence.query(connection, plan)[0].state == "raised"
     assert len(existing(login, plan)) == 3
 
 
@@ -344,7 +344,7 @@ def test_another_migration_is_waited_for_before_anything_is_dropped(
         with pytest.raises(OperatorError) as stopped:
             core.take_back(login, plan, core.Wanted(rule=True, restore_rows=True), warn=print)
         assert stopped.value.details["holder"]["pid"] == other.info.backend_pid
-        assert write_fence.fence_state(connection, plan) == "raised"
+        assert write_fence.query(connection, plan)[0].state == "raised"
         assert len(existing(login, plan)) == 3
     assert take_back()["restored"] == 25
 

@@ -148,7 +148,7 @@ def test_equal_keys_are_refused_beside_duplicates_of_before(
         execute(app, insertion(case, values))
     app.commit()
     assert write_fence.raise_fence(connection, plan).exempt == 2
-    assert write_fence.fence_state(connection, plan) == "raised"
+    assert write_fence.query(connection, plan)[0].state == "raised"
     refused(app, insertion(case, case.equal).replace("%", "%%"))
     with app:
         execute(app, "DELETE FROM aedpics.seats")

@@ -64,16 +64,15 @@ def remove(connection: Connection, plan: Plan) -> surplus_rows.Removal:
 
 class TestStates:
     def test_raised_and_lowered_once_each(self, connection: Connection, plan: Plan, example: Any) -> None:
-        assert write_fence.fence_state(connection, plan) == "lowered"
+        assert write_fence.query(connection, plan)[0].state == "lowered"
         raised = write_fence.raise_fence(connection, plan)
         assert (raised.before, raised.state, raised.attempts, raised.exempt) == ("lowered", "raised", 1, 25)
         assert found(connection) == [(name_of(plan.id), True, True)]
-        assert write_fence.fence_state(connection, plan) == "raised"
         dropping = write_fence.Change("raised", "raised", [DROP.format(name_of(plan.id))], 0)
         assert write_fence.query(connection, plan) == (dropping, [name_of(plan.id)])
         assert write_fence.raise_fence(connection, plan) == write_fence.Change("raised", "raised", [], 0, 25)
         assert write_fence.lower_fence(connection, plan).before == "raised"
-        assert write_fence.fence_state(connection, plan) == "lowered"
+        assert write_fence.query(connection, plan)[0].state == "lowered"
         assert write_fence.lower_fence(connection, plan) == NONE
         assert found(connection) == []
 
@@ -86,7 +85,7 @@ class TestStates:
         assert not any(row in str(predicted) for row in example.surplus), "their number, not their keys"
         assert 'NOT (("id") = ANY (25 rows))' in predicted.statements[-1]
         predicted = write_fence.lower_fence(connection, plan, check=True)
-        assert write_fence.fence_state(connection, plan) == "raised"
+        assert write_fence.query(connection, plan)[0].state == "raised"
         assert write_fence.lower_fence(connection, plan) == predicted
 
     @pytest.mark.parametrize(
@@ -105,10 +104,10 @@ class TestStates:
         self, connection: Connection, plan: Plan, fenced: Any, app: Connection, damage: str
     ) -> None:
         run(connection, damage.format(name=name_of(plan.id)))
-        assert write_fence.fence_state(connection, plan) == "partial"
+        assert write_fence.query(connection, plan)[0].state == "partial"
         raised = write_fence.raise_fence(connection, plan)
         assert (raised.before, raised.statements[-1]) == ("partial", DROP.format(name_of(plan.id)))
-        assert write_fence.fence_state(connection, plan) == "raised"
+        assert write_fence.query(connection, plan)[0].state == "raised"
         assert found(connection) == [(name_of(plan.id, 2), True, True)]
         refused(app, INSERT, fenced.control, "active")
 
@@ -117,7 +116,7 @@ class TestStates:
     ) -> None:
         words = "status = 'active'"
         narrower = replace(plan, predicate=words, rule_index=replace(plan.rule_index, predicate=words))
-        assert write_fence.fence_state(connection, narrower) == "partial"
+        assert write_fence.query(connection, narrower)[0].state == "partial"
         write_fence.raise_fence(connection, narrower)
         run(app, INSERT, fenced.control, "paused")
 
@@ -130,7 +129,7 @@ class TestStates:
         other = replace(plan, id="another-plan", key=("inspector_id",), predicate=words, rule_index=index)
         write_fence.raise_fence(connection, other)
         write_fence.lower_fence(connection, plan)
-        assert write_fence.fence_state(connection, other) == "raised"
+        assert write_fence.query(connection, other)[0].state == "raised"
         run(app, INSERT, "AED-0098", "in_progress")
         refused(app, INSERT, "AED-0099", "in_progress")
 
@@ -139,7 +138,7 @@ class TestStates:
         self, connection: Connection, plan: Plan, example: Any, change: Callable[..., write_fence.Change]
     ) -> None:
         run(connection, LEGACY.format(function=name_of(plan.id).removeprefix("at_most_one_"), table=TABLE))
-        assert write_fence.fence_state(connection, plan) == "partial"
+        assert write_fence.query(connection, plan)[0].state == "partial"
         done = change(connection, plan)
         assert (done.before, done.warnings) == ("partial", [])
         assert [one for one in done.statements if one.startswith("DROP TRIGGER")] == [
@@ -249,7 +248,7 @@ class TestLock:
         with connect(login, lock_timeout_ms=20) as ours:
             with pytest.raises(OperatorError, match="could not be raised in 2 attempts") as stop:
                 write_fence.raise_fence(ours, plan, lock_attempts=2)
-            assert write_fence.fence_state(ours, plan) == "lowered"
+            assert write_fence.query(ours, plan)[0].state == "lowered"
         (blocker,) = stop.value.details["blockers"]
         assert blocker["pid"] == app.info.backend_pid
         assert blocker["state"] == "idle in transaction"
@@ -555,7 +554,7 @@ class TestModule:
         args = {"login": login_args, "plan": plan_data, "state": "raised"}
         predicted = run_module("write_fence", args, check=True, diff=True)
         assert (predicted["changed"], predicted["before"], predicted["state"]) == (True, "lowered", "raised")
-        assert write_fence.fence_state(connection, plan) == "lowered"
+        assert write_fence.query(connection, plan)[0].state == "lowered"
         done = run_module("write_fence", args, diff=True)
         assert done == predicted
         assert done["diff"] == {"before": "write fence: lowered\n", "after": "write fence: raised\n"}
@@ -566,4 +565,4 @@ class TestModule:
         assert (read["changed"], read["state"], read["indexes"]) == (False, "raised", [name_of(plan.id)])
         assert read["statements"] == [DROP.format(name_of(plan.id))]
         assert run_module("write_fence", {**args, "state": "lowered"})["changed"] is True
-        assert write_fence.fence_state(connection, plan) == "lowered"
+        assert write_fence.query(connection, plan)[0].state == "lowered"

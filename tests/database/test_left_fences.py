@@ -54,7 +54,7 @@ def test_it_is_left_by_a_run_that_has_ended_and_goes_by_the_command_that_is_name
         cursor.execute(drop[1])
     assert left_fences.read(connection) == []
     connection.rollback()
-    assert write_fence.fence_state(connection, plan) == "lowered"
+    assert write_fence.query(connection, plan)[0].state == "lowered"
 
 
 def test_one_that_the_journal_does_not_know_is_named_as_well(

@@ -134,7 +134,7 @@ def test_there_and_back(
     verification.require_exact(outcome.after, parted)
     (drop,) = write_fence.lower_fence(connection, parted).statements
     assert drop.startswith('DROP INDEX IF EXISTS "aedpics"."at_most_one_fence_')
-    assert write_fence.fence_state(connection, parted) == "lowered"
+    assert write_fence.query(connection, parted)[0].state == "lowered"
     connection.rollback()
     assert by_sql.decide(login, parted, "", options(strategy)).strategy == "none"
     with pytest.raises(psycopg2.errors.UniqueViolation, match=r"one_open_visit|visits"):

@@ -58,7 +58,7 @@ class Verify:
         return self.call(**options)
 
     def fence(self) -> str:
-        return write_fence.fence_state(self.connection, self.plan)
+        return write_fence.query(self.connection, self.plan)[0].state
 
     def execute(self, statement: str) -> None:
         with self.connection, self.connection.cursor() as cursor:

@@ -37,7 +37,11 @@ _CLEAR_MS = 2_000  # for each index that a new fence takes the place of
 
 @dataclass(frozen=True)
 class Change:
-    """What raising or lowering did, or in check mode would do. States are raised, lowered and partial."""
+    """What raising or lowering did, or in check mode would do.
+
+    A state is raised; lowered; or partial: an index that is not valid, or of a changed plan, or an older release's
+    triggers.
+    """
 
     before: str
     state: str
@@ -61,11 +65,6 @@ class _Seen:
     stale: bool  # it exempts a row that is no surplus row any more
     surplus: list[Row]  # rows that it exempts and that are surplus rows now
     gone: list[Row]  # rows that it exempts and that have left: a rollback may bring them back under it
-
-
-def fence_state(connection: Connection, plan: Plan) -> str:
-    """raised; lowered; or partial: an index that is not valid, or of a changed plan, or an older release's triggers."""
-    return _look(connection, plan).state
 
 
 def query(connection: Connection, plan: Plan) -> tuple[Change, list[str]]:
