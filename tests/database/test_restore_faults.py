@@ -68,6 +68,15 @@ def test_a_deadlock_is_tried_again_in_a_smaller_batch(
     assert done[0].batches > 1
 
 
+# Whether ours has waited until the server looked for a deadlock. PostgreSQL 13 has no waitstart.
+LOOKED = """
+SELECT pg_catalog.clock_timestamp() - coalesce(
+    (pg_catalog.to_jsonb(l) ->> 'waitstart')::timestamptz, a.query_start
+) > pg_catalog.current_setting('deadlock_timeout')::interval
+FROM pg_catalog.pg_locks AS l JOIN pg_catalog.pg_stat_activity AS a ON a.pid = l.pid
+WHERE NOT l.granted AND l.locktype = 'transactionid'"""
+
+
 def test_no_transaction_of_the_application_is_ended_in_a_deadlock_with_it(
     connection: Connection, plan: Plan, archived: Any, waiting: Waiting
 ) -> None:
@@ -77,13 +86,13 @@ def test_no_transaction_of_the_application_is_ended_in_a_deadlock_with_it(
         connection,
         "SELECT primary_key ->> 'id', row ->> 'inspector_id' FROM at_most_one.archived_row ORDER BY id DESC LIMIT 1",
     )
+    ((first,),) = run(connection, "SELECT primary_key ->> 'id' FROM at_most_one.archived_row ORDER BY id LIMIT 1")
     insert = f"INSERT INTO {TABLE} (id, equipment_serial, inspector_id, status) VALUES (%s, 'AED-new', %s, 'completed')"
     waiting.change(insert, key, inspector)
     restoring = waiting.start(
         lambda own: restore(own, plan, run_id="run-1", possible=True), lock_timeout_ms=20_000, statement_timeout_ms=0
     )
-    time.sleep(0.25)
-    ((first,),) = run(connection, "SELECT primary_key ->> 'id' FROM at_most_one.archived_row ORDER BY id LIMIT 1")
+    wait_until(lambda: run(connection, LOOKED) == [(True,)])
     waiting.change(insert, first, inspector)
     waiting.other.rollback()
     assert restoring.result(20).restored == 25
