@@ -48,27 +48,33 @@ def _open(login: Login, plan: Plan, commit: str = "b" * 40) -> str:
 
 
 @pytest.fixture
-def deployed(
-    login: Login,
-    connection: Connection,
-    plan: Plan,
-    release: Path,
-    seed_guide_example: Callable[[Connection], Any],
-    present: Callable[..., Any],
-) -> Deployed:
+def rows_before(connection: Connection, release: Path, seed_guide_example: Callable[[Connection], Any]) -> set[str]:
+    """The rows of the guide's example, over the release."""
     run(connection, "DELETE FROM aedpics.user_profiles")  # the release's; the example has its own
     seed_guide_example(connection)
-    before = set(ids(connection))
+    connection.commit()
+    return set(ids(connection))
+
+
+def _clean(login: Login, connection: Connection, plan: Plan) -> str:
+    """Open a deployment, raise its fence and remove the surplus rows. Returns its run."""
     deployment = _open(login, plan)
     found = surplus_rows.report(connection, plan)
     write_fence.raise_fence(connection, plan)
     surplus_rows.remove(connection, plan, rows=found.rows, digest=found.digest, run_id=deployment)
-    connection.commit()
+    return deployment
+
+
+@pytest.fixture
+def deployed(
+    login: Login, connection: Connection, plan: Plan, rows_before: set[str], present: Callable[..., Any]
+) -> Deployed:
+    deployment = _clean(login, connection, plan)
     assert present(run_id=deployment, phase="migrate")["changed"]
     with connect(login) as other:
         journal.record(other, deployment, "cleanup", "ok", {"planned": 25})
         journal.close_run(other, deployment, "deployed")
-    return Deployed(deployment, _open(login, plan), before)
+    return Deployed(deployment, _open(login, plan), rows_before)
 
 
 @pytest.fixture
@@ -230,8 +236,7 @@ def test_an_index_that_was_there_before_stays_and_what_the_deployment_built_goes
     login: Login,
     connection: Connection,
     plan: Plan,
-    release: Path,
-    seed_guide_example: Callable[[Connection], Any],
+    rows_before: set[str],
     present: Callable[..., Any],
     run_module: Callable[..., dict[str, Any]],
     login_args: dict[str, Any],
@@ -241,16 +246,10 @@ def test_an_index_that_was_there_before_stays_and_what_the_deployment_built_goes
     """As after somebody has dropped the rule's index alone: with one left, nothing was dropped and no row returned."""
     run(
         connection,
-        "DELETE FROM aedpics.user_profiles; CREATE INDEX idx_inspection_schedules_active"
+        "CREATE INDEX idx_inspection_schedules_active"
         " ON aedpics.inspection_schedules (aed_data_id, scheduled_for) WHERE status NOT IN ('cancelled')",
     )
-    seed_guide_example(connection)
-    connection.commit()
-    before = set(ids(connection))
-    deployment = _open(login, plan)
-    found = surplus_rows.report(connection, plan)
-    write_fence.raise_fence(connection, plan)
-    surplus_rows.remove(connection, plan, rows=found.rows, digest=found.digest, run_id=deployment)
+    deployment = _clean(login, connection, plan)
     assert present(run_id=deployment, phase="migrate")["strategy"] == "concurrent"
     run_id = deployment
     if not failed:
@@ -266,7 +265,7 @@ def test_an_index_that_was_there_before_stays_and_what_the_deployment_built_goes
     assert (done["history"], done["reached"]["differences"]) == ("rolled_back", [])
     assert (predicted["restored"], predicted["statements"]) == (25, done["statements"])
     assert existing(login, plan) == ("idx_inspection_schedules_active",)
-    assert set(ids(connection)) == before
+    assert set(ids(connection)) == rows_before
     assert not run_module("database_rollback", args)["changed"]
 
 
@@ -350,18 +349,9 @@ def test_another_migration_is_waited_for_before_anything_is_dropped(
 
 
 def test_what_a_run_on_the_way_to_another_commit_has_archived_returns_with_the_next_rollback(
-    login: Login,
-    connection: Connection,
-    plan: Plan,
-    release: Path,
-    seed_guide_example: Callable[[Connection], Any],
-    present: Callable[..., Any],
+    login: Login, connection: Connection, plan: Plan, rows_before: set[str], present: Callable[..., Any]
 ) -> None:
     """A stopped after ten rows; B, of another commit, went on and was deployed. Each takes back its own."""
-    run(connection, "DELETE FROM aedpics.user_profiles")
-    seed_guide_example(connection)
-    connection.commit()
-    before = set(ids(connection))
 
     def clean(run_id: str, most: int) -> None:
         rows = surplus_rows.report(connection, plan).rows[:most]
@@ -394,9 +384,9 @@ def test_what_a_run_on_the_way_to_another_commit_has_archived_returns_with_the_n
     (told,) = take_back(second)
     assert told.startswith("10 rows are in the archive of runs that were on the way to another commit")
     assert first in told
-    assert len(before - ids(connection)) == 10
+    assert len(rows_before - ids(connection)) == 10
     found = reached.read(connection, plan)
     connection.rollback()
     assert (found["runs"], found["content"]["pending"], found["begun_before"]) == ((first,), 10, {})
     assert take_back(first) == []
-    assert ids(connection) == before
+    assert ids(connection) == rows_before
