@@ -70,6 +70,16 @@ def test_every_fault_of_a_broken_plan_is_named_with_its_line(broken: dict[str, A
         assert key == "(file)" or fault.seen.startswith(f"{key} is ")
 
 
+def test_a_merged_mapping_may_be_overridden(tmp_path: Path) -> None:
+    path, text = tmp_path / "good.yml", GOOD.read_text()
+    text = text.replace("  - name: one_open_order\n", "  - &first\n    name: one_open_order\n")
+    merged = "  - <<: *first\n    name: orders_by_name\n    unique: false\n"
+    path.write_text(text.replace("  - name: orders_by_name\n", merged))
+    source = plan_source.read(path)
+    assert source.faults == ()
+    assert [one["name"] for one in source.content["indexes"]] == ["one_open_order", "orders_by_name"]
+
+
 def test_a_file_has_no_name_behind_which_a_tenant_would_stand(tmp_path: Path) -> None:
     path = tmp_path / "good@shop.yml"
     path.write_text(GOOD.read_text().replace("id: good", "id: good@shop"))

@@ -57,6 +57,7 @@ def read(path: Path) -> Source:
         loader = LOADER(text)
         try:
             root = loader.get_single_node()
+            repeated = [*_repeated(root, ())]  # before a merge (<<) is resolved into the mapping that overrides it
             content = None if root is None else loader.construct_document(root)
         finally:
             loader.dispose()
@@ -66,7 +67,7 @@ def read(path: Path) -> Source:
         seen = observed("AMO-2344", "the file cannot be read as YAML: {said}.", said=said)
         line = min(mark.line + 1, lines) if mark else 1  # the end of the file is behind its last line
         return Source(None, (LineFault(line, "(file)", seen, say("YAML in UTF-8.")),))
-    faults = [*_repeated(root, ()), *plan.faults(content)]
+    faults = [*repeated, *plan.faults(content)]
     if isinstance(content, dict) and content.get("id") not in (None, path.stem):
         faults.append(Fault(("id",), repr(content["id"]), say("{name}, the name of its file", name=path.stem)))
     if "@" in path.stem:
