@@ -240,8 +240,16 @@ class _Reader:
 
     def names(self, key: str, *, required: bool = False) -> tuple[str, ...]:
         value = self.data.get(key, [])
-        if not isinstance(value, list) or not all(isinstance(name, str) and name for name in value):
+        if not isinstance(value, list):
             self.fault((key,), _kind(value), say("a list of names"))
+            return ()
+        if others := [entry for entry in value if not isinstance(entry, str) or not entry]:
+            seen = f"{others[0]!r} ({type(others[0]).__name__})"
+            self.fault(
+                (key,),
+                say("a list with {seen} in it", seen=seen),
+                say('a list of names, in quotes what YAML reads as something else, such as "no"'),
+            )
             return ()
         if required and not value:
             self.fault((key,), say("empty or missing"), say("at least one name"))

@@ -88,6 +88,23 @@ def test_a_file_has_no_name_behind_which_a_tenant_would_stand(tmp_path: Path) ->
     assert "a name without @" in fault.expected
 
 
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        *((text, text) for text in ("no", "010", "12:30", "1.10", "2026-01-02", "x")),
+        *(("false", False), ("7", 7), ("'no'", "no"), ("null", None), ("", None)),
+    ],
+)
+def test_a_value_for_surplus_rows_is_what_is_written(tmp_path: Path, written: str, value: Any) -> None:
+    """Of a column whose name YAML reads as something else, too."""
+    path = tmp_path / "good.yml"
+    path.write_text(GOOD.read_text().replace("  action: delete", f"  action: update\n  values: {{no: {written}}}"))
+    source = plan_source.read(path)
+    assert source.faults == ()
+    assert source.content["surplus"]["values"] == {"no": value}
+    assert type(source.content["surplus"]["values"]["no"]) is type(value)
+
+
 class TestTheSchemaForEditors:
     """It says what the reader says, about every key, as far as a schema can."""
 

@@ -58,7 +58,9 @@ def read(path: Path) -> Source:
         try:
             root = loader.get_single_node()
             repeated = [*_repeated(root, ())]  # before a merge (<<) is resolved into the mapping that overrides it
-            content = None if root is None else loader.construct_document(root)
+            content: Any = None if root is None else loader.construct_document(root)
+            if isinstance(values := _at(_at(root, "surplus"), "values"), yaml.MappingNode):
+                content["surplus"]["values"] = {key.value: _as_written(loader, value) for key, value in values.value}
         finally:
             loader.dispose()
     except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a day that no month has
@@ -93,14 +95,35 @@ def _repeated(node: yaml.Node | None, place: Place) -> Iterator[Fault]:
             yield from _repeated(value, (*place, name))
 
 
+def _as_written(loader: Any, node: yaml.Node) -> Any:
+    """A value for surplus rows: its text where YAML reads something else, no as False, 010 as 8 or a day as an object.
+
+    PostgreSQL gets it as a text.
+    """
+    read = loader.construct_object(node, deep=True)
+    if not isinstance(node, yaml.ScalarNode) or read is None:
+        return read
+    same = isinstance(read, (str, int, float)) and str(read).lower() == node.value.lower()
+    return read if same else node.value
+
+
+def _pair(node: yaml.Node | None, key: str) -> tuple[yaml.Node, yaml.Node] | None:
+    """A key of a mapping and its value, of a key that is there twice the last."""
+    pairs = node.value if isinstance(node, yaml.MappingNode) else []
+    return next((pair for pair in reversed(pairs) if pair[0].value == key), None)
+
+
+def _at(node: yaml.Node | None, key: str) -> yaml.Node | None:
+    pair = _pair(node, key)
+    return pair[1] if pair else None
+
+
 def _line(root: yaml.Node | None, place: Place) -> int:
     """The line of the value at this place; where it is missing, that of the mapping or the list it belongs to."""
     node, line = root, 1 if root is None else root.start_mark.line + 1
     for part in place:
-        inside = None
-        if isinstance(node, yaml.MappingNode):
-            inside = next((pair for pair in reversed(node.value) if pair[0].value == str(part)), None)
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+        inside = _pair(node, str(part))
+        if isinstance(node, yaml.SequenceNode) and isinstance(part, int):
             inside = (node.value[part], node.value[part])
         if inside is None:
             return line
