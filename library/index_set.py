@@ -65,8 +65,9 @@ options:
       - V(locked) is for O(adapter=sql). It builds in one transaction that locks the planned tables against writers, and
         asks again for a lock that it does not get within O(lock_timeout_ms).
       - V(auto) measures on a sample how long writers would wait, and takes V(prisma), or V(locked) with
-        O(adapter=sql), up to O(max_write_pause_ms) and V(concurrent) beyond it, or when some of the planned indexes are
-        there already. V(locked) that does not get its lock in any attempt goes on as V(concurrent) then.
+        O(adapter=sql), up to O(max_write_pause_ms) and V(concurrent) beyond it, when some of the planned indexes are
+        there already, or when the migration says C(CONCURRENTLY) and does nothing else. V(locked) that does not get its
+        lock in any attempt goes on as V(concurrent) then.
     type: str
     choices: [prisma, concurrent, locked, auto]
     default: prisma

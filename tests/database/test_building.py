@@ -187,6 +187,16 @@ def test_other_words_and_comments_in_the_migration_are_no_difference(
     assert verdicts(login, plan) == ["present"] * 3
 
 
+def test_auto_leaves_no_migration_to_prisma_that_builds_concurrently(
+    login: Login, plan: Plan, release: Path, present: Module
+) -> None:
+    """PostgreSQL refuses it beside another statement of the same script, after the surplus rows have left."""
+    write_migration(release, MIGRATION.replace("INDEX", "INDEX CONCURRENTLY"))
+    done = present(strategy="auto", max_write_pause_ms=60_000)
+    assert (done.get("strategy"), done.get("attempts")) == ("concurrent", 0), done
+    assert verdicts(login, plan) == ["present"] * 3
+
+
 @pytest.mark.parametrize("strategy", ["auto", "prisma", "concurrent"])
 def test_an_interrupted_build_is_gone_on_with(
     login: Login, plan: Plan, release: Path, present: Module, strategy: str

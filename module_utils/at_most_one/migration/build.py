@@ -124,7 +124,8 @@ def decide(login: Login, plan: Plan, release: Path, options: Options, *, check: 
         predicted_ms = predicted_write_pause_ms(connection, plan, before, script)
         ours = next((migration for migration in migrations or () if migration.name == plan.migration), None)
         recorded = verdict.verdict == "applied_without_indexes"
-        strategy = _choose(options, plan, before, predicted_ms, obstacles, recorded=recorded)
+        concurrently = any(statement.index and statement.index.concurrently for statement in script or ())
+        strategy = _choose(options, plan, before, predicted_ms, obstacles, recorded=recorded, concurrently=concurrently)
         if strategy == "prisma":
             prisma.require_deployable(verdict, plan.migration, *(("failed",) if nothing_there else ()))
         elif obstacles:
@@ -310,7 +311,14 @@ def predicted_write_pause_ms(
 
 
 def _choose(
-    options: Options, plan: Plan, before: Inspection, predicted_ms: int, obstacles: list[str], *, recorded: bool
+    options: Options,
+    plan: Plan,
+    before: Inspection,
+    predicted_ms: int,
+    obstacles: list[str],
+    *,
+    recorded: bool,
+    concurrently: bool,
 ) -> str:
     # Of what exists, Prisma would stop at the first, or drop it and build it again. What is recorded it does not build.
     if before.existing or recorded:
@@ -328,7 +336,8 @@ def _choose(
         return "concurrent"
     if options.strategy != "auto":
         return options.strategy
-    if predicted_ms <= options.max_write_pause_ms:
+    # CONCURRENTLY has to be a script's only statement (25001), and the lock_timeout that Prisma gets cuts it short.
+    if predicted_ms <= options.max_write_pause_ms and (obstacles or not concurrently):
         return "prisma"
     if obstacles:
         raise _no_concurrent_build(
