@@ -163,6 +163,24 @@ def test_full_scans_are_bounded_however_many_tables_there_are(login: Login) -> N
     assert scans <= 30 + found.scans  # one each when its primary key was built
 
 
+def test_no_catalog_is_read_once_for_each_table(lab: Login) -> None:
+    """With 10,000 tables all constraints would be read 10,000 times, for longer than the catalog is given."""
+    with connect(lab) as connection, connection.cursor() as cursor:
+        tables = [one.number for one in catalog_facts.read(cursor, None, None)]
+        assert len(tables) > 3
+        given = {"schema": None, "table": None, "tables": tables}
+        loops: list[int] = []
+        for statement in (catalog_facts._TABLES, catalog_facts._REFERENCES):
+            cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", given)
+            waiting = [found["Plan"] for found in (cursor.fetchone() or ([],))[0]]
+            while waiting:
+                node = waiting.pop()
+                waiting += node.get("Plans", [])
+                if (node["Node Type"], node.get("Relation Name")) == ("Seq Scan", "pg_constraint"):
+                    loops.append(node["Actual Loops"])
+    assert set(loops) <= {1}
+
+
 @pytest.fixture
 def large(login: Login) -> Login:
     query(

@@ -20,12 +20,7 @@ SELECT c.oid::bigint, n.nspname::text, c.relname::text,
              JOIN pg_catalog.pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = k.number
              WHERE x.indrelid = c.oid AND x.indisprimary ORDER BY k.place),
        ARRAY(SELECT g.tgname::text FROM pg_catalog.pg_trigger g
-             WHERE g.tgrelid = c.oid AND NOT g.tgisinternal ORDER BY 1),
-       coalesce((SELECT jsonb_agg(jsonb_build_object('constraint', f.conname, 'table', s.nspname || '.' || r.relname,
-                                                     'on_delete', f.confdeltype) ORDER BY f.conname)
-                 FROM pg_catalog.pg_constraint f JOIN pg_catalog.pg_class r ON r.oid = f.conrelid
-                 JOIN pg_catalog.pg_namespace s ON s.oid = r.relnamespace
-                 WHERE f.contype = 'f' AND f.confrelid = c.oid AND f.conparentid = 0), '[]')
+             WHERE g.tgrelid = c.oid AND NOT g.tgisinternal ORDER BY 1)
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND NOT c.relispartition AND c.relname <> '_prisma_migrations'
   AND n.nspname NOT IN ('information_schema', 'at_most_one') AND n.nspname !~ '^pg_'
@@ -46,6 +41,14 @@ LEFT JOIN pg_catalog.pg_stats s
     ON s.schemaname = n.nspname AND s.tablename = c.relname AND s.attname = a.attname AND NOT s.inherited
 WHERE a.attrelid = ANY (%(tables)s) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
 ORDER BY a.attrelid, a.attnum
+"""
+# pg_constraint has no index by the table that is referred to: it is read once, for all of them.
+_REFERENCES = """
+SELECT f.confrelid::bigint, f.conname::text, s.nspname || '.' || r.relname, f.confdeltype::text
+FROM pg_catalog.pg_constraint f JOIN pg_catalog.pg_class r ON r.oid = f.conrelid
+JOIN pg_catalog.pg_namespace s ON s.oid = r.relnamespace
+WHERE f.contype = 'f' AND f.confrelid = ANY (%(tables)s) AND f.conparentid = 0
+ORDER BY f.conname
 """
 # A unique index over expressions has a 0 among its columns.
 _UNIQUE = """
@@ -106,7 +109,7 @@ class Table:
     rows: float | None
     primary_key: tuple[str, ...]
     triggers: tuple[str, ...]
-    references: tuple[dict[str, str], ...]  # foreign keys to it
+    references: tuple[dict[str, str], ...] = ()  # foreign keys to it
     columns: dict[str, Column] = field(default_factory=dict)
     unique: list[tuple[frozenset[str], bool]] = field(default_factory=list)  # columns, and whether for some rows alone
     foreign_keys: list[tuple[tuple[str, ...], bool]] = field(default_factory=list)  # columns, and whether to itself
@@ -116,11 +119,11 @@ class Table:
 def read(cursor: Cursor, schema: str | None, table: str | None) -> list[Table]:
     """The tables with their columns, keys and statistics."""
     cursor.execute(_TABLES, {"schema": schema, "table": table})
-    tables = {
-        row[0]: Table(row[0], row[1], row[2], row[3], tuple(row[4]), tuple(row[5]), tuple(map(_reference, row[6])))
-        for row in cursor.fetchall()
-    }
+    tables = {row[0]: Table(row[0], row[1], row[2], row[3], tuple(row[4]), tuple(row[5])) for row in cursor.fetchall()}
     wanted = {"tables": list(tables)}
+    cursor.execute(_REFERENCES, wanted)
+    for number, constraint, place, on_delete in cursor.fetchall():
+        tables[number].references += ({"constraint": constraint, "table": place, "on_delete": _ON_DELETE[on_delete]},)
     cursor.execute(_COLUMNS, wanted)
     for number, *facts in cursor.fetchall():
         column = Column(*facts)
@@ -135,10 +138,6 @@ def read(cursor: Cursor, schema: str | None, table: str | None) -> list[Table]:
             column.named_status = statuses.says_status(column.name, column.type, list(one.columns))
     _read_common(cursor, tables.values())
     return list(tables.values())
-
-
-def _reference(facts: Mapping[str, str]) -> dict[str, str]:
-    return {**facts, "on_delete": _ON_DELETE[facts["on_delete"]]}
 
 
 def _read_constraints(cursor: Cursor, tables: Mapping[int, Table]) -> None:
