@@ -26,9 +26,16 @@ options:
     type: int
     default: 3
   environment_path:
-    description: Directories to search for C(pg_dump) and C(pg_restore) before E(PATH).
+    description: Directories to search for C(pg_dump), C(pg_restore) and C(node) before E(PATH).
     type: str
     default: ""
+  release_path:
+    description:
+      - The release whose Prisma is going to migrate this database. Before the backup C(prisma migrate status) is
+        started there, with an E(DATABASE_URL) that leads to a port of this host. One that does not come there takes its
+        address from elsewhere, and could change another database than that of the backup. The module fails then.
+      - Without it, and in check mode, Prisma is not started.
+    type: path
   status:
     description: What the phase is recorded as. This module itself changes nothing.
     type: str
@@ -108,6 +115,7 @@ from ansible.module_utils.basic import AnsibleModule
 def act(module: AnsibleModule) -> dict[str, Any]:
     """Make it."""
     from ansible.module_utils.at_most_one.preflight import backup
+    from ansible.module_utils.at_most_one.prisma import cli
 
     given, plan = module.params, parse(module.params["plan"])
     wanted = backup.Wanted(
@@ -116,10 +124,11 @@ def act(module: AnsibleModule) -> dict[str, Any]:
         keep=given["keep"],
         search_path=given["environment_path"],
     )
+    login = login_of(module)
     with held_run(module):  # a large table takes longer than a lease
-        made = backup.make(
-            login_of(module), plan, wanted, lock_timeout_ms=given["lock_timeout_ms"], check_mode=module.check_mode
-        )
+        if given["release_path"] and not module.check_mode:
+            cli.require_own_address(login, plan.schema, Path(given["release_path"]), given["environment_path"])
+        made = backup.make(login, plan, wanted, lock_timeout_ms=given["lock_timeout_ms"], check_mode=module.check_mode)
     record_phase(module, given["status"], {**given["details"], "backup": asdict(made)})
     return {"changed": False, "backup": asdict(made), "recorded": given["phase"] is not None and not module.check_mode}
 
@@ -135,6 +144,7 @@ def main() -> None:
             "run_id": {"type": "str", "required": True},
             "keep": {"type": "int", "default": 3},
             "environment_path": {"type": "str", "default": ""},
+            "release_path": {"type": "path"},
             "status": {"type": "str", "choices": ["ok", "unchanged"], "default": "unchanged"},
             "details": {"type": "dict", "default": {}},
         },

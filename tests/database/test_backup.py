@@ -190,5 +190,23 @@ def test_the_module_says_what_it_made(
     assert os.listdir(tmp_path / "b") == [f"{plan_data['id']}-20251110T053000Z-a.dump"]
 
 
+def test_no_backup_is_made_beside_a_prisma_that_takes_its_database_from_elsewhere(
+    login_args: dict[str, Any],
+    plan_data: dict[str, Any],
+    server: Server,
+    tmp_path: Path,
+    run_module: Callable[..., dict[str, Any]],
+) -> None:
+    executable = tmp_path / "node_modules/.bin/prisma"
+    executable.parent.mkdir(parents=True)
+    executable.write_text("#!/bin/sh\necho 'Database schema is up to date!'\n")
+    executable.chmod(0o755)
+    args = {"login": login_args, "plan": plan_data, "directory": str(tmp_path / "b"), "run_id": "20251110T053000Z-a"}
+    args |= {"environment_path": str(server.binaries), "release_path": str(tmp_path)}
+    failed = run_module("table_backup", args)
+    assert "has not connected to the address in DATABASE_URL" in failed["seen"]
+    assert not (tmp_path / "b").exists()
+
+
 def _restored(*command: str | Path) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout

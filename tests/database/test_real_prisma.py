@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from at_most_one.errors import OperatorError
 from at_most_one.plan import Plan
 from at_most_one.postgres.connection import Login, connect
+from at_most_one.prisma.cli import require_own_address
 
 from tests.database.conftest import ROOT
 from tests.database.index_tools import in_thread, query, verdicts, wait_for
@@ -195,6 +197,15 @@ def test_an_index_that_was_dropped_by_hand_is_built_again_and_prisma_agrees(
     assert verdicts(login, plan) == ["present"] * 3
     assert query(login, ROWS) == row, "the row is kept"
     assert exit_code(login, prisma_release, "status") == 0
+
+
+def test_prisma_is_asked_whether_it_takes_its_database_from_the_environment(login: Login, prisma_release: Path) -> None:
+    node = str(ROOT / ".lab/bin")
+    require_own_address(login, "aedpics", prisma_release, node)
+    config = prisma_release / "prisma.config.ts"
+    config.write_text(config.read_text().replace("process.env.DATABASE_URL", "process.env.ANOTHER_URL"))
+    with pytest.raises(OperatorError, match="has not connected to the address in DATABASE_URL"):
+        require_own_address(login, "aedpics", prisma_release, node)
 
 
 def test_a_database_ahead_of_the_release_is_refused_though_prisma_lets_it_pass(

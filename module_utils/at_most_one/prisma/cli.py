@@ -10,9 +10,10 @@ import contextlib
 import os
 import re
 import secrets
+import socket
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from .output import error_code, first_lines, scrub
 
 _POLL_S = 0.05
 _SESSION_END_S = 10
+_STATUS_S = 180
 
 
 @dataclass(frozen=True)
@@ -252,6 +254,70 @@ def call_prisma(
     its client, so they are known by a name that no other call has. It is ended, too, when the server has stopped
     answering, which neither of Prisma's engines notices: OperatorError says so.
     """
+    name = f"at-most-one-prisma-{secrets.token_hex(6)}"
+    url = connection_url(login, schema, lock_timeout_ms, name)
+
+    def sample() -> None:
+        with contextlib.suppress(psycopg2.Error):  # a lost sample must not end a migration half-way
+            watch.sample()
+
+    ended = commands.run(
+        _arguments(command, release),
+        release,
+        _environment(url, environment_path),
+        timeout_s,
+        meanwhile=sample,
+        cut_short=lambda: end_sessions(watch.connection, name),
+        guarded=lambda running, end: server_answers(login, running, end),
+    )
+    return Call(ended.returncode, scrub(ended.output, login), ended.seconds)
+
+
+def require_own_address(login: Login, schema: str, release: Path, environment_path: str | None = None) -> None:
+    """Raise OperatorError unless ``prisma migrate status`` connects to the address in its DATABASE_URL.
+
+    That is one on this machine which hangs up at once. What takes its address elsewhere, from a .env file or in
+    prisma.config.ts, never comes there, and would migrate another database than the one that rows leave.
+    """
+    calls: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        nobody.setblocking(False)
+
+        def hang_up() -> None:
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    calls.append(nobody.accept()[0])
+                    calls[-1].close()
+
+        url = connection_url(replace(login, host="127.0.0.1", port=nobody.getsockname()[1]), schema, 0)
+        environment = _environment(url, environment_path)
+        ended = commands.run(_arguments("status", release), release, environment, _STATUS_S, meanwhile=hang_up)
+        hang_up()
+    if calls:
+        return
+    lines = first_lines(scrub(ended.output, login))
+    raise OperatorError(
+        observed(
+            "AMO-3723",
+            "`prisma migrate status` {how} and has not connected to the address in DATABASE_URL.{said}",
+            how=commands.how(ended),
+            said=say(" It said: {lines}", lines=" | ".join(lines)) if lines else say(" It said nothing."),
+        ),
+        expected=say("a Prisma that migrates the database of this run. Nothing was touched."),
+        next_step=say(
+            "take url (schema.prisma) or datasource.url (prisma.config.ts) from DATABASE_URL, and directUrl, if it is"
+            " there, from DIRECT_URL: both name this database here, whatever a .env file says. Where Prisma itself has"
+            " failed, correct what it said. Commit it, and deploy that commit."
+        ),
+        cause="prisma",
+        returncode=ended.returncode,
+        code=error_code(ended.output),
+        output=lines,
+    )
+
+
+def _arguments(command: str, release: Path) -> list[str]:
+    """What starts Prisma's own command line of the release."""
     executable = release / "node_modules" / ".bin" / "prisma"
     if not executable.exists():
         raise OperatorError(
@@ -259,31 +325,21 @@ def call_prisma(
             expected=say("a release in which `npm ci` has installed Prisma's CLI."),
             next_step=say("check release_path, and that prisma is among the dependencies that production installs."),
         )
-    name = f"at-most-one-prisma-{secrets.token_hex(6)}"
+    return [str(executable), "migrate", command]
+
+
+def _environment(url: str, environment_path: str | None) -> dict[str, str]:
+    """What Prisma gets. By custom directUrl reads DIRECT_URL, for which a .env file would have another address."""
     path = os.environ.get("PATH", os.defpath)
-    environment = {
+    return {
         **os.environ,
         "PATH": f"{environment_path}{os.pathsep}{path}" if environment_path else path,
-        "DATABASE_URL": connection_url(login, schema, lock_timeout_ms, name),
+        "DATABASE_URL": url,
+        "DIRECT_URL": url,
         "CHECKPOINT_DISABLE": "1",
         "PRISMA_HIDE_UPDATE_MESSAGE": "1",
         "NO_COLOR": "1",
     }
-
-    def sample() -> None:
-        with contextlib.suppress(psycopg2.Error):  # a lost sample must not end a migration half-way
-            watch.sample()
-
-    ended = commands.run(
-        [str(executable), "migrate", command],
-        release,
-        environment,
-        timeout_s,
-        meanwhile=sample,
-        cut_short=lambda: end_sessions(watch.connection, name),
-        guarded=lambda running, end: server_answers(login, running, end),
-    )
-    return Call(ended.returncode, scrub(ended.output, login), ended.seconds)
 
 
 def connection_url(login: Login, schema: str, lock_timeout_ms: int, name: str = "at-most-one-prisma") -> str:
