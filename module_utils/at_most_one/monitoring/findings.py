@@ -33,7 +33,7 @@ class Change:
 _PARTS = (
     ("verified", "indexes", ("duplicates", "index:")),
     ("fence", "state", ("fence",)),
-    ("history", "verdict", ("history",)),
+    ("history", "verdict", ("history", "history:")),
     ("use", "indexes", ()),
     ("journal", "runs", ("run:", "fence", "fence:", "commit:")),
 )
@@ -108,7 +108,7 @@ def _cannot_be_judged(key: str, facts: Facts) -> bool:
     if kind == "service":
         checks = facts["service"].get("checks")
         return checks is None or any(check["name"] == name and check["ok"] is None for check in checks)
-    if kind not in ("commit", "release", "instances", "saved"):
+    if kind not in ("commit", "release", "instances", "saved", "pm2"):
         return False
     state = facts["hosts"].get(name)
     if state is None:  # left out by the limit, or no host of the environment any more
