@@ -54,7 +54,7 @@ def test_what_could_not_be_read_is_none() -> None:
     assert (shown["at"], shown["api_ok"], shown["fence"], shown["history"]) == ("now", False, "raised", None)
     assert shown["hosts"] == [
         {"name": "web1", "online": 1, "commit": "b" * 12},
-        {"name": "web2", "online": 0, "commit": None},
+        {"name": "web2", "online": None, "commit": None},
     ]
     blind = page.page({**FACTS, "database": {"msg": "gone"}, "service": {"msg": "gone"}}, [{"at": "now"}])
     assert (blind["api_ok"], blind["fence"], blind["summary"], blind["runs"]) == (None, None, None, [])

@@ -98,7 +98,10 @@ def test_slack(value: str) -> None:
 
 @given(of('\\\\"\n{}=,\t#'), of('\\\\"\n{}=,#'))
 def test_prometheus(environment: str, host: str) -> None:
-    facts: dict[str, Any] = {"environment": environment, "plan": host, "database": {}, "hosts": {host: {}}}
+    facts: dict[str, Any] = {
+        **{"environment": environment, "plan": host, "database": {}},
+        "hosts": {host: {"pm2": {"instances": []}}},
+    }
     told = metrics(facts, [Finding(environment, "s", "e", "n")], 1.0)
     label = r'[a-z_]+="(?:[^"\\\n]|\\[\\n"])*"'
     line = re.compile(rf"at_most_one_[a-z_]+\{{({label}(?:,{label})*)\}} \S+|# (?:HELP|TYPE) [a-z_]+ [^\n]+")

@@ -404,6 +404,18 @@ def test_prometheus_reads_every_figure() -> None:
     )
 
 
+def test_what_was_not_read_or_is_not_planned_alarms_nobody_at_night() -> None:
+    """monitor/alerts.yml pages for a 0 of these: instances that nobody has seen, and an index beyond the plan."""
+    facts = copy.deepcopy(GOOD)
+    facts["hosts"] |= {"web2": {"unreachable": True, "msg": "ssh"}, "web3": {"pm2": {"instances": []}}}
+    facts["database"]["verified"]["indexes"].append({"name": "idx_b", "verdict": "unexpected"})
+    read = samples(prometheus.metrics(facts, findings.findings(facts), 1.0))
+    assert read[("at_most_one_instances_online", "web3")] == 0
+    assert ("at_most_one_instances_online", "web2") not in read
+    assert ("at_most_one_index_as_planned", "idx_b") not in read
+    assert {("at_most_one_finding", key) for key in ("pm2:web2", "index:idx_b")} <= {*read}, "they are findings"
+
+
 def test_prometheus_reads_hostile_labels_and_a_database_that_is_gone() -> None:
     key = 'index:"\\\n{x}'
     text = prometheus.metrics({**GOOD, "database": {"verified": GONE}}, [Finding(key, "s.", "e.", "n.")], 1_762_752_600)

@@ -470,6 +470,12 @@ def _host(host: str, state: Facts, facts: Facts) -> list[Finding]:
     return found
 
 
+def online_instances(state: Facts) -> int | None:
+    """How many instances of the application are online on a host; None where they could not be read."""
+    instances = (state.get("pm2") or {}).get("instances")
+    return None if instances is None else sum(one["status"] == "online" for one in instances)
+
+
 def _down(instances: Sequence[Mapping[str, Any]]) -> str:
     return ", ".join(str(one["pm_id"]) for one in instances if one["status"] != "online")
 

@@ -8,7 +8,7 @@ from typing import Any
 from ..catalogue import render, shown
 from ..findings import Finding, of_answer
 from ..system.commit_names import short
-from .findings import Facts, is_purge, warnings
+from .findings import Facts, is_purge, online_instances, warnings
 
 RUNS = 30  # of the journal, newest first
 
@@ -43,7 +43,7 @@ def page(facts: Facts, history: Sequence[Mapping[str, Any]], language: str = "en
         "hosts": [
             {
                 "name": host,
-                "online": sum(one["status"] == "online" for one in (state.get("pm2") or {}).get("instances") or []),
+                "online": online_instances(state),
                 "commit": short(state.get("commit") or "") or None,
             }
             for host, state in sorted(facts["hosts"].items())

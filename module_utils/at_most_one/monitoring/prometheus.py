@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from ..findings import Finding
-from .findings import Facts
+from .findings import Facts, online_instances
 
 
 def metrics(facts: Facts, found: Sequence[Finding], now: float) -> str:
@@ -25,7 +25,11 @@ def metrics(facts: Facts, found: Sequence[Finding], now: float) -> str:
             (
                 "index_as_planned",
                 "Whether a planned index is there by definition, valid and ready.",
-                [({"index": one["name"]}, float(one["verdict"] == "present")) for one in verified["indexes"]],
+                [
+                    ({"index": one["name"]}, float(one["verdict"] == "present"))
+                    for one in verified["indexes"]
+                    if one["verdict"] != "unexpected"
+                ],
             ),
         ]
     if "state" in fence:
@@ -51,12 +55,12 @@ def metrics(facts: Facts, found: Sequence[Finding], now: float) -> str:
             ({"index": one["name"]}, float(one[key])) for one in use if one[key] is not None
         ]
         families.append((name, description, samples))
-    online = {
-        host: sum(one["status"] == "online" for one in (state.get("pm2") or {}).get("instances") or [])
+    per_host: list[tuple[Mapping[str, str], float]] = [
+        ({"host": host}, count)
         for host, state in sorted(facts["hosts"].items())
-    }
-    per_host: list[tuple[Mapping[str, str], float]] = [({"host": host}, count) for host, count in online.items()]
-    families.append(("instances_online", "Instances of the application.", per_host))
+        if (count := online_instances(state)) is not None
+    ]
+    families.append(("instances_online", "Instances of the application that are online.", per_host))
     return "".join(_family(f"at_most_one_{name}", text, samples, base) for name, text, samples in families)
 
 
