@@ -9,7 +9,7 @@ short_description: Judge what a monitoring run has read, and say what is new and
 description:
   - Compares with C(state.json) in O(directory) (what people know to be wrong, since when), which is the caller's to
     write once people have been told. Keeps C(history.jsonl) there (one line for each run), and writes O(textfile) for
-    Prometheus' node exporter, each by an atomic rename.
+    Prometheus' node exporter, each by an atomic rename. What cannot be written of them is a finding like the others.
   - These are products of a run, not a state of the service. They are no change.
   - In ansible-playbook's own process the commands of its messages have the inventory, limit and values of this run.
 options:
@@ -114,13 +114,16 @@ page:
   sample: {at: "2025-11-10T05:30:00Z", api_ok: true, fence: lowered, history: applied, hosts: [], runs: [], course: []}
 """
 
+import contextlib
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.at_most_one import catalogue
 from ansible.module_utils.at_most_one.errors import OperatorError
+from ansible.module_utils.at_most_one.findings import Finding
 from ansible.module_utils.at_most_one.monitoring import findings, memory, page, prometheus
 from ansible.module_utils.at_most_one.system import artifacts
 from ansible.module_utils.at_most_one_entry import Call, run
@@ -147,12 +150,19 @@ def act(call: Call) -> dict[str, Any]:
         before = {}
     found = findings.findings(facts, before)
     change = findings.compare(found, before, at)
-    entries = [*memory.history(directory / "history.jsonl"), memory.entry(facts, change, at)][-given["keep"] :]
-    if not call.check_mode:
-        artifacts.directory(directory)
-        if given["textfile"]:
-            artifacts.write(given["textfile"], prometheus.metrics(facts, found, now), 0o644)
-        artifacts.write(directory / "history.jsonl", memory.as_lines(entries))
+    history, unkept = directory / "history.jsonl", list[Finding]()
+    entries = [memory.entry(facts, change, at)]
+    with _told(history, unkept):
+        entries = [*memory.history(history), *entries][-given["keep"] :]
+        if not call.check_mode:
+            artifacts.directory(directory)
+            artifacts.write(history, memory.as_lines(entries))
+    if given["textfile"] and not call.check_mode:
+        with _told(Path(given["textfile"]), unkept):
+            artifacts.write(given["textfile"], prometheus.metrics(facts, [*found, *unkept], now), 0o644)
+    if unkept:
+        found += unkept
+        change = findings.compare(found, before, at)
     return {
         "changed": False,
         "findings": [catalogue.shown(one, language) for one in found],
@@ -166,6 +176,15 @@ def act(call: Call) -> dict[str, Any]:
         "document": page.document(facts, found, change.since, language),
         "page": page.page(facts, entries, language),
     }
+
+
+@contextlib.contextmanager
+def _told(path: Path, unkept: list[Finding]) -> Iterator[None]:
+    """A file that cannot be kept is a finding: people are told of it with the others, not in their place."""
+    try:
+        yield
+    except OSError as failure:  # a full disk, a file of another account
+        unkept.append(memory.unkept(path, failure))
 
 
 def main() -> None:

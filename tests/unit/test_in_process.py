@@ -140,6 +140,22 @@ def test_the_monitor_s_report(run_module: Module, tmp_path: Path) -> None:
     assert both(run_module, "monitor_report", {**good, "keep": "many"})["failed"]
 
 
+def test_what_the_monitor_cannot_keep_is_told_with_what_it_has_found(tmp_path: Path) -> None:
+    """A full disk, or a file of another account, must not be the reason why nobody hears of the rule."""
+    for name in ("state.json", "history.jsonl"):  # as a directory it can be neither read nor replaced, by root either
+        (tmp_path / name / "full").mkdir(parents=True)
+    facts = {"environment": "local", "plan": "rule", "min_instances": 1, "hosts": {}, "service": {"checks": []}}
+    given = {"directory": str(tmp_path), "textfile": str(tmp_path / "nowhere/rule.prom")}
+    result = answered("monitor_report", {**given, "facts": {**facts, "database": {}}})
+    assert not result.get("failed"), result
+    told = ["database", "file:history.jsonl", "file:rule.prom"]
+    assert [one["name"] for one in result["findings"]] == [one["name"] for one in result["new"]] == told
+    assert set(result["since"]) == {*told}
+    (alert,) = result["alerts"]
+    assert alert["error"].count("[AMO-5120]") == 2
+    assert f"could not keep {tmp_path / 'history.jsonl'}: Is a directory." in alert["error"]
+
+
 def test_a_relative_path_is_the_playbook_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir("/")
     called = action("report_files", {"directory": "reports/run-1", "files": {"report.md": ""}})

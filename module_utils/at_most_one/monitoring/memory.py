@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OperatorError
-from ..findings import observed, say
+from ..findings import Finding, observed, say
 from .findings import Change, Facts
 
 
@@ -19,7 +19,7 @@ def known(path: Path) -> dict[str, str]:
         return {str(key): str(since) for key, since in known.items()}
     except FileNotFoundError:
         return {}
-    except (ValueError, AttributeError) as failure:
+    except (OSError, ValueError, AttributeError) as failure:
         raise OperatorError(
             observed("AMO-5114", "{path} is no state of the monitor; every finding counts as new.", path=path),
             expected=say("a JSON object of names and times."),
@@ -40,6 +40,21 @@ def history(path: Path) -> list[dict[str, Any]]:
         except ValueError:
             continue  # a line that a full disk has cut
     return [entry for entry in entries if isinstance(entry, dict)]
+
+
+def unkept(path: Path, failure: OSError) -> Finding:
+    """A file of the monitor's own that could not be read or written."""
+    return Finding(
+        f"file:{path.name}",
+        observed(
+            "AMO-5120",
+            "The monitor could not keep {path}: {reason}.",
+            path=path,
+            reason=failure.strerror or type(failure).__name__,
+        ),
+        say("a file that this account may write, on a disk with room."),
+        say("make room on that disk, or give the file to this account; everything else was looked at all the same."),
+    )
 
 
 def entry(facts: Facts, change: Change, at: str) -> dict[str, Any]:
