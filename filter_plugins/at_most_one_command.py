@@ -39,6 +39,11 @@ def fill(value: Any) -> Any:
     return command_line.filled(value, context.CLIARGS, str(project.base()))
 
 
+def is_given(name: str) -> bool:
+    """Whether ``-e`` sets this variable, in place of what the inventory says."""
+    return name in command_line.given_names(context.CLIARGS)
+
+
 def inventory(path: str) -> str:
     """An inventory's path (``inventory_dir``) relative to the project inside of it, absolute elsewhere."""
     return command_line.inventory(path, str(project.base()))
@@ -52,5 +57,6 @@ class FilterModule:
             "at_most_one_command": pass_context(command_line.of_tenant(command)),
             "at_most_one_fill_commands": pass_context(command_line.of_tenant(fill)),
             "at_most_one_inventory": inventory,
+            "at_most_one_is_given": is_given,
             "at_most_one_playbook": project.playbook,
         }

@@ -32,6 +32,10 @@ options:
     description: Where the project is.
     type: str
     required: true
+  artifacts:
+    description: The directory of reports, in which the output of the last run is kept.
+    type: str
+    required: true
   playbook:
     description: The monitor's playbook, as ansible-playbook takes it.
     type: str
@@ -49,6 +53,10 @@ options:
     type: list
     elements: str
     default: []
+  plan:
+    description: The plan that is monitored; empty for the inventory's. Another one has a schedule of its own.
+    type: str
+    default: ""
   vault_password_file:
     description: The file that opens the vault; empty where no vault is used.
     type: str
@@ -66,6 +74,7 @@ EXAMPLES = r"""
     state: present
     environment: production
     project_path: /srv/at-most-one
+    artifacts: /srv/at-most-one/artifacts
     playbook: monitor.yml
     programs: /srv/at-most-one/.venv/bin
     inventory: inventories/production
@@ -142,7 +151,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
     programs = schedule.programs(given["project_path"], given["playbook"], given["programs"])
     if given["state"] == "present":
         schedule.require_project(host, programs, given["project_path"])
-    name, line = f"at-most-one-monitor-{given['environment']}", schedule.command(given, programs)
+    name, line = schedule.name(given["environment"], given["plan"]), schedule.command(given, programs)
     return {
         "changed": False,
         "name": name,
@@ -166,10 +175,12 @@ def main() -> None:
             "scheduler": {"type": "str", "choices": ["auto", "systemd", "cron"], "default": "auto"},
             "environment": {"type": "str", "required": True},
             "project_path": {"type": "str", "required": True},
+            "artifacts": {"type": "str", "required": True},
             "playbook": {"type": "str", "required": True},
             "programs": {"type": "str", "required": True},
             "inventory": {"type": "str", "required": True},
             "variables": {"type": "list", "elements": "str", "default": []},
+            "plan": {"type": "str", "default": ""},
             "vault_password_file": {"type": "str", "default": "", "no_log": False},
         },
         act,

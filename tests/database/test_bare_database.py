@@ -146,7 +146,7 @@ def test_from_duplicates_to_verified_and_back_without_node(
 
     green = play("monitor.yml", "-e", f"plan={PLAN}")
     assert green.code == 0, green.output
-    monitored = json.loads((tmp_path / "artifacts/school/monitor/monitor.json").read_text())
+    monitored = json.loads((tmp_path / f"artifacts/school/monitor/{PLAN}/monitor.json").read_text())
     assert (monitored["findings"], monitored["duplicates"]) == ([], 0)
 
     back = play("rollback.yml", *plan)

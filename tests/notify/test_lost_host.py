@@ -27,7 +27,7 @@ VALUES = {
 
 
 def play(
-    directory: Path, lost: str, playbook: str, **values: Any
+    directory: Path, lost: str, playbook: str, *options: str, **values: Any
 ) -> tuple[subprocess.CompletedProcess[str], list[dict[str, Any]]]:
     """Run the playbook in an environment of web1, which is the gateway, and web2; and what people were told."""
     (directory / "plans").symlink_to(ROOT / "plans")
@@ -39,7 +39,7 @@ def play(
         values = {**VALUES, **values, "project_path": str(directory), "notify_webhook_url": f"{server.url}/webhook"}
         (directory / "staging/group_vars/staging.yml").write_text(json.dumps(values))
         command: list[str | Path] = [ROOT / ".venv/bin/ansible-playbook", ROOT / playbook]
-        command += ["-i", directory / "staging", "-l", "staging"]
+        command += ["-i", directory / "staging", "-l", "staging", *options]
         environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "NO_COLOR": "1"}
         done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, check=False)
         return done, server.bodies("/webhook")
@@ -58,6 +58,19 @@ def test_a_lost_host_is_a_finding_of_the_monitor(tmp_path: Path, lost: str) -> N
     assert done.returncode == 2
     (alert,) = told
     assert alert["event"] == "alert"
+
+
+def test_a_plan_that_the_command_line_names_is_known_apart(tmp_path: Path) -> None:
+    """What is known of the inventory's plan would be told to be over, and its figures would be gone."""
+    plan = "one-active-inspection-session"
+    figures = {"monitor_textfile": str(tmp_path / "rule.prom")}
+    done, _ = play(tmp_path, "web2", "monitor.yml", "-e", f"plan={plan}", **figures)
+
+    (apart,) = (tmp_path / "artifacts/staging/monitor").iterdir()
+    assert apart.name == plan, done.stdout + done.stderr
+    kept = {"history.jsonl", "index.html", "monitor.json", "state.json"}
+    assert {path.name for path in apart.iterdir()} == kept, done.stdout + done.stderr
+    assert [path.name for path in tmp_path.glob("*.prom")] == [f"rule-{plan}.prom"]
 
 
 def test_a_host_that_cannot_be_watched_is_told_and_takes_nothing_back(tmp_path: Path) -> None:

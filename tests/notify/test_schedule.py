@@ -177,7 +177,22 @@ def test_of_a_plan_with_tenants_each_of_them_is_monitored(tmp_path: Path, projec
     of_tenants = ("-e", "plan=good", "-e", "migrate_adapter=sql", "-e", "monitor_schedule_scheduler=cron")
     play(tmp_path, project, "monitor.yml", "--tags", "schedule", *of_tenants)
     assert " tenants.yml -i " in (tmp_path / "crontab").read_text()
-    assert " -l staging -e tenants_action=monitor >" in (tmp_path / "crontab").read_text()
+    assert " -l staging -e tenants_action=monitor -e plan=good >" in (tmp_path / "crontab").read_text()
+
+
+def test_what_the_command_line_sets_the_schedule_sets_too(tmp_path: Path, project: Path) -> None:
+    """The inventory does not have it: another plan would be monitored, and its pages would be elsewhere."""
+    kept, plan = tmp_path / "kept here", "one-active-inspection-session"
+    cron = ("monitor.yml", "--tags", "schedule", "-e", "monitor_schedule_scheduler=cron")
+    play(tmp_path, project, *cron)
+    play(tmp_path, project, *cron, "-e", json.dumps({"at_most_one_artifacts": str(kept)}), "-e", f"plan={plan}")
+
+    own, _, mark, line = (tmp_path / "crontab").read_text().splitlines()
+    assert (own, mark) == ("#Ansible: at-most-one-monitor-staging", f"#Ansible: at-most-one-monitor-staging-{plan}")
+    command = line.split(" ", 5)[5].replace("\\%", "%")
+    subprocess.run(["/bin/sh", "-c", command], cwd=tmp_path, env={"PATH": "/usr/bin:/bin"}, check=True)
+    log = (kept / f"staging/monitor-{plan}.log").read_text()
+    assert f'-l staging -e {{"at_most_one_artifacts": "{kept}"}} -e plan={plan} |' in log
 
 
 def test_systemd_accepts_the_units(tmp_path: Path, project: Path) -> None:
@@ -191,12 +206,10 @@ def test_systemd_accepts_the_units(tmp_path: Path, project: Path) -> None:
         tmp_path / "staging/hosts.yml",
     ]
     given = {
-        "environment": "staging",
-        "project_path": str(project),
-        "playbook": "monitor.yml",
-        "inventory": "/in ventory",
+        **{"environment": "staging", "project_path": str(project), "artifacts": f"{project}/artifacts"},
+        **{"playbook": "monitor.yml", "inventory": "/in ventory", "plan": "", "vault_password_file": ""},
     }
-    line = schedule.command({**given, "vault_password_file": ""}, f"{project}/.venv/bin")
+    line = schedule.command({**given, "variables": []}, f"{project}/.venv/bin")
     facts = {"role": str(ROOT / "roles/monitor_schedule"), "to": str(tmp_path)}
     command += ["-e", json.dumps({**facts, "__monitor_schedule_host": {"exec_start": schedule.exec_start(line)}})]
     environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}

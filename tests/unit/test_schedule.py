@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from at_most_one.errors import OperatorError
@@ -35,16 +36,21 @@ def test_the_project_has_to_be_there(tmp_path: Path) -> None:
 
 
 def test_the_line_is_whole_and_escaped_for_who_reads_it() -> None:
-    given = {"environment": "staging", "project_path": "/a b%", "playbook": "monitor.yml", "inventory": "in"}
+    given: dict[str, Any] = {
+        **{"environment": "staging", "project_path": "/a b%", "artifacts": "/kept %", "playbook": "monitor.yml"},
+        **{"inventory": "in", "variables": [], "plan": "", "vault_password_file": ""},
+    }
     line = schedule.command({**given, "vault_password_file": "/v"}, "/a b%/.venv/bin")
     assert line == (
-        "umask 027 && cd '/a b%' && mkdir -p artifacts/staging && LC_ALL=C.UTF-8 "
+        "umask 027 && cd '/a b%' && mkdir -p '/kept %/staging' && LC_ALL=C.UTF-8 "
         "PATH='/a b%/.venv/bin':/usr/local/bin:/usr/bin:/bin "
         "'/a b%/.venv/bin/ansible-playbook' monitor.yml -i in -l staging --vault-password-file /v "
-        "> '/a b%/artifacts/staging/monitor.log' 2>&1"
+        "> '/kept %/staging/monitor.log' 2>&1"
     )
-    assert "--vault-password-file" not in schedule.command({**given, "vault_password_file": ""}, "/b")
-    of_tenants = schedule.command({**given, "variables": ["a=b c"], "vault_password_file": ""}, "/b")
-    assert "monitor.yml -i in -l staging -e 'a=b c' >" in of_tenants
+    assert "--vault-password-file" not in schedule.command(given, "/b")
+    named = schedule.command({**given, "variables": ["a=b c"], "plan": "rule"}, "/b")
+    assert "monitor.yml -i in -l staging -e 'a=b c' -e plan=rule > '/kept %/staging/monitor-rule.log' 2>&1" in named
+    names = [schedule.name("staging", plan) for plan in ("", "rule")]
+    assert names == ["at-most-one-monitor-staging", "at-most-one-monitor-staging-rule"], "one does not replace the other"
     assert schedule.cron_job("100 %") == "100 \\%"
     assert schedule.exec_start('a\\b "c" 1% $d') == '/bin/sh -c "a\\\\b \\"c\\" 1%% $$d"'

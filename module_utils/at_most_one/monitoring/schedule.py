@@ -44,6 +44,15 @@ def scheduler(host: Host, asked: str) -> str:
     return chosen
 
 
+def name(environment: str, plan: str) -> str:
+    """The name of the units, and of the line in the crontab; with ``plan`` where that is not the inventory's."""
+    return f"at-most-one-monitor-{environment}{_apart(plan)}"
+
+
+def _apart(plan: str) -> str:
+    return f"-{plan}" if plan else ""
+
+
 def programs(project: str, playbook: str, python_programs: str) -> str:
     """Where ansible-playbook is: in the checkout, or with an installed collection where it runs now."""
     return f"{project}/.venv/bin" if playbook.endswith(".yml") else python_programs
@@ -64,15 +73,17 @@ def require_project(host: Host, directory: str, project: str) -> None:
 
 def command(given: Mapping[str, Any], directory: str) -> str:
     """The line for a shell. All of it stands there: cron and systemd start it with next to no environment."""
-    environment, vault = given["environment"], given["vault_password_file"]
-    log = f"{given['project_path']}/artifacts/{environment}/monitor.log"  # it has the last run
+    environment, plan, vault = given["environment"], given["plan"], given["vault_password_file"]
+    place = f"{given['artifacts']}/{environment}"
+    log = f"{place}/monitor{_apart(plan)}.log"  # it has the last run
+    variables = [*given["variables"], *([f"plan={plan}"] if plan else [])]
     words = [
         *("umask 027", "&&", "cd", shlex.quote(given["project_path"])),  # the log is for owner and group
-        *("&&", "mkdir -p", f"artifacts/{environment}", "&&"),
+        *("&&", "mkdir -p", shlex.quote(place), "&&"),
         *("LC_ALL=C.UTF-8", f"PATH={shlex.quote(directory)}:/usr/local/bin:/usr/bin:/bin"),
         *(shlex.quote(f"{directory}/ansible-playbook"), given["playbook"]),
         *("-i", shlex.quote(given["inventory"]), "-l", environment),
-        *(word for value in given.get("variables") or () for word in ("-e", shlex.quote(value))),
+        *(word for value in variables for word in ("-e", shlex.quote(value))),
         *(("--vault-password-file", shlex.quote(vault)) if vault else ()),
         *(">", shlex.quote(log), "2>&1"),
     ]
