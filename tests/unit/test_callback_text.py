@@ -91,6 +91,14 @@ def test_a_long_error_is_broken_between_words_and_only_on_a_terminal() -> None:
     assert terminal.wrap("/a/path/longer/than/the/line", 10, "  ") == ["  /a/path/longer/than/the/line"]
 
 
+def test_a_command_is_broken_nowhere_because_half_of_it_would_do_something_else() -> None:
+    command = """ansible-playbook rollback.yml -l a -e '{"b": "c d"}' --check -e rollback_only_rows=true"""
+    text = f"Remove what bars them, then {command}; or wait for it."
+    assert terminal.wrap(text, 40, "  ") == ["  Remove what bars them, then", f"  {command};", "  or wait for it."]
+    assert terminal.flow(text, 40) == f"Remove what bars them, then\n  {command};\n  or wait for it."
+    assert terminal.wrap(f"{command} 명령을 실행", 40, "") == [command, "명령을 실행"]
+
+
 def test_a_message_keeps_its_lines_and_goes_on_under_their_beginning() -> None:
     message = "=== Table ===\n\n    Goes:\n      id=1, status=active, id=2"
     assert terminal.flow(message, None) == message

@@ -16,6 +16,9 @@ _FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _TICK_S = 0.1
 _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _LABEL = re.compile(r" +\S+(?: \S+)* {2,}(?=\S)")  # "  Cause   ": what follows goes on under its beginning
+# A command for a shell: its playbook, and the options with their values.
+_WORD = r"(?:'[^']*'|\"[^\"]*\"|[^\s'\"])+"
+_COMMAND = re.compile(rf"\bansible-playbook {_WORD}(?: -{_WORD}(?: (?!-){_WORD})?)*")
 
 
 def is_live(is_terminal: bool, environment: Mapping[str, str]) -> bool:
@@ -61,13 +64,19 @@ def wrap(text: str, columns: int | None, indent: str) -> list[str]:
     lines = []
     for whole in filter(str.strip, text.splitlines()):
         line = indent
-        for word in whole.split(" "):
+        for word in _words(whole):
             if columns and line.strip() and width(line) + width(word) >= columns:
                 lines.append(line.rstrip())
                 line = indent
             line += f"{word} "
         lines.append(line.rstrip())
     return lines
+
+
+def _words(line: str) -> list[str]:
+    """What a line is broken between. A command is one: pasted without its last options it would do something else."""
+    kept = _COMMAND.sub(lambda found: found[0].replace(" ", "\0"), line)
+    return [word.replace("\0", " ") for word in kept.split(" ")]
 
 
 def flow(text: str, columns: int | None) -> str:
@@ -81,7 +90,7 @@ def flow(text: str, columns: int | None) -> str:
         label = _LABEL.match(whole)
         hang = " " * width(label[0]) if label and width(label[0]) <= columns // 2 else f"{indent}  "
         first = label[0] if label else indent
-        line, *words = whole.removeprefix(first).split(" ")
+        line, *words = _words(whole.removeprefix(first))
         line = first + line
         for word in words:
             if width(line) + 1 + width(word) >= columns:
