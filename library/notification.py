@@ -50,7 +50,7 @@ options:
       - Without it nothing is said of a run.
     type: path
   plan:
-    description: The plan of that run.
+    description: The plan that it is about.
     type: dict
     default: {}
   alert:

@@ -57,7 +57,7 @@ def test_a_lost_host_is_a_finding_of_the_monitor(tmp_path: Path, lost: str) -> N
     assert "database" in names or lost != "web1", "all of it, by one finding"
     assert done.returncode == 2
     (alert,) = told
-    assert alert["event"] == "alert"
+    assert (alert["event"], alert["plan"]) == ("alert", {"id": "one-active-inspection-session"})
 
 
 def test_a_plan_that_the_command_line_names_is_known_apart(tmp_path: Path) -> None:

@@ -65,8 +65,17 @@ def test_a_text_beyond_slacks_limits_is_cut() -> None:
     blocks = messages.for_slack(messages.Notice("alert", "t" * 500, (("n", "v" * 5_000),) * 20, "e" * 9_000))["blocks"]
 
     assert len(blocks[0]["text"]["text"]) == 150
-    assert [len(field["text"]) for field in blocks[1]["fields"]] == [2_000] * 10
-    assert len(blocks[2]["text"]["text"]) == 3_000
+    assert [[len(field["text"]) for field in block["fields"]] for block in blocks[1:3]] == [[2_000] * 10] * 2
+    assert len(blocks[3]["text"]["text"]) == 3_000
+
+
+def test_more_findings_than_a_message_may_have_blocks_are_counted() -> None:
+    """Slack refuses the whole message otherwise: when most is wrong, nobody would hear of it."""
+    every = " Seen: ".join(f"{number} is down. Expected: not. Next: look." for number in range(60))
+    blocks = messages.for_slack(messages.Notice("alert", "t", (), every))["blocks"]
+    assert len(blocks) == 50
+    assert "47 is down." in blocks[-2]["text"]["text"]
+    assert blocks[-1]["text"]["text"] == "… +12"
 
 
 def test_secrets_are_taken_out_wherever_they_are() -> None:

@@ -131,6 +131,10 @@ def test_an_alert_says_what_its_caller_found() -> None:
         "",
     )
     assert alert.data == {"environment": "staging", "application": "aedpics", "at": "now", "language": "en"}
+    of_tenant = {"id": "rule@shop", "title": {"en": "The rule [shop]", "ko": "규칙 [shop]"}}
+    named = told("alert", alert=over, plan=of_tenant)
+    assert named.facts == (("Plan", "The rule [shop]"), ("duplicates", "known since today"))
+    assert named.data["plan"] == {"id": "rule@shop"}
     new = told("alert", alert={"kind": "monitor_new", "error": "None."}, language="ko")
     assert (new.title, new.error) == ("정기 점검에서 새로운 이상 발견: staging | aedpics", "None.")
     watched = told("alert", {"error": "of the run"}, alert={"kind": "watch", "error": "of the watch"})

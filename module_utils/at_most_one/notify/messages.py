@@ -25,6 +25,7 @@ _ICONS = {
 }
 # Slack's own limits: https://docs.slack.dev/reference/block-kit/blocks/header-block and section-block
 _HEADER, _FIELD, _FIELDS, _SECTION = 150, 2_000, 10, 3_000
+_BLOCKS = 50  # a message with one more is refused: https://docs.slack.dev/reference/block-kit/blocks
 
 
 @dataclass(frozen=True)
@@ -99,17 +100,18 @@ def for_slack(notice: Notice) -> dict[str, Any]:
     """The body for an incoming webhook: a line for the notification, blocks for the channel."""
     fields = [
         {"type": "mrkdwn", "text": _cut(f"*{_escaped(name)}*\n{_escaped(value)}", _FIELD)}
-        for name, value in notice.facts[:_FIELDS]
+        for name, value in notice.facts
     ]
     title = f"{_ICONS[notice.event]} {notice.title}"
     blocks: list[dict[str, Any]] = [
         {"type": "header", "text": {"type": "plain_text", "text": _cut(title, _HEADER), "emoji": True}}
     ]
-    if fields:
-        blocks.append({"type": "section", "fields": fields})
+    blocks += [{"type": "section", "fields": fields[at : at + _FIELDS]} for at in range(0, len(fields), _FIELDS)]
     for finding in findings(notice):
         lines = [f"*{_escaped(notice.words.get(key, key))}:* {_escaped(text)}" for key, text in finding.items() if text]
         blocks.append({"type": "section", "text": {"type": "mrkdwn", "text": _cut("\n".join(lines), _SECTION)}})
+    if more := blocks[_BLOCKS:]:
+        blocks[_BLOCKS - 1 :] = [{"type": "section", "text": {"type": "mrkdwn", "text": f"… +{len(more) + 1}"}}]
     return {"text": _escaped(notice.title), "blocks": blocks}
 
 

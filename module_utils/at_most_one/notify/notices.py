@@ -48,7 +48,9 @@ class Event:
 
 def notice(event: Event, words: Words) -> Notice:
     """Return the message that every channel gets."""
-    facts = _facts(event, event.report, words) if event.report else []
+    # An alert has no run: of several plans and tenants nobody else says which one it is about.
+    about = [(words["plan"], event.plan["title"][event.language])] if event.plan else []
+    facts = _facts(event, event.report, words) if event.report else about
     facts += [(one["name"], f"{words['since']} {one['since']}") for one in event.alert.get("recovered") or []]
     return Notice(event.name, _title(event, words), tuple(facts), _error(event, words), words["findings"], _data(event))
 
@@ -125,6 +127,8 @@ def _data(event: Event) -> dict[str, Any]:
         **{"environment": event.environment, "application": event.application, "at": event.at},
         "language": event.language,
     }
+    if event.plan:
+        data["plan"] = {"id": event.plan["id"]}
     report = event.report
     if report:
         data |= {
