@@ -208,6 +208,21 @@ def test_a_masked_value_that_stands_elsewhere_stops_the_copy_and_is_not_shown(
     assert rows(target, "SELECT count(*) FROM aedpics.mail_log") == [(3,)]
 
 
+def test_no_kind_of_column_hides_a_masked_value(server: Server, source: Login, target: Login) -> None:
+    execute(
+        source,
+        "CREATE DOMAIN aedpics.document AS jsonb",
+        "CREATE TYPE aedpics.contact AS (address text, calls integer)",
+        "CREATE TABLE aedpics.kinds AS SELECT pg_catalog.to_tsvector('pg_catalog.simple', email) AS words,"
+        " ARRAY[pg_catalog.to_jsonb(email)] AS list, pg_catalog.to_jsonb(email)::aedpics.document AS document,"
+        f" ROW(email, 1)::aedpics.contact AS contact FROM {PEOPLE}",
+    )
+    with pytest.raises(OperatorError, match="masked elsewhere") as stopped:
+        _copy(server, target, clone.Source(template=source.dbname), MASKS[:1])
+    found = [f"aedpics.kinds.{name} (2 rows)" for name in ("contact", "document", "list", "words")]
+    assert ", ".join(found) in str(stopped.value)
+
+
 REFUSED = "$$BEGIN RAISE 'no change of the schema'; END$$"
 
 

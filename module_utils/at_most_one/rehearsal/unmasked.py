@@ -20,24 +20,36 @@ from .masking import Mask, others
 
 SAMPLE = 20  # values of each masked column
 _SHORTEST = 8  # bytes; shorter ones, such as a yes or a city, are found by chance
-_IS_TEXT = sql.SQL("""
-(t.typcategory = 'S' OR t.typname IN ('json', 'jsonb', 'xml')
- OR EXISTS (SELECT FROM pg_catalog.pg_type e WHERE e.oid = t.typelem AND t.typcategory = 'A' AND e.typcategory = 'S'))
+# The types that a text can stand in: texts, and what is made of them as a list, a domain, a range or a row.
+_HOLDING = sql.SQL("""
+WITH RECURSIVE made_of (part, whole) AS (
+  SELECT typelem, oid FROM pg_catalog.pg_type WHERE typelem <> 0
+  UNION ALL SELECT typbasetype, oid FROM pg_catalog.pg_type WHERE typbasetype <> 0
+  UNION ALL SELECT rngsubtype, rngtypid FROM pg_catalog.pg_range
+  UNION ALL SELECT a.atttypid, c.reltype FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+    WHERE c.reltype <> 0 AND a.attnum > 0 AND NOT a.attisdropped
+), holding (holder) AS (
+  SELECT oid FROM pg_catalog.pg_type
+  WHERE typcategory = 'S' OR typname IN ('hstore', 'json', 'jsonb', 'ltree', 'tsvector', 'xml')
+  UNION SELECT made_of.whole FROM holding JOIN made_of ON made_of.part = holding.holder
+)
 """)
 _TEXTS = sql.SQL("""
+{}
 SELECT n.nspname::text, c.relname::text, pg_catalog.array_agg(a.attname::text ORDER BY a.attnum)
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
-WHERE (c.relkind = 'r' OR c.relkind = 'm' AND c.relispopulated) AND c.relpersistence <> 't' AND {}
+WHERE (c.relkind = 'r' OR c.relkind = 'm' AND c.relispopulated) AND c.relpersistence <> 't'
+AND a.atttypid IN (SELECT holder FROM holding)
 AND n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\\_%%'
 AND pg_catalog.format('%%s.%%s.%%s', n.nspname, c.relname, a.attname) <> ALL (%s)
 GROUP BY 1, 2 ORDER BY 1, 2
-""").format(_IS_TEXT)
+""").format(_HOLDING)
 _IS_TEXT_COLUMN = sql.SQL("""
-SELECT {} FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+{}
+SELECT a.atttypid IN (SELECT holder FROM holding) FROM pg_catalog.pg_attribute a
 WHERE a.attrelid = pg_catalog.to_regclass(%s) AND a.attname = %s
-""").format(_IS_TEXT)
+""").format(_HOLDING)
 # What a materialized view is made of comes first, through any number of views.
 _VIEWS = """
 WITH RECURSIVE reads AS (
