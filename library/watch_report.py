@@ -92,6 +92,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ansible.module_utils.at_most_one.findings import say
 from ansible.module_utils.at_most_one.service import watch_summary
 from ansible.module_utils.at_most_one.system import artifacts
 from ansible.module_utils.at_most_one_entry import Call, run
@@ -110,8 +111,19 @@ def act(call: Call) -> dict[str, Any]:
     given = call.params
     about = {name: given[name] for name in ("environment", "plan", "run_id")}
     document = watch_summary.document(given["hosts"], given["language"], **about)
-    artifacts.directory(Path(given["path"]).parent)
-    artifacts.write(given["path"], json.dumps(document, ensure_ascii=False, indent=4) + "\n")
+    try:
+        artifacts.directory(Path(given["path"]).parent)
+        artifacts.write(given["path"], json.dumps(document, ensure_ascii=False, indent=4) + "\n")
+    except OSError as failure:  # a full disk is no reason to keep to oneself what was found
+        if not document["findings"]:
+            raise
+        call.warn(
+            say(
+                "{path} cannot be written ({reason}); what was found is told all the same.",
+                path=given["path"],
+                reason=failure.strerror or type(failure).__name__,
+            )
+        )
     return {
         "changed": False,
         "findings": document["findings"],

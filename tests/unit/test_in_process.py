@@ -215,6 +215,19 @@ def test_what_a_watch_has_seen(run_module: Module, tmp_path: Path) -> None:
     assert (tmp_path / "new/watch.json").stat().st_mode & 0o777 == 0o640
 
 
+def test_what_a_watch_has_found_is_told_where_it_cannot_be_kept(run_module: Module, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    found = {"name": "duplicates", "seen": "1 group.", "expected": "none.", "next_step": "deploy."}
+    watched: dict[str, Any] = {"since": {"latency_ms": {}, "instances": {}}, "rounds": [], "findings": [found]}
+    path = str(tmp_path / "file/watch.json")
+    given = {"environment": "staging", "plan": "rule", "path": path}
+    result = both(run_module, "watch_report", {**given, "hosts": {"web1": watched}})
+    assert result["alert"]["error"] == "web1: 1 group. Expected: none. Next: deploy."
+    assert result["warnings"][0].startswith(f"{path} cannot be written (")
+    good = {**given, "hosts": {"web1": {**watched, "findings": []}}}
+    assert both(run_module, "watch_report", good)["failed"], "nothing else says that this is missing"
+
+
 def test_what_one_host_finds_ends_the_watch_of_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ansible.constants.DEFAULT_LOCAL_TMP", str(tmp_path))
     monkeypatch.setattr("ansible.plugins.action.ActionBase.run", lambda *_: {})
