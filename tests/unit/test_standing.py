@@ -8,6 +8,7 @@ from typing import Any
 
 import at_most_one_entry
 import pytest
+from at_most_one.catalogue import render
 from at_most_one.errors import OperatorError
 from at_most_one.findings import Finding
 from at_most_one.monitoring import findings, prometheus
@@ -251,6 +252,10 @@ def test_a_dead_run_says_what_it_left_and_how_to_go_on_or_back() -> None:
     assert found.seen == (
         "Run R1 of minsu@gw is dead since T0, after prepare; the write fence is raised; 25 archived rows are not back; "
         "not there as planned: idx_a."
+    )
+    assert render(found.seen, "ko") == (
+        "minsu@gw의 실행 R1: T0 이후 응답이 없습니다(준비 단계 이후; 쓰기 펜스 상태: 올라감; "
+        "보관된 25행이 돌아오지 않음; 계획대로 있지 않은 것: idx_a)."
     )
     assert found.next_step == (
         "go on: ansible-playbook deploy.yml -l <environment>; "

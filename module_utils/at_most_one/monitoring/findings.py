@@ -255,12 +255,12 @@ def _dead_run(run: Facts, facts: Facts) -> Finding:
     archived = (run.get("rows") or {}).get("archived") or 0
     same_plan = _is_of_plan(run, facts)
     left = [
-        say("the write fence is {fence}", fence=fence) if same_plan and fence not in (None, "lowered") else "",
+        say("the write fence is {fence}", fence=word(fence)) if same_plan and fence not in (None, "lowered") else "",
         say("{archived} archived rows are not back", archived=archived) if archived else "",
         say("not there as planned: {missing}", missing=", ".join(missing)) if same_plan and missing else "",
     ]
     phases = run.get("phases") or []
-    done = say("after {name}", name=phases[-1]["name"]) if phases else say("before its first phase ended")
+    done = say("after {name}", name=word(phases[-1]["name"])) if phases else say("before its first phase ended")
     plan = "" if same_plan else f" -e plan={shlex.quote(run['plan_id'])}"
     if is_purge(run):
         return Finding(
