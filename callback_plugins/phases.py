@@ -95,7 +95,7 @@ class CallbackModule(DefaultCallback):
     def _say(self, text: str = "", colour: str | None = None, most: int | None = None) -> None:
         """As wide as the terminal, at ``most`` so many columns; in a log every line stays whole."""
         columns = min(self._columns, most) if self._columns and most else self._columns
-        self._display.display(terminal.flow(text, columns), color=colour)
+        self._display.display(terminal.flow(terminal.harmless(text), columns), color=colour)
 
     def _say_indented(self, text: str, colour: str | None = None) -> None:
         """One line of an error."""

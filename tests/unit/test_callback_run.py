@@ -190,6 +190,22 @@ def test_the_same_error_of_another_host_is_one_line(command: list[str]) -> None:
     assert output.count("the same on web") == 2
 
 
+QUOTING = """
+- name: (1/1) Verify
+  hosts: all
+  gather_facts: false
+  tasks:
+    - name: Stop if the log has errors
+      ansible.builtin.fail: {msg: "Line \\e[31m\\e]52;c;eA==\\aof\\u202e it. Expected: none. Next: read it."}
+"""
+
+
+def test_what_a_log_says_is_shown_and_not_obeyed(command: list[str]) -> None:
+    """Whoever sends requests can write into the log of an application, which an error quotes."""
+    _, output = without_terminal(command, QUOTING, limit="web1")
+    assert "    Line ]52;c;eA==of it.\n" in output
+
+
 LOST = """
 - name: (1/1) Verify
   hosts: web1

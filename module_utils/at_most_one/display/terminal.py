@@ -15,6 +15,8 @@ _ERASE = b"\r\x1b[2K"
 _FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _TICK_S = 0.1
 _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+# What a terminal obeys and no line of ours has: all but tab and new line, and what turns the direction of letters.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _LABEL = re.compile(r" +\S+(?: \S+)* {2,}(?=\S)")  # "  Cause   ": what follows goes on under its beginning
 # A command for a shell: its playbook, and the options with their values.
 _WORD = r"(?:'[^']*'|\"[^\"]*\"|[^\s'\"])+"
@@ -52,6 +54,11 @@ def plain(text: str) -> str:
     """``text`` of any program on one line, without colours, control characters and what it has drawn over."""
     drawn = _COLOUR.sub("", text).rstrip().rpartition("\r")[2]
     return "".join(letter if letter.isprintable() else " " for letter in drawn).strip()
+
+
+def harmless(text: str) -> str:
+    """``text`` without what a terminal obeys: it may quote a log, in which whoever sends requests can write."""
+    return _CONTROL.sub("", _COLOUR.sub("", text))
 
 
 def pad(text: str, cells: int) -> str:
