@@ -51,6 +51,6 @@ def test_the_line_is_whole_and_escaped_for_who_reads_it() -> None:
     named = schedule.command({**given, "variables": ["a=b c"], "plan": "rule"}, "/b")
     assert "monitor.yml -i in -l staging -e 'a=b c' -e plan=rule > '/kept %/staging/monitor-rule.log' 2>&1" in named
     names = [schedule.name("staging", plan) for plan in ("", "rule")]
-    assert names == ["at-most-one-monitor-staging", "at-most-one-monitor-staging-rule"], "one does not replace the other"
+    assert names == ["at-most-one-monitor-staging", "at-most-one-monitor-staging-rule"], "neither replaces the other"
     assert schedule.cron_job("100 %") == "100 \\%"
     assert schedule.exec_start('a\\b "c" 1% $d') == '/bin/sh -c "a\\\\b \\"c\\" 1%% $$d"'
