@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from at_most_one.pm2 import client
 
 from tests.conftest import ROOT
 from tests.service.conftest import App
@@ -106,6 +108,19 @@ def test_an_instance_restarts(watched: Callable[..., dict[str, Any]], app: App) 
 
     assert kinds(result) == ["instances"]
     assert len(result["rounds"]) == 1
+
+
+@pytest.mark.parametrize("known", ["since its beginning", "never"])
+def test_an_application_pm2_does_not_list(watched: Callable[..., dict[str, Any]], app: App, known: str) -> None:
+    """Health may come from another process on that port: a watch of nobody's instances must not end well."""
+    delete = functools.partial(client.run, app.pm2, "delete", app.name)
+    if known == "never":
+        delete()
+    result = watched(delete)
+
+    assert kinds(result) == ["instances"]
+    assert len(result["rounds"]) == 1, "a fact counts at once"
+    assert f"has no application {app.name}" in result["findings"][0]["seen"]
 
 
 def test_answers_take_three_times_as_long(watched: Callable[..., dict[str, Any]], service: FakeService) -> None:

@@ -18,6 +18,7 @@ from ..errors import OperatorError
 from ..findings import Finding, joined, observed, say
 from ..pm2 import client
 from ..pm2.client import Instance, Listing, Pm2
+from ..pm2.preflight import require_running
 from ..system import log_errors
 from ..system.log_errors import Mark, Moment, Scan, Served
 from . import health_checks, traffic_probe
@@ -380,8 +381,10 @@ def health(visiting: Visiting) -> list[health_checks.Check]:
 
 
 def listed(target: Pm2, name: str) -> Listing | OperatorError:
-    """The instances, or why they could not be had."""
+    """The instances, or why there are none to look at: an application that PM2 does not list restarts no more."""
     try:
-        return client.listing(target, name)
+        found = client.listing(target, name)
+        require_running(target, found, name)
     except OperatorError as stop:
         return stop
+    return found
