@@ -22,7 +22,8 @@ options:
         V(race), so that the refusals which the race provokes are not found in the log.
       - V(root) asks HEAD /, which may be answered although the service is down. V(health) wants one of
         O(health_values).
-      - V(login) signs in as each of the two people that are given. V(monitoring) wants no duplicates.
+      - V(login) signs in as each of the two people that are given. With O(auth=bearer) it reads O(sessions_path) with
+        each token; 401, 403, 429, a redirect and 5xx are no login. V(monitoring) wants no duplicates.
       - V(session) opens a session, tries a second one, which must be the same or 409, and cancels it. 409 at once is
         legitimate, because somebody works on that equipment.
       - V(race) opens O(race_size) at once. One session may come of it, and no 5xx. The canary must be free.

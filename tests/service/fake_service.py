@@ -37,6 +37,7 @@ class Behaviour:
     creation: int | None = None  # answer every creation with this status
     drop_first_creation: bool = False  # open the session, then close the connection without an answer
     csrf: int = 200
+    listing: int = 200  # what the list of sessions answers to somebody whom the service knows
     delay_s: float = 0.0  # how long every answer takes
 
 
@@ -105,7 +106,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         elif self.path.startswith("/api/monitoring/"):
             self._answer(401, {"error": "Unauthorized"}) if not self._who() else self._answer(*behaviour.monitoring)
         else:
-            self._answer(200 if self._who() else 401, {"sessions": []})
+            self._answer(behaviour.listing if self._who() else 401, {"sessions": []})
 
     def do_POST(self) -> None:
         self._note()

@@ -131,6 +131,17 @@ def test_bearer(service: FakeService, settings: Settings) -> None:
     assert TOKEN not in only(bearer, "session").got
 
 
+@pytest.mark.parametrize(
+    ("status", "ok"),
+    [(200, True), (400, True), (405, True), (302, False), (401, False), (403, False), (429, False), (500, False)],
+)
+def test_what_counts_as_a_login_by_a_token(service: FakeService, settings: Settings, status: int, ok: bool) -> None:
+    """A redirect leads to the page where one logs in, and a service that fails knows nobody."""
+    service.behaviour.listing = status
+    check = only(replace(settings, auth="bearer", bearer_token=TOKEN), "login")
+    assert (check.ok, check.got[:3]) == (ok, str(status))
+
+
 @pytest.mark.parametrize("second", ["resume", "refuse"])
 def test_session_of_ones_own_is_cancelled(service: FakeService, settings: Settings, second: str) -> None:
     service.behaviour.second = second
