@@ -550,7 +550,7 @@ def test_what_became_of_a_request_is_read_in_korean(
         assert re.findall("[a-z]{2,}", words) == [], "names and commands alone stay as they are"
 
 
-@pytest.mark.parametrize("action", requests.ACTIONS)
+@pytest.mark.parametrize("action", [*requests._EFFECT])
 def test_check_mode_predicts_and_writes_nothing(
     login: Login, plan: Plan, connection: Connection, held: str, action: str
 ) -> None:

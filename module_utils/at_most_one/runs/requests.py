@@ -19,7 +19,6 @@ from ..postgres.own_schema import exists, missing
 from ..verdicts import word
 from .run_status import dead_since, why_dead
 
-ACTIONS = ("pause", "resume", "hold_cutover", "continue", "abort")
 # What each action sets or lifts; nothing lifts an abort.
 _EFFECT = {
     "pause": ("pause", True),
