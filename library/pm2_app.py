@@ -91,10 +91,6 @@ options:
         description: Seconds for one answer.
         type: float
         default: 5
-      validate_certs:
-        description: Whether an https certificate must be valid.
-        type: bool
-        default: true
   instance_timeout_s:
     description: Seconds in which one instance must be proven.
     type: float

@@ -81,10 +81,6 @@ options:
     description: Seconds for each step of a request.
     type: float
     default: 10
-  validate_certs:
-    description: Whether an https certificate must be valid.
-    type: bool
-    default: true
   auth:
     description: V(nextauth) signs in with a CSRF token and credentials and sends cookies; V(bearer) sends a token.
     type: str
@@ -285,7 +281,6 @@ OPTIONS = {
     "known_faults": {"type": "dict", "default": {}, "options": dict.fromkeys(JUDGED, POLICY)},
     "fail": {"type": "bool", "default": True},
     "timeout_s": {"type": "float", "default": 10.0},
-    "validate_certs": {"type": "bool", "default": True},
     "auth": {"type": "str", "choices": ["nextauth", "bearer"], "default": "nextauth"},
     "credentials": {"type": "dict", "options": PERSON},
     "admin_credentials": {"type": "dict", "options": PERSON},

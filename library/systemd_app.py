@@ -70,10 +70,6 @@ options:
         description: Seconds for one answer.
         type: float
         default: 5
-      validate_certs:
-        description: Whether an https certificate must be valid.
-        type: bool
-        default: true
   instance_timeout_s:
     description: Seconds in which one unit must be proven. Its restart may take as long before that.
     type: float

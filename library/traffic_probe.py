@@ -113,10 +113,6 @@ options:
   build_header:
     description: The response header that names the build, to say when the old one answered last.
     type: str
-  validate_certs:
-    description: Whether an https certificate must be valid.
-    type: bool
-    default: true
 attributes:
   check_mode:
     support: full
@@ -316,7 +312,6 @@ OPTIONS = {
     "max_s": {"type": "float", "default": 1800.0},
     "controller_pid": {"type": "int"},
     "build_header": {"type": "str"},
-    "validate_certs": {"type": "bool", "default": True},
 }
 REQUIRED_IF = [
     ("state", "started", ("urls", "output")),
@@ -372,7 +367,7 @@ def _settings(given: dict[str, Any]) -> traffic_probe.Settings:
         )
     return traffic_probe.Settings(
         tuple(_target(url) for url in urls),
-        **{name: given[name] for name in ("rate_per_s", "keepalive", "timeout_s", "max_s", "validate_certs")},
+        **{name: given[name] for name in ("rate_per_s", "keepalive", "timeout_s", "max_s")},
         controller_pid=given["controller_pid"],
         build_header=given["build_header"] or None,
         p50_before_ms=given["p50_before_ms"],

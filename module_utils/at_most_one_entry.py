@@ -103,7 +103,6 @@ PROBE_SPEC: dict[str, Any] = {
     "pid_header": {"type": "str"},
     "expect": {"type": "list", "elements": "int", "default": [200]},
     "timeout_s": {"type": "float", "default": 5.0},
-    "validate_certs": {"type": "bool", "default": True},
 }
 # A module that removes the releases that nobody needs any more: see release.retention.
 RELEASES_SPEC: dict[str, Any] = {

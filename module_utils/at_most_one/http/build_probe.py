@@ -44,9 +44,9 @@ class BuildProof:
 class Asker:
     """Asks one origin, for example ``http://127.0.0.1:3000``, on one connection: PM2 gives that to one process."""
 
-    def __init__(self, origin: str, *, timeout_s: float = 5.0, validate_certs: bool = True) -> None:
+    def __init__(self, origin: str, *, timeout_s: float = 5.0) -> None:
         self.origin = origin
-        self._client = Client(origin, timeout_s=timeout_s, keepalive=True, validate_certs=validate_certs)
+        self._client = Client(origin, timeout_s=timeout_s, keepalive=True)
 
     def __enter__(self) -> Asker:
         return self

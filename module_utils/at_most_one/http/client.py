@@ -109,14 +109,12 @@ class Client:
     # reason that says nothing about the server. A pool of connections that is any good lets go of them first.
     IDLE_S = 2.0
 
-    def __init__(self, url: str, *, timeout_s: float, keepalive: bool = False, validate_certs: bool = True) -> None:
+    def __init__(self, url: str, *, timeout_s: float, keepalive: bool = False) -> None:
         origin = place(url)
         port = origin.port or _PORTS[origin.scheme]  # without one, ::1 would be : at port 1
         self._timeout_s = timeout_s
         if origin.scheme == "https":
             context = ssl.create_default_context()
-            if not validate_certs:
-                context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
             self._connection: http.client.HTTPConnection = http.client.HTTPSConnection(
                 origin.host, port, timeout=timeout_s, context=context
             )
@@ -177,10 +175,9 @@ def fetch(
     timeout_s: float,
     headers: Mapping[str, str] | None = None,
     body: bytes | None = None,
-    validate_certs: bool = True,
 ) -> Answer:
     """One request on a connection of its own. ``timeout_s`` bounds each step, and 4 times that all. Raises NoAnswer."""
-    client = Client(url, timeout_s=timeout_s, validate_certs=validate_certs)
+    client = Client(url, timeout_s=timeout_s)
     return client.request(method, place(url).target, headers, body)
 
 

@@ -40,7 +40,7 @@ def with_own_build(demand: Demand, pids: Iterable[int] = ()) -> Demand:
     serving = {directory for pid in pids if pid and (directory := working_directory(pid))}
     own = proof_of(Path(release), [Path(directory) for directory in serving])
     if serving and own is not None and own.in_page and own.file is None:
-        with Asker(origin_of(probe.url), timeout_s=probe.timeout_s, validate_certs=probe.validate_certs) as asker:
+        with Asker(origin_of(probe.url), timeout_s=probe.timeout_s) as asker:
             own = own if page_names_a_build(own, asker) else None
     if own is None or not own.proves:
         return replace(demand, probe=replace(probe, build=None))

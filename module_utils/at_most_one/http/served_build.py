@@ -22,7 +22,6 @@ class Probe:
     pid_header: str | None = None
     timeout_s: float = 5.0
     expect: tuple[int, ...] = (200,)
-    validate_certs: bool = True
     own: BuildProof | None = None
 
 
@@ -52,7 +51,7 @@ def ask(probe: Probe) -> Reply:
     if probe.own:
         return _ask_for_own_build(probe, probe.own)
     try:
-        answer = fetch("GET", probe.url, timeout_s=probe.timeout_s, validate_certs=probe.validate_certs)
+        answer = fetch("GET", probe.url, timeout_s=probe.timeout_s)
     except NoAnswer as failure:
         return Reply(None, None, str(failure))
     build = answer.header(probe.build_header) if probe.build_header else None
@@ -67,7 +66,7 @@ def ask(probe: Probe) -> Reply:
 def _ask_for_own_build(probe: Probe, own: BuildProof) -> Reply:
     """The same with what shows the build, all on one connection: the answers are those of one process."""
     pid = None
-    with Asker(origin_of(probe.url), timeout_s=probe.timeout_s, validate_certs=probe.validate_certs) as asker:
+    with Asker(origin_of(probe.url), timeout_s=probe.timeout_s) as asker:
         try:
             answer = asker.get(place(probe.url).target)
             pid = answer.header(probe.pid_header) if probe.pid_header else None

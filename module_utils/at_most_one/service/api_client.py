@@ -20,7 +20,6 @@ class Settings:
 
     base_url: str
     timeout_s: float = 10.0
-    validate_certs: bool = True
     auth: str = "nextauth"  # nextauth | bearer
     credentials: Credentials | None = None
     admin_credentials: Credentials | None = None
@@ -88,7 +87,6 @@ class Visitor:
                 settings.base_url,
                 credentials,
                 timeout_s=settings.timeout_s,
-                validate_certs=settings.validate_certs,
             )
         except NoAnswer as failure:
             raise SignInFailed(
@@ -104,7 +102,6 @@ class Visitor:
                 method,
                 self.url(path),
                 timeout_s=self.settings.timeout_s,
-                validate_certs=self.settings.validate_certs,
                 **message(who, body),
             )
         except NoAnswer as failure:

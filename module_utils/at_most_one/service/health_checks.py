@@ -310,7 +310,7 @@ def _at_once(visitor: Visitor, person: Identity) -> tuple[list[Answer], list[str
     line = threading.Barrier(settings.race_size)
 
     def runner() -> None:
-        client = Client(url, timeout_s=settings.timeout_s, validate_certs=settings.validate_certs)
+        client = Client(url, timeout_s=settings.timeout_s)
         try:
             try:
                 client.connect()

@@ -74,9 +74,7 @@ def has_session(jar: Mapping[str, str]) -> bool:
     return any(_SESSION_COOKIE.match(name) for name in jar)
 
 
-def sign_in(
-    base_url: str, credentials: Credentials, *, timeout_s: float, validate_certs: bool = True, path: str = "/api/auth"
-) -> Identity:
+def sign_in(base_url: str, credentials: Credentials, *, timeout_s: float, path: str = "/api/auth") -> Identity:
     """Sign in and see that the application knows the session. Raises SignInFailed and NoAnswer."""
     jar: dict[str, str] = {}
     secrets: tuple[str, ...] = (credentials.password,)
@@ -95,7 +93,6 @@ def sign_in(
             timeout_s=timeout_s,
             headers=headers,
             body=urlencode(form).encode() if form is not None else None,
-            validate_certs=validate_certs,
         )
         jar = with_cookies(jar, answer.headers)
         return answer

@@ -61,7 +61,6 @@ class Settings:
     timeout_s: float = 10.0
     max_s: float = 1800.0
     build_header: str | None = None
-    validate_certs: bool = True
     controller_pid: int | None = None
     p50_before_ms: float | None = None  # what was measured before, for the receipt
 
@@ -201,10 +200,7 @@ def _work(
 def clients_of(settings: Settings) -> list[Client]:
     """A client for each target."""
     return [
-        Client(
-            one.url, timeout_s=settings.timeout_s, keepalive=settings.keepalive, validate_certs=settings.validate_certs
-        )
-        for one in settings.targets
+        Client(one.url, timeout_s=settings.timeout_s, keepalive=settings.keepalive) for one in settings.targets
     ]
 
 
@@ -359,7 +355,6 @@ def _as_json(settings: Settings) -> dict[str, Any]:
         "timeout_s": settings.timeout_s,
         "max_s": settings.max_s,
         "build_header": settings.build_header,
-        "validate_certs": settings.validate_certs,
     }
 
 
