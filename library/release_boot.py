@@ -13,7 +13,19 @@ description:
     file of its own.
   - The process uses the release's own settings, so also the service's database. What an application does by itself
     at its start, it does here once more.
+  - With O(name) it first compares what PM2 runs with what the ecosystem file of the release declares. A reload applies
+    no other script, number of instances or arguments, so these are refused, as M(pm2_app) would refuse them later.
 options:
+  name:
+    description: The application's name in PM2. Without it, PM2 is not asked.
+    type: str
+  path:
+    description: The application's path, the link or the directory in place. Required with O(name).
+    type: path
+  ecosystem:
+    description: The ecosystem file, relative to O(release_path) or absolute.
+    type: str
+    default: ecosystem.config.cjs
   release_path:
     description: The directory of the built release.
     type: path
@@ -36,9 +48,6 @@ options:
   build_json_key:
     description: The key that names the build in a JSON answer, instead of a header.
     type: str
-  environment_path:
-    description: Directories to search before PATH, separated by colons, so that node is found.
-    type: str
   timeout_s:
     description: Seconds until the answer must have come.
     type: float
@@ -55,6 +64,8 @@ attributes:
   diff_mode:
     support: none
     description: There is no change to show.
+extends_documentation_fragment:
+  - at_most_one.pm2
 author:
   - the at-most-one maintainers (@at-most-one)
 """
@@ -64,6 +75,8 @@ EXAMPLES = r"""
   release_boot:
     release_path: /var/www/aedpics.releases/3f616e0
     command: [node_modules/.bin/next, start, --hostname, 127.0.0.1, --port, "{port}"]
+    name: aedpics
+    path: /var/www/aedpics
     url: http://127.0.0.1:3000/api/health
     build: 3f616e0
     build_header: x-app-commit
@@ -77,10 +90,11 @@ seconds:
   sample: 1.2
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.at_most_one_entry import run
+from ansible.module_utils.at_most_one_entry import PM2_SPEC, pm2_of, run
 from ansible.module_utils.basic import AnsibleModule
 
 
@@ -88,9 +102,17 @@ def act(module: AnsibleModule) -> dict[str, Any]:
     """Boot it, unless in check mode."""
     from ansible.module_utils.at_most_one.http.proof import Demand, with_own_build
     from ansible.module_utils.at_most_one.http.served_build import Probe
+    from ansible.module_utils.at_most_one.pm2 import preflight
     from ansible.module_utils.at_most_one.release import trial_boot
 
     given = module.params
+    if given["name"] and not module.check_mode:
+        aim = preflight.Aim(
+            Demand(given["name"], None, None),
+            path=given["path"],
+            ecosystem=os.path.join(given["release_path"], given["ecosystem"]),
+        )
+        preflight.require_declared(pm2_of(module), aim, given["release_path"])
     # An unset variable of an inventory is an empty text: the application names no build there.
     header, key = given["build_header"] or None, given["build_json_key"] or None
     build = given["build"] if header or key else None
@@ -117,12 +139,16 @@ def main() -> None:
             "build": {"type": "str"},
             "build_header": {"type": "str"},
             "build_json_key": {"type": "str", "no_log": False},
-            "environment_path": {"type": "str"},
+            "name": {"type": "str"},
+            "path": {"type": "path"},
+            "ecosystem": {"type": "str", "default": "ecosystem.config.cjs"},
+            **PM2_SPEC,
             "timeout_s": {"type": "float", "default": 60},
             "stable_s": {"type": "float", "default": 0},
         },
         act,
         needs_psycopg2=False,
+        required_by={"name": ("path",)},
     )
 
 

@@ -72,6 +72,14 @@ FAULTS = {
         "nothing was touched, so nothing is taken back",
         f"{RELEASES}[removed BUILD_ID]",
     ),
+    "definition that no reload applies": Fault(
+        "a commit whose ecosystem file declares another number of instances, script, arguments or name than PM2 runs",
+        "prepare",
+        "stopped",
+        ("the ecosystem file says",),
+        "nothing was touched, so nothing is taken back",
+        "tests/service/test_pm2.py::test_a_definition_that_no_reload_applies_is_refused_before_the_switch[instances]",
+    ),
     "missing chunks": Fault(
         "a build that ends well and leaves no .next/static/chunks",
         "prepare",

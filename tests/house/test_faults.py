@@ -16,6 +16,7 @@ DEMANDED = {
     "boot slower than the timeout",
     "wrong build served",
     "removed BUILD_ID",
+    "definition that no reload applies",
     "missing chunks",
     "missing shared file",
     "another way of deploying",

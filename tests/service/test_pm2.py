@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -184,6 +185,43 @@ def test_what_cannot_be_reloaded_one_by_one_is_refused_untouched(app: App) -> No
         reload.reload(app.pm2, app.aim(three), only=[7], check=True)
 
 
+def boot(app: App, run_module: RunModule, release: Path) -> str:
+    """What prepare's look at a release that nothing leads to yet ends with; a release that passes it does not boot."""
+    command = [sys.executable, "-c", "", "{port}"]
+    arguments = {"release_path": str(release), "command": command, "url": app.url, "timeout_s": 2}
+    return str(run_module("release_boot", {**app.module_arguments(), **arguments})["seen"])
+
+
+DEFINITIONS: dict[str, tuple[dict[str, Any], str]] = {
+    "the same": ({}, "does not boot: it ended with exit code 0"),
+    "instances": ({"instances": 3}, "the ecosystem file says 3"),
+    "script": ({"script": "next.cjs"}, "next.cjs."),
+    "arguments": ({"app": {"args": "--more"}}, "PM2 holds other args"),
+    "name": ({"name": "another"}, "declares no application"),
+}
+
+
+@pytest.mark.parametrize("changed", [*DEFINITIONS])
+def test_a_definition_that_no_reload_applies_is_refused_before_the_switch(
+    app: App, run_module: RunModule, changed: str
+) -> None:
+    behaviour, seen = DEFINITIONS[changed]
+    old, new = app.release("a" * 40), app.release("b" * 40, **behaviour)
+    app.start(old)
+    before = app.instances()
+    assert seen in boot(app, run_module, new)
+    assert app.instances() == before
+
+
+def test_a_file_that_names_its_own_directory_declares_the_same_script(app: App, run_module: RunModule) -> None:
+    """`cwd: __dirname`: PM2 knows the path of the first start, in place; the next file says its own."""
+    next_release = app.path.with_name(f"{app.path.name}.releases") / ("b" * 40)
+    app.release("a" * 40).rename(app.path)
+    client.run(app.pm2, "start", str(app.path / "ecosystem.config.cjs"), "--only", app.name)
+    assert len(app.instances()) == 2
+    assert "does not boot" in boot(app, run_module, app.release("b" * 40, cwd=str(next_release)))
+
+
 def test_fork_mode_is_refused(app: App) -> None:
     release = app.release("a" * 40, exec_mode="fork", instances=1)
     app.start(release)
@@ -191,10 +229,12 @@ def test_fork_mode_is_refused(app: App) -> None:
         reload.reload(app.pm2, app.aim(release))
 
 
-def test_a_path_that_pm2_froze_to_its_first_release_is_refused(app: App) -> None:
+def test_a_path_that_pm2_froze_to_one_release_is_refused(app: App, run_module: RunModule) -> None:
     old, new = app.release("a" * 40, cwd=None), app.release("b" * 40, cwd=None)
     app.link(old)
     client.run(app.pm2, "start", "ecosystem.config.cjs", cwd=str(app.path))  # from inside the link, as people do
+    asked = run_module("pm2_app_info", app.module_arguments())
+    assert "PM2 would start instances" in asked["seen"], "as prepare asks, with the link as it was"
     app.link(new)
     before = app.instances()
     with pytest.raises(OperatorError, match=r"PM2 would start instances .* whatever .* leads to"):

@@ -6,10 +6,11 @@ import os
 import subprocess
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from at_most_one.http.proof import Demand
-from at_most_one.pm2 import reload
+from at_most_one.pm2 import preflight, reload
 from at_most_one.pm2.client import Instance, Listing, Pm2
 from at_most_one.pm2.preflight import Aim, Ready
 from at_most_one.pm2.proof import already_proven, is_steady
@@ -53,3 +54,14 @@ def test_the_process_that_is_replaced_is_the_one_that_another_reload_has_left(mo
     begun = reload._reload_one(Pm2("pm2", "/nowhere"), aim, Ready(Listing(None)), listed)
 
     assert (begun.before.restarts, begun.ticks, begun.steady) == (8, start_ticks(os.getpid()), True)
+
+
+def test_who_is_started_behind_the_link_and_who_in_one_release_for_ever(tmp_path: Path) -> None:
+    inside = tmp_path / "app.releases/a/web"
+    inside.mkdir(parents=True)
+    (tmp_path / "app").symlink_to(inside.parent)
+    (tmp_path / "www").symlink_to("app")
+    place = preflight._place(str(tmp_path / "app"))
+    names = ("app", "app/web", "www", "www/web", "app.releases/a", "app.releases/a/web", ".")
+    follows = [preflight._leads_through(str(tmp_path / name), place) for name in names]
+    assert follows == [True, True, True, True, False, False, False]

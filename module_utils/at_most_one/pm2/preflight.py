@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -12,7 +12,7 @@ from ..errors import OperatorError
 from ..findings import observed, say
 from ..http.proof import Demand
 from ..system.processes import children, working_directory
-from .client import Listing, Pm2, executable_version, listing, version_tuple
+from .client import Instance, Listing, Pm2, executable_version, listing, version_tuple
 from .ecosystem import Drift, declared, declared_by_others, drift
 
 _RELOAD_LOCK_S = 30
@@ -76,7 +76,21 @@ def preflight(pm2: Pm2, aim: Aim, *, linked: bool) -> Ready:
             )
     _require_definition(aim, found)
     _require_patience(aim, found)
-    return _require_declared(pm2, aim, found) if linked else Ready(found)
+    if linked:
+        return _require_declared(pm2, aim, found)
+    if frozen := [one for one in found.instances if not _leads_through(one.pm_cwd, _place(aim.path))]:
+        _refuse_frozen(aim, frozen)
+    return Ready(found)
+
+
+def require_declared(pm2: Pm2, aim: Aim, release: str) -> None:
+    """Raise OperatorError where a reload would not apply what the ecosystem file of ``release`` declares.
+
+    Nothing leads to that release yet: after the switch, all that was done would have to be taken back for it.
+    """
+    found = listing(pm2, aim.demand.name)
+    require_running(pm2, found, aim.demand.name)
+    _require_declared(pm2, aim, found, release)
 
 
 def require_running(pm2: Pm2, found: Listing, name: str) -> None:
@@ -230,8 +244,8 @@ def _require_patience(aim: Aim, found: Listing) -> None:
         )
 
 
-def _require_declared(pm2: Pm2, aim: Aim, found: Listing) -> Ready:
-    """What the ecosystem file of the release says, behind the link that leads to it already."""
+def _require_declared(pm2: Pm2, aim: Aim, found: Listing, ahead: str = "") -> Ready:
+    """What the ecosystem file of the release says, behind the link that leads to it already, or ``ahead`` of that."""
     name, instances, start_anew = aim.demand.name, found.instances, _start_anew(aim)
     release = aim.demand.release_path
     if release and os.path.realpath(aim.path) != release:
@@ -241,22 +255,9 @@ def _require_declared(pm2: Pm2, aim: Aim, found: Listing) -> Ready:
             say("{release}.", release=release),
             say("switch the link first."),
         )
-    frozen = [one.pm_id for one in instances if release and not _inside(os.path.realpath(one.pm_cwd), release)]
+    frozen = [one for one in instances if release and not _inside(os.path.realpath(one.pm_cwd), release)]
     if frozen:
-        where = next(one.pm_cwd for one in instances if one.pm_id in frozen)
-        _refuse(
-            aim,
-            observed(
-                "AMO-4225",
-                "PM2 would start instances {ids} of {name} in {where}, whatever {path} leads to.",
-                ids=_ids(frozen),
-                name=name,
-                where=where,
-                path=aim.path,
-            ),
-            say("{path} as the directory that PM2 remembers.", path=aim.path),
-            say("set cwd: '{path}' in the ecosystem file, then {start_anew}", path=aim.path, start_anew=start_anew),
-        )
+        _refuse_frozen(aim, frozen)
     want = declared(pm2, aim.ecosystem, name)
     if want is None:
         _refuse(
@@ -265,9 +266,9 @@ def _require_declared(pm2: Pm2, aim: Aim, found: Listing) -> Ready:
             say("one."),
             say("correct app_name or the ecosystem file."),
         )
-    base = os.path.join(aim.path, str(want.get("cwd") or ""))
-    script = os.path.realpath(os.path.join(base, str(want.get("script") or "")))
-    other = [one.script for one in instances if os.path.realpath(one.script) != script]
+    script = os.path.normpath(os.path.join(aim.path, str(want.get("cwd") or ""), str(want.get("script") or "")))
+    roots = (aim.path, _place(aim.path), ahead or os.path.realpath(aim.path))
+    other = [one.script for one in instances if not _is_same_file(one.script, script, roots)]
     if other:
         _refuse(
             aim,
@@ -319,8 +320,53 @@ def _require_declared(pm2: Pm2, aim: Aim, found: Listing) -> Ready:
     return Ready(found, differing, want, others)
 
 
+def _refuse_frozen(aim: Aim, frozen: Sequence[Instance]) -> NoReturn:
+    name = aim.demand.name
+    _refuse(
+        aim,
+        observed(
+            "AMO-4225",
+            "PM2 would start instances {ids} of {name} in {where}, whatever {path} leads to.",
+            ids=_ids([one.pm_id for one in frozen]),
+            name=name,
+            where=frozen[0].pm_cwd,
+            path=aim.path,
+        ),
+        say("{path} as the directory that PM2 remembers.", path=aim.path),
+        say("set cwd: '{path}' in the ecosystem file, then {start_anew}", path=aim.path, start_anew=_start_anew(aim)),
+    )
+
+
 def _inside(path: str, directory: str) -> bool:
     return path == directory or path.startswith(f"{directory}{os.sep}")
+
+
+def _place(path: str) -> str:
+    """The path with its last part kept as it is, and the links before that followed."""
+    parent, name = os.path.split(os.path.normpath(path))
+    return os.path.join(os.path.realpath(parent), name)
+
+
+def _leads_through(directory: str, place: str, most_links: int = 40) -> bool:
+    """Whether who starts in ``directory`` follows what is at ``place``, also by way of other links or below it."""
+    if _place(directory) == place:
+        return True
+    if most_links and os.path.islink(directory):
+        target = os.path.join(os.path.dirname(directory), os.readlink(directory))
+        if _leads_through(target, place, most_links - 1):
+            return True
+    parent = os.path.dirname(directory)
+    return parent != directory and _leads_through(parent, place, most_links)
+
+
+def _is_same_file(one: str, other: str, roots: Collection[str]) -> bool:
+    """Whether both are one file of the application, through whichever of the ``roots`` each was found."""
+    return _below(one, roots) == _below(other, roots) or os.path.realpath(one) == os.path.realpath(other)
+
+
+def _below(path: str, roots: Collection[str]) -> str:
+    path = os.path.normpath(path)
+    return next((os.path.relpath(path, root) for root in roots if _inside(path, root)), os.path.realpath(path))
 
 
 def _ids(pm_ids: Sequence[int]) -> str:
