@@ -36,6 +36,7 @@ class Behaviour:
     monitoring: tuple[int, dict[str, Any]] = (200, {"success": True, "data": {"total": 0, "duplicates": []}})
     creation: int | None = None  # answer every creation with this status
     drop_first_creation: bool = False  # open the session, then close the connection without an answer
+    page: int = 200  # what / answers; 307 where it leads to a language or a login
     csrf: int = 200
     listing: int = 200  # what the list of sessions answers to somebody whom the service knows
     delay_s: float = 0.0  # how long every answer takes
@@ -88,7 +89,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         pass
 
     def do_HEAD(self) -> None:
-        self._answer(200)
+        self._answer(self.server.behaviour.page)
 
     def do_GET(self) -> None:
         self._note()
@@ -96,7 +97,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if self.path == "/api/health":
             self._answer(*behaviour.health)
         elif self.path == "/":
-            self._answer(200, {})
+            self._answer(behaviour.page, {})
         elif self.path == "/api/auth/csrf":
             cookies = [f"{CSRF_COOKIE}=abc%7Chash; Path=/; HttpOnly; Secure; SameSite=Lax"]
             self._answer(behaviour.csrf, {"csrfToken": "abc"}, cookies)

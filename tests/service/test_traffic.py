@@ -22,6 +22,7 @@ from at_most_one.system import daemon
 from at_most_one.system.processes import start_ticks
 
 from tests.service.conftest import ROOT, App
+from tests.service.fake_service import FakeService
 from tests.support.ports import free_port, wait_until
 
 
@@ -205,6 +206,27 @@ def test_a_service_that_does_not_answer_cannot_be_watched() -> None:
     assert measured.failures == measured.requests > 0
     assert (measured.p50_ms, measured.bears_per_s, measured.rate_per_s) == (None, 0, 0.2)
     assert not measured.watched_closely
+
+
+@pytest.mark.parametrize(
+    ("page", "seen"), [(200, None), (307, "page (status_307)"), (401, "page (status_401)"), (503, None)]
+)
+def test_what_is_never_answered_as_expected_is_known_before_the_cutover(
+    run_module: Callable[..., dict[str, Any]], page: int, seen: str | None
+) -> None:
+    """Half of the requests would be lost in the receipt, and everything taken back for a page that redirects."""
+    with FakeService.running() as service:
+        service.behaviour.page = page
+        urls = [{"name": "page", "url": f"{service.url}/"}, {"name": "health", "url": f"{service.url}/api/health"}]
+        arguments = {"state": "measured", "rate_per_s": 50, "measure_s": 0.2}
+        measured = run_module("traffic_probe", {**arguments, "urls": urls})
+        assert (seen in measured["seen"]) if seen else (measured["watched_closely"] is True)
+        if seen:
+            assert "health (" not in measured["seen"]
+        assert run_module("traffic_probe", {**arguments, "urls": urls[1:]})["failures"] == 0
+        post = [{**urls[0], "method": "POST", "body": "{}"}]
+        by_head = run_module("traffic_probe", {**arguments, "urls": post})
+        assert "rate_per_s" in by_head, "how a creation is answered, HEAD does not tell"
 
 
 def test_one_prober_for_each_receipt(tmp_path: Path) -> None:

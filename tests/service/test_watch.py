@@ -90,6 +90,14 @@ def test_health_turns_bad(watched: Callable[..., dict[str, Any]], service: FakeS
     assert "unhealthy" in finding["seen"]
 
 
+def test_a_first_page_that_redirects_and_is_not_watched(
+    watched: Callable[..., dict[str, Any]], service: FakeService
+) -> None:
+    service.behaviour.page = 307
+    result = watched(lambda: None)
+    assert (kinds(result), result["suspects"]) == ([], [])
+
+
 def test_error_lines(watched: Callable[..., dict[str, Any]], app: App) -> None:
     def happens() -> None:
         with Path(app.instances()[0].err_log).open("a") as log:
@@ -153,6 +161,7 @@ def test_the_role_watches_every_host_and_ends_with_what_one_of_them_has_found(
     local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
     sick = FakeService()
     sick.behaviour.health = (503, {"status": "unhealthy"})
+    service.behaviour.page = 307
     thread = threading.Thread(target=sick.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     hosts = {name: {**local, "app_instance_url": url} for name, url in (("web1", service.url), ("web2", sick.url))}
@@ -161,6 +170,7 @@ def test_the_role_watches_every_host_and_ends_with_what_one_of_them_has_found(
     variables: dict[str, Any] = {
         **{"environment_name": "staging", "app_name": app.name, "plan": "rule"},
         "project_artifacts": f"{tmp_path}/artifacts",
+        "healthcheck_checks": ["health"],
         **{"app_health_path": "/api/health", "app_health_values": ["healthy"], "database_gateway": "none"},
         **{"pm2_bin": app.pm2.executable, "pm2_home": app.pm2.home, "app_environment_path": os.environ["PATH"]},
         **{"report_language": "en", "watch_minutes": 0.05, "watch_round_s": 1, "watch_baseline_s": 1},

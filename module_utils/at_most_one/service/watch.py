@@ -100,7 +100,7 @@ class Watcher:
         faults, duplicates = self.database() if self.database else (None, None)
         return Seen(
             figures,
-            health(self.visiting),
+            health(self.visiting, page="page" in figures),
             scans(since.log_offsets, self.log_error_pattern),
             listed(self.pm2, self.name) if self.name else None,
             faults,
@@ -375,9 +375,9 @@ def targets(base_url: str, paths: Mapping[str, str]) -> tuple[traffic_probe.Targ
     )
 
 
-def health(visiting: Visiting) -> list[health_checks.Check]:
-    """Page and health, as :mod:`.health_checks` checks them."""
-    return health_checks.run_checks(visiting, ["root", "health"], read_only=True)
+def health(visiting: Visiting, *, page: bool) -> list[health_checks.Check]:
+    """Health and, where it is watched, the page, as :mod:`.health_checks` checks them."""
+    return health_checks.run_checks(visiting, ["root", "health"] if page else ["health"], read_only=True)
 
 
 def listed(target: Pm2, name: str) -> Listing | OperatorError:
