@@ -242,6 +242,18 @@ def test_a_path_that_pm2_froze_to_one_release_is_refused(app: App, run_module: R
     assert app.instances() == before
 
 
+def test_an_application_in_a_directory_of_its_repository_goes_forward_and_back(app: App) -> None:
+    behaviour = {"cwd": str(app.path / "web"), "script": "../server.cjs"}
+    old, new = app.release("a" * 40, **behaviour), app.release("b" * 40, **behaviour)
+    for release in (old, new):
+        (release / "web").mkdir()
+    app.start(old)
+    for release in (new, old):
+        app.link(release)
+        assert reload.reload(app.pm2, app.aim(release))["changed"]
+        assert directories(app) == [str(release / "web")] * 2
+
+
 def test_start_keeps_the_link_and_is_done_once(app: App) -> None:
     release = app.release("a" * 40, cwd=None)
     app.link(release)

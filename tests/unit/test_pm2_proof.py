@@ -14,7 +14,7 @@ from at_most_one.pm2 import preflight, reload
 from at_most_one.pm2.client import Instance, Listing, Pm2
 from at_most_one.pm2.preflight import Aim, Ready
 from at_most_one.pm2.proof import already_proven, is_steady
-from at_most_one.system.processes import start_ticks
+from at_most_one.system.processes import is_within, start_ticks
 
 ONE = Instance(0, os.getpid(), "online", 7, "cluster_mode", "/", "s", "out", "err", 0, None, None)
 SET_BACK = replace(ONE, started_ms=int(1000 * (time.time() + 3600)))  # the clock, since it was started
@@ -65,3 +65,19 @@ def test_who_is_started_behind_the_link_and_who_in_one_release_for_ever(tmp_path
     names = ("app", "app/web", "www", "www/web", "app.releases/a", "app.releases/a/web", ".")
     follows = [preflight._leads_through(str(tmp_path / name), place) for name in names]
     assert follows == [True, True, True, True, False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("place", "within"),
+    [
+        ("/r/a", True),
+        ("/r/a/apps/web", True),
+        ("/r/ab", False),
+        ("/r", False),
+        ("/r/a (deleted)", False),
+        ("/r/a/apps/web (deleted)", False),
+        (None, False),
+    ],
+)
+def test_a_part_of_a_monorepo_works_in_its_release(place: str | None, within: bool) -> None:
+    assert is_within(place, "/r/a") is within

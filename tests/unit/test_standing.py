@@ -71,6 +71,13 @@ def elsewhere(facts: dict[str, Any]) -> None:
     facts["hosts"]["web1"]["pm2"]["instances"][1]["cwd"] = "/r/a"
 
 
+def test_a_part_of_a_monorepo_runs_below_the_release() -> None:
+    facts = copy.deepcopy(GOOD)
+    for one in facts["hosts"]["web1"]["pm2"]["instances"]:
+        one["cwd"] = "/r/b/apps/web"
+    assert findings.findings(facts) == []
+
+
 def sick(facts: dict[str, Any]) -> None:
     facts["service"]["checks"][0].update(ok=False, got="503")
 

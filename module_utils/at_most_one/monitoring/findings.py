@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..findings import Finding, handed_over, joined, observed, of_answer, parse, say
+from ..system.processes import is_within
 from ..system.redaction import redact
 from ..verdicts import word
 
@@ -389,7 +390,7 @@ def _host(host: str, state: Facts, facts: Facts) -> list[Finding]:
     elsewhere = [
         str(one["pm_id"])
         for one in instances or []
-        if state.get("real_path") and one["status"] == "online" and one["cwd"] != state["real_path"]
+        if state.get("real_path") and one["status"] == "online" and not is_within(one["cwd"], state["real_path"])
     ]
     if released and served != released:
         found.append(

@@ -10,7 +10,7 @@ from typing import Any
 from ..findings import say
 from ..http.proof import Demand, Unproven, hear
 from ..system.app_logs import log_tail
-from ..system.processes import start_ticks, stays, up_for, working_directory
+from ..system.processes import is_within, start_ticks, stays, up_for, working_directory
 from .bus import Overheard
 from .client import Instance, Listing, Pm2, listing
 
@@ -53,7 +53,7 @@ def prove(
                 "no_new_process",
                 say("pid {pid}, before {before}; status {status}", pid=now.pid, before=before.pid, status=now.status),
             )
-        elif demand.release_path and (cwd := working_directory(now.pid)) != demand.release_path:
+        elif demand.release_path and not is_within(cwd := working_directory(now.pid), demand.release_path):
             reason = Unproven(
                 "wrong_directory",
                 say(
@@ -106,7 +106,7 @@ def is_steady(demand: Demand, instance: Instance) -> bool:
 def already_proven(demand: Demand, instance: Instance, instances: int) -> bool:
     """Whether this instance needs no reload: up for long enough, in the right directory, with the right answers."""
     if not is_steady(demand, instance) or (
-        demand.release_path and working_directory(instance.pid) != demand.release_path
+        demand.release_path and not is_within(working_directory(instance.pid), demand.release_path)
     ):
         return False
     try:

@@ -17,7 +17,7 @@ from ..findings import observed, say
 from ..http.proof import Unproven, hear_only_new, how_proven, with_own_build
 from ..system.app_logs import log_sizes, telling
 from ..system.log_errors import Mark, Moment, Served, age, moments
-from ..system.processes import start_ticks, working_directory
+from ..system.processes import is_within, start_ticks, working_directory
 from ..system.run_token import Guard, unguarded
 from . import rpc
 from .bus import Overheard
@@ -174,7 +174,7 @@ def _died_meanwhile(
 
 def _elsewhere(aim: Aim, now: Sequence[Instance]) -> tuple[Instance, Unproven] | None:
     for one in now:
-        if aim.demand.release_path and (cwd := working_directory(one.pid)) != aim.demand.release_path:
+        if aim.demand.release_path and not is_within(cwd := working_directory(one.pid), aim.demand.release_path):
             return one, Unproven("wrong_directory", say("pid {pid} works in {cwd}", pid=one.pid, cwd=cwd))
     return None
 

@@ -9,6 +9,7 @@ import time
 
 _POLL_S = 0.2
 _PARENT, _GROUP = 1, 2  # the places of these numbers among the fields of _stat
+_GONE = " (deleted)"  # what the kernel adds to a directory that was removed
 
 
 def start_ticks(pid: int) -> int | None:
@@ -96,6 +97,12 @@ def working_directory(pid: int) -> str | None:
         return os.readlink(f"/proc/{pid}/cwd")
     except OSError:
         return None
+
+
+def is_within(place: str | None, directory: str) -> bool:
+    """Whether a process that works at ``place`` works in the directory or below it, as a part of a monorepo does."""
+    there = place is not None and not place.endswith(_GONE)
+    return there and f"{place}{os.sep}".startswith(f"{directory}{os.sep}")
 
 
 def command_line(pid: int) -> str:
