@@ -96,6 +96,14 @@ FAULTS = {
         "nothing was touched; nothing of the release was fetched",
         f"{STOPS}[missing shared file]",
     ),
+    "releases on another file system": Fault(
+        "a service that was deployed in place, at a mount point or with app_releases_path on another disk",
+        "prepare",
+        "stopped",
+        ("cannot be made a link to a release", "is on another file system"),
+        "nothing was touched; nothing of the release was fetched",
+        "tests/unit/test_shared_files.py::test_a_path_that_cannot_become_a_link_is_named_before_a_release_is_made",
+    ),
     "another way of deploying": Fault(
         "the path leads to a release, and a workflow of the application has reset it to another commit in place",
         "prepare",

@@ -19,6 +19,7 @@ DEMANDED = {
     "definition that no reload applies",
     "missing chunks",
     "missing shared file",
+    "releases on another file system",
     "another way of deploying",
     "failed build",
     "health value wrong",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,26 @@ def test_a_finished_release_that_has_lost_files_is_refused(ground: tuple[Path, P
     (release / ".next/build-manifest.json").write_text('{"rootMainFiles": ["static/chunks/a.js"]}')
     with pytest.raises(OperatorError, match=r"has no \.next/static/chunks/a\.js"):
         shared_files.inspect(*ground, [".env.production"])
+
+
+def test_a_path_that_cannot_become_a_link_is_named_before_a_release_is_made(
+    ground: tuple[Path, Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, releases, release = ground
+    monkeypatch.setattr(os, "access", lambda place, _mode: place != path.parent)
+    with pytest.raises(OperatorError, match=rf"{path} cannot be made a link to a release: \w+ may not") as refused:
+        shared_files.inspect(*ground, [])
+    assert str(path.parent) in refused.value.seen
+    shared_files.inspect(path, releases, path, [])
+
+    monkeypatch.setattr(os, "access", lambda *_: True)
+    with pytest.raises(OperatorError, match=f"{releases} is on another file system"):
+        shared_files.inspect(Path("/proc"), releases, release, [])
+    link = path.with_name("link")
+    link.symlink_to("/proc")
+    shared_files.inspect(link, releases, release, [])
+    shared_files.inspect(*ground, [])
+    assert not releases.exists()
 
 
 @pytest.mark.parametrize("check", [True, False])

@@ -14,6 +14,7 @@ from pathlib import Path
 from ..errors import OperatorError
 from ..findings import observed, say
 from ..system import files
+from ..system.processes import account
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2  # renameat2(2), Linux 3.15 and later
@@ -24,6 +25,31 @@ def current(path: Path) -> Path | None:
     if path.is_symlink():
         return path.resolve()
     return path if path.is_dir() else None
+
+
+def require_switchable(path: Path, releases: Path) -> None:
+    """Raise OperatorError where no rename could make ``path`` a link to one of the releases.
+
+    Asked before anything is touched: at the switch the rows have left already.
+    """
+    place = next(one for one in (releases, *releases.parents) if one.exists())
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        why = say("{user} may not write to {directory}", user=account(os.geteuid()), directory=path.parent)
+    elif not path.is_symlink() and path.is_dir() and path.stat().st_dev != place.stat().st_dev:
+        why = say("{releases} is on another file system", releases=releases)
+    else:
+        return
+    raise OperatorError(
+        observed("AMO-4125", "{path} cannot be made a link to a release: {why}.", path=path, why=why),
+        expected=say(
+            "a directory, or a link, that one rename can replace: in a directory that this account may write to, and "
+            "on the file system of app_releases_path."
+        ),
+        next_step=say(
+            "let the account write there, or have both on one file system: a mount point itself cannot be renamed, a "
+            "directory below it can. Nothing was touched."
+        ),
+    )
 
 
 def switch(path: Path, release: Path, adopt_as: Path, *, check_mode: bool = False) -> tuple[Path | None, bool]:

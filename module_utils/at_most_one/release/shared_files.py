@@ -16,6 +16,7 @@ from ..findings import observed, say
 from ..http.build_probe import require_files
 from ..system import files
 from . import retention
+from .link import require_switchable
 
 _DIRECTORY, _FILE = 0o700, 0o600  # they hold the service's passwords
 
@@ -54,11 +55,13 @@ def inspect(path: Path, releases: Path, release: Path, names: Sequence[str], min
     """Look at ``release`` before anything is touched.
 
     ``path`` is the application's path, ``releases`` the directory of the releases. Raises OperatorError when a shared
-    file is nowhere, when a finished build has lost files since, or when the disk is too full for a new one.
+    file is nowhere, when the path cannot be made a link, when a finished build has lost files since, or when the disk
+    is too full for a new one.
     """
     _require(path, releases, names)
     built = (release / retention.MARKER).is_file()
     if release.resolve() != path.resolve():  # what serves is neither built again nor judged by its files
+        require_switchable(path, releases)
         if built:
             require_files(release)
         else:
