@@ -199,9 +199,7 @@ def _work(
 
 def clients_of(settings: Settings) -> list[Client]:
     """A client for each target."""
-    return [
-        Client(one.url, timeout_s=settings.timeout_s, keepalive=settings.keepalive) for one in settings.targets
-    ]
+    return [Client(one.url, timeout_s=settings.timeout_s, keepalive=settings.keepalive) for one in settings.targets]
 
 
 def ask(client: Client, settings: Settings, number: int) -> tuple[str | None, str | None, int | None, bool]:
