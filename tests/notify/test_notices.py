@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
+import yaml
 from at_most_one.notify import messages
 
 from tests.support.listener import listening, misbehaving
 
+ROOT = Path(__file__).parents[2]
 STOP = messages.Notice(
     "stop",
     "배포 중단: production | aedpics",
@@ -44,6 +47,14 @@ def test_slack_gets_a_line_and_blocks() -> None:
             },
         ],
     }
+
+
+def test_slack_gets_every_event() -> None:
+    events = yaml.safe_load((ROOT / "roles/notify/meta/argument_specs.yml").read_text())
+    names = events["argument_specs"]["main"]["options"]["notify_events"]["choices"]
+    assert "hold" in names
+    for name in names:
+        assert messages.for_slack(messages.Notice(name, "t"))["blocks"][0]["text"]["text"].endswith(": t")
 
 
 def test_a_program_gets_data_and_the_text() -> None:

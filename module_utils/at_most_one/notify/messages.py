@@ -20,8 +20,9 @@ from ..system.redaction import redact, redact_data
 from . import letters
 
 _ICONS = {
-    **{"start": ":arrow_forward:", "success": ":white_check_mark:", "unchanged": ":heavy_minus_sign:"},
-    **{"stop": ":x:", "rollback": ":leftwards_arrow_with_hook:", "alert": ":rotating_light:"},
+    **{"start": ":arrow_forward:", "hold": ":raised_hand:", "success": ":white_check_mark:"},
+    **{"unchanged": ":heavy_minus_sign:", "stop": ":x:", "rollback": ":leftwards_arrow_with_hook:"},
+    "alert": ":rotating_light:",
 }
 # Slack's own limits: https://docs.slack.dev/reference/block-kit/blocks/header-block and section-block
 _HEADER, _FIELD, _FIELDS, _SECTION = 150, 2_000, 10, 3_000
