@@ -469,6 +469,13 @@ def test_a_database_is_not_cloned_onto_itself_nor_in_the_middle_of_a_deployment(
         _copy(server, target, clone.Source(login=source), [])
 
 
+@pytest.mark.parametrize("name", ["a", "n" * 63, "가" * 21])
+def test_the_copy_has_a_name_of_its_own(name: str) -> None:
+    beside = clone.name_beside(name)
+    assert beside != name
+    assert len(beside.encode()) <= 63, "PostgreSQL cuts a longer one"
+
+
 @pytest.mark.parametrize("check", [True, False])
 def test_a_database_that_another_environment_was_deployed_into_is_not_replaced(
     source: Login, target: Login, run_module: Callable[..., dict[str, Any]], check: bool

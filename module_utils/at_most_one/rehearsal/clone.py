@@ -159,6 +159,11 @@ def require_own(target: Login, environment: str) -> None:
         )
 
 
+def name_beside(name: str) -> str:
+    """Where the copy is made, beside the database of this name: never that name itself, and at most its 63 bytes."""
+    return f"{name.encode()[:57].decode(errors='ignore')}_clone"
+
+
 def make(
     target: Login,
     source: Source,
@@ -174,7 +179,7 @@ def make(
     ``accepted`` as in :func:`outside.require_quiet`.
     """
     invalid = look(target, source, accepted)
-    beside = replace(target, dbname=f"{target.dbname}_clone"[:63])
+    beside = replace(target, dbname=name_beside(target.dbname))
     server = replace(target, dbname=maintenance)
     try:
         with _emptied(server, beside.dbname, target.dbname, source.template):
