@@ -111,8 +111,8 @@ _REPAIRS = {
     ),
     "ahead": say(
         "the database has migrations that this release does not hold: deploy the release that brought "
-        "them, or one that is newer; `prisma migrate status` names them and fails until then. Where they "
-        "were squashed into another migration on purpose, their rows have to go first.",
+        "them, or one that is newer; `prisma migrate status` may end well until then. Where they were squashed "
+        "into another migration on purpose, their rows have to go first.",
     ),
     "earlier_pending": say(
         "apply the earlier migrations with the release they came with; this plan answers for its own.",
