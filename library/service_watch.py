@@ -30,7 +30,7 @@ options:
   paths:
     description:
       - What is asked in a round, by name. Each must be answered with 200. By default C(page), which is C(/), and
-        C(health), which is O(health_path). Without a C(page) it is not checked either: a service may redirect there.
+        C(health), which is O(health_path). Without a C(page) it is not checked either, as a service may redirect there.
     type: dict
   rate_per_s:
     description: Requests per second over all O(paths); at least 10 while it measures what is compared with.

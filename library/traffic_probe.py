@@ -12,7 +12,7 @@ description:
   - V(stopped) ends it and returns the receipt. The receipt is also in O(output), as JSON.
   - V(measured) asks one request after the other for O(measure_s), alone, and returns what the service answers at and
     which rate a prober may have, so that it never is a load test. It fails for an address that each time answers
-    with another status below 500 than expected: the receipt of the cutover would count that as lost requests.
+    with another status below 500 than expected, because the receipt of the cutover would count that as lost.
 options:
   state:
     description:
