@@ -235,7 +235,13 @@ def act(module: AnsibleModule) -> dict[str, Any]:
         seconds=given["seconds"],
         suspects=given["suspects"],
     )
-    return {"changed": False, "since": asdict(since), **asdict(done)}
+    return {
+        "changed": False,
+        "since": asdict(since),
+        "rounds": done.rounds,
+        "findings": [one.as_data() for one in done.findings],
+        "suspects": done.suspects,
+    }
 
 
 def _database(module: AnsibleModule) -> Any:

@@ -118,10 +118,11 @@ def test_plans_and_artifacts_are_those_of_the_project_where_it_was_started(user:
     assert (elsewhere / "artifacts/local/monitor/index.html").is_file()
     assert not (user / "artifacts").exists()
 
-    wrong = run(user, *monitor, "-e", "at_most_one_project=deep/er", "-e", "plan=none", expected=2)
-    assert (
-        f"Next: ansible-playbook {NAME}.monitor -i mine -l local -e at_most_one_project=deep/er -e plan=one-" in wrong
+    wrong = run(
+        user, *monitor, "-e", "at_most_one_project=deep/er", "-e", "plan=one-active-inspection-sesion", expected=2
     )
+    command = f"ansible-playbook {NAME}.monitor -i mine -l local -e at_most_one_project=deep/er"
+    assert f"Next: {command} -e plan=one-active-inspection-session" in wrong
 
 
 def test_a_plan_is_checked_without_a_checkout(user: Path) -> None:

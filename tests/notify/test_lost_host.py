@@ -74,7 +74,7 @@ def test_a_plan_that_the_command_line_names_is_known_apart(tmp_path: Path) -> No
 
 
 def test_a_host_that_cannot_be_watched_is_told_and_takes_nothing_back(tmp_path: Path) -> None:
-    """What one round has seen on the other is no reason to go back, either."""
+    """Nor the other one, whose PM2 runs nothing: what nobody could look at is no reason to go back."""
     settings = {"watch_minutes": 0.02, "watch_baseline_s": 0.1, "watch_round_s": 5, "watch_rollback": True}
     done, told = play(tmp_path, "web2", "watch.yml", **settings)
 
@@ -82,7 +82,8 @@ def test_a_host_that_cannot_be_watched_is_told_and_takes_nothing_back(tmp_path: 
     assert watched.is_file(), done.stdout + done.stderr
     found = {one["host"]: one for one in json.loads(watched.read_text())["findings"]}
     assert {host: (one["name"], one["identifier"]) for host, one in found.items()} == {
-        "web2": ("unwatched", "AMO-4420")
+        "web1": ("unwatched", "AMO-4214"),
+        "web2": ("unwatched", "AMO-4420"),
     }
     assert done.returncode == 2
     (alert,) = told

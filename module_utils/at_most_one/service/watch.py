@@ -84,7 +84,11 @@ class Watcher:
         self, seconds: float, cutover: Mapping[str, Mapping[str, Any]], before: Mapping[str, float] | None = None
     ) -> Since:
         """How it is now, asked for so many seconds. ``before``: the medians from before a deployment, if measured."""
-        instances = client.listing(self.pm2, self.name).instances if self.name else ()
+        instances: Sequence[Instance] = ()
+        if self.name:
+            found = client.listing(self.pm2, self.name)
+            require_running(self.pm2, found, self.name)  # of an application that is not there nothing can restart
+            instances = found.instances
         began = log_errors.moments(path for one in instances for path in (one.out_log, one.err_log))
         asking = replace(self.asking, rate_per_s=max(self.asking.rate_per_s, _BASELINE_RATE_PER_S))
         measured = medians(measure(asking, 1.0 if before else seconds))
@@ -381,10 +385,8 @@ def health(visiting: Visiting, *, page: bool) -> list[health_checks.Check]:
 
 
 def listed(target: Pm2, name: str) -> Listing | OperatorError:
-    """The instances, or why there are none to look at: an application that PM2 does not list restarts no more."""
+    """The instances, or why they could not be had."""
     try:
-        found = client.listing(target, name)
-        require_running(target, found, name)
+        return client.listing(target, name)
     except OperatorError as stop:
         return stop
-    return found
