@@ -52,8 +52,8 @@ def unkept(path: Path, failure: OSError) -> Finding:
             path=path,
             reason=failure.strerror or type(failure).__name__,
         ),
-        say("a file that this account may write, on a disk with room."),
-        say("make room on that disk, or give the file to this account; everything else was looked at all the same."),
+        say("a file that this account may write to, on a disk with free space."),
+        say("free some space on that disk, or give the file to this account; the monitor has done the rest."),
     )
 
 
